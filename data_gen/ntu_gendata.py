@@ -1,0 +1,222 @@
+"""Convert raw NTU RGB+D recordings into packed data sets: each file is read once for all protocols.
+
+python data_gen/ntu_gendata.py                       every data set that lies at the README's places
+python data_gen/ntu_gendata.py --dataset ntu60 --raw nturgbd_skeletons_s001_to_s017.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from tqdm import tqdm
+
+from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, get_dataset
+from data_gen.packed import SIDES, DataSetError, PackedWriter, locked
+from data_gen.recordings import Recording, convert_all, find_missing_lists, find_recordings, read_missing_list
+from data_gen.skeleton_file import RecordingName, SkeletonError, parse_name
+
+_MAX_LISTED = 100
+
+
+class BadRecordings(DataSetError):
+    """Recordings that cannot be converted: `bad` maps each one to its reason."""
+
+    def __init__(self, bad: dict[str, str]):
+        self.bad = bad
+        lines = [f"  {name}: {reason}" for name, reason in list(bad.items())[:_MAX_LISTED]]
+        if len(bad) > _MAX_LISTED:
+            lines.append(f"  ... and {len(bad) - _MAX_LISTED} more")
+        super().__init__(
+            f"{len(bad)} recordings cannot be converted, nothing was written:\n"
+            + "\n".join(lines)
+            + "\nMend or remove them, or pass --skip-bad to leave them out."
+        )
+
+
+def convert(
+    dataset: DataSet,
+    raw: list[Path],
+    out: Path,
+    missing: Path | None = None,
+    workers: int = 1,
+    skip_bad: bool = False,
+) -> dict:
+    """Convert the recordings under `raw` into the packed data set `out`; returns what dataset.json says.
+
+    Raises BadRecordings where some cannot be read (unless `skip_bad`), DataSetError where nothing is left or
+    `out` is in use. Either way an earlier data set in `out` stays as it was.
+    """
+    recordings, repeated = find_recordings(raw)
+    lists = [missing] if missing else find_missing_lists(raw)
+    left_out = set().union(*(read_missing_list(path) for path in lists))
+    wanted, names, bad, passed_over = _select(dataset, recordings, left_out)
+    info = {
+        "dataset": dataset.name,
+        "title": dataset.title,
+        "classes": dataset.classes,
+        "made": {"raw": [str(p) for p in raw], "missing_lists": [str(p) for p in lists]},
+        "found": len(recordings),
+        "found_twice": repeated,
+        "of_another_data_set": passed_over,
+        "on_missing_list": sum(r.stem in left_out for r in recordings),
+    }
+    with locked(out):
+        writer = PackedWriter(out)
+        try:
+            empty = _write(writer, wanted, names, bad, workers, skip_bad)
+            if bad and not skip_bad:
+                raise BadRecordings(dict(sorted(bad.items())))
+            if not writer.names:
+                raise DataSetError(f"no recordings of {dataset.title} to convert in {', '.join(map(str, raw))}")
+            splits = _splits(dataset, [names[name] for name in writer.names])
+            info |= {
+                "recordings": len(writer.names),
+                "frames": sum(writer.num_frame),
+                "longest": max(writer.num_frame),
+                "without_a_body": empty,
+                "skipped": dict(sorted(bad.items())),
+                "protocols": {p: {side: len(splits[p][side]) for side in SIDES} for p in splits},
+            }
+            writer.finish(splits, info)
+        except BaseException:
+            writer.abandon()
+            raise
+    return info
+
+
+def _select(dataset: DataSet, recordings: list[Recording], left_out: set[str]):
+    """Which recordings to read, their names in numbers, those with a bad name, and how many belong elsewhere."""
+    wanted: list[Recording] = []
+    names: dict[str, RecordingName] = {}
+    bad: dict[str, str] = {}
+    passed_over = 0
+    most = max(DATASETS.values(), key=lambda d: d.classes)
+    for recording in recordings:
+        try:
+            name = parse_name(recording.stem)
+        except SkeletonError as error:
+            bad[str(recording)] = error.reason
+            continue
+        if name.action > most.classes or name.setup > most.setups:
+            bad[str(recording)] = f"no data set has setup {name.setup} with action {name.action}"
+        elif name.action > dataset.classes or name.setup > dataset.setups:
+            passed_over += 1
+        elif recording.stem not in left_out:
+            wanted.append(recording)
+            names[recording.stem] = name
+    return wanted, names, bad, passed_over
+
+
+def _write(writer: PackedWriter, wanted, names, bad: dict[str, str], workers: int, skip_bad: bool) -> list[str]:
+    """Feed the converted recordings to the writer and the failed ones to `bad`; returns those without a body."""
+    empty = []
+    progress = tqdm(wanted, desc="convert", unit="recording", disable=not sys.stderr.isatty())
+    for recording, people in zip(progress, convert_all(wanted, workers)):
+        if isinstance(people, SkeletonError):
+            bad[str(recording)] = str(people)
+        elif not bad or skip_bad:
+            writer.add(recording.stem, names[recording.stem].label, people)
+            if not people.any():
+                empty.append(recording.stem)
+    return empty
+
+
+def _splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dict[str, list[int]]]:
+    splits = {}
+    for protocol in dataset.protocols:
+        train = np.array([getattr(name, protocol.field) in protocol.train for name in names])
+        splits[protocol.name] = {"train": np.flatnonzero(train).tolist(), "val": np.flatnonzero(~train).tolist()}
+    return splits
+
+
+def report(dataset: DataSet, out: Path, info: dict) -> str:
+    """What was converted, in a few lines, beside the published counts."""
+    lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
+    for protocol in dataset.protocols:
+        counts = info["protocols"][protocol.name]
+        line = f"  {protocol.long_name} ({protocol.name}): {counts['train']:,} train, {counts['val']:,} val"
+        if protocol.published_counts:
+            line += " (published: {:,} / {:,})".format(*protocol.published_counts)
+        lines.append(line)
+    if not info["made"]["missing_lists"] and any(p.published_counts for p in dataset.protocols):
+        lines.append("  warning: no list of missing skeletons was found, so nothing is left out; see --missing")
+    for key, text in (
+        ("on_missing_list", "on the list of missing skeletons, left out"),
+        ("of_another_data_set", "of another data set, passed over"),
+        ("found_twice", "found a second time, taken from the first place"),
+    ):
+        if info[key]:
+            lines.append(f"  {info[key]:,} {text}")
+    if info["without_a_body"]:
+        lines.append(
+            f"  warning: {len(info['without_a_body'])} have no body in any frame and are kept as zeros: "
+            + ", ".join(info["without_a_body"][:5])
+            + (" ..." if len(info["without_a_body"]) > 5 else "")
+        )
+    if info["skipped"]:
+        lines.append(f"  warning: {len(info['skipped'])} bad recordings skipped (reasons in {out / 'dataset.json'}):")
+        lines += [f"    {name}: {reason}" for name, reason in list(info["skipped"].items())[:_MAX_LISTED]]
+    return "\n".join(lines)
+
+
+def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
+    """What to convert: (data set, raw places, folder). Raises ValueError, FileNotFoundError."""
+    if args.raw and not args.dataset:
+        raise ValueError("--raw needs --dataset, to say what the recordings are")
+    datasets = [get_dataset(args.dataset)] if args.dataset else list(DATASETS.values())
+    plan = []
+    for dataset in datasets:
+        places = [DATA_ROOT / place for place in dataset.raw]
+        raw = args.raw or ([p for p in places if p.is_dir()] if places[0].is_dir() else [])
+        if raw:
+            plan.append((dataset, raw, args.out or DATA_ROOT / dataset.name))
+        elif args.dataset:
+            raise FileNotFoundError(f"no raw recordings at {places[0]}; name their place with --raw")
+    if not plan:
+        looked = ", ".join(str(DATA_ROOT / d.raw[0]) for d in datasets)
+        raise FileNotFoundError(f"no raw recordings at {looked}; put them there or use --dataset and --raw")
+    if args.out and len(plan) > 1:
+        raise ValueError("--out needs --dataset: several data sets cannot share one folder")
+    return plan
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=list(DATASETS), help="default: every one whose recordings are in data/")
+    parser.add_argument(
+        "--raw", nargs="+", type=Path, metavar="PATH", help="folders of .skeleton files, or zip archives"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the packed data set; default: data/DATASET")
+    parser.add_argument(
+        "--missing",
+        type=Path,
+        metavar="FILE",
+        help="list of recordings to leave out; default: found beside the recordings",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: %(default)s)"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
+    args = parser.parse_args(argv)
+    if args.workers < 1:
+        parser.error("--workers must be at least 1")
+    try:
+        for dataset, raw, out in _plan(args):
+            print(report(dataset, out, convert(dataset, raw, out, args.missing, args.workers, args.skip_bad)))
+    except (DataSetError, ValueError, OSError, zipfile.BadZipFile) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Find recordings in folders and zip archives, and read them in parallel."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from data_gen.normalise import normalise
+from data_gen.skeleton_file import MAX_BYTES, SkeletonError, parse_name, parse_skeleton
+
+SUFFIX = ".skeleton"
+MISSING_LISTS = (
+    "samples_with_missing_skeletons.txt",
+    "NTU_RGBD_samples_with_missing_skeletons.txt",
+    "NTU_RGBD120_samples_with_missing_skeletons.txt",
+)
+_CHUNK = 16  # recordings a worker takes at a time
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file at `path`, or the entry `member` of the archive at `path`."""
+
+    stem: str
+    path: str
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.member is None else f"{self.path}:{self.member}"
+
+    def read(self) -> bytes:
+        """Its text. Raises SkeletonError where it cannot be read."""
+        try:
+            if self.member is None:
+                if os.path.getsize(self.path) > MAX_BYTES:
+                    raise SkeletonError(f"larger than {MAX_BYTES // 2**20} MiB: not a recording")
+                return Path(self.path).read_bytes()
+            with _archive(self.path).open(self.member) as entry:
+                # Bounded whatever size the archive claims for the entry.
+                return entry.read(MAX_BYTES + 1)
+        except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            if isinstance(error, SkeletonError):
+                raise
+            raise SkeletonError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+@lru_cache(maxsize=8)
+def _archive(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def find_recordings(places: Iterable[Path]) -> tuple[list[Recording], int]:
+    """Every `.skeleton` file under the folders (at any depth) and in the zip archives named or found in them.
+
+    Sorted by name. A name found twice is taken from the first place that holds it; returns how many were not.
+    Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive.
+    """
+    found: dict[str, Recording] = {}
+    repeated = 0
+    for place in places:
+        for recording in _in_place(Path(place)):
+            repeated += recording.stem in found
+            found.setdefault(recording.stem, recording)
+    return [found[stem] for stem in sorted(found)], repeated
+
+
+def _in_place(place: Path) -> Iterator[Recording]:
+    if place.is_file():
+        if place.suffix == SUFFIX:
+            yield Recording(place.stem, str(place))
+        else:
+            yield from _in_archive(place)
+        return
+    if not place.is_dir():
+        raise FileNotFoundError(f"no such folder or archive: {place}")
+    archives = []
+    for folder, subfolders, files in os.walk(place, followlinks=True):
+        # A folder with a recording's name is kept, to be reported when reading it fails.
+        for name in sorted(files) + [s for s in subfolders if s.endswith(SUFFIX)]:
+            if name.endswith(SUFFIX) and not name.startswith("."):
+                yield Recording(name.removesuffix(SUFFIX), os.path.join(folder, name))
+        if folder == str(place):
+            archives = [place / name for name in sorted(files) if name.endswith(".zip")]
+    for archive in archives:
+        yield from _in_archive(archive)
+
+
+def _in_archive(path: Path) -> Iterator[Recording]:
+    try:
+        members = zipfile.ZipFile(path).namelist()
+    except zipfile.BadZipFile as error:
+        raise zipfile.BadZipFile(f"{path} is not a zip archive, or a damaged one ({error})") from error
+    for member in members:
+        name = PurePosixPath(member).name  # only the last part is used, so no entry can point elsewhere
+        if name.endswith(SUFFIX) and not name.startswith("."):
+            yield Recording(name.removesuffix(SUFFIX), str(path), member)
+
+
+def read_missing_list(path: Path) -> set[str]:
+    """Names, without `.skeleton`, in a list of recordings with missing skeletons; other lines are passed over."""
+    names = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        stem = line.strip().removesuffix(SUFFIX)
+        try:
+            parse_name(stem)
+        except SkeletonError:
+            continue
+        names.add(stem)
+    return names
+
+
+def find_missing_lists(places: Iterable[Path]) -> list[Path]:
+    """Missing-skeletons lists that lie in, or beside, the given folders and archives."""
+    folders = dict.fromkeys(f for place in places for f in (Path(place), Path(place).parent))
+    return [folder / name for folder in folders for name in MISSING_LISTS if (folder / name).is_file()]
+
+
+def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarray | SkeletonError]:
+    """Normalised people, float32 (T, 2, 25, 3), or the error of each recording, in the order given.
+
+    At most a few chunks a worker are in flight, so memory does not grow with the data set.
+    """
+    chunks = [recordings[i : i + _CHUNK] for i in range(0, len(recordings), _CHUNK)]
+    pending: deque = deque()
+    with ProcessPoolExecutor(min(workers, len(chunks) or 1), mp_context=get_context("spawn")) as pool:
+        try:
+            for chunk in chunks:
+                pending.append(pool.submit(_convert_chunk, chunk))
+                if len(pending) > 4 * workers:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _convert_chunk(chunk: list[Recording]) -> list[np.ndarray | SkeletonError]:
+    return [_convert(recording) for recording in chunk]
+
+
+def _convert(recording: Recording) -> np.ndarray | SkeletonError:
+    try:
+        return normalise(parse_skeleton(recording.read()))
+    except SkeletonError as error:
+        return error

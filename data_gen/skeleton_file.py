@@ -1,0 +1,235 @@
+"""Read one NTU `.skeleton` text file (METHOD section 1).
+
+A recording of 100 frames is some 280 kB of text holding 30,000 numbers, of which 7,500 are wanted. The text is
+handled as one byte array: separators give the tokens, tokens per line give the structure, and x, y, z are
+built digit by digit for all joints at once, exactly as `float()` would round them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+NUM_JOINTS = 25
+MAX_BODIES = 4  # slots kept of each frame's list
+JOINT_COLUMNS = 12
+BODY_COLUMNS = 10
+# Far above any recording (300 frames of 6 bodies are 6 MB), far below what could exhaust memory.
+MAX_BYTES = 128 * 2**20
+
+_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|-?nan\(ind\)|-?1\.#\w+", re.I)
+# What is left of a line of numbers once its digits are deleted.
+_REMAINS = re.compile(rb"(([-+]?\.?([eE][-+]?)?|[-+]?(nan|inf|infinity)|-?nan\(ind\)|-?\.#\w+)( |$))*", re.I)
+_JOINT_LINES = [JOINT_COLUMNS] * NUM_JOINTS
+_DIGITS = b"0123456789"
+_WIDTH = 16  # bytes of a token that are read digit by digit
+_POWERS = 10.0 ** np.arange(_WIDTH)  # each exact in float64
+_seen_remains: set[bytes] = set()
+
+
+class SkeletonError(ValueError):
+    """A recording that cannot be read; `line` is 1-based, None where no line is to blame."""
+
+    def __init__(self, reason: str, line: int | None = None):
+        super().__init__(reason if line is None else f"line {line}: {reason}")
+        self.reason, self.line = reason, line
+
+
+@dataclass(frozen=True, order=True)
+class RecordingName:
+    """The numbers in `SsssCcccPpppRrrrAaaa`; `action` is 1-based, `label` = action − 1."""
+
+    setup: int
+    camera: int
+    performer: int
+    replication: int
+    action: int
+
+    @property
+    def label(self) -> int:
+        return self.action - 1
+
+
+def parse_name(stem: str) -> RecordingName:
+    """Read a recording's name (without `.skeleton`). Raises SkeletonError for anything else."""
+    match = _NAME.fullmatch(stem)
+    if not match:
+        raise SkeletonError("the name is not of the form SsssCcccPpppRrrrAaaa.skeleton")
+    numbers = [int(g) for g in match.groups()]
+    if 0 in numbers:
+        raise SkeletonError("a number in the name is 000; all of them count from 001")
+    return RecordingName(*numbers)
+
+
+def parse_skeleton(text: bytes) -> np.ndarray:
+    """Bodies of a recording: float64 (T, S, 25, 3) in metres, S = bodies in the fullest frame (at most 4).
+
+    A slot is a body's position in its frame's list; slots without a body are zero. Raises SkeletonError with
+    the 1-based line for text that is not exactly one well-formed recording. nan and inf are accepted in every
+    column but x, y and z.
+    """
+    if not text.strip():
+        raise SkeletonError("the file is empty")
+    if len(text) > MAX_BYTES:
+        raise SkeletonError(f"larger than {MAX_BYTES // 2**20} MiB: not a recording")
+    text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip() + b"\n"
+    separators = _separators(text)
+    odd_blanks = any(blank in text for blank in (b"\t", b"\r", b"\v", b"\f"))
+    if odd_blanks or separators[0] == 0 or (np.diff(separators) == 1).any():  # not one blank a gap
+        text = b"\n".join(b" ".join(line.split()) for line in text.split(b"\n"))
+        separators = _separators(text)
+    buffer = np.frombuffer(text, np.uint8)
+    _check_numbers(text, buffer)
+    line_ends = np.flatnonzero(buffer[separators] == 10)  # a line's last token, as an index into separators
+    tokens = _Tokens(text, np.concatenate(([0], separators[:-1] + 1)), separators, line_ends)
+    bodies = _walk(tokens)
+
+    result = np.zeros((bodies.num_frame, max(bodies.slot, default=-1) + 1, NUM_JOINTS, 3))
+    if bodies.line:
+        lines = (np.array(bodies.line)[:, None] + np.arange(NUM_JOINTS)).ravel()
+        xyz_tokens = ((line_ends[lines] - (JOINT_COLUMNS - 1))[:, None] + np.arange(3)).ravel()
+        xyz = _decimals(text, buffer, tokens.start[xyz_tokens], tokens.end[xyz_tokens])
+        if not np.isfinite(xyz).all():
+            at = lines[np.flatnonzero(~np.isfinite(xyz))[0] // 3]
+            raise SkeletonError("x, y or z is not a finite number", int(at) + 1)
+        result[bodies.frame, bodies.slot] = xyz.reshape(-1, NUM_JOINTS, 3)
+    return result
+
+
+def _separators(text: bytes) -> np.ndarray:
+    """Positions of blanks and line feeds."""
+    return np.flatnonzero(np.frombuffer(text, np.uint8) <= 32)
+
+
+def _check_numbers(text: bytes, buffer: np.ndarray) -> None:
+    """Refuse text in which anything is not a number. Lines without their digits repeat, so few are looked at."""
+    for remains in set(text.translate(None, _DIGITS).split(b"\n")) - _seen_remains:
+        if not _REMAINS.fullmatch(remains):
+            for number, line in enumerate(text.split(b"\n"), 1):
+                if line.translate(None, _DIGITS) == remains:
+                    raise SkeletonError(f"not a row of numbers: {_quote(line)}", number)
+        if len(_seen_remains) < 100_000:
+            _seen_remains.add(remains)
+    for sign in (43, 45):  # one fault that leaves no trace above: a sign behind a digit
+        at = np.flatnonzero(buffer == sign)
+        behind = at[buffer[at - 1] - np.uint8(48) < 10]
+        if len(behind):
+            first = text.rfind(b"\n", 0, behind[0]) + 1
+            line = text[first : text.find(b"\n", first)]
+            raise SkeletonError(f"not a row of numbers: {_quote(line)}", text.count(b"\n", 0, first) + 1)
+
+
+class _Tokens:
+    """Where the values of a text stand: value i is text[start[i]:end[i]]; line n ends with value line_ends[n]."""
+
+    def __init__(self, text: bytes, start: np.ndarray, end: np.ndarray, line_ends: np.ndarray):
+        self.text, self.start, self.end, self.line_ends = text, start, end, line_ends
+        self.per_line = np.diff(line_ends, prepend=-1)
+
+    def line(self, n: int) -> bytes:
+        last = self.line_ends[n]
+        return self.text[self.start[last - self.per_line[n] + 1] : self.end[last]]
+
+
+@dataclass
+class _Bodies:
+    """Where each kept body stands: its frame, its slot, the (0-based) line of its first joint."""
+
+    num_frame: int
+    frame: list[int]
+    slot: list[int]
+    line: list[int]
+
+
+def _walk(tokens: _Tokens) -> _Bodies:
+    """Follow the counts from frame to frame."""
+    per_line = tokens.per_line.tolist()
+    total = len(per_line)
+
+    def count(line: int, what: str) -> int:
+        if line >= total:
+            raise SkeletonError(f"the file ends where {what} should stand: it is cut short", total)
+        value = tokens.line(line)
+        if not value.isdigit() or len(value) > 18:
+            raise SkeletonError(f"{what} should stand here, found {_quote(value)}", line + 1)
+        return int(value)
+
+    num_frame = count(0, "the number of frames")
+    if num_frame == 0:
+        raise SkeletonError("the recording has zero frames", 1)
+    if num_frame > total - 1:
+        raise SkeletonError(f"{num_frame} frames are announced, the file ends after {total} lines", 1)
+    bodies = _Bodies(num_frame, [], [], [])
+    line = 1
+    for frame in range(num_frame):
+        num_body = count(line, f"the number of bodies of frame {frame + 1} of {num_frame}")
+        line += 1
+        if num_body * (NUM_JOINTS + 2) > total - line:
+            raise SkeletonError(f"frame {frame + 1} is cut short: {num_body} bodies, {total - line} lines", total)
+        for slot in range(num_body):
+            if per_line[line] != BODY_COLUMNS:
+                raise SkeletonError(f"a body has {BODY_COLUMNS} values, this line has {per_line[line]}", line + 1)
+            num_joint = count(line + 1, "the number of joints")
+            if num_joint != NUM_JOINTS:
+                raise SkeletonError(f"a body has {NUM_JOINTS} joints, this one {num_joint}", line + 2)
+            first = line + 2
+            if per_line[first : first + NUM_JOINTS] != _JOINT_LINES:
+                wrong = next(n for n in range(first, first + NUM_JOINTS) if per_line[n] != JOINT_COLUMNS)
+                raise SkeletonError(f"a joint has {JOINT_COLUMNS} values, this line has {per_line[wrong]}", wrong + 1)
+            if slot < MAX_BODIES:
+                bodies.frame.append(frame)
+                bodies.slot.append(slot)
+                bodies.line.append(first)
+            line += NUM_JOINTS + 2
+    if line != total:
+        raise SkeletonError(f"text goes on after the last of {num_frame} frames", line + 1)
+    return bodies
+
+
+def _decimals(text: bytes, buffer: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Values of the tokens text[start:end], float64, equal to float() of each.
+
+    Digits are gathered into an integer below 2**53 (exact in float64), which one division by an exact power of
+    ten then rounds correctly. Tokens of another form (exponents, over 15 digits) go through float().
+    """
+    length = end - start
+    width = min(int(length.max()), _WIDTH)
+    # Row k holds the k-th byte of every token. A joint's x, y, z have 9 more values behind them, so no window
+    # runs over the end of the text.
+    byte = sliding_window_view(buffer, width)[start].T.copy()
+    byte[np.arange(width)[:, None] >= length] = 0
+    digit = byte - np.uint8(48)
+    is_digit, is_dot = digit < 10, byte == 46
+    mantissa = np.zeros(len(start))
+    for row, shift in zip(digit * is_digit, is_digit * np.uint8(9) + np.uint8(1)):
+        mantissa *= shift  # 10 before a digit, 1 before anything else
+        mantissa += row
+    num_digit = is_digit.sum(0, dtype=np.uint8)
+    num_dot = is_dot.sum(0, dtype=np.uint8)
+    negative = byte[0] == 45
+    plain = (num_digit + num_dot + negative == length) & (num_dot <= 1) & (num_digit >= 1) & (num_digit <= 15)
+    decimals = np.where(num_dot == 1, length - 1 - is_dot.argmax(0), 0)
+    value = mantissa / _POWERS[np.where(plain, decimals, 0)]
+    value = np.where(negative, -value, value)
+    for i in np.flatnonzero(~plain):
+        token = text[start[i] : end[i]]
+        if not _NUMBER.fullmatch(token):
+            line = text.count(b"\n", 0, int(start[i])) + 1
+            raise SkeletonError(f"not a number: {_quote(token)}", line)
+        value[i] = _to_float(token)
+    return value
+
+
+def _to_float(token: bytes) -> float:
+    try:
+        return float(token)
+    except ValueError:  # the spellings of nan and inf that C runtimes print
+        return float("nan")
+
+
+def _quote(text: bytes) -> str:
+    return ascii(text[:40].decode("latin-1")) + ("..." if len(text) > 40 else "")

@@ -1,0 +1,60 @@
+"""Small inputs that many tests need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from data_gen.datasets import DATASETS, ROOT
+from data_gen.ntu_gendata import convert
+from data_gen.packed import PackedDataset
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def skeleton_text(frames: list[list[np.ndarray]], newline: str = "\n") -> bytes:
+    """A `.skeleton` text of frames[t] = list of bodies (25, 3)."""
+    lines = [str(len(frames))]
+    for bodies in frames:
+        lines.append(str(len(bodies)))
+        for body in bodies:
+            lines += ["72057594037930004 0 1 1 1 1 0 -0.02 0.05 2", "25"]
+            lines += [f"{x:.7g} {y:.7g} {z:.7g} 250.1 190.2 1000.3 500.4 -0.1 0.2 0.3 0.4 2" for x, y, z in body]
+    return (newline.join(lines) + newline).encode()
+
+
+def moving_body(rng: np.random.Generator, num_frame: int, action: int = 1) -> list[list[np.ndarray]]:
+    """One person whose joints swing in a way that depends on the action."""
+    rest = rng.normal(size=(25, 3)) * 0.1 + np.linspace(-0.8, 0.8, 25)[:, None] + [0, 0, 3]
+    phase = np.linspace(0, 2 * np.pi, num_frame)[:, None, None]
+    swing = 0.3 * np.sin(phase * action + np.arange(25)[:, None]) * [1, 0.5, 0.2]
+    return [[frame] for frame in rest + swing + rng.normal(size=(num_frame, 25, 3)) * 0.01]
+
+
+def write_recordings(folder: Path, performers=(1, 2, 3, 6), actions=(1, 2, 3), cameras=(1, 2), num_frame=(40, 90)):
+    """A small data set of simulated recordings; performers 3 and 6 are on the validation side of x-sub."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for p in performers:
+        for a in actions:
+            for c in cameras:
+                text = skeleton_text(moving_body(rng, int(rng.integers(*num_frame)), a))
+                (folder / f"S001C{c:03d}P{p:03d}R001A{a:03d}.skeleton").write_bytes(text)
+
+
+def tiny_dataset(folder: Path, name: str = "demo", **options) -> PackedDataset:
+    """`write_recordings`, converted into folder/name."""
+    write_recordings(folder / "raw", **options)
+    convert(DATASETS[name], [folder / "raw"], folder / name)
+    return PackedDataset(folder / name)
+
+
+def run_python(*args: str | Path, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:
+    """Run a program of the project from its root."""
+    command = [sys.executable, *map(str, args)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, **options)
