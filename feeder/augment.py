@@ -1,0 +1,72 @@
+"""The augmentations of pre-training (METHOD section 3), as torchvision v2 transforms of `ClipBatch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torchvision.transforms import v2
+
+from feeder.clips import NUM_COORDS, NUM_FRAMES, NUM_JOINTS, ClipBatch, Render
+
+
+class RandomCrop(v2.Transform):
+    """A random window of r·n frames, r ~ U(min_ratio, 1), but at least `min_length` of them where there are."""
+
+    _transformed_types = (ClipBatch,)
+
+    def __init__(self, min_ratio: float = 0.1, min_length: int = NUM_FRAMES):
+        super().__init__()
+        self.min_ratio, self.min_length = min_ratio, min_length
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        clips: ClipBatch = flat_inputs[0]
+        size, place = clips.draw.uniform(2).unbind(-1)
+        ratio = self.min_ratio + (1 - self.min_ratio) * size
+        length = torch.minimum((ratio * clips.length).long().clamp(min=self.min_length), clips.length)
+        places = clips.length - length + 1
+        # The product can round up to `places` itself.
+        start = torch.minimum((place * places).long(), places - 1)
+        return {"start": start, "length": length}
+
+    def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
+        return inpt.window(params["start"], params["length"])
+
+
+class RandomJointMap(v2.Transform):
+    """One spatial augmentation a clip, each of them a linear map per joint.
+
+    With probability `shear` every joint is sheared by one matrix (unit diagonal, U(−1, 1) elsewhere); otherwise
+    `num_joints` of the joints, the same in all frames and for both people, are set to zero or multiplied by one
+    matrix of U(−1, 1), equally often.
+    """
+
+    _transformed_types = (ClipBatch,)
+
+    def __init__(self, shear: float = 0.5, num_joints: int = 15):
+        super().__init__()
+        self.shear, self.num_joints = shear, num_joints
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        draw = flat_inputs[0].draw
+        kind = draw.uniform()[:, None, None, None]
+        matrix = (2 * draw.uniform(NUM_COORDS, NUM_COORDS) - 1)[:, None]
+        chosen = (draw.uniform(NUM_JOINTS).argsort(-1) < self.num_joints)[:, :, None, None]
+        identity = torch.eye(NUM_COORDS)
+        shear = torch.where(identity.bool(), identity, matrix)
+        is_mask = kind < (1 + self.shear) / 2
+        some = torch.where(chosen, torch.where(is_mask, torch.zeros(()), matrix), identity)
+        return {"joint_map": torch.where(kind < self.shear, shear, some)}
+
+    def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
+        return inpt.map_joints(params["joint_map"])
+
+
+def training_view() -> v2.Compose:
+    """One augmented view: ClipBatch with its `draw` → (B, 64, 2, 25, 3)."""
+    return v2.Compose([RandomCrop(), RandomJointMap(), Render()])
+
+
+def evaluation_view() -> v2.Compose:
+    """The whole clip, without randomness: ClipBatch → (B, 64, 2, 25, 3)."""
+    return v2.Compose([Render()])

@@ -1,0 +1,139 @@
+"""Clips: windows of a packed data set's frames, and their rendering to a fixed length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms import v2
+
+from data_gen.packed import FRAME_SHAPE, PackedDataset
+from feeder.sampling import Draw
+
+NUM_FRAMES = 64
+NUM_PEOPLE, NUM_JOINTS, NUM_COORDS = FRAME_SHAPE
+# Clips rendered at a time on a CPU: their frames stay in its cache between gathering and mapping.
+_CPU_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """B clips, not yet rendered. Transforms narrow the window and compose joint maps; `Render` does the work.
+
+    frames: float32 (F, 150), shared by all batches; first, length: int64 (B,), each clip's window in it;
+    joint_map: float32 (B, 25, 3, 3), applied to every joint x as S·x, or None; draw: the step's random numbers.
+    """
+
+    frames: Tensor
+    first: Tensor
+    length: Tensor
+    draw: Draw | None = None
+    joint_map: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def window(self, start: Tensor, length: Tensor) -> ClipBatch:
+        """The same clips cut to `length` frames from `start`, both int64 (B,), relative to the present window."""
+        return replace(self, first=self.first + start, length=length)
+
+    def map_joints(self, joint_map: Tensor) -> ClipBatch:
+        """The same clips with another linear map, (B, 25, 3, 3), after those there are."""
+        return replace(self, joint_map=joint_map if self.joint_map is None else joint_map @ self.joint_map)
+
+
+class ClipSource:
+    """Recordings as clips: frames float32 (F, 2, 25, 3) end to end, num_frame and label int64 (N,) of those that
+    are used, and `first`, where each begins (by default they are all of the frames)."""
+
+    def __init__(self, frames: Tensor, num_frame: np.ndarray, label: np.ndarray, first: np.ndarray | None = None):
+        self.frames = frames.flatten(1)
+        self.num_frame = torch.from_numpy(num_frame)
+        self.first = self.num_frame.cumsum(0) - self.num_frame if first is None else torch.from_numpy(first)
+        self.label = torch.from_numpy(label)
+
+    @classmethod
+    def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipSource:
+        """One split of a packed data set.
+
+        On a GPU the frames are copied there once if they fit into half of its free memory; otherwise, and on a
+        CPU, they are memory-mapped, and clips are rendered where the frames are.
+        """
+        joints = np.load(dataset.path / "joints.npy", mmap_mode="c", allow_pickle=False)
+        frames = torch.from_numpy(joints)
+        if device.type == "cuda" and joints.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+            frames = frames.to(device)
+        return cls(frames, dataset.num_frame[indices], dataset.label[indices], dataset.first[indices])
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def clips(self, rows: Tensor | slice, draw: Draw | None = None) -> ClipBatch:
+        """Whole recordings, by their positions in the source."""
+        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], draw)
+
+
+class Render(v2.Transform):
+    """Clips → float32 (B, num_frames, 2, 25, 3): each window linearly interpolated along time (half-pixel
+    centres, edges clamped), then its joint map (METHOD section 3).
+
+    Interpolation and joint maps are both linear, so their order does not matter.
+    """
+
+    _transformed_types = (ClipBatch,)
+
+    def __init__(self, num_frames: int = NUM_FRAMES):
+        super().__init__()
+        self.num_frames = num_frames
+
+    def transform(self, inpt: ClipBatch, params: dict) -> Tensor:
+        device = inpt.frames.device
+        first, length = inpt.first.to(device, non_blocking=True), inpt.length.to(device, non_blocking=True)
+        joint_map = None if inpt.joint_map is None else inpt.joint_map.to(device, non_blocking=True)
+        chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(inpt))
+        result = torch.empty(len(inpt), self.num_frames, *FRAME_SHAPE, device=device)
+        for start in range(0, len(inpt), chunk):
+            part = slice(start, start + chunk)
+            resized = _resize(inpt.frames, first[part], length[part], self.num_frames)
+            if joint_map is None:
+                result[part] = resized
+            else:
+                _map_joints(resized, joint_map[part], out=result[part])
+        return result
+
+
+def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> Tensor:
+    """Windows (B,) of frames (F, 150), interpolated: (B, num_frames, 2, 25, 3)."""
+    step = torch.arange(num_frames, device=frames.device) + 0.5
+    position = (step * (length / num_frames)[:, None] - 0.5).clamp_(min=0)
+    low = position.long()
+    weight = position - low
+    high = torch.minimum(low + 1, length[:, None] - 1)
+    neighbours = (torch.stack((low, high), -1) + first[:, None, None]).view(-1, 2)
+    weights = torch.stack((1 - weight, weight), -1).view(-1, 2)
+    # A bag of two frames and their weights: gather and interpolation in one pass over memory.
+    resized = F.embedding_bag(neighbours, frames, per_sample_weights=weights, mode="sum")
+    return resized.view(len(first), num_frames, *FRAME_SHAPE)
+
+
+def _map_joints(clips: Tensor, joint_map: Tensor, out: Tensor) -> None:
+    """out[b, t, m, v] = joint_map[b, v] @ clips[b, t, m, v].
+
+    Over a frame's 150 values the maps are one block-diagonal matrix, and 3×3 blocks on the diagonal leave only
+    five diagonals, so five multiply-adds along whole rows do it; products of 3×3 matrices are several times
+    slower.
+    """
+    x, y = clips.flatten(2), out.flatten(2)
+    padded = F.pad(joint_map, (2, 2))
+
+    def diagonal(shift: int) -> Tensor:
+        entry = padded[..., shift + 2 : shift + 5].diagonal(dim1=-2, dim2=-1)
+        return entry[:, None].expand(-1, NUM_PEOPLE, -1, -1).reshape(len(x), 1, -1)
+
+    torch.mul(x, diagonal(0), out=y)
+    for shift in (1, 2):
+        y[..., :-shift].addcmul_(x[..., shift:], diagonal(shift)[..., :-shift])
+        y[..., shift:].addcmul_(x[..., :-shift], diagonal(-shift)[..., shift:])

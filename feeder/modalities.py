@@ -1,0 +1,39 @@
+"""Joint, bone and motion, and the tokens made of them (METHOD section 4)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MODALITIES = ("joint", "bone", "motion")
+# 0-based parent of each joint; joint 20, the spine at the shoulders, is the root.
+PARENTS = (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11)
+
+
+class Tokens(NamedTuple):
+    """temporal: (B, T, M·V·C), one token a frame; spatial: (B, M·V, T·C), one token a joint."""
+
+    temporal: Tensor
+    spatial: Tensor
+
+
+def to_modality(clip: Tensor, modality: str) -> Tensor:
+    """A clip (B, T, M, V, C) as `joint` (itself), `bone` (joint minus its parent) or `motion` (next frame minus
+    this one, the last one zero). Raises ValueError for another name."""
+    if modality == "joint":
+        return clip
+    if modality == "bone":
+        return clip - clip[:, :, :, PARENTS]
+    if modality == "motion":
+        motion = torch.zeros_like(clip)
+        torch.sub(clip[:, 1:], clip[:, :-1], out=motion[:, :-1])
+        return motion
+    raise ValueError(f"unknown modality {modality!r}; known: {', '.join(MODALITIES)}")
+
+
+def to_tokens(clip: Tensor, modality: str) -> Tokens:
+    """Tokens of one modality of a clip (B, T, M, V, C)."""
+    x = to_modality(clip, modality)
+    return Tokens(x.flatten(2), x.permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2))

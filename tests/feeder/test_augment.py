@@ -1,0 +1,176 @@
+"""Distributions of the augmentations, on 40,000 draws: bounds are 5 standard errors wide."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from feeder.augment import RandomCrop, RandomJointMap, training_view
+from feeder.clips import ClipBatch
+from feeder.sampling import Draw, epoch_order, global_batches, share
+
+N = 40_000
+EYE = torch.eye(3)
+
+
+def batch(length: int, size: int = N, **draw) -> ClipBatch:
+    frames = torch.randn(length, 150, generator=torch.Generator().manual_seed(0))
+    first, lengths = torch.zeros(size, dtype=torch.int64), torch.full((size,), length)
+    return ClipBatch(
+        frames,
+        first,
+        lengths,
+        Draw.for_step(**{"seed": 0, "epoch": 0, "step": 0, "size": size, "rows": slice(0, size)} | draw),
+    )
+
+
+@pytest.fixture(scope="module")
+def joint_maps() -> torch.Tensor:
+    return RandomJointMap()(batch(64)).joint_map
+
+
+@pytest.fixture(scope="module")
+def kinds(joint_maps) -> dict[str, torch.Tensor]:
+    changed = (joint_maps != EYE).any(-1).any(-1)
+    zero = (joint_maps == 0).all(-1).all(-1)
+    shear = changed.all(1)
+    mask = zero.any(1)
+    return {"shear": shear, "mask": mask, "jitter": ~shear & ~mask, "changed": changed}
+
+
+def close(share: float, expected: float, n: int) -> bool:
+    return abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / n)
+
+
+def test_kinds_occur_as_often_as_stated(kinds):
+    for kind, expected in (("shear", 0.5), ("mask", 0.25), ("jitter", 0.25)):
+        assert close(kinds[kind].float().mean().item(), expected, N), kind
+
+
+def test_shear_is_one_matrix_for_all_joints_with_unit_diagonal(joint_maps, kinds):
+    shear = joint_maps[kinds["shear"]]
+    assert (shear == shear[:, :1]).all()
+    assert (shear.diagonal(dim1=-2, dim2=-1) == 1).all()
+    off = shear[:, 0][:, ~EYE.bool()]
+    uniform_on(off, -1, 1)
+    assert abs(np.corrcoef(off.T.numpy())[~np.eye(6, dtype=bool)]).max() < 0.05
+
+
+def uniform_on(values: torch.Tensor, low: float, high: float) -> None:
+    scaled = (values.flatten().double().sort().values - low) / (high - low)
+    assert scaled[0] >= 0 and scaled[-1] <= 1
+    # Kolmogorov-Smirnov distance; 1.95 / sqrt(n) is exceeded once in 1,000
+    n = len(scaled)
+    assert (scaled - torch.arange(1, n + 1) / n).abs().max() < 1.95 / math.sqrt(n) + 1 / n
+
+
+def test_mask_zeroes_15_joints_chosen_evenly(joint_maps, kinds):
+    zero = (joint_maps[kinds["mask"]] == 0).all(-1).all(-1)
+    assert (zero.sum(1) == 15).all()
+    kept = joint_maps[kinds["mask"]][~zero]
+    assert (kept == EYE).all()
+    frequency = zero.float().mean(0)
+    assert all(close(f, 15 / 25, len(zero)) for f in frequency.tolist())
+    pair = (zero[:, 0] & zero[:, 1]).float().mean().item()
+    assert close(pair, 15 / 25 * 14 / 24, len(zero))  # chosen without repetition
+
+
+def test_jitter_multiplies_15_joints_by_one_matrix(joint_maps, kinds):
+    maps, changed = joint_maps[kinds["jitter"]], kinds["changed"][kinds["jitter"]]
+    assert (changed.sum(1) == 15).all()
+    assert all(close(f, 15 / 25, len(maps)) for f in changed.float().mean(0).tolist())
+    matrices = maps[changed].view(len(maps), 15, 3, 3)
+    assert (matrices == matrices[:, :1]).all()
+    uniform_on(matrices[:, 0], -1, 1)
+    assert (maps[~changed] == EYE).all()
+
+
+def test_what_happens_to_a_joint_happens_in_all_frames_and_to_both_people():
+    clips = RandomJointMap()(batch(64, 500))
+    plain = batch(64, 500)
+    view = training_view()
+    view.transforms[0] = torch.nn.Identity()  # the whole recording: 64 frames render to themselves
+    rendered = view(batch(64, 500))
+    expected = torch.einsum("bvij,tmvj->btmvi", clips.joint_map, plain.frames.view(64, 2, 25, 3))
+    torch.testing.assert_close(rendered, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [640, 200, 100])
+def test_crop_lengths_and_starts(n):
+    cropped = RandomCrop()(batch(n))
+    start, length = cropped.first, cropped.length
+    assert length.min() >= 64 and length.max() <= n and (start >= 0).all() and (start + length <= n).all()
+    ratio_of_64 = (65 / n - 0.1) / 0.9  # U(0.1, 1)·n below 65 becomes 64
+    assert close((length == 64).float().mean().item(), ratio_of_64, N)
+    longer = length[length > 64].double()
+    # within rounding, what is left is uniform on (65, n)
+    assert abs(longer.mean().item() - (65 + n) / 2 + 0.5) < 5 * (n - 65) / math.sqrt(12 * len(longer))
+    for at in (64, (64 + n) // 2):
+        some = (length - at).abs() <= n // 20
+        places = (n - length[some] + 1).double()
+        uniform_on((start[some].double() + torch.rand(len(places), dtype=torch.float64)) / places, 0, 1)
+
+
+@pytest.mark.parametrize("n", [1, 30, 63, 64])
+def test_short_recordings_are_not_cropped(n):
+    cropped = RandomCrop()(batch(n, 1000))
+    assert (cropped.length == n).all() and (cropped.first == 0).all()
+
+
+def test_every_start_is_reached():
+    cropped = RandomCrop()(batch(66))
+    assert set(cropped.first[cropped.length == 64].tolist()) == {0, 1, 2}
+
+
+def test_views_differ_and_clips_differ():
+    clips, view = batch(200, 50), training_view()
+    views = torch.stack([view(clips) for _ in range(4)])
+    flat = views.view(200, -1)
+    distance = torch.cdist(flat, flat) + 1e9 * torch.eye(200)
+    assert distance.min() > 1e-3
+
+
+def test_draws_depend_on_seed_epoch_and_step_alone():
+    def first(**key):
+        return training_view()(batch(200, 8, **key))
+
+    base = first()
+    assert torch.equal(base, first())
+    for key in ({"seed": 1}, {"epoch": 1}, {"step": 1}):
+        assert not torch.equal(base, first(**key))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_processes_together_see_what_one_sees(world_size):
+    size, view = 13, training_view()
+    whole_batch = batch(150, size)
+    whole = [view(whole_batch) for _ in range(4)]
+    parts = []
+    for rank in range(world_size):
+        rows = share(size, rank, world_size)
+        clips = batch(150, size, rows=rows)
+        mine = ClipBatch(clips.frames, clips.first[rows], clips.length[rows], clips.draw)
+        parts.append([view(mine) for _ in range(4)])
+    for v in range(4):
+        assert torch.equal(torch.cat([p[v] for p in parts]), whole[v])
+
+
+def test_shares_are_even_and_cover_the_batch():
+    for size in range(0, 20):
+        for world_size in range(1, 9):
+            shares = [share(size, rank, world_size) for rank in range(world_size)]
+            sizes = [s.stop - s.start for s in shares]
+            assert shares[0].start == 0 and shares[-1].stop == size and max(sizes) - min(sizes) <= 1
+            assert all(a.stop == b.start for a, b in zip(shares, shares[1:]))
+
+
+def test_an_epoch_visits_every_recording_once_in_a_new_order():
+    orders = [epoch_order(1000, 0, epoch) for epoch in range(2)] + [epoch_order(1000, 1, 0)]
+    assert all(torch.equal(order.sort().values, torch.arange(1000)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 3
+
+
+def test_the_last_batch_is_kept_unless_it_is_a_single_clip():
+    assert [(b.start, b.stop) for b in global_batches(10, 4)] == [(0, 4), (4, 8), (8, 10)]
+    assert [(b.start, b.stop) for b in global_batches(9, 4)] == [(0, 4), (4, 8)]

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from feeder.augment import evaluation_view
+from feeder.clips import ClipBatch, ClipSource, Render
+from feeder.modalities import MODALITIES, PARENTS, to_modality, to_tokens
+from tests.helpers import GOLDEN, tiny_dataset
+
+
+def golden_source() -> ClipSource:
+    golden = np.load(GOLDEN / "downstream_h8.npz")
+    clips = [d[:, :n].transpose(1, 3, 2, 0) for d, n in zip(golden["data"], golden["num_frame"])]
+    frames = torch.from_numpy(np.concatenate(clips).astype(np.float32))
+    return ClipSource(frames, golden["num_frame"].astype(np.int64), np.zeros(len(clips), np.int64))
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_golden_tokens(modality):
+    golden = np.load(GOLDEN / "downstream_h8.npz")
+    clip = evaluation_view()(golden_source().clips(slice(None)))
+    tokens = to_tokens(clip, modality)
+    np.testing.assert_allclose(tokens.temporal.numpy(), golden[modality[0] + "t"], atol=1e-5)
+    np.testing.assert_allclose(tokens.spatial.numpy(), golden[modality[0] + "s"], atol=1e-5)
+
+
+@pytest.fixture
+def random_clips():
+    rng = torch.Generator().manual_seed(0)
+    length = torch.tensor([1, 2, 7, 63, 64, 65, 128, 300] * 12)
+    frames = torch.randn(int(length.sum()), 150, generator=rng)
+    joint_map = torch.randn(len(length), 25, 3, 3, generator=rng)
+    return ClipBatch(frames, length.cumsum(0) - length, length, joint_map=joint_map)
+
+
+@pytest.mark.parametrize("num_frames", [64, 10])
+def test_rendering_is_interpolation_then_a_matrix_per_joint(random_clips, num_frames):
+    c = random_clips
+    rendered = Render(num_frames)(c)
+    assert rendered.shape == (len(c), num_frames, 2, 25, 3)
+    for i in range(len(c)):
+        window = c.frames[c.first[i] : c.first[i] + c.length[i]]
+        resized = F.interpolate(window.T[None], size=num_frames, mode="linear", align_corners=False)[0].T
+        expected = torch.einsum("vij,tmvj->tmvi", c.joint_map[i], resized.view(num_frames, 2, 25, 3))
+        torch.testing.assert_close(rendered[i], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_clip_does_not_depend_on_its_neighbours(random_clips):
+    c = random_clips
+    order = torch.randperm(len(c), generator=torch.Generator().manual_seed(1))
+    permuted = ClipBatch(c.frames, c.first[order], c.length[order], joint_map=c.joint_map[order])
+    assert torch.equal(Render()(permuted), Render()(c)[order])
+
+
+def test_maps_compose_in_order(random_clips):
+    c = random_clips
+    second = torch.randn(len(c), 25, 3, 3, generator=torch.Generator().manual_seed(2))
+    once = Render()(c)
+    expected = torch.einsum("bvij,btmvj->btmvi", second, once)
+    torch.testing.assert_close(Render()(c.map_joints(second)), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_windows_stay_inside_their_recording(random_clips):
+    c = random_clips
+    poisoned = torch.full_like(c.frames, torch.nan)
+    start, length = c.length // 3, c.length - 2 * (c.length // 3)
+    for first, n in zip((c.first + start).tolist(), length.tolist()):
+        poisoned[first : first + n] = 1.0
+    narrowed = ClipBatch(poisoned, c.first, c.length).window(start, length)
+    assert torch.equal(Render()(narrowed), torch.ones(len(c), 64, 2, 25, 3))
+
+
+def test_a_data_set_is_read_as_it_was_packed(tmp_path):
+    packed = tiny_dataset(tmp_path)
+    rows = packed.split("xsub", "val")
+    source = ClipSource.of_dataset(packed, rows, torch.device("cpu"))
+    clips = source.clips(slice(None))
+    for i, row in enumerate(rows):
+        frames = source.frames[clips.first[i] : clips.first[i] + clips.length[i]]
+        np.testing.assert_array_equal(frames.numpy().reshape(-1, 2, 25, 3), packed.recording(row))
+    np.testing.assert_array_equal(source.label, packed.label[rows])
+
+
+def test_training_cannot_change_the_data_set_on_disk(tmp_path):
+    packed = tiny_dataset(tmp_path)
+    source = ClipSource.of_dataset(packed, packed.split("xsub", "train"), torch.device("cpu"))
+    before = packed.joints[0].copy()
+    source.frames.zero_()
+    np.testing.assert_array_equal(np.load(packed.path / "joints.npy")[0], before)
+
+
+def test_motion_and_bone():
+    clip = torch.randn(3, 64, 2, 25, 3, generator=torch.Generator().manual_seed(0))
+    motion, bone = to_modality(clip, "motion"), to_modality(clip, "bone")
+    for t in (0, 31, 62):
+        torch.testing.assert_close(motion[:, t], clip[:, t + 1] - clip[:, t])
+    assert not motion[:, 63].any()
+    pairs = (
+        "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19 "
+        "21-21 22-23 23-8 24-25 25-12"
+    )
+    assert [int(p.split("-")[1]) - 1 for p in pairs.split()] == list(PARENTS)
+    torch.testing.assert_close(bone[:, :, :, 7], clip[:, :, :, 7] - clip[:, :, :, 6])
+    assert not bone[:, :, :, 20].any()
+    with pytest.raises(ValueError, match="joint, bone, motion"):
+        to_modality(clip, "velocity")
+
+
+def test_token_layout():
+    clip = torch.arange(64 * 150, dtype=torch.float32).view(1, 64, 2, 25, 3)
+    tokens = to_tokens(clip, "joint")
+    assert tokens.temporal[0, 5, 75 + 3 * 4 + 2] == clip[0, 5, 1, 4, 2]
+    assert tokens.spatial[0, 25 + 4, 3 * 5 + 2] == clip[0, 5, 1, 4, 2]
+
+
+def test_longer_recordings_are_read_to_their_end(tmp_path):
+    packed = tiny_dataset(tmp_path, num_frame=(400, 500), cameras=(1,), actions=(1,))
+    source = ClipSource.of_dataset(packed, np.array([0]), torch.device("cpu"))
+    clip = evaluation_view()(source.clips(slice(None)))[0]
+    recording = torch.from_numpy(packed.recording(0).copy())
+    n = len(recording)
+    position = (63.5) * n / 64 - 0.5
+    low, weight = int(position), position - int(position)
+    torch.testing.assert_close(
+        clip[63], recording[low] * (1 - weight) + recording[low + 1] * weight, atol=1e-4, rtol=1e-4
+    )
