@@ -1,0 +1,1 @@
+"""Tokens to features to projections, and the objective on them."""

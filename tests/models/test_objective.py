@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from models.objective import umurl_loss, variance_covariance
+from models.umurl import Projections
+
+
+def textbook(z: torch.Tensor) -> torch.Tensor:
+    """The formula with the covariance matrix itself, in float64."""
+    z = z.double()
+    cov = torch.cov(z.T)
+    std = torch.sqrt(cov.diagonal() + 1e-4)
+    off = cov - torch.diag(cov.diagonal())
+    return 5 * torch.relu(1 - std).mean() + off.square().sum() / z.shape[1]
+
+
+@pytest.mark.parametrize("rows, dims", [(2, 64), (7, 300), (128, 1024), (300, 64), (64, 64)])
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_gram_form_is_the_covariance_form(rows, dims, scale):
+    torch.manual_seed(0)
+    # correlated columns far from zero: what centring has to take care of
+    z = (scale * (torch.randn(rows, dims) + 2 * torch.randn(rows, 1)) + 5).requires_grad_()
+    value = variance_covariance(z)[0]
+    expected = textbook(z)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradient, wanted = torch.autograd.grad(value, z)[0], torch.autograd.grad(expected, z)[0]
+    assert (gradient - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+def test_parts_add_up_by_the_formula():
+    torch.manual_seed(0)
+    z = Projections(*torch.randn(6, 10, 32))
+    loss = umurl_loss(z)
+    mean = torch.stack(z[:3]).mean(0)
+    intra = sum((a - b).square().mean() for a, b in zip(z[:3], z[3:]))
+    inter = sum((a - mean).square().mean() for a in z[:3])
+    vc = sum(textbook(a) for a in z)
+    for value, expected in zip(loss[:4], (5 * (intra + inter) + vc, intra, inter, vc)):
+        assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_no_gradient_is_stopped():
+    torch.manual_seed(0)
+    z = [t.requires_grad_() for t in torch.randn(6, 10, 32)]
+    umurl_loss(Projections(*z)).inter.backward()
+    n = z[0].numel()
+    mean = (z[0] + z[1] + z[2]) / 3
+    # d/dz_j Σ_k |z_k − mean|² / n: the terms through the mean cancel only in the sum
+    torch.testing.assert_close(z[0].grad, (2 * (z[0] - mean) / n).detach())
+
+
+def test_the_objective_is_float32_inside_autocast():
+    torch.manual_seed(0)
+    z = Projections(*(200 * torch.randn(6, 16, 256)))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = umurl_loss(z)
+    assert loss.total.dtype == torch.float32
+    assert loss.total.item() == pytest.approx(umurl_loss(z).total.item(), rel=1e-6)
+    half = umurl_loss(Projections(*(p.half() for p in z)))  # would overflow in float16
+    assert half.total.isfinite()
+
+
+def test_row_order_does_not_matter():
+    torch.manual_seed(0)
+    z = torch.randn(6, 20, 64)
+    order = torch.randperm(20)
+    a, b = umurl_loss(Projections(*z)), umurl_loss(Projections(*z[:, order]))
+    assert a.total.item() == pytest.approx(b.total.item(), rel=1e-5)
+
+
+def test_collapse_shows_in_the_deviation():
+    z = Projections(*torch.ones(6, 20, 64))
+    loss = umurl_loss(z)
+    assert loss.std.max() < 0.011 and loss.vc.item() == pytest.approx(6 * 5 * (1 - 0.01), rel=1e-4)

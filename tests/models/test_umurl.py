@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+
+from feeder.augment import evaluation_view
+from feeder.modalities import MODALITIES, to_tokens
+from models.objective import umurl_loss
+from models.umurl import UmURL
+from tests.feeder.test_clips import golden_source
+from tests.helpers import GOLDEN
+from tools.checkpoints import load, load_backbone, weights
+
+
+@pytest.fixture
+def golden():
+    return np.load(GOLDEN / "pretrain_h8.npz")
+
+
+@pytest.fixture
+def official():
+    return load(GOLDEN / "official_h8.pth.tar")
+
+
+@pytest.fixture
+def model(official):
+    model = UmURL(8)
+    model.load_state_dict(weights(official))
+    return model.train()
+
+
+def views_of(golden):
+    return tuple(torch.from_numpy(golden[f"view{i}"]).permute(0, 2, 4, 3, 1) for i in (1, 2, 3, 4))
+
+
+def test_golden_projections(model, golden):
+    z = np.stack([p.detach()[:, :64] for p in model(views_of(golden))])
+    # relative to each stream's size; single values near zero carry float32's rounding
+    scale = np.abs(golden["z"]).max(axis=(1, 2), keepdims=True)
+    assert (np.abs(z - golden["z"]) <= 1e-4 * np.maximum(np.abs(golden["z"]), 0.01 * scale)).all()
+
+
+def test_golden_loss_and_gradients(model, golden):
+    loss = umurl_loss(model(views_of(golden)))
+    np.testing.assert_allclose([x.item() for x in loss[:4]], golden["loss"], rtol=1e-4)
+    loss.total.backward()
+    norms = {name: p.grad.norm().item() for name, p in model.named_parameters()}
+    assert sorted(norms) == golden["grad_names"].tolist()
+    for name, expected in zip(golden["grad_names"], golden["grad_norms"]):
+        assert abs(norms[name] - expected) <= 1e-4 * expected + 1e-3, name
+
+
+@pytest.mark.parametrize(
+    "key, modalities", [("y_u", MODALITIES), ("y_j", ["joint"]), ("y_b", ["bone"]), ("y_m", ["motion"])]
+)
+def test_golden_features(official, key, modalities):
+    backbone = load_backbone(official, GOLDEN / "official_h8.pth.tar")
+    clip = evaluation_view()(golden_source().clips(slice(None)))
+    with torch.inference_mode():
+        feature = backbone({m: to_tokens(clip, m) for m in modalities})
+    np.testing.assert_allclose(feature, np.load(GOLDEN / "downstream_h8.npz")[key], atol=1e-5)
+
+
+def test_published_parameter_counts():
+    model = UmURL(1024)
+    assert sum(p.numel() for p in model.backbone.parameters()) == 22_067_200
+    assert sum(p.numel() for p in model.parameters()) == 72_448_000
+
+
+def test_published_keys(official):
+    assert set(UmURL(8).state_dict()) == set(weights(official))
+
+
+def test_features_do_not_depend_on_the_rest_of_the_batch():
+    torch.manual_seed(0)
+    backbone = UmURL(16).backbone.eval()
+    clip = torch.randn(6, 64, 2, 25, 3)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    with torch.inference_mode():
+        feature, permuted = (backbone({m: to_tokens(c, m) for m in MODALITIES}) for c in (clip, clip[order]))
+    torch.testing.assert_close(permuted, feature[order])
+
+
+def test_order_in_time_matters_and_order_of_modalities_does_not():
+    torch.manual_seed(0)
+    backbone = UmURL(16).backbone.eval()
+    clip = torch.randn(2, 64, 2, 25, 3)
+    tokens = {m: to_tokens(clip, m) for m in MODALITIES}
+    with torch.inference_mode():
+        feature = backbone(tokens)
+        torch.testing.assert_close(backbone(dict(reversed(tokens.items()))), feature)
+        flipped = backbone({m: to_tokens(clip.flip(1), m) for m in MODALITIES})
+    assert (flipped[:, :16] - feature[:, :16]).abs().max() > 1e-2
+
+
+def test_one_encoder_call_gives_what_four_would():
+    torch.manual_seed(0)
+    backbone = UmURL(16).backbone
+    views = torch.randn(4, 3, 64, 2, 25, 3)
+    single = {m: to_tokens(v, m) for m, v in zip(MODALITIES, views)}
+    joined = {m: to_tokens(views[3], m) for m in MODALITIES}
+    streams = backbone.streams(single, joined)
+    for stream, tokens in zip(streams, [{m: t} for m, t in single.items()] + [joined]):
+        torch.testing.assert_close(stream, backbone(tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_attention_is_pytorchs_own_layer():
+    torch.manual_seed(0)
+    layer = UmURL(16).backbone.ma_encoder.t_tr.layers[0]
+    reference = torch.nn.TransformerEncoderLayer(16, 1, 16, dropout=0.0, batch_first=True)
+    reference.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 20, 16)
+    torch.testing.assert_close(layer(x), reference(x))
+
+
+def test_initial_values_are_pytorchs_defaults():
+    torch.manual_seed(0)
+    backbone = UmURL(512).backbone
+    first = backbone.j_emb.t_embedding[0].weight.detach()
+    assert first.abs().max() <= 1 / np.sqrt(150) and first.std() == pytest.approx(1 / np.sqrt(450), rel=0.02)
+    attention = backbone.ma_encoder.t_tr.layers[0].self_attn
+    assert attention.in_proj_weight.detach().std() == pytest.approx(np.sqrt(2 / (4 * 512)), rel=0.02)  # Xavier
+    assert not attention.in_proj_bias.any() and not attention.out_proj.bias.any()

@@ -1,0 +1,1 @@
+"""What the programs share: options, processes, checkpoints, features, logs, evaluation."""

@@ -1,0 +1,153 @@
+"""Checkpoints: the published layout and what it takes to resume from one and to know what it is.
+
+    epoch, state_dict (keys begin with `module.`), optimizer          as published
+    scaler, args, dataset, protocol, versions                         ours
+
+Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.encoder import Backbone
+from tools.errors import UserError
+
+PREFIX = "module."
+UNTRAINED = "checkpoint_untrained.pth.tar"
+_NAME = re.compile(r"checkpoint_(\d+)\.pth\.tar")
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, unreadable or of another model."""
+
+
+def versions() -> dict[str, str]:
+    return {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
+
+
+def name_of(epochs_done: int) -> str:
+    """File name after `epochs_done` epochs: the index of the last of them, counted from 0."""
+    return f"checkpoint_{epochs_done - 1:04d}.pth.tar" if epochs_done else UNTRAINED
+
+
+def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler, epoch: int, about: dict) -> Path:
+    """Write the checkpoint after `epoch` epochs, so that it is there whole or not at all.
+
+    `about` (args, dataset, protocol, ...) is kept beside the weights. Raises UserError where it cannot be
+    written; earlier checkpoints stay as they are.
+    """
+    state = {
+        "epoch": epoch,
+        "state_dict": {PREFIX + k: v for k, v in model.state_dict().items()},
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
+        "versions": versions(),
+        **about,
+    }
+    path = folder / name_of(epoch)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _flush_folder(folder)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error}; earlier checkpoints are intact") from error
+    return path
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU. Raises CheckpointError if it is missing, damaged or something else."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # checksums of every tensor
+                if damaged:
+                    raise CheckpointError(f"{path} is damaged (checksum of {damaged})")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint, a damaged one, or holds more than tensors and plain values"
+        ) from error
+    except Exception as error:  # torch and zipfile raise many kinds for damaged files
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+    if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
+        raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
+    return state
+
+
+def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The state dict without the `module.` that published checkpoints have."""
+    return {key.removeprefix(PREFIX): value for key, value in state["state_dict"].items()}
+
+
+def in_folder(folder: Path) -> list[Path]:
+    """Checkpoints of a run, newest first; the untrained one last."""
+    found = [(int(m.group(1)), p) for p in folder.glob("checkpoint_*.pth.tar") if (m := _NAME.fullmatch(p.name))]
+    paths = [path for _, path in sorted(found, reverse=True)]
+    return paths + [p for p in [folder / UNTRAINED] if p.is_file()]
+
+
+def final(path: Path) -> Path:
+    """The checkpoint itself, or the last one of a run's folder. Raises CheckpointError if there is none."""
+    if not path.is_dir():
+        return path
+    paths = in_folder(path)
+    if not paths:
+        raise CheckpointError(f"no checkpoint in {path}; run script_pretrain.sh first")
+    return paths[0]
+
+
+def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that can be read; those that cannot are reported by name. None if there is none."""
+    for path in in_folder(folder):
+        try:
+            return path, load(path)
+        except CheckpointError as error:
+            print(f"warning: {error}; trying the one before", file=sys.stderr)
+    return None
+
+
+def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
+    """The encoder of a checkpoint, of whatever hidden size, in evaluation mode.
+
+    Raises CheckpointError naming what is missing, left over or of the wrong shape.
+    """
+    own = {k.removeprefix("backbone."): v for k, v in weights(state).items() if k.startswith("backbone.")}
+    first = own.get("j_emb.t_embedding.0.weight")
+    if not isinstance(first, torch.Tensor) or first.dim() != 2:
+        raise CheckpointError(f"{path} holds no encoder of this model (no backbone.j_emb.t_embedding.0.weight)")
+    backbone = Backbone(first.shape[0])
+    try:
+        backbone.load_state_dict(own)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is of another model: {error}") from error
+    if not all(v.isfinite().all() for v in own.values()):
+        raise CheckpointError(f"{path} holds weights that are not finite")
+    return backbone.eval()

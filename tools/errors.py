@@ -1,0 +1,33 @@
+"""Errors that are the user's to mend: a message and an exit status, no traceback."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from data_gen.packed import DataSetError
+
+
+class UserError(Exception):
+    """Something in the arguments, the files or the machine that the message tells how to change."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a program; its user errors end it with `error: ...` on stderr, and in its log, and status 1."""
+    try:
+        main()
+    except (UserError, DataSetError) as error:
+        _say(f"error: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(130)
+
+
+def _say(text: str) -> None:
+    logger = logging.getLogger("umurl")
+    if logger.handlers:
+        logger.error(text)
+    else:  # the options were wrong, there is no log yet
+        print(text, file=sys.stderr)

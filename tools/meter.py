@@ -1,0 +1,35 @@
+"""Running means of a step's losses, kept on the device until somebody reads them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.objective import Loss
+from models.umurl import Projections
+from tools.errors import UserError
+
+
+class LossMeter:
+    """Means over an epoch, weighted by the clips of each step. Reading waits for the device; adding does not."""
+
+    def __init__(self):
+        self._sum: Tensor | None = None
+        self._clips = 0
+
+    def add(self, loss: Loss, clips: int) -> None:
+        values = torch.cat([torch.stack([x.detach() for x in loss[:4]]), loss.std])
+        self._sum = values * clips if self._sum is None else self._sum + values * clips
+        self._clips += clips
+
+    def read(self, epoch: int) -> dict[str, float]:
+        """Means so far, by the names under which they are logged. Raises UserError where one is not finite."""
+        names = [f"loss/{name}" for name in Loss._fields[:4]] + [f"std/{name}" for name in Projections._fields]
+        means = dict(zip(names, (self._sum / self._clips).tolist()))
+        bad = [name for name, value in means.items() if not abs(value) < float("inf")]
+        if bad:
+            raise UserError(
+                f"epoch {epoch}: {', '.join(bad)} not finite, so training stops; the last checkpoint is from before. "
+                "Lower --lr, or use --amp bf16 or off, and rerun: it goes on from that checkpoint"
+            )
+        return means

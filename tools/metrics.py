@@ -1,0 +1,23 @@
+"""Accuracies and their summaries."""
+
+from __future__ import annotations
+
+import statistics
+
+from torch import Tensor
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Share of equal labels (N,), in %."""
+    return 100.0 * (predicted == labels).double().mean().item()
+
+
+def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
+    """Share of rows of scores (N, classes) whose label is among the k highest, in %; k is cut to the classes."""
+    best = scores.topk(min(k, scores.shape[1]), dim=1).indices
+    return 100.0 * (best == labels[:, None]).any(1).double().mean().item()
+
+
+def summary(values: list[float]) -> dict[str, float | list[float]]:
+    """Values a seed, their mean and (population) standard deviation."""
+    return {"per_seed": values, "mean": statistics.fmean(values), "std": statistics.pstdev(values)}

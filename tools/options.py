@@ -1,0 +1,78 @@
+"""Options that several programs share, and the data set they choose."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, from_test_name, get_dataset
+from data_gen.packed import INFO, PackedDataset
+from tools.errors import UserError
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Appends the default to every option's help, unless there is none to speak of."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS) or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None:
+    parser.add_argument(
+        dataset_flag,
+        dest="dataset",
+        choices=list(DATASETS),
+        help="data set; default: {}".format(
+            "from the name of --checkpoint-path" if dataset_flag == "--pre-dataset" else "the checkpoint's own"
+        ),
+    )
+    parser.add_argument(
+        "--protocol", help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup); default: likewise"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, default=DATA_ROOT, help="folder that holds the packed data sets, or one itself"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+
+
+def choose_data(dataset: str | None, protocol: str | None, test_name: str) -> tuple[DataSet, Protocol]:
+    """Data set and protocol: as named, else those that begin `test_name`. Raises UserError."""
+    known = from_test_name(test_name)
+    if dataset is None and known is None:
+        raise UserError(
+            f"{test_name!r} does not begin with a known protocol (such as ntu60_xsub): name the data set and the "
+            "protocol by flags, see --help"
+        )
+    try:
+        row = get_dataset(dataset) if dataset else known[0]
+        if protocol:
+            return row, row.protocol(protocol)
+        return row, known[1] if known and known[0] is row else row.protocols[0]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedDataset:
+    """The packed data set under `root`, or `root` itself if it is one. Raises UserError, DataSetError."""
+    path = root if (root / INFO).is_file() else root / dataset.name
+    if not (path / INFO).is_file():
+        raise UserError(
+            f"no packed data set at {path}: convert the recordings with "
+            f"`python data_gen/{'demo' if dataset.name == 'demo' else 'ntu'}_gendata.py` first, or give --data-root"
+        )
+    packed = PackedDataset(path)
+    if packed.name != dataset.name:
+        raise UserError(f"{path} holds {packed.name}, not {dataset.name}: give another --data-root or data set")
+    for side in ("train", "val"):
+        if len(packed.split(protocol.name, side)) < 2:
+            raise UserError(f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}")
+    return packed
+
+
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value

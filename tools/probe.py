@@ -1,0 +1,79 @@
+"""The linear probe: a Linear trained on frozen features (METHOD section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tools.logs import progress
+from tools.metrics import top_k_accuracy
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """The published recipe."""
+
+    lr: float = 0.03
+    epochs: int = 150
+    schedule: tuple[int, ...] = (120, 140)
+    batch_size: int = 512
+    momentum: float = 0.9
+    validate_every: int = 5
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Accuracies in % after `epoch` epochs, one a seed."""
+
+    epoch: int
+    top1: list[float]
+    top5: list[float]
+    loss: list[float]
+
+
+def linear_probe(
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    num_classes: int,
+    options: ProbeOptions,
+    seeds: list[int],
+) -> list[Validation]:
+    """Train one Linear a seed, all at once, on (features (N, D), labels (N,)); validations, the last one last.
+
+    A run's initial weights and order of visits depend on its seed alone, and every update is elementwise, so
+    each seed gives what it would give by itself.
+    """
+    features, labels = train
+    device, size = features.device, len(features)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    start = [0.01 * torch.randn(num_classes, features.shape[1], generator=g) for g in generators]
+    weight = nn.Parameter(torch.stack(start).to(device))
+    bias = nn.Parameter(torch.zeros(len(seeds), 1, num_classes, device=device))
+    optimizer = torch.optim.SGD([weight, bias], lr=options.lr, momentum=options.momentum)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options.schedule), gamma=0.1)
+    validations = []
+    for epoch in progress(range(1, options.epochs + 1), desc="probe", unit="epoch"):
+        order = torch.stack([torch.randperm(size, generator=g) for g in generators]).to(device)
+        losses = []
+        for rows in order.split(options.batch_size, dim=1):
+            logits = torch.baddbmm(bias, features[rows], weight.mT)
+            loss = F.cross_entropy(logits.flatten(0, 1), labels[rows].flatten(), reduction="none")
+            per_seed = loss.view(len(seeds), -1).mean(1)
+            optimizer.zero_grad()
+            per_seed.sum().backward()
+            optimizer.step()
+            losses.append(per_seed.detach())
+        schedule.step()
+        if epoch % options.validate_every == 0 or epoch == options.epochs:
+            top1, top5 = _validate(weight.detach(), bias.detach(), *val)
+            mean_loss = torch.stack(losses).mean(0).tolist()
+            validations.append(Validation(epoch, top1, top5, mean_loss))
+    return validations
+
+
+def _validate(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor) -> tuple[list[float], list[float]]:
+    scores = [features @ w.T + b for w, b in zip(weight, bias)]
+    return [top_k_accuracy(s, labels, 1) for s in scores], [top_k_accuracy(s, labels, 5) for s in scores]
