@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Nearest-neighbour retrieval: ./script_action_retrieval.sh [TEST_NAME] [flags of action_retrieval.py]
+#
+# Evaluates the last checkpoint of checkpoints/TEST_NAME (default: ntu120_xsub) on the data set and protocol that it
+# was pre-trained on, and writes the scores beside it.
+set -euo pipefail
+. "$(dirname "$0")/tools/common.sh"
+find_python
+
+TEST_NAME=ntu120_xsub
+if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
+    TEST_NAME=$1
+    shift
+fi
+
+exec "$PYTHON" action_retrieval.py --pretrained "checkpoints/$TEST_NAME" "$@"
