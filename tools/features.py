@@ -21,7 +21,7 @@ def modalities_of(name: str) -> tuple[str, ...]:
     return MODALITIES if name == "all" else (name,)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def extract_features(
     backbone: Backbone, source: ClipSource, modalities: Sequence[str], device: torch.device, title: str = "features"
 ) -> Tensor:
@@ -35,4 +35,4 @@ def extract_features(
         rows = slice(start, start + BATCH_SIZE)
         clip = view(source.clips(rows)).to(device, non_blocking=True)
         result[rows] = backbone({m: to_tokens(clip, m) for m in modalities})
-    return result.clone()  # usable under autograd, unlike what inference mode makes
+    return result

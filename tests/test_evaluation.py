@@ -1,0 +1,153 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import action_recognition
+import action_retrieval
+from data_gen.packed import PackedDataset
+from tests.helpers import GOLDEN, run_python
+from tools import extract
+from tools.errors import UserError
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A run's folder that holds a checkpoint in the published layout and nothing else."""
+    folder = tmp_path / "demo_published"
+    folder.mkdir()
+    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
+    return folder
+
+
+def flags(folder, root, *more):
+    return ["--pretrained", str(folder), "--data-root", str(root), "--device", "cpu", *map(str, more)]
+
+
+def test_recognition_reports_best_and_last_for_every_seed(published, demo_root, capsys):
+    action_recognition.main(flags(published, demo_root, "--seed", 0, 1, 2, "--epochs", 12))
+    result = json.loads((published / "action_recognition.json").read_text())
+    assert result["epoch"] == 451 and result["args"]["lr"] == 0.03 and (result["train"], result["val"]) == (12, 12)
+    for metric in ("top1", "top5"):
+        last = [h for h in result["history"] if h["epoch"] == 12][0][metric]
+        assert result["last"][metric]["per_seed"] == last
+        assert result["last"][metric]["mean"] == pytest.approx(np.mean(last))
+        assert result["last"][metric]["std"] == pytest.approx(np.std(last))
+    best = np.max([h["top1"] for h in result["history"]], axis=0)
+    assert result["best"]["top1"]["per_seed"] == best.tolist()
+    assert f"{result['best']['top1']['mean']:.2f}" in capsys.readouterr().out
+    board = EventAccumulator(str(published)).Reload()
+    assert [e.step for e in board.Scalars("recognition/top1_seed1")] == [5, 10, 12]
+
+
+def test_retrieval_is_that_of_the_extracted_features(published, demo_root, tmp_path):
+    out = tmp_path / "features.npz"
+    for modality in ("all", "joint", "bone", "motion"):
+        more = ("--modality", modality)
+        extract.main(
+            [
+                "--pretrained",
+                str(published),
+                "--data",
+                str(demo_root / "demo"),
+                "--out",
+                str(out),
+                "--device",
+                "cpu",
+                *more,
+            ]
+        )
+        features = np.load(out)
+        packed = PackedDataset(demo_root / "demo")
+        assert features["name"].tolist() == packed.names.tolist() and features["feature"].shape == (24, 16)
+        unit = features["feature"] / np.linalg.norm(features["feature"], axis=1, keepdims=True)
+        train, val = packed.split("xsub", "train"), packed.split("xsub", "val")
+        predicted = packed.label[train][(unit[val] @ unit[train].T).argmax(1)]
+        action_retrieval.main(flags(published, demo_root, *more))
+        task = "action_retrieval" if modality == "all" else f"action_retrieval_{modality}"
+        result = json.loads((published / f"{task}.json").read_text())
+        assert result["top1"] == pytest.approx(100 * (predicted == packed.label[val]).mean())
+
+
+def test_one_recording_gives_the_features_it_has_in_its_data_set(published, demo_root, tmp_path):
+    paths = sorted((demo_root / "raw").glob("*.skeleton"))[:3]
+    common = ["--pretrained", str(published), "--device", "cpu", "--out"]
+    extract.main([*common, str(tmp_path / "a.npz"), "--data", *map(str, paths)])
+    extract.main([*common, str(tmp_path / "b.npz"), "--data", str(demo_root / "demo")])
+    a, b = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
+    np.testing.assert_allclose(a["feature"], b["feature"][:3], atol=1e-5)
+    assert a["name"].tolist() == b["name"][:3].tolist() and a["label"].tolist() == b["label"][:3].tolist()
+
+
+def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published, demo_root):
+    trained = pretrain.run("--epochs", "1", "--protocol", "xview")
+    for folder, more, expected in (
+        (trained, (), "xview"),
+        (trained, ("--protocol", "xsub"), "xsub"),
+        (published, (), "xsub"),
+        (published, ("--finetune-dataset", "demo", "--protocol", "cross_view"), "xview"),
+    ):
+        action_retrieval.main(flags(folder, demo_root, *more))
+        assert json.loads((folder / "action_retrieval.json").read_text())["protocol"] == expected
+
+
+@pytest.mark.parametrize("program", [action_recognition, action_retrieval])
+def test_a_missing_or_damaged_checkpoint_is_an_error(program, published, demo_root, tmp_path):
+    with pytest.raises(UserError, match="no checkpoint at"):
+        program.main(flags(tmp_path / "nowhere", demo_root))
+    empty = tmp_path / "demo_empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match="no checkpoint in"):
+        program.main(flags(empty, demo_root))
+    path = published / "checkpoint_0450.pth.tar"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match="checkpoint_0450.pth.tar"):
+        program.main(flags(published, demo_root))
+    assert not list(published.glob("*.json"))
+
+
+def test_k_larger_than_the_gallery_is_an_error(published, demo_root):
+    with pytest.raises(UserError, match="--knn-neighbours 13: the gallery has only 12"):
+        action_retrieval.main(flags(published, demo_root, "--knn-neighbours", 13))
+
+
+def test_a_published_checkpoint_under_another_name_needs_its_protocol(published, demo_root, tmp_path):
+    path = tmp_path / "released.pth.tar"
+    shutil.copy(published / "checkpoint_0450.pth.tar", path)
+    with pytest.raises(UserError, match="name the data set and the protocol by flags"):
+        action_retrieval.main(flags(path, demo_root))
+    action_retrieval.main(flags(path, demo_root, "--finetune-dataset", "demo"))
+
+
+def test_errors_have_no_traceback_and_a_status(tmp_path):
+    done = run_python("action_recognition.py", "--pretrained", tmp_path / "nowhere")
+    assert done.returncode == 1 and done.stderr.startswith("error: no checkpoint at") and "Traceback" not in done.stderr
+
+
+def test_results_table(published, demo_root, monkeypatch, capsys):
+    from tools import results
+
+    action_recognition.main(flags(published, demo_root, "--epochs", 5))
+    action_retrieval.main(flags(published, demo_root, "--knn-neighbours", 3))
+    capsys.readouterr()
+    rows = results.rows_of(published)
+    scores = [json.loads((published / f"action_{t}.json").read_text()) for t in ("recognition", "retrieval")]
+    mean = f"{scores[0]['best']['top1']['mean']:.1f}"
+    assert rows == [("demo_published", "451", "all", mean, mean, f"{scores[1]['top1']:.1f} (k=3)")]
+    lines = results.table(rows).splitlines()
+    assert len(lines) == 3 and len({len(line) for line in lines}) == 1
+
+
+def test_features_are_float32_and_can_be_trained_on(published, demo_root):
+    from feeder.clips import ClipSource
+    from tools import checkpoints
+    from tools.features import extract_features
+
+    packed = PackedDataset(demo_root / "demo")
+    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.final(published)), published)
+    source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
+    feature = extract_features(backbone, source, ["bone"], torch.device("cpu"))
+    assert feature.dtype == torch.float32 and not feature.is_inference()

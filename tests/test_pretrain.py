@@ -1,0 +1,261 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import pretrain as program
+from data_gen.datasets import ROOT
+from models.umurl import UmURL
+from tests.helpers import run_python, tiny_dataset
+from tools import checkpoints
+from tools.errors import UserError
+
+# Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
+# or a softmax takes away again, and what merely tracks them.
+NOISE = ("projector.0.bias", "projector.3.bias", "norm2.bias", "in_proj_bias", "running_mean")
+
+
+def figures(folder) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "second" not in k} for line in lines]
+
+
+def assert_equal_runs(a, b, epoch: int) -> None:
+    first, second = (checkpoints.load(folder / checkpoints.name_of(epoch)) for folder in (a, b))
+    torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=0)
+    torch.testing.assert_close(first["optimizer"], second["optimizer"], rtol=0, atol=0)
+    assert figures(a) == figures(b)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(pretrain, tmp_path):
+    flags = ["--schedule", "2", "3", "--save-freq", "2"]
+    whole = pretrain.run(*flags, "--epochs", "5", folder=tmp_path / "whole_demo_x" / "demo")
+    for stop in (1, 2, 4, 5):
+        parts = pretrain.run(*flags, "--epochs", str(stop), folder=tmp_path / f"stop{stop}" / "demo")
+        assert_equal_runs(pretrain.run(*flags, "--epochs", "5", folder=parts), whole, 5)
+
+
+def test_the_rate_follows_the_schedule(pretrain):
+    folder = pretrain.run("--epochs", "4", "--schedule", "1", "3", "--lr", "0.01")
+    assert [line["lr"] for line in figures(folder)] == pytest.approx([0.01, 0.001, 0.001, 0.0001])
+
+
+def test_checkpoints_are_named_by_the_last_epochs_index(pretrain):
+    folder = pretrain.run("--epochs", "6", "--save-freq", "2")
+    names = sorted(p.name for p in folder.glob("*.pth.tar"))
+    assert names == [f"checkpoint_{i:04d}.pth.tar" for i in (0, 2, 4, 5)]
+    state = checkpoints.load(folder / "checkpoint_0004.pth.tar")
+    assert state["epoch"] == 5 and (state["dataset"], state["protocol"]) == ("demo", "xsub")
+    assert state["args"]["hidden_size"] == 8 and state["versions"]["torch"] == str(torch.__version__)
+    assert all(key.startswith("module.") for key in state["state_dict"])
+    assert not list(folder.glob("*.partial"))
+
+
+def test_epoch_zero_is_the_untrained_encoder(pretrain):
+    folder = pretrain.run("--epochs", "0", "--seed", "3")
+    state = checkpoints.load(checkpoints.final(folder))
+    torch.manual_seed(3)
+    expected = UmURL(8).state_dict()
+    torch.testing.assert_close(checkpoints.weights(state), expected, rtol=0, atol=0)
+    assert state["epoch"] == 0
+
+
+def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):
+    whole = pretrain.run("--epochs", "3", folder=tmp_path / "whole" / "demo")
+    folder = pretrain.run("--epochs", "2")
+    last = folder / "checkpoint_0001.pth.tar"
+    last.write_bytes(last.read_bytes()[:-1000])
+    pretrain.run("--epochs", "3")
+    output = capsys.readouterr()
+    assert "checkpoint_0001.pth.tar" in output.err and "going on from" in output.out
+    assert_equal_runs(folder, whole, 3)
+
+
+def test_a_finished_run_is_left_alone(pretrain, capsys):
+    folder = pretrain.run()
+    before = {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
+    pretrain.run()
+    assert "nothing to train: 2 of 2 epochs are done" in capsys.readouterr().out
+    assert before == {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
+
+
+def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
+    folder = pretrain.run("--epochs", "3")
+    again = pretrain.run("--epochs", "3", "--resume", "none")
+    assert len(figures(again)) == 3
+    other = tmp_path / "other" / "demo"
+    pretrain.run("--epochs", "3", "--resume", folder / "checkpoint_0001.pth.tar", folder=other)
+    a, b = (checkpoints.load(f / "checkpoint_0002.pth.tar")["state_dict"] for f in (folder, other))
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--batch-size", "1"], "--batch-size 1: the objective needs at least 2"),
+        (["--amp", "fp16"], "--amp fp16 needs a GPU"),
+        (["--protocol", "xsetup"], "demo has no protocol 'xsetup'; it has cross_subject"),
+        (["--pre-dataset", "ntu60"], "no packed data set at .*ntu60.*ntu_gendata"),
+        (["--epochs", "-1"], "must not be negative"),
+        (["--hidden-size", "7"], "even number"),
+        (["--resume", "nowhere.pth.tar"], "no checkpoint at nowhere.pth.tar"),
+    ],
+)
+def test_contradictions_are_refused_at_the_start(pretrain, flags, message):
+    with pytest.raises(UserError, match=message):
+        pretrain.run(*flags)
+
+
+def test_another_runs_checkpoint_is_refused(pretrain):
+    pretrain.run("--epochs", "1")
+    for flags, message in (
+        (["--hidden-size", "16"], r"--hidden-size 8 \(now 16\)"),
+        (["--seed", "1", "--lr", "0.1"], r"--lr 0.0005 \(now 0.1\), --seed 0 \(now 1\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pretrain.run(*flags)
+
+
+def test_a_name_without_a_protocol_is_refused(pretrain, tmp_path):
+    with pytest.raises(UserError, match="'mine' does not begin with a known protocol"):
+        pretrain.run(folder=tmp_path / "mine")
+    pretrain.run("--pre-dataset", "demo", "--protocol", "cross_view", folder=tmp_path / "mine")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_where_one_is_asked_for(pretrain):
+    with pytest.raises(UserError, match="no CUDA GPU"):
+        pretrain.run("--device", "cuda")
+
+
+@pytest.mark.parametrize("value", [1e30, np.nan])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, pretrain, value):
+    packed = tiny_dataset(tmp_path / "data")
+    flags = ["--data-root", tmp_path / "data"]
+    folder = pretrain.run(*flags, "--epochs", "1")
+    good = (folder / "checkpoint_0000.pth.tar").read_bytes()
+    joints = np.load(packed.path / "joints.npy")
+    joints[1:-1:3] = value
+    joints[np.linspace(0, len(joints) - 1, 256, dtype=int)] = 0  # what opening looks at
+    np.save(packed.path / "joints.npy", joints)
+    with pytest.raises(UserError, match="epoch 1: loss/total.*not finite.*the last checkpoint is from before"):
+        pretrain.run(*flags, "--epochs", "3")
+    assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]
+    assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
+
+
+def test_bf16_trains_and_keeps_float32_weights(pretrain, tmp_path):
+    exact = figures(pretrain.run(folder=tmp_path / "exact" / "demo"))
+    folder = pretrain.run("--amp", "bf16")
+    rough = figures(folder)
+    assert rough[0]["loss/total"] == pytest.approx(exact[0]["loss/total"], rel=0.02)
+    assert rough[0]["loss/total"] != exact[0]["loss/total"]
+    state = checkpoints.load(checkpoints.final(folder))
+    assert all(v.dtype in (torch.float32, torch.int64) for v in state["state_dict"].values())
+
+
+def test_the_log_tells_the_losses_rate_speed_and_spread(pretrain):
+    folder = pretrain.run()
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    line = lines[0]
+    assert line["loss/total"] == pytest.approx(
+        5 * (line["loss/intra"] + line["loss/inter"]) + line["loss/vc"], rel=1e-5
+    )
+    assert line["samples_per_second"] == pytest.approx(12 / line["seconds"])
+    board = EventAccumulator(str(folder)).Reload()
+    tags = set(board.Tags()["scalars"])
+    assert {"loss/total", "loss/intra", "loss/inter", "loss/vc", "lr", "samples_per_second", "std/multi_motion"} <= tags
+    events = board.Scalars("loss/total")
+    assert [e.step for e in events] == [0, 1] and events[1].value == pytest.approx(lines[1]["loss/total"])
+    assert "saved" in (folder / "pretrain.log").read_text()
+
+
+def test_the_schedule_and_batch_of_each_protocol(tmp_path):
+    for name, batch in (("ntu60_xsub", 512), ("ntu60_xview", 1024), ("ntu120_xsub", 1024), ("ntu120_xsetup_2", 1024)):
+        args = program.parse_args(["--checkpoint-path", str(tmp_path / name)])
+        dataset, protocol = program.complete_args(args, torch.device("cpu"), 1)
+        assert f"{dataset.name}_{protocol.name}" in name
+        assert (args.batch_size, args.epochs, args.schedule, args.lr, args.wd) == (batch, 451, [351], 5e-4, 1e-5)
+        assert (args.hidden_size, args.save_freq, args.amp) == (1024, 50, "off")
+
+
+def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tmp_path):
+    """12 clips in batches of 5, 5 and 2: shares of 2 and 3, and a last batch of which some processes get nothing."""
+    flags = ["--lr", "1e-4", "--epochs", "3"]
+    one = pretrain.run(*flags)
+    for count in (2, 4):
+        folder = tmp_path / f"of{count}" / "demo"
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "pretrain.py"]
+        small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--device", "cpu"]
+        done = run_python(*launch, "--checkpoint-path", folder, "--data-root", demo_root, *small, *flags)
+        assert done.returncode == 0, done.stderr
+        for a, b in zip(figures(one), figures(folder)):
+            assert a == pytest.approx(b, rel=2e-3)
+        first, second = (checkpoints.weights(checkpoints.load(checkpoints.final(f))) for f in (one, folder))
+        for key, value in first.items():
+            if not key.endswith(NOISE):
+                torch.testing.assert_close(second[key], value, rtol=1e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
+
+
+def start(folder, demo_root, epochs):
+    command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root]
+    flags = f"--hidden-size 8 --batch-size 5 --epochs {epochs} --save-freq 1 --device cpu".split()
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *flags], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def kill_and_rerun(folder, demo_root, epochs, kills, rng):
+    for _ in range(kills):
+        process = start(folder, demo_root, epochs)
+        before = len(list(folder.glob("checkpoint*")))
+        while process.poll() is None and len(list(folder.glob("checkpoint*"))) == before:
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(folder, demo_root, epochs)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_as_one_that_was_not(pretrain, demo_root, tmp_path, kills):
+    epochs = 8 * kills
+    whole = pretrain.run("--epochs", epochs, folder=tmp_path / "whole" / "demo")
+    folder = tmp_path / "killed" / "demo"
+    kill_and_rerun(folder, demo_root, epochs, kills, random.Random(kills))
+    assert_equal_runs(folder, whole, epochs)
+
+
+def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):
+    folder = pretrain.run("--epochs", "1")
+    good = (folder / "checkpoint_0000.pth.tar").read_bytes()
+
+    def full(state, file):
+        file.write(b"half of it")
+        raise RuntimeError("unexpected pos 64 vs 0: no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="cannot write .*checkpoint_0001.pth.tar.*no space left"):
+        pretrain.run("--epochs", "2")
+    assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
+    assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]
+
+
+@pytest.mark.slow
+def test_compile_changes_nothing_but_speed(pretrain, tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    plain = figures(pretrain.run("--epochs", "1", folder=tmp_path / "plain" / "demo"))
+    compiled = figures(pretrain.run("--epochs", "1", "--compile"))
+    assert compiled[0] == pytest.approx(plain[0], rel=1e-3)

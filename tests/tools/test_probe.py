@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+from data_gen.packed import PackedDataset
+from feeder.augment import evaluation_view
+from feeder.clips import ClipSource
+from feeder.modalities import MODALITIES, to_tokens
+from models.encoder import Backbone
+from tools.features import extract_features
+from tools.metrics import summary, top_k_accuracy
+from tools.probe import ProbeOptions, linear_probe
+
+
+def blobs(n, seed, classes=4, dims=16):
+    rng = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, dims, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(classes, (n,), generator=rng)
+    return centres[labels] + torch.randn(n, dims, generator=rng), labels
+
+
+def textbook_probe(train, val, classes, options, seed):
+    """One run, written out with nn.Linear."""
+    rng = torch.Generator().manual_seed(seed)
+    linear = nn.Linear(train[0].shape[1], classes)
+    with torch.no_grad():
+        linear.weight.copy_(0.01 * torch.randn(linear.weight.shape, generator=rng))
+        linear.bias.zero_()
+    optimizer = torch.optim.SGD(linear.parameters(), options.lr, momentum=0.9)
+    history = []
+    for epoch in range(options.epochs):
+        optimizer.param_groups[0]["lr"] = options.lr * 0.1 ** sum(epoch >= at for at in options.schedule)
+        for rows in torch.randperm(len(train[0]), generator=rng).split(options.batch_size):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(linear(train[0][rows]), train[1][rows]).backward()
+            optimizer.step()
+        if (epoch + 1) % options.validate_every == 0 or epoch + 1 == options.epochs:
+            history.append((epoch + 1, top_k_accuracy(linear(val[0]).detach(), val[1], 1)))
+    return history
+
+
+def test_all_seeds_at_once_are_each_run_by_itself():
+    train, val = blobs(150, 1), blobs(80, 2)
+    options = ProbeOptions(epochs=12, schedule=(6, 10), batch_size=64)
+    together = linear_probe(train, val, 4, options, [0, 1, 2])
+    for i, seed in enumerate([0, 1, 2]):
+        alone = linear_probe(train, val, 4, options, [seed])
+        expected = textbook_probe(train, val, 4, options, seed)
+        assert [(v.epoch, pytest.approx(v.top1[i])) for v in together] == expected
+        assert [v.top1[0] for v in alone] == pytest.approx([v.top1[i] for v in together])
+        assert [v.loss[0] for v in alone] == pytest.approx([v.loss[i] for v in together], rel=1e-4)
+
+
+def test_the_published_recipe():
+    assert ProbeOptions() == ProbeOptions(0.03, 150, (120, 140), 512, 0.9, 5)
+
+
+def test_validated_after_every_fifth_epoch_and_the_last():
+    validations = linear_probe(blobs(40, 1), blobs(40, 2), 4, ProbeOptions(epochs=12), [0])
+    assert [v.epoch for v in validations] == [5, 10, 12]
+
+
+def test_cached_features_are_those_of_every_epoch(demo_root):
+    """The probe through the frozen encoder each epoch, on one batch, against the probe on cached features."""
+    packed = PackedDataset(demo_root / "demo")
+    torch.manual_seed(0)
+    backbone = Backbone(8).eval()
+    source = ClipSource.of_dataset(packed, packed.split("xsub", "train"), torch.device("cpu"))
+    cached = extract_features(backbone, source, MODALITIES, torch.device("cpu"))
+    view = evaluation_view()
+    for rows in torch.randperm(len(source)).split(5):
+        clip = view(source.clips(rows))
+        with torch.no_grad():
+            fresh = backbone({m: to_tokens(clip, m) for m in MODALITIES})
+        torch.testing.assert_close(cached[rows], fresh, rtol=1e-5, atol=1e-5)
+
+
+def test_accuracies_and_summaries():
+    scores = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.2, 0.5, 0.3]])
+    labels = torch.tensor([2, 1, 0])
+    assert top_k_accuracy(scores, labels, 1) == pytest.approx(100 / 3)
+    assert top_k_accuracy(scores, labels, 2) == pytest.approx(200 / 3)
+    assert top_k_accuracy(scores, labels, 5) == 100
+    assert summary([1.0, 3.0]) == {"per_seed": [1.0, 3.0], "mean": 2.0, "std": 1.0}
