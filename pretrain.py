@@ -57,7 +57,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--amp",
         choices=("bf16", "fp16", "off"),
-        help="precision of the model (the objective is float32); default: bf16 on GPUs that have it, fp16 on others, off on a CPU",
+        help="precision of the model (the objective is float32); default: bf16 on a GPU that has it, fp16 on others, "
+        "off on a CPU",
     )
     parser.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
     parser.add_argument(
@@ -229,8 +230,8 @@ def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, pro
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with processes(args.device) as procs:
-        dataset, protocol = complete_args(args, procs.device, procs.world_size)
         start_log(args.checkpoint_path, "pretrain", procs.is_main)
+        dataset, protocol = complete_args(args, procs.device, procs.world_size)
         packed = open_dataset(args.data_root, dataset, protocol)
         counts = {side: len(packed.split(protocol.name, side)) for side in ("train", "val")}
         log.info(

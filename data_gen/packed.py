@@ -94,7 +94,8 @@ class PackedDataset:
             raise DataSetError(f"{self.path}: no recordings")
         if self.num_frame.min() < 1 or self.num_frame.sum() != len(self.joints):
             raise DataSetError(
-                f"{self.path}: num_frame.npy adds up to {self.num_frame.sum()} frames, joints.npy has {len(self.joints)}"
+                f"{self.path}: num_frame.npy adds up to {self.num_frame.sum()} frames, "
+                f"joints.npy has {len(self.joints)}"
             )
         if self.label.min() < 0 or self.label.max() >= self.num_classes:
             raise DataSetError(f"{self.path / 'label.npy'}: a label lies outside 0..{self.num_classes - 1}")

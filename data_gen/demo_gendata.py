@@ -1,0 +1,221 @@
+"""Write the demo's recordings: simulated people, sensed by three cameras, as NTU `.skeleton` text files.
+
+python data_gen/demo_gendata.py [--out DIR] [--seed N] [--workers N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data_gen/ only
+    sys.path.insert(0, str(ROOT))
+
+from data_gen import simulation as sim  # noqa: E402
+
+LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
+FIRST_BODY_ID = 72057594037927936
+# Depth (512 x 424) and colour (1920 x 1080) images: focal length, centre, shift of the lens (metres).
+DEPTH_LENS = (365.5, np.array([258.0, 206.0]), 0.0)
+COLOUR_LENS = (1060.0, np.array([960.0, 540.0]), 0.052)
+_JOINT_LINE = "%.6f %.6f %.6f %.2f %.2f %.2f %.2f %.5f %.5f %.5f %.5f %d\n"
+_BODY = "%d 0 1 1 1 1 0 %.5f %.5f 2\n25\n" + sim.JOINTS * _JOINT_LINE
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where a camera stands (3,), metres, and its axes (3, 3), one a row, in the world."""
+
+    position: np.ndarray
+    axes: np.ndarray
+
+
+def make_camera(setup: int, camera: int) -> Camera:
+    """The camera of a setup: at its angle, looking at the middle of the body. Raises KeyError."""
+    angle, (height, distance) = sim.CAMERA_ANGLES[camera], sim.SETUPS[setup]
+    position = np.array([np.sin(angle) * distance, height, -np.cos(angle) * distance])
+    forward = np.array([0, 0.9, 0]) - position
+    forward /= np.linalg.norm(forward)
+    across = np.array([np.cos(angle), 0, np.sin(angle)])
+    return Camera(position, np.stack([across, np.cross(forward, across), forward]))
+
+
+def to_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
+    """World positions (..., 3) in the camera's space: x to a facing person's right, y up, z away, metres."""
+    return (points - camera.position) @ camera.axes.T
+
+
+@dataclass
+class Recording:
+    """What a camera saw: slot s of frame t is a body where `shown`.
+
+    joints (T, S, 25, 3) metres in camera space; state (T, S, 25), 2 tracked or 1 inferred; shown (T, S) bool;
+    body_id (T, S).
+    """
+
+    joints: np.ndarray
+    state: np.ndarray
+    shown: np.ndarray
+    body_id: np.ndarray
+
+
+def _jitter(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Unit noise (T, ...) in which each frame resembles the one before."""
+    noise = rng.normal(size=shape)
+    fresh = np.sqrt(1 - sim.NOISE_MEMORY**2)
+    for frame in range(1, len(noise)):
+        noise[frame] = sim.NOISE_MEMORY * noise[frame - 1] + fresh * noise[frame]
+    return noise
+
+
+def sense_body(seen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (T, 25, 3) in camera space -> the same with noise, and tracking states (T, 25)."""
+    from_chest = seen - seen[:, [sim.CHEST]]
+    hidden = (from_chest[..., 2] > 0.1) & (np.abs(from_chest[..., 0]) < 0.12) & (from_chest[..., 1] > -0.7)
+    scale = sim.JITTER * (seen[..., 2] / 3) ** 2
+    scale[:, sim.EXTREMITIES] *= sim.HAND_JITTER
+    scale[hidden] *= sim.OCCLUDED_JITTER
+    return seen + scale[..., None] * _jitter(seen.shape, rng), np.where(hidden, 1, 2)
+
+
+def _ghost(body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Something crumpled that the sensor takes for a body: a third of somebody's size, off to one side."""
+    centre = body[:, [sim.MID]]
+    return centre + (body - centre) / 3 + np.array([rng.choice([-1, 1]) * rng.uniform(0.6, 1.2), -0.3, 0.4])
+
+
+def sense(people: list[np.ndarray], rng: np.random.Generator) -> Recording:
+    """People (T, 25, 3) in camera space -> what the sensor reports of them, with its noise and its faults."""
+    frames, genuine = len(people[0]), len(people)
+    shown = np.ones((frames, genuine), bool)
+    if rng.random() < sim.LATE:
+        shown[: rng.integers(*sim.LATE_FRAMES), rng.integers(genuine)] = False
+    if rng.random() < sim.GHOST:
+        people = [*people, _ghost(people[0], rng)]
+        start, length = rng.integers(frames // 2), rng.integers(*sim.GHOST_FRAMES)
+        at = np.arange(frames)
+        shown = np.column_stack([shown, (at >= start) & (at < start + length)])
+    shown[rng.random(frames) < sim.DROPPED] = False
+    joints, state = (np.stack(x, axis=1) for x in zip(*(sense_body(body, rng) for body in people)))
+    body_id = np.tile(FIRST_BODY_ID + rng.integers(1, 30000) + np.arange(len(people)), (frames, 1))
+    recording = Recording(joints, state, shown, body_id)
+    if genuine > 1 and rng.random() < sim.SWAP:
+        _swap(recording, rng.integers(1, frames))
+    return recording
+
+
+def _swap(recording: Recording, start: int) -> None:
+    for part in (recording.joints, recording.state, recording.shown, recording.body_id):
+        part[start:, :2] = part[start:, 1::-1].copy()
+
+
+def _project(points: np.ndarray, lens: tuple[float, np.ndarray, float]) -> np.ndarray:
+    """Camera-space points (..., 3), metres -> pixels (..., 2); rows count downwards."""
+    focal, centre, shift = lens
+    return centre + focal * (points[..., :2] + (shift, 0)) * (1, -1) / points[..., 2:]
+
+
+def _orientations(joints: np.ndarray) -> np.ndarray:
+    """(..., 25, 3) -> quaternions w x y z (..., 25, 4), y along the bone; zero at the leaves, as Kinect's."""
+    bone = joints - joints[..., sim.PARENT, :]
+    bone[..., sim.BASE, :] = joints[..., sim.MID, :] - joints[..., sim.BASE, :]
+    x, y, z = np.moveaxis(bone / np.linalg.norm(bone, axis=-1, keepdims=True), -1, 0)
+    turn = np.stack([1 + y, z, np.zeros_like(y), -x], axis=-1)
+    turn /= np.linalg.norm(turn, axis=-1, keepdims=True) + 1e-9
+    turn[..., LEAVES, :] = 0
+    return turn
+
+
+def to_text(recording: Recording) -> str:
+    """The recording as NTU text: counts, one line of 10 values a body, one of 12 values a joint."""
+    joints = recording.joints
+    columns = np.concatenate(
+        [
+            joints,
+            _project(joints, DEPTH_LENS),
+            _project(joints, COLOUR_LENS),
+            _orientations(joints),
+            recording.state[..., None],
+        ],
+        axis=-1,
+    )
+    lean = (joints[..., sim.CHEST, ::2] - joints[..., sim.BASE, ::2]) / 0.5
+    parts = [f"{len(joints)}\n"]
+    for frame, shown in enumerate(recording.shown):
+        slots = np.flatnonzero(shown)
+        parts.append(f"{len(slots)}\n")
+        for slot in slots:
+            head = (recording.body_id[frame, slot], *lean[frame, slot])
+            parts.append(_BODY % (*head, *columns[frame, slot].ravel().tolist()))
+    return "".join(parts)
+
+
+def recording_name(performer: int, replication: int, action: int, camera: int) -> str:
+    """The NTU file name."""
+    return f"S{setup_of(performer):03}C{camera:03}P{performer:03}R{replication:03}A{action:03}.skeleton"
+
+
+def setup_of(performer: int) -> int:
+    """The setup a performer was recorded in: always the same one."""
+    return 1 + (performer - 1) % len(sim.SETUPS)
+
+
+def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> int:
+    """Write what each camera saw of a performance (performer, replication, action); returns how many."""
+    people = sim.perform(seed, *performance)
+    for camera in sim.CAMERA_ANGLES:
+        view = make_camera(setup_of(performance[0]), camera)
+        rng = np.random.default_rng([seed, *performance, camera])
+        recording = sense([to_camera(body, view) for body in people], rng)
+        (out / recording_name(*performance, camera)).write_bytes(to_text(recording).encode())
+    return len(sim.CAMERA_ANGLES)
+
+
+def generate(out: Path, seed: int = 0, workers: int = 1, performers: Iterable[int] = sim.PERFORMERS) -> int:
+    """Write the recordings of all performers into the folder `out`; returns how many there are.
+
+    The files depend on the seed alone, not on the workers. Raises OSError where `out` cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    performances = list(itertools.product(performers, sim.REPLICATIONS, sim.ACTIONS))
+    write = partial(write_performance, out, seed)
+    count = 0
+    total = len(performances) * len(sim.CAMERA_ANGLES)
+    with tqdm(total=total, unit="file", disable=not sys.stderr.isatty()) as bar:
+        if workers == 1:
+            for files in map(write, performances):
+                count += files
+                bar.update(files)
+        else:
+            with ProcessPoolExecutor(workers) as pool:
+                for files in pool.map(write, performances, chunksize=4):
+                    count += files
+                    bar.update(files)
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo_raw", help="folder to write to")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    args = parser.parse_args()
+    if args.workers < 1 or args.seed < 0:
+        parser.error("--workers must be at least 1, --seed at least 0")
+    count = generate(args.out, args.seed, args.workers)
+    print(f"{count} recordings in {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The scripts themselves, in a copy of the project, on a small simulated data set."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import action_recognition
+import action_retrieval
+import pretrain
+from data_gen import ntu_gendata
+from data_gen.datasets import ROOT
+from tests.helpers import write_recordings
+from tools import extract
+
+CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the project with raw recordings, whose scripts find the running Python."""
+    root = tmp_path_factory.mktemp("project") / "a folder"
+    root.mkdir()
+    for name in (*CODE, *[p.name for p in ROOT.glob("*.py")], *[p.name for p in ROOT.glob("script_*.sh")]):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, root / name)
+    write_recordings(root / "data" / "demo_raw", cameras=(1,))
+    return root
+
+
+def run(copy: Path, *command: str, **env: str) -> subprocess.CompletedProcess:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path, **env}
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+
+
+SMALL = ("--hidden-size", "8", "--batch-size", "4", "--epochs", "2", "--device", "cpu")
+
+
+def test_from_recordings_to_scores(copy):
+    done = run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    assert done.returncode == 0 and "simulated demo: 12 recordings" in done.stdout, done.stderr
+    done = run(copy, "./script_pretrain.sh", "demo_small", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # quiet: no bars, no warnings
+    folder = copy / "checkpoints" / "demo_small"
+    assert (folder / "checkpoint_0001.pth.tar").is_file()
+    done = run(copy, "./script_pretrain.sh", "demo_small", *SMALL, "--epochs", "3")
+    assert "going on from" in done.stdout and len((folder / "log.jsonl").read_text().splitlines()) == 3
+    for task in ("recognition", "retrieval"):
+        done = run(copy, f"./script_action_{task}.sh", "demo_small", "--modality", "bone", "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+        assert json.loads((folder / f"action_{task}_bone.json").read_text())["epoch"] == 3
+        assert "%" in (folder / f"action_{task}_bone.log").read_text()
+    done = run(copy, sys.executable, "-m", "tools.results")
+    assert re.search(r"\| demo_small \| 3 +\| bone", done.stdout), done.stdout
+
+
+def test_several_processes_by_a_variable(copy):
+    run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    done = run(copy, "./script_pretrain.sh", "demo_two", *SMALL, NPROC="2")
+    assert done.returncode == 0 and "2 process(es)" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        (("./script_pretrain.sh", "mine"), "'mine' does not begin with a known protocol"),
+        (("./script_pretrain.sh", "--device", "cpu"), "no packed data set at .*ntu120"),
+        (("./script_pretrain.sh", "demo_x", "--batch-size", "1"), "--batch-size 1"),
+        (("./script_action_recognition.sh", "demo_nothing"), "no checkpoint at"),
+        (("./script_action_retrieval.sh",), "no checkpoint (at|in) checkpoints/ntu120_xsub"),
+        (("./script_pretrain.sh", "demo_x", "--nonsense"), "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_a_failing_program_fails_its_script(copy, command, message):
+    done = run(copy, *command)
+    assert done.returncode != 0 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_failure_is_kept_in_the_runs_folder(copy):
+    folder = copy / "checkpoints" / "demo_damaged"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint_0000.pth.tar").write_bytes(b"damaged")
+    assert run(copy, "./script_action_retrieval.sh", "demo_damaged").returncode == 1
+    assert "checkpoint_0000.pth.tar" in (folder / "action_retrieval.log").read_text()
+    run(copy, "./script_pretrain.sh", "demo_damaged", "--protocol", "nonsense")
+    assert "no protocol 'nonsense'" in (folder / "pretrain.log").read_text()
+
+
+def test_without_the_packages_the_way_out_is_named(copy, tmp_path):
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "dirname", "env"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    done = run(copy, "./script_pretrain.sh", "demo", PATH=str(tmp_path / "bin"))
+    assert done.returncode == 1 and "pip install -r requirements.txt" in done.stderr
+
+
+def test_the_readme_names_what_there_is(capsys):
+    text = (ROOT / "README.md").read_text()
+    for script in re.findall(r"\./(script_\w+\.sh)", text):
+        assert (ROOT / script).is_file(), script
+    for main in (pretrain.main, action_recognition.main, action_retrieval.main, ntu_gendata.main, extract.main):
+        with pytest.raises(SystemExit):
+            main(["--help"])
+    helps = capsys.readouterr().out
+    torchrun = {"--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port", "--logdir"}
+    slurm = {"--nodes", "--ntasks-per-node", "--gpus-per-node"}
+    for flag in set(re.findall(r"--[a-z][a-z_-]+", text)) - torchrun - slurm:
+        assert flag in helps, flag
