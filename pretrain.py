@@ -65,7 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--resume",
         default="auto",
         metavar="auto|none|FILE",
-        help="auto: go on from the newest readable checkpoint of --checkpoint-path; none: start anew",
+        help="auto: go on from the newest readable checkpoint of --checkpoint-path; none: start anew and remove the "
+        "checkpoints there",
     )
     parser.add_argument(
         "--save-freq",
@@ -188,6 +189,8 @@ class Trainer:
 def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
     """The checkpoint to go on from, by --resume. Raises UserError where a named one cannot be read."""
     if args.resume == "none":
+        for path in checkpoints.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
+            path.unlink(missing_ok=True)
         return None
     if args.resume == "auto":
         return checkpoints.newest_readable(args.checkpoint_path)

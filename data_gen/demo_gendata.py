@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data
     sys.path.insert(0, str(ROOT))
 
 from data_gen import simulation as sim  # noqa: E402
+from data_gen.recordings import num_cores  # noqa: E402
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
 FIRST_BODY_ID = 72057594037927936
@@ -209,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo_raw", help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one a core)")
     args = parser.parse_args()
     if args.workers < 1 or args.seed < 0:
         parser.error("--workers must be at least 1, --seed at least 0")

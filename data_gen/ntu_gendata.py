@@ -7,7 +7,6 @@ python data_gen/ntu_gendata.py --dataset ntu60 --raw nturgbd_skeletons_s001_to_s
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -20,7 +19,14 @@ from tqdm import tqdm
 
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, get_dataset
 from data_gen.packed import SIDES, DataSetError, PackedWriter, locked
-from data_gen.recordings import Recording, convert_all, find_missing_lists, find_recordings, read_missing_list
+from data_gen.recordings import (
+    Recording,
+    convert_all,
+    find_missing_lists,
+    find_recordings,
+    num_cores,
+    read_missing_list,
+)
 from data_gen.skeleton_file import RecordingName, SkeletonError, parse_name
 
 _MAX_LISTED = 100
@@ -202,9 +208,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="FILE",
         help="list of recordings to leave out; default: found beside the recordings",
     )
-    parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: %(default)s)"
-    )
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: %(default)s)")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
     args = parser.parse_args(argv)
     if args.workers < 1:

@@ -27,6 +27,11 @@ MISSING_LISTS = (
 _CHUNK = 16  # recordings a worker takes at a time
 
 
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Recording:
     """A file at `path`, or the entry `member` of the archive at `path`."""

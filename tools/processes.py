@@ -74,10 +74,9 @@ def processes(device: str) -> Iterator[Processes]:
         yield Processes(0, 1, chosen)
         return
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
-    try:
-        yield Processes(rank, world_size, chosen)
-    finally:
-        dist.destroy_process_group()
+    yield Processes(rank, world_size, chosen)
+    # Only at a good end: after an error the others may be waiting for this process, and its exit ends them.
+    dist.destroy_process_group()
 
 
 def single_process(device: str, program: str) -> torch.device:
