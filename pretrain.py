@@ -1,4 +1,4 @@
-"""Pre-train the unified encoder without labels (METHOD sections 3 to 7).
+"""Pre-train the unified encoder without labels (docs/method.md, 3 to 7).
 
     python pretrain.py --checkpoint-path checkpoints/ntu60_xsub                                one process
     torchrun --standalone --nproc_per_node=8 pretrain.py --checkpoint-path checkpoints/...     one per GPU

@@ -21,7 +21,7 @@ NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
 
 @dataclass(frozen=True)
 class Recipe:
-    """What pre-training uses where no flag says otherwise (METHOD section 7). `batch_size` is global."""
+    """What pre-training uses where no flag says otherwise (docs/method.md, 7). `batch_size` is global."""
 
     batch_size: int
     epochs: int = 451

@@ -1,4 +1,4 @@
-"""From the bodies a sensor listed to two normalised people (METHOD section 2)."""
+"""From the bodies a sensor listed to two normalised people (docs/method.md, 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read one NTU `.skeleton` text file (METHOD section 1).
+"""Read one NTU `.skeleton` text file (docs/method.md, 1).
 
 A recording of 100 frames is some 280 kB of text holding 30,000 numbers, of which 7,500 are wanted. The text is
 handled as one byte array: separators give the tokens, tokens per line give the structure, and x, y, z are

@@ -1,4 +1,4 @@
-"""The augmentations of pre-training (METHOD section 3), as torchvision v2 transforms of `ClipBatch`."""
+"""The augmentations of pre-training (docs/method.md, 3), as torchvision v2 transforms of `ClipBatch`."""
 
 from __future__ import annotations
 

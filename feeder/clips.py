@@ -78,7 +78,7 @@ class ClipSource:
 
 class Render(v2.Transform):
     """Clips → float32 (B, num_frames, 2, 25, 3): each window linearly interpolated along time (half-pixel
-    centres, edges clamped), then its joint map (METHOD section 3).
+    centres, edges clamped), then its joint map (docs/method.md, 3).
 
     Interpolation and joint maps are both linear, so their order does not matter.
     """

@@ -1,4 +1,4 @@
-"""Joint, bone and motion, and the tokens made of them (METHOD section 4)."""
+"""Joint, bone and motion, and the tokens made of them (docs/method.md, 4)."""
 
 from __future__ import annotations
 

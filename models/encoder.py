@@ -1,4 +1,4 @@
-"""The unified encoder: embeddings per modality, early fusion, one modality-agnostic transformer (METHOD section 5).
+"""The unified encoder: embeddings per modality, early fusion, one modality-agnostic transformer (docs/method.md, 5).
 
 Module names give the published checkpoints' keys.
 """

@@ -1,4 +1,4 @@
-"""The objective (METHOD section 6): consistency within and between modalities, and VICReg-style regularisers."""
+"""The objective (docs/method.md, 6): consistency within and between modalities, and VICReg-style regularisers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pre-training model: the backbone and a projector for each modality (METHOD section 5)."""
+"""The pre-training model: the backbone and a projector for each modality (docs/method.md, 5)."""
 
 from __future__ import annotations
 

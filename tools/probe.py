@@ -1,4 +1,4 @@
-"""The linear probe: a Linear trained on frozen features (METHOD section 7)."""
+"""The linear probe: a Linear trained on frozen features (docs/method.md, 7)."""
 
 from __future__ import annotations
 
