@@ -6,11 +6,6 @@
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python
+take_test_name "$@"
 
-TEST_NAME=ntu120_xsub
-if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
-    TEST_NAME=$1
-    shift
-fi
-
-exec "$PYTHON" action_recognition.py --pretrained "checkpoints/$TEST_NAME" "$@"
+exec "$PYTHON" action_recognition.py --pretrained "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}

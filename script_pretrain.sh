@@ -7,12 +7,7 @@
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python
-
-TEST_NAME=ntu120_xsub
-if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
-    TEST_NAME=$1
-    shift
-fi
+take_test_name "$@"
 
 # Under srun, SLURM starts the processes; pretrain.py reads its variables.
 if [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then
@@ -22,6 +17,6 @@ NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_coun
 
 if [ "$NPROC" -gt 1 ]; then
     exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$NPROC" \
-        pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" "$@"
+        pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
 fi
-exec "$PYTHON" pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" "$@"
+exec "$PYTHON" pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}

@@ -1,34 +1,43 @@
-# Sourced by the scripts: finds a Python that has the requirements, and the number of processes.
+# Sourced by the scripts, from the project's root: the Python to use, and the run that the arguments name.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
+# has_requirements PYTHON all|base: whether it has the packages of requirements.txt (base: those before its comment).
 has_requirements() {
-    "$1" - <<'PY' >/dev/null 2>&1
+    "$1" - "$2" <<'PY' >/dev/null 2>&1
 import re, sys
-from importlib.metadata import PackageNotFoundError, version
-def numbers(text): return [int(n) for n in re.findall(r"\d+", text)[:3]]
+from importlib.metadata import version
+
+def numbers(text):
+    return [int(n) for n in re.findall(r"\d+", text)[:3]]
+
 assert sys.version_info >= (3, 10)
 for line in open("requirements.txt"):
-    match = re.match(r"([\w-]+)(?:>=([\d.]+))?", line)
-    if match and numbers(version(match[1])) < numbers(match[2] or ""):
-        sys.exit(1)
+    if line.startswith("#"):
+        if sys.argv[1] == "base":
+            break
+        continue
+    name, bound = line.strip().split(">=")
+    assert numbers(version(name)) >= numbers(bound)
 PY
 }
 
-# find_python: the active environment where it has the requirements, else .venv. With `install`, .venv is made first.
+# find_python [install]: sets PYTHON to that of the active environment, else of .venv. With `install`, the packages for
+# figures and tests count too, and where neither has them all, .venv is made.
 find_python() {
-    local candidate
+    local candidate wanted=base
+    [ "${1:-}" = install ] && wanted=all
     for candidate in python python3 .venv/bin/python; do
-        if command -v "$candidate" >/dev/null && has_requirements "$candidate"; then
+        if command -v "$candidate" >/dev/null && has_requirements "$candidate" "$wanted"; then
             PYTHON=$candidate
             return
         fi
     done
-    if [ "${1:-}" != install ]; then
+    if [ "$wanted" = base ]; then
         echo "error: no Python with the packages of requirements.txt; run: pip install -r requirements.txt" >&2
         exit 1
     fi
-    for candidate in python3 python python3.13 python3.12 python3.11 python3.10; do
+    for candidate in python python3 python3.13 python3.12 python3.11 python3.10; do
         if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
             echo "making .venv and installing requirements.txt into it (some minutes, some gigabytes)"
             "$candidate" -m venv .venv && .venv/bin/python -m pip install --quiet -r requirements.txt || exit 1
@@ -38,4 +47,14 @@ find_python() {
     done
     echo "error: Python 3.10 or newer is needed" >&2
     exit 1
+}
+
+# take_test_name [TEST_NAME] [flags]: sets TEST_NAME, and FLAGS to the rest.
+take_test_name() {
+    TEST_NAME=ntu120_xsub
+    if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
+        TEST_NAME=$1
+        shift
+    fi
+    FLAGS=("$@")
 }
