@@ -69,18 +69,33 @@ class PositionCode(nn.Module):
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
-    """PyTorch's post-norm layer (its parameters, names and initial values) with one head and no dropout, and a
-    forward pass that keeps neither attention weights nor transposed copies."""
+    """PyTorch's post-norm layer (its parameters, names and initial values) with one head and no dropout.
+
+    With one head, two products of the textbook form are redundant, exactly: a score (Wq·x + bq)·(Wk·y + bk) is
+    (WkᵀWq·x + Wkᵀbq)·y plus what all keys have in common, which softmax ignores; and as attention weights add up
+    to one, the output projection can join the value projection. So tokens themselves are keys and values, and
+    four products of H×H a token remain of six.
+    """
 
     def __init__(self, hidden_size: int):
         super().__init__(hidden_size, nhead=1, dim_feedforward=hidden_size, dropout=0.0, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        attention = self.self_attn
-        qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias).unsqueeze(1)
-        mixed = F.scaled_dot_product_attention(*qkv.chunk(3, dim=-1)).squeeze(1)
-        x = self.norm1(x + attention.out_proj(mixed))
+        x = self.norm1(x + self._attend(x))
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        attention = self.self_attn
+        query, key, value = attention.in_proj_weight.chunk(3)
+        query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
+        out = attention.out_proj
+        with torch.autocast(x.device.type, enabled=False):  # H×H only: float32 costs nothing
+            score_weight, score_bias = key.T @ query, query_bias @ key
+            out_weight, out_bias = out.weight @ value, F.linear(value_bias, out.weight, out.bias)
+        scored = F.linear(x, score_weight, score_bias)
+        tokens = x.to(scored.dtype).unsqueeze(1)
+        mixed = F.scaled_dot_product_attention(scored.unsqueeze(1), tokens, tokens).squeeze(1)
+        return F.linear(mixed, out_weight, out_bias)
 
 
 class Transformer(nn.Module):
