@@ -17,6 +17,7 @@ NUM_JOINTS = 25
 MAX_BODIES = 4  # slots kept of each frame's list
 JOINT_COLUMNS = 12
 BODY_COLUMNS = 10
+FARTHEST = 1e6  # metres; keeps float32 finite through every later step
 # Far above any recording (300 frames of 6 bodies are 6 MB), far below what could exhaust memory.
 MAX_BYTES = 128 * 2**20
 
@@ -93,9 +94,9 @@ def parse_skeleton(text: bytes) -> np.ndarray:
         lines = (np.array(bodies.line)[:, None] + np.arange(NUM_JOINTS)).ravel()
         xyz_tokens = ((line_ends[lines] - (JOINT_COLUMNS - 1))[:, None] + np.arange(3)).ravel()
         xyz = _decimals(text, buffer, tokens.start[xyz_tokens], tokens.end[xyz_tokens])
-        if not np.isfinite(xyz).all():
-            at = lines[np.flatnonzero(~np.isfinite(xyz))[0] // 3]
-            raise SkeletonError("x, y or z is not a finite number", int(at) + 1)
+        wrong = np.flatnonzero(~(np.abs(xyz) < FARTHEST))  # nan too
+        if len(wrong):
+            raise SkeletonError("x, y or z is not a finite number of metres", int(lines[wrong[0] // 3]) + 1)
         result[bodies.frame, bodies.slot] = xyz.reshape(-1, NUM_JOINTS, 3)
     return result
 

@@ -86,6 +86,7 @@ def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published
     trained = pretrain.run("--epochs", "1", "--protocol", "xview")
     for folder, more, expected in (
         (trained, (), "xview"),
+        (trained, ("--finetune-dataset", "demo"), "xview"),
         (trained, ("--protocol", "xsub"), "xsub"),
         (published, (), "xsub"),
         (published, ("--finetune-dataset", "demo", "--protocol", "cross_view"), "xview"),

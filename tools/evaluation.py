@@ -94,9 +94,10 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
 
 def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
     """By flags, else what the checkpoint was trained on, else by its folder's name."""
-    dataset, protocol = args.dataset, args.protocol
-    if dataset is None and state.get("dataset") in DATASETS:
-        dataset, protocol = state["dataset"], protocol or state.get("protocol")
+    own = state.get("dataset") if state.get("dataset") in DATASETS else None
+    dataset, protocol = args.dataset or own, args.protocol
+    if dataset and dataset == own:
+        protocol = protocol or state.get("protocol")
     return choose_data(dataset, protocol, folder.resolve().name)
 
 

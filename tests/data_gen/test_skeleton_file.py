@@ -109,6 +109,7 @@ JOINT = "0.1 0.2 0.3 250.1 190.2 1000.3 500.4 -0.1 0.2 0.3 0.4 2"
         (edit(10, JOINT.replace("0.2", "1-0.2", 1)), "line 10: not a row of numbers"),
         (edit(10, JOINT.replace("0.2", ".", 1)), "line 10: not a number: '.'"),
         (edit(10, JOINT.replace("0.1", "1e999", 1)), "line 10: x, y or z is not a finite number"),
+        (edit(10, JOINT.replace("0.1", "-1e38", 1)), "line 10: x, y or z is not a finite number of metres"),
         (lambda t: t[: len(t) // 2], "cut short|a joint has 12 values"),
         (lambda t: t.replace(b"\n", b" "), "line 1"),
     ],
