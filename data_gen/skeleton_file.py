@@ -77,7 +77,10 @@ def parse_skeleton(text: bytes) -> np.ndarray:
         raise SkeletonError("the file is empty")
     if len(text) > MAX_BYTES:
         raise SkeletonError(f"larger than {MAX_BYTES // 2**20} MiB: not a recording")
-    text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip() + b"\n"
+    text = text.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    text = text.rstrip() + b"\n"
     separators = _separators(text)
     odd_blanks = any(blank in text for blank in (b"\t", b"\r", b"\v", b"\f"))
     if odd_blanks or separators[0] == 0 or (np.diff(separators) == 1).any():  # not one blank a gap

@@ -17,6 +17,7 @@ from data_gen import ntu_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import write_recordings
 from tools import extract
+from tools.benchmark import __main__ as benchmark
 
 CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
 
@@ -108,7 +109,14 @@ def test_the_readme_names_what_there_is(capsys):
     text = (ROOT / "README.md").read_text()
     for script in re.findall(r"\./(script_\w+\.sh)", text):
         assert (ROOT / script).is_file(), script
-    for main in (pretrain.main, action_recognition.main, action_retrieval.main, ntu_gendata.main, extract.main):
+    for main in (
+        pretrain.main,
+        action_recognition.main,
+        action_retrieval.main,
+        ntu_gendata.main,
+        extract.main,
+        benchmark.main,
+    ):
         with pytest.raises(SystemExit):
             main(["--help"])
     helps = capsys.readouterr().out

@@ -59,7 +59,8 @@ def linear_probe(
         order = torch.stack([torch.randperm(size, generator=g) for g in generators]).to(device)
         losses = []
         for rows in order.split(options.batch_size, dim=1):
-            logits = torch.baddbmm(bias, features[rows], weight.mT)
+            batch = features.index_select(0, rows.flatten()).view(*rows.shape, -1)
+            logits = torch.baddbmm(bias, batch, weight.mT)
             loss = F.cross_entropy(logits.flatten(0, 1), labels[rows].flatten(), reduction="none")
             per_seed = loss.view(len(seeds), -1).mean(1)
             optimizer.zero_grad()

@@ -1,0 +1,102 @@
+"""Stages of evaluation: the linear probe and retrieval, on features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from feeder.modalities import MODALITIES
+from models.encoder import Backbone
+from tools.benchmark.figures import Row, Setup, check_same, folder
+from tools.benchmark.measure import PeakMemory, measure, product_limit
+from tools.benchmark.simulate import clip_source
+from tools.features import extract_features
+from tools.neighbours import CHUNK, nearest
+from tools.probe import ProbeOptions, linear_probe
+
+
+def _features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
+    """Features (N, D) that lie about their class's centre, and labels (N,)."""
+    sizes, rng = setup.sizes, torch.Generator().manual_seed(seed)
+    centres = torch.randn(sizes.classes, sizes.feature_size, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(sizes.classes, (count,), generator=rng)
+    features = torch.randn(count, sizes.feature_size, generator=rng).add_(centres[labels])
+    return features.to(setup.device), labels.to(setup.device)
+
+
+def probe(setup: Setup) -> list[Row]:
+    """The linear probe on cached features, with one seed and with three."""
+    sizes = setup.sizes
+    train, val = (_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
+    options = ProbeOptions(epochs=sizes.probe_measured)
+    factor = sizes.probe_epochs / sizes.probe_measured
+    shape = (options.batch_size, sizes.feature_size, sizes.classes)
+    limit = product_limit(setup.device, shape, torch.float32, sizes.runs)
+    validations = sizes.probe_epochs // options.validate_every
+    # Forward, and backward to the weights alone; a validation is forward.
+    needs = 2 * sizes.feature_size * sizes.classes * (2 * sizes.train * sizes.probe_epochs + sizes.val * validations)
+    rows = []
+    for seeds in ([0], [0, 1, 2]):
+        memory = PeakMemory(setup.device)
+
+        def run(seeds: list[int] = seeds, options: ProbeOptions = options) -> None:
+            linear_probe(train, val, sizes.classes, options, seeds)
+
+        timing = measure(run, setup.device, sizes.slow_runs).times(factor)
+        title = f"{sizes.probe_epochs} epochs of {sizes.train:,} × {sizes.feature_size:,}, {len(seeds)} seed(s)"
+        row = Row("probe", title, "probe", 1, timing, limit, len(seeds) * needs, memory.figures())
+        row.more = {"extrapolated": factor > 1}
+        row.note = f"extrapolated from {sizes.probe_measured} epochs" if factor > 1 else ""
+        rows.append(row)
+    if setup.baseline:
+        _compare_probe(rows[0], validations, setup)
+    return rows
+
+
+def _compare_probe(row: Row, validations: int, setup: Setup) -> None:
+    """Against the encoder in the loop: a few clips stand for the whole data set."""
+    sizes, options = setup.sizes, ProbeOptions(epochs=1, batch_size=setup.sizes.plain_clips)
+    torch.manual_seed(0)
+    backbone = Backbone(sizes.feature_size // 2).to(setup.device).eval()
+    with folder() as place:
+        source = clip_source(place, sizes.plain_clips, sizes.plain_clips, setup.device)
+        plain = setup.baseline.PlainProbe(backbone, sizes.classes, options, 0)
+        found = plain.run(source, source)
+        feature = extract_features(backbone, source, MODALITIES, setup.device)
+        cached = (feature, source.label.to(setup.device))
+        expected = linear_probe(cached, cached, sizes.classes, options, [0])[0]
+        difference = max(abs(found[0][1] - expected.top1[0]), abs(found[0][2] - expected.top5[0]))
+        check_same("probe", difference, 100 / len(source) + 1e-9)  # one clip: a tie that rounding decides
+        clips = sizes.train * sizes.probe_epochs + sizes.val * validations
+        note = f"extrapolated from batches of {sizes.plain_clips} clips"
+        row.compare(lambda: plain.train_epoch(source), sizes.plain_clips / clips, setup, note)
+
+
+def retrieve(setup: Setup) -> list[Row]:
+    """The nearest of the gallery to each query."""
+    sizes, count = setup.sizes, min(setup.sizes.retrieve_measured, setup.sizes.val)
+    (gallery, _), (queries, _) = (_features(count, setup, s) for s, count in enumerate((sizes.train, sizes.val)))
+    few, some = queries[:CHUNK], queries[:count]
+    memory = PeakMemory(setup.device)
+    timing = measure(
+        lambda: nearest(some, gallery, 1), setup.device, sizes.slow_runs, lambda: nearest(few, gallery, 1)
+    ).times(sizes.val / count)
+    used = memory.figures()
+    limit = product_limit(setup.device, (len(few), sizes.feature_size, sizes.train), torch.float32, sizes.slow_runs)
+    needs = 2 * sizes.val * sizes.train * sizes.feature_size
+    title = f"{sizes.val:,} queries, gallery of {sizes.train:,} × {sizes.feature_size:,}"
+    row = Row("retrieve", title, "retrieval", 1, timing, limit, needs, used)
+    row.more = {"queries_per_second": sizes.val / timing.median, "extrapolated": count < sizes.val}
+    row.note = f"extrapolated from {count:,} queries" if count < sizes.val else ""
+    if setup.baseline:
+        _compare_retrieval(row, queries[: sizes.plain_queries], gallery, setup)
+    return [row]
+
+
+def _compare_retrieval(row: Row, queries: Tensor, gallery: Tensor, setup: Setup) -> None:
+    expected = nearest(queries, gallery, 1)[:, 0].cpu()
+    some, whole = queries.cpu().numpy(), gallery.cpu().numpy()
+    found = torch.from_numpy(setup.baseline.nearest(some, whole))
+    check_same("retrieve", (found != expected).sum().item(), 0)
+    note = f"extrapolated from {len(some)} queries"
+    row.compare(lambda: setup.baseline.nearest(some, whole), len(some) / setup.sizes.val, setup, note)

@@ -1,0 +1,187 @@
+"""Stages of pre-training: the objective, a step, an epoch."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import pretrain
+from feeder.augment import training_view
+from feeder.clips import ClipSource
+from feeder.sampling import Draw
+from models.objective import umurl_loss
+from models.umurl import Projections, UmURL
+from tools.benchmark.figures import Row, Setup, check_same, folder
+from tools.benchmark.flops import largest_product, training_flops
+from tools.benchmark.measure import Limit, PeakMemory, largest_difference, measure, product_limit
+from tools.benchmark.simulate import clip_source, plain_clip_source
+from tools.meter import LossMeter
+from tools.processes import Processes
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": torch.float32}
+
+
+def objective(setup: Setup) -> list[Row]:
+    """The loss of six projections and its gradients."""
+    sizes, (rows, dims) = setup.sizes, setup.sizes.objective
+    torch.manual_seed(0)
+    z = torch.randn(6, rows, dims, device=setup.device, requires_grad=True)
+
+    def gradient(loss: Callable[[Projections], Tensor]) -> Tensor:
+        return torch.autograd.grad(loss(Projections(*z.unbind())), z)[0]
+
+    def product(projections: Projections) -> Tensor:
+        return umurl_loss(projections).total
+
+    memory = PeakMemory(setup.device)
+    timing = measure(lambda: gradient(product), setup.device, sizes.runs)
+    used = memory.figures()
+    # The smaller of the two matrices of products, and its two products with z in the backward pass.
+    shape = (min(rows, dims), max(rows, dims), min(rows, dims))
+    limit = product_limit(setup.device, shape, torch.float32, sizes.runs)
+    needs = 6 * 3 * limit.amount
+    title = f"batch {rows}, {dims} values, forward and backward"
+    row = Row("objective", title, "stream", 6, timing, limit, needs, used)
+    if setup.baseline:
+        plain = setup.baseline.loss
+        with torch.no_grad():
+            projections = Projections(*z.unbind())
+            check_same("objective", largest_difference(product(projections), plain(projections)), 1e-5)
+        a, b = gradient(product), gradient(plain)
+        check_same("objective's gradient", ((a - b).norm() / b.norm()).item(), 1e-5)
+        row.compare(lambda: gradient(plain), 6, setup)
+    return [row]
+
+
+class _ReadyViews:
+    """Stands for `Trainer.view` where feeding is not to be measured."""
+
+    def __init__(self, views: tuple[Tensor, ...]):
+        self.next = itertools.cycle(views).__next__
+
+    def __call__(self, clips: object) -> Tensor:
+        return self.next()
+
+
+def _trainer(setup: Setup, source: ClipSource) -> pretrain.Trainer:
+    flags = ["--checkpoint-path", "ntu60_xsub", "--hidden-size", setup.sizes.hidden_size]
+    flags += ["--batch-size", setup.sizes.batch_size]
+    flags += ["--amp", setup.amp] if setup.amp else []
+    flags += ["--compile"] if setup.compile else []
+    args = pretrain.parse_args([str(flag) for flag in flags])
+    pretrain.complete_args(args, setup.device, 1)
+    trainer = pretrain.Trainer(args, Processes(0, 1, setup.device), source)
+    trainer.prepare()
+    trainer.parallel.train()
+    return trainer
+
+
+def _model_limit(setup: Setup, amp: str) -> Limit:
+    sizes = setup.sizes
+    return product_limit(
+        setup.device, largest_product(sizes.hidden_size, sizes.batch_size), DTYPES[amp], setup.sizes.runs
+    )
+
+
+def _title(setup: Setup, amp: str) -> str:
+    compiled = ", compiled" * setup.compile
+    precision = {"off": "float32"}.get(amp, amp)
+    return f"hidden {setup.sizes.hidden_size}, batch {setup.sizes.batch_size}, {precision}{compiled}"
+
+
+def step(setup: Setup) -> list[Row]:
+    """One training step on views that are ready: encoder, objective, gradients, optimiser."""
+    sizes = setup.sizes
+    with folder() as place:
+        source = clip_source(place, sizes.batch_size, sizes.batch_size, setup.device)
+        rows = torch.arange(sizes.batch_size)
+        draw = Draw.for_step(0, 0, 0, sizes.batch_size, slice(None))
+        views = tuple(training_view()(source.clips(rows, draw)) for _ in range(pretrain.NUM_VIEWS))
+        trainer = _trainer(setup, source)
+        amp = trainer.args.amp
+        start = copy.deepcopy(trainer.model)
+        trainer.view, meter = _ReadyViews(views), LossMeter()
+        memory = PeakMemory(setup.device)
+        timing = measure(lambda: trainer._train_step(rows, 0, meter), setup.device, sizes.runs)
+        used = memory.figures()
+    needs = training_flops(sizes.hidden_size, sizes.batch_size)
+    row = Row("step", _title(setup, amp), "step", 1, timing, _model_limit(setup, amp), needs, used)
+    computed = _computed_flops(copy.deepcopy(start), views, sizes.batch_size)
+    row.more = {
+        "samples_per_second": sizes.batch_size / timing.median,
+        "computed_flop": computed,
+        "computed_share_of_limit": computed / row.limit.rate / timing.median,
+    }
+    share = f"{100 * row.more['computed_share_of_limit']:.0f} % of the limit"
+    row.note = f"{needs / 1e12:.3g} TFLOP by the model's formula; {computed / 1e12:.3g} computed, {share}"
+    if setup.baseline:
+        _compare_step(row, trainer, start, views, setup)
+    return [row]
+
+
+def _plain_trainer(trainer: pretrain.Trainer, model: UmURL, setup: Setup):
+    dtype = None if trainer.args.amp == "off" else DTYPES[trainer.args.amp]
+    return setup.baseline.PlainTrainer(model, trainer.args.lr, trainer.args.wd, dtype)
+
+
+def _compare_step(row: Row, trainer: pretrain.Trainer, model: UmURL, views: tuple[Tensor, ...], setup: Setup) -> None:
+    plain = _plain_trainer(trainer, model, setup)
+    with torch.no_grad():
+        some = tuple(view[:8] for view in views)  # float32: reduced precisions differ by their rounding
+        product = umurl_loss(model(some)).total
+        check_same("step", largest_difference(product, setup.baseline.loss(setup.baseline.forward(model, some))), 1e-4)
+    row.compare(lambda: plain.step(views), 1, setup)
+
+
+def _computed_flops(model: torch.nn.Module, views: tuple[Tensor, ...], batch_size: int) -> float:
+    """What the product computes for a step, as PyTorch counts it: counted on two small batches, scaled up."""
+
+    def count(size: int) -> int:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            sum(p.sum() for p in model(tuple(view[:size] for view in views))).backward()
+        return counter.get_total_flops()
+
+    few, many = 2, 4
+    each = (count(many) - count(few)) / (many - few)
+    return count(few) + each * (batch_size - few)
+
+
+def epoch(setup: Setup) -> list[Row]:
+    """An epoch of pre-training, feeding included."""
+    sizes = setup.sizes
+    clips = sizes.epoch_steps * sizes.batch_size if sizes.epoch_steps else sizes.train
+    with folder() as place:
+        source = clip_source(place / "packed", min(sizes.clips, clips), clips, setup.device)
+        trainer = _trainer(setup, source)
+        start, amp = copy.deepcopy(trainer.model), trainer.args.amp
+        memory = PeakMemory(setup.device)
+        timing = measure(trainer.train_epoch, setup.device, sizes.slow_runs).times(sizes.train / clips)
+        used = memory.figures()
+        needs = training_flops(sizes.hidden_size, sizes.train)
+        title = f"{sizes.train:,} samples, {_title(setup, amp)}"
+        row = Row("epoch", title, "epoch", 1, timing, _model_limit(setup, amp), needs, used)
+        row.more = {"samples_per_second": sizes.train / timing.median, "extrapolated": clips < sizes.train}
+        if clips < sizes.train:
+            row.note = f"extrapolated from {sizes.epoch_steps} steps, {clips} samples"
+        if setup.baseline:
+            plain_source = plain_clip_source(source, place, min(sizes.clips, clips), clips)
+            _compare_epoch(row, trainer, start, plain_source, setup)
+    return [row]
+
+
+def _compare_epoch(row: Row, trainer: pretrain.Trainer, model: UmURL, source: ClipSource, setup: Setup) -> None:
+    """One plain step, feeding included, stands for an epoch of them; `feed` and `step` check their results."""
+    plain, size = _plain_trainer(trainer, model, setup), setup.sizes.batch_size
+
+    def plain_step() -> None:
+        clips = source.clips(slice(0, size), Draw.for_step(0, 0, 0, size, slice(None)))
+        views = [setup.baseline.training_view(clips).to(setup.device) for _ in range(pretrain.NUM_VIEWS)]
+        plain.step(tuple(views))
+
+    row.compare(plain_step, size / setup.sizes.train, setup, f"extrapolated from single steps, {size} samples")
