@@ -11,7 +11,7 @@ import logging
 from tools.errors import run
 from tools.evaluation import add_evaluation_options, prepare
 from tools.metrics import summary
-from tools.options import HelpFormatter, positive_int
+from tools.options import HelpFormatter, non_negative_int, positive_float, positive_int
 from tools.probe import ProbeOptions, Validation, linear_probe
 
 RECIPE = ProbeOptions()
@@ -20,7 +20,7 @@ RECIPE = ProbeOptions()
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_evaluation_options(parser)
-    parser.add_argument("--lr", type=float, default=RECIPE.lr, help="learning rate of the classifier")
+    parser.add_argument("--lr", type=positive_float, default=RECIPE.lr, help="learning rate of the classifier")
     parser.add_argument("--epochs", type=positive_int, default=RECIPE.epochs, help="epochs of the classifier")
     parser.add_argument(
         "--schedule",
@@ -31,7 +31,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--batch-size", type=positive_int, default=RECIPE.batch_size, help="features a step")
     parser.add_argument(
-        "--seed", type=int, nargs="+", default=[0], help="seeds of initial weights and order; several run in one pass"
+        "--seed",
+        type=non_negative_int,
+        nargs="+",
+        default=[0],
+        help="seeds of initial weights and order; several run in one pass",
     )
     return parser.parse_args(argv)
 

@@ -12,7 +12,7 @@ from tools.errors import UserError, run
 from tools.evaluation import add_evaluation_options, prepare
 from tools.metrics import accuracy
 from tools.neighbours import nearest, vote
-from tools.options import HelpFormatter, positive_int
+from tools.options import HelpFormatter, non_negative_int, positive_int
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,6 +24,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=1,
         metavar="K",
         help="neighbours that vote; of labels equally frequent, that of the nearest among them wins",
+    )
+    parser.add_argument(
+        "--seed", type=non_negative_int, default=0, help="kept with the result; nothing in retrieval is random"
     )
     return parser.parse_args(argv)
 

@@ -28,8 +28,17 @@ from tools import checkpoints
 from tools.errors import UserError, run
 from tools.logs import EpochLog, progress, start_log
 from tools.meter import LossMeter
-from tools.options import HelpFormatter, add_data_options, choose_data, open_dataset, positive_int
-from tools.processes import Processes, processes
+from tools.options import (
+    HelpFormatter,
+    add_data_options,
+    choose_data,
+    non_negative_float,
+    non_negative_int,
+    open_dataset,
+    positive_float,
+    positive_int,
+)
+from tools.processes import Processes, agree, detect, processes
 
 log = logging.getLogger("umurl")
 NUM_VIEWS = 4
@@ -45,13 +54,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_data_options(parser, "--pre-dataset")
     parser.add_argument(
-        "--epochs", type=int, help="epochs in all; 0 saves the untrained encoder; default: the protocol's recipe"
+        "--epochs",
+        type=non_negative_int,
+        help="epochs in all; 0 saves the untrained encoder; default: the protocol's recipe",
     )
     parser.add_argument(
         "--schedule", type=int, nargs="*", help="epochs at which the rate drops to a tenth; default: the recipe"
     )
-    parser.add_argument("--lr", type=float, help="learning rate of Adam; default: the recipe")
-    parser.add_argument("--wd", type=float, default=1e-5, help="weight decay (L2, as in Adam)")
+    parser.add_argument("--lr", type=positive_float, help="learning rate of Adam; default: the recipe")
+    parser.add_argument("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
     parser.add_argument("--batch-size", type=int, help="global batch, of all processes together; default: the recipe")
     parser.add_argument("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe")
     parser.add_argument(
@@ -73,7 +84,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=positive_int,
         help="epochs between checkpoints; the last one is always saved; default: the recipe",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of initial weights, data order and augmentations")
+    parser.add_argument(
+        "--seed", type=non_negative_int, default=0, help="of initial weights, data order and augmentations"
+    )
     return parser.parse_args(argv)
 
 
@@ -92,8 +105,6 @@ def complete_args(args: argparse.Namespace, device: torch.device, world_size: in
         raise UserError(f"--batch-size {args.batch_size}: the objective needs at least 2 clips a batch")
     if args.batch_size < world_size:
         raise UserError(f"--batch-size {args.batch_size} is global and cannot be shared by {world_size} processes")
-    if args.epochs < 0:
-        raise UserError(f"--epochs {args.epochs}: must not be negative")
     if args.hidden_size % 2:
         raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")
     return dataset, protocol
@@ -112,9 +123,15 @@ class Trainer:
         self.epoch = 0  # epochs done
         self.parallel: nn.Module = self.model
 
-    def restore(self, state: dict, path: Path) -> None:
+    def restore(self, path: Path, state: dict) -> None:
         """Go on from a checkpoint. Raises UserError where it is of another run."""
         saved = state.get("args", {})
+        saved_clips = state.get("recordings", len(self.source))
+        if saved_clips != len(self.source):
+            raise UserError(
+                f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.source):,}: choose "
+                "another --checkpoint-path, or start anew with --resume none"
+            )
         changed = [f"--{k.replace('_', '-')} {saved[k]} (now {getattr(self.args, k)})"
                    for k in FIXED if k in saved and saved[k] != getattr(self.args, k)]  # fmt: skip
         if changed:
@@ -128,8 +145,12 @@ class Trainer:
             if self.scaler.is_enabled() and state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])
             self.epoch = state["epoch"]
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"cannot resume from {path}: {error}") from error
+        if self.epoch and len(self.optimizer.state) < len(list(self.model.parameters())):
+            raise UserError(f"cannot resume from {path}: it holds no optimiser state")
+        if not self.is_finite():
+            raise UserError(f"cannot resume from {path}: it holds weights that are not finite")
 
     def prepare(self) -> None:
         """Wrap the model for several processes, and compile it if asked to, once its weights are in place."""
@@ -142,8 +163,9 @@ class Trainer:
     def train_epoch(self) -> dict[str, float]:
         """One pass over the data; returns the epoch's figures. Raises UserError where the loss is not finite."""
         args, started = self.args, time.perf_counter()
+        lr = args.lr * 0.1 ** sum(self.epoch >= at for at in args.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = args.lr * 0.1 ** sum(self.epoch >= at for at in args.schedule)
+            group["lr"] = lr
         order = epoch_order(len(self.source), args.seed, self.epoch)
         batches = global_batches(len(order), args.batch_size)
         meter = LossMeter()
@@ -153,12 +175,15 @@ class Trainer:
             if (step + 1) % READ_EVERY == 0:
                 meter.read(self.epoch)
         figures = meter.read(self.epoch)
-        if not all(p.isfinite().all() for p in self.model.parameters()):
+        if not self.is_finite():
             raise UserError(f"epoch {self.epoch}: the weights are not finite, so training stops; lower --lr")
         seconds = time.perf_counter() - started
         clips = batches[-1].stop
         self.epoch += 1
-        return figures | {"lr": group["lr"], "seconds": seconds, "samples_per_second": clips / seconds}
+        return figures | {"lr": lr, "seconds": seconds, "samples_per_second": clips / seconds}
+
+    def is_finite(self) -> bool:
+        return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _train_step(self, rows: torch.Tensor, step: int, meter: LossMeter) -> None:
         device, world_size = self.procs.device, self.procs.world_size
@@ -181,6 +206,7 @@ class Trainer:
         if self.procs.is_main:
             args = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
             about = {"args": args, "dataset": self.args.dataset, "protocol": self.args.protocol}
+            about["recordings"] = len(self.source)
             folder = self.args.checkpoint_path
             path = checkpoints.save(folder, self.model, self.optimizer, self.scaler, self.epoch, about)
             log.info(f"saved {path}")
@@ -189,8 +215,6 @@ class Trainer:
 def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
     """The checkpoint to go on from, by --resume. Raises UserError where a named one cannot be read."""
     if args.resume == "none":
-        for path in checkpoints.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
-            path.unlink(missing_ok=True)
         return None
     if args.resume == "auto":
         return checkpoints.newest_readable(args.checkpoint_path)
@@ -202,9 +226,13 @@ def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, pro
     trainer = Trainer(args, procs, source)
     found = find_resume(args)
     if found:
-        trainer.restore(found[1], found[0])
+        trainer.restore(*found)
         log.info(f"going on from {found[0]}, after {trainer.epoch} epochs")
+    agree(trainer.epoch, "the epoch that they go on from")
     trainer.prepare()
+    if args.resume == "none" and procs.is_main:
+        for path in checkpoints.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
+            path.unlink()
     if trainer.epoch >= args.epochs:
         if not found:  # --epochs 0
             trainer.save()
@@ -232,8 +260,8 @@ def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, pro
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    start_log(args.checkpoint_path, "pretrain", detect()[0])
     with processes(args.device) as procs:
-        start_log(args.checkpoint_path, "pretrain", procs.is_main)
         dataset, protocol = complete_args(args, procs.device, procs.world_size)
         packed = open_dataset(args.data_root, dataset, protocol)
         counts = {side: len(packed.split(protocol.name, side)) for side in ("train", "val")}

@@ -116,13 +116,12 @@ def get_dataset(name: str) -> DataSet:
 
 
 def from_test_name(test_name: str) -> tuple[DataSet, Protocol] | None:
-    """Data set and protocol whose `dataset_protocol` begins `test_name` (`ntu60_xsub_lr1` → NTU-60 x-sub);
-    `demo` alone is its first protocol. None where no known one does."""
+    """Data set and protocol whose `dataset_protocol` begins `test_name` (`ntu60_xsub_lr1` → NTU-60 x-sub); a name
+    that only begins with `demo` is its first protocol. None where no known one does."""
     for dataset in DATASETS.values():
         for protocol in dataset.protocols:
-            key = f"{dataset.name}_{protocol.name}"
-            if test_name == key or test_name.startswith((key + "_", key + "-", key + ".")):
+            if test_name.startswith(f"{dataset.name}_{protocol.name}"):
                 return dataset, protocol
-    if test_name == "demo" or test_name.startswith(("demo_", "demo-")):
+    if test_name.startswith("demo"):
         return DATASETS["demo"], DATASETS["demo"].protocols[0]
     return None

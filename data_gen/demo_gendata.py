@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data
     sys.path.insert(0, str(ROOT))
 
 from data_gen import simulation as sim  # noqa: E402
-from data_gen.recordings import num_cores  # noqa: E402
+from data_gen.recordings import end_with_parent, num_cores  # noqa: E402
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
 FIRST_BODY_ID = 72057594037927936
@@ -198,7 +198,7 @@ def generate(out: Path, seed: int = 0, workers: int = 1, performers: Iterable[in
                 count += files
                 bar.update(files)
         else:
-            with ProcessPoolExecutor(workers) as pool:
+            with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
                 for files in pool.map(write, performances, chunksize=4):
                     count += files
                     bar.update(files)

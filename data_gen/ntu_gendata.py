@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zipfile
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file
@@ -216,9 +217,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for dataset, raw, out in _plan(args):
             print(report(dataset, out, convert(dataset, raw, out, args.missing, args.workers, args.skip_bad)))
+    except BrokenProcessPool:
+        print("error: a worker was killed, perhaps for want of memory; nothing was written", file=sys.stderr)
+        return 1
     except (DataSetError, ValueError, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import stat
+import threading
 import zipfile
 import zlib
 from collections import deque
@@ -10,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -47,7 +50,10 @@ class Recording:
         """Its text. Raises SkeletonError where it cannot be read."""
         try:
             if self.member is None:
-                if os.path.getsize(self.path) > MAX_BYTES:
+                status = os.stat(self.path)
+                if not stat.S_ISREG(status.st_mode):
+                    raise SkeletonError("cannot be read (not a regular file)")
+                if status.st_size > MAX_BYTES:
                     raise SkeletonError(f"larger than {MAX_BYTES // 2**20} MiB: not a recording")
                 return Path(self.path).read_bytes()
             with _archive(self.path).open(self.member) as entry:
@@ -89,7 +95,7 @@ def _in_place(place: Path) -> Iterator[Recording]:
     if not place.is_dir():
         raise FileNotFoundError(f"no such folder or archive: {place}")
     archives = []
-    for folder, subfolders, files in os.walk(place, followlinks=True):
+    for folder, subfolders, files in os.walk(place, followlinks=True, onerror=_raise):
         # A folder with a recording's name is kept, to be reported when reading it fails.
         for name in sorted(files) + [s for s in subfolders if s.endswith(SUFFIX)]:
             if name.endswith(SUFFIX) and not name.startswith("."):
@@ -98,6 +104,10 @@ def _in_place(place: Path) -> Iterator[Recording]:
             archives = [place / name for name in sorted(files) if name.endswith(".zip")]
     for archive in archives:
         yield from _in_archive(archive)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _in_archive(path: Path) -> Iterator[Recording]:
@@ -137,7 +147,8 @@ def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarra
     """
     chunks = [recordings[i : i + _CHUNK] for i in range(0, len(recordings), _CHUNK)]
     pending: deque = deque()
-    with ProcessPoolExecutor(min(workers, len(chunks) or 1), mp_context=get_context("spawn")) as pool:
+    workers = min(workers, len(chunks) or 1)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             for chunk in chunks:
                 pending.append(pool.submit(_convert_chunk, chunk))
@@ -147,6 +158,17 @@ def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarra
                 yield from pending.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Have a worker end when the process that started it is killed: its queue alone would not tell it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _convert_chunk(chunk: list[Recording]) -> list[np.ndarray | SkeletonError]:

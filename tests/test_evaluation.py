@@ -82,6 +82,12 @@ def test_one_recording_gives_the_features_it_has_in_its_data_set(published, demo
     assert a["name"].tolist() == b["name"][:3].tolist() and a["label"].tolist() == b["label"][:3].tolist()
 
 
+def test_extract_needs_a_folder_to_write_to(published, demo_root, tmp_path):
+    out = str(tmp_path / "nowhere" / "a.npz")
+    with pytest.raises(UserError, match="there is no folder"):
+        extract.main(["--pretrained", str(published), "--data", str(demo_root / "demo"), "--out", out])
+
+
 def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published, demo_root):
     trained = pretrain.run("--epochs", "1", "--protocol", "xview")
     for folder, more, expected in (
@@ -128,6 +134,12 @@ def test_errors_have_no_traceback_and_a_status(tmp_path):
     assert done.returncode == 1 and done.stderr.startswith("error: no checkpoint at") and "Traceback" not in done.stderr
 
 
+def test_a_folder_that_cannot_be_written_is_an_error_without_traceback(demo_root, tmp_path):
+    (tmp_path / "file").touch()
+    done = run_python("pretrain.py", "--checkpoint-path", tmp_path / "file" / "demo", "--data-root", demo_root)
+    assert done.returncode == 1 and "file" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_results_table(published, demo_root, monkeypatch, capsys):
     from tools import results
 
@@ -148,7 +160,7 @@ def test_features_are_float32_and_can_be_trained_on(published, demo_root):
     from tools.features import extract_features
 
     packed = PackedDataset(demo_root / "demo")
-    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.final(published)), published)
+    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
     feature = extract_features(backbone, source, ["bone"], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()

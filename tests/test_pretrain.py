@@ -62,7 +62,7 @@ def test_checkpoints_are_named_by_the_last_epochs_index(pretrain):
 
 def test_epoch_zero_is_the_untrained_encoder(pretrain):
     folder = pretrain.run("--epochs", "0", "--seed", "3")
-    state = checkpoints.load(checkpoints.final(folder))
+    state = checkpoints.load(checkpoints.newest(folder))
     torch.manual_seed(3)
     expected = UmURL(8).state_dict()
     torch.testing.assert_close(checkpoints.weights(state), expected, rtol=0, atol=0)
@@ -80,6 +80,47 @@ def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tm
     assert_equal_runs(folder, whole, 3)
 
 
+def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain):
+    folder = pretrain.run("--epochs", "2")
+    log = (folder / "log.jsonl").read_text()
+    for path in folder.glob("*.pth.tar"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="no checkpoint in .* can be read; --resume none starts anew"):
+        pretrain.run("--epochs", "2")
+    assert (folder / "log.jsonl").read_text() == log
+    assert "checkpoint_0000.pth.tar" in (folder / "pretrain.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: s.update(epoch="2"), "its 'epoch' is '2'"),
+        (lambda s: s.update(args=None), "its 'args' is None"),
+        (lambda s: s.update(recordings=11), "trained on 11 recordings, the data set now has 12"),
+        (lambda s: s["optimizer"].update(state={}), "no optimiser state"),
+        (lambda s: s.pop("optimizer"), "cannot resume from .*'optimizer'"),
+        (lambda s: s["state_dict"]["module.j_projector.0.bias"].fill_(np.inf), "weights that are not finite"),
+        (lambda s: s["state_dict"].pop("module.j_projector.0.bias"), "cannot resume from .*j_projector.0.bias"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_resumed_from_is_refused(pretrain, tmp_path, change, message):
+    state = checkpoints.load(checkpoints.newest(pretrain.run("--epochs", "1")))
+    change(state)
+    torch.save(state, tmp_path / "odd.pth.tar")
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        pretrain.run("--resume", tmp_path / "odd.pth.tar")
+
+
+@pytest.mark.parametrize("flags", [["--seed", "-1"], ["--lr", "0"], ["--wd", "nan"], ["--epochs", "-1"]])
+def test_values_out_of_range_are_refused(pretrain, flags, capsys):
+    with pytest.raises(SystemExit):
+        pretrain.run(*flags)
+    assert (
+        f"argument {flags[0]}: {float(flags[1]) if flags[0] in ('--lr', '--wd') else flags[1]} is not"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_finished_run_is_left_alone(pretrain, capsys):
     folder = pretrain.run()
     before = {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
@@ -91,7 +132,7 @@ def test_a_finished_run_is_left_alone(pretrain, capsys):
 def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
     folder = pretrain.run("--epochs", "3", "--seed", "1")
     pretrain.run("--epochs", "2", "--resume", "none")
-    assert len(figures(folder)) == 2 and checkpoints.final(folder).name == "checkpoint_0001.pth.tar"
+    assert len(figures(folder)) == 2 and checkpoints.newest(folder).name == "checkpoint_0001.pth.tar"
     pretrain.run("--epochs", "3")
     other = tmp_path / "other" / "demo"
     pretrain.run("--epochs", "3", "--resume", folder / "checkpoint_0001.pth.tar", folder=other)
@@ -106,7 +147,6 @@ def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
         (["--amp", "fp16"], "--amp fp16 needs a GPU"),
         (["--protocol", "xsetup"], "demo has no protocol 'xsetup'; it has cross_subject"),
         (["--pre-dataset", "ntu60"], "no packed data set at .*ntu60.*ntu_gendata"),
-        (["--epochs", "-1"], "must not be negative"),
         (["--hidden-size", "7"], "even number"),
         (["--resume", "nowhere.pth.tar"], "no checkpoint at nowhere.pth.tar"),
     ],
@@ -160,7 +200,7 @@ def test_bf16_trains_and_keeps_float32_weights(pretrain, tmp_path):
     rough = figures(folder)
     assert rough[0]["loss/total"] == pytest.approx(exact[0]["loss/total"], rel=0.02)
     assert rough[0]["loss/total"] != exact[0]["loss/total"]
-    state = checkpoints.load(checkpoints.final(folder))
+    state = checkpoints.load(checkpoints.newest(folder))
     assert all(v.dtype in (torch.float32, torch.int64) for v in state["state_dict"].values())
 
 
@@ -202,7 +242,7 @@ def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tm
         assert done.returncode == 0, done.stderr
         for a, b in zip(figures(one), figures(folder)):
             assert a == pytest.approx(b, rel=2e-3)
-        first, second = (checkpoints.weights(checkpoints.load(checkpoints.final(f))) for f in (one, folder))
+        first, second = (checkpoints.weights(checkpoints.load(checkpoints.newest(f))) for f in (one, folder))
         for key, value in first.items():
             if not key.endswith(NOISE):
                 torch.testing.assert_close(second[key], value, rtol=1e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")

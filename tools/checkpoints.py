@@ -8,6 +8,7 @@ Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -23,6 +24,7 @@ from torch import nn
 from models.encoder import Backbone
 from tools.errors import UserError
 
+log = logging.getLogger("umurl")
 PREFIX = "module."
 UNTRAINED = "checkpoint_untrained.pth.tar"
 _NAME = re.compile(r"checkpoint_(\d+)\.pth\.tar")
@@ -99,6 +101,9 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
+    for key, kind in (("epoch", int), ("args", dict), ("recordings", int)):
+        if key in state and not isinstance(state[key], kind):
+            raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r}")
     return state
 
 
@@ -114,7 +119,7 @@ def in_folder(folder: Path) -> list[Path]:
     return paths + [p for p in [folder / UNTRAINED] if p.is_file()]
 
 
-def final(path: Path) -> Path:
+def newest(path: Path) -> Path:
     """The checkpoint itself, or the last one of a run's folder. Raises CheckpointError if there is none."""
     if not path.is_dir():
         return path
@@ -125,12 +130,16 @@ def final(path: Path) -> Path:
 
 
 def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that can be read; those that cannot are reported by name. None if there is none."""
-    for path in in_folder(folder):
+    """The newest checkpoint that can be read; those that cannot are reported by name. None in a folder without
+    any; raises CheckpointError where none of them can be read."""
+    paths = in_folder(folder)
+    for path in paths:
         try:
             return path, load(path)
         except CheckpointError as error:
-            print(f"warning: {error}; trying the one before", file=sys.stderr)
+            log.warning(f"warning: {error}; trying the one before")
+    if paths:
+        raise CheckpointError(f"no checkpoint in {folder} can be read; --resume none starts anew and removes them")
     return None
 
 
@@ -143,8 +152,8 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
     first = own.get("j_emb.t_embedding.0.weight")
     if not isinstance(first, torch.Tensor) or first.dim() != 2:
         raise CheckpointError(f"{path} holds no encoder of this model (no backbone.j_emb.t_embedding.0.weight)")
-    backbone = Backbone(first.shape[0])
     try:
+        backbone = Backbone(first.shape[0])
         backbone.load_state_dict(own)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error

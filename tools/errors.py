@@ -14,10 +14,11 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program; its user errors end it with `error: ...` on stderr, and in its log, and status 1."""
+    """Run a program; user errors, and files that cannot be read or written, end it with `error: ...` on stderr and in
+    its log, and status 1."""
     try:
         main()
-    except (UserError, DataSetError) as error:
+    except (UserError, DataSetError, OSError) as error:
         _say(f"error: {error}")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -64,7 +64,7 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
     task = task if args.modality == "all" else f"{task}_{args.modality}"
     if folder.is_dir():
         start_log(folder, task)
-    path = checkpoints.final(args.pretrained)
+    path = checkpoints.newest(args.pretrained)
     state = checkpoints.load(path)
     backbone = checkpoints.load_backbone(state, path).to(device)
     dataset, protocol = _data_of(args, state, folder)

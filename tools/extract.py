@@ -62,12 +62,17 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     args = parser.parse_args(argv)
+    if not args.out.parent.is_dir():
+        raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
     device = single_process(args.device, "tools.extract")
-    path = checkpoints.final(args.pretrained)
+    path = checkpoints.newest(args.pretrained)
     backbone = checkpoints.load_backbone(checkpoints.load(path), path).to(device)
     source, names = read_data(args.data, device)
     feature = extract_features(backbone, source, modalities_of(args.modality), device)
-    np.savez(args.out, feature=feature.cpu().numpy(), name=names, label=source.label.numpy())
+    partial = args.out.with_name(args.out.name + ".partial")
+    with open(partial, "wb") as file:
+        np.savez(file, feature=feature.cpu().numpy(), name=names, label=source.label.numpy())
+    partial.replace(args.out)
     print(f"{len(names)} features of {feature.shape[1]} values: {args.out}")
 
 

@@ -16,19 +16,18 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def start_log(folder: Path, name: str, is_main: bool = True) -> logging.Logger:
-    """Log to the console and to `folder/name.log`, uncaught exceptions included; other processes only warn."""
+def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
+    """Log to the console and to `folder/name.log`, uncaught exceptions included; ranks above 0 only warn."""
     logger = logging.getLogger("umurl")
     logger.handlers.clear()
     logger.propagate = False
-    logger.setLevel(logging.INFO if is_main else logging.WARNING)
-    handlers: list[logging.Handler] = [_Console()]
-    if is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(folder / f"{name}.log"))
-        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    for handler in handlers:
-        logger.addHandler(handler)
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(folder / f"{name}.log")
+    who = f" process {rank}:" if rank else ""
+    file.setFormatter(logging.Formatter(f"%(asctime)s{who} %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.addHandler(_Console())
+    logger.addHandler(file)
 
     def log_uncaught(kind, error, trace):
         logger.error("".join(traceback.format_exception(kind, error, trace)).rstrip())

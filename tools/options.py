@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, from_test_name, get_dataset
 from data_gen.packed import INFO, PackedDataset
 from tools.errors import UserError
+
+Number = TypeVar("Number", int, float)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -59,8 +64,8 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
     path = root if (root / INFO).is_file() else root / dataset.name
     if not (path / INFO).is_file():
         raise UserError(
-            f"no packed data set at {path}: convert the recordings with "
-            f"`python data_gen/{'demo' if dataset.name == 'demo' else 'ntu'}_gendata.py` first, or give --data-root"
+            f"no packed data set at {path.resolve()}: convert its recordings first (python data_gen/ntu_gendata.py "
+            f"--dataset {dataset.name}), or say by --data-root where it is"
         )
     packed = PackedDataset(path)
     if packed.name != dataset.name:
@@ -72,7 +77,22 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
 
 
 def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return _checked(int(text), lambda v: v >= 1, "at least 1")
+
+
+def non_negative_int(text: str) -> int:
+    return _checked(int(text), lambda v: v >= 0, "at least 0")
+
+
+def positive_float(text: str) -> float:
+    return _checked(float(text), lambda v: 0 < v < math.inf, "positive")
+
+
+def non_negative_float(text: str) -> float:
+    return _checked(float(text), lambda v: 0 <= v < math.inf, "at least 0")
+
+
+def _checked(value: Number, is_right: Callable[[Number], bool], what: str) -> Number:
+    if not is_right(value):
+        raise argparse.ArgumentTypeError(f"{value} is not {what}")
     return value

@@ -28,7 +28,7 @@ class Processes:
         return self.rank == 0
 
 
-def _detect() -> tuple[int, int, int]:
+def detect() -> tuple[int, int, int]:
     """(rank, world size, local rank) from torchrun, else from a SLURM step of several tasks, else (0, 1, 0)."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
@@ -54,6 +54,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no CUDA GPU here; use --device cpu or auto")
+    if torch.cuda.device_count() == 1 and "SLURM_STEP_NUM_TASKS" in os.environ:
+        return torch.device("cuda", 0)  # SLURM shows each task its own GPU alone
     if local_rank >= torch.cuda.device_count():
         raise UserError(
             f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
@@ -65,7 +67,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Join the other processes, if there are any (NCCL on GPUs, gloo on CPUs), and leave them at the end."""
-    rank, world_size, local_rank = _detect()
+    rank, world_size, local_rank = detect()
     chosen = choose_device(device, local_rank)
     keep_freed_memory()
     if chosen.type == "cuda":
@@ -79,9 +81,18 @@ def processes(device: str) -> Iterator[Processes]:
     dist.destroy_process_group()
 
 
+def agree(value: object, what: str) -> None:
+    """Raise UserError unless all processes have the same value; without others there is nothing to ask."""
+    if dist.is_initialized():
+        values = [None] * dist.get_world_size()
+        dist.all_gather_object(values, value)
+        if any(v != values[0] for v in values):
+            raise UserError(f"the processes differ in {what}: {values}; all of them must see the same folders")
+
+
 def single_process(device: str, program: str) -> torch.device:
     """The device of a program that runs in one process. Raises UserError under several."""
-    _, world_size, _ = _detect()
+    _, world_size, _ = detect()
     if world_size > 1:
         raise UserError(f"{program} takes one process (it runs in minutes): start it without torchrun or srun")
     keep_freed_memory()

@@ -17,7 +17,10 @@ def rows_of(folder: Path) -> list[tuple[str, ...]]:
     found: dict[str, dict[str, dict]] = {}
     for task in ("action_recognition", "action_retrieval"):
         for path in sorted(folder.glob(f"{task}*.json")):
-            result = json.loads(path.read_text())
+            try:
+                result = json.loads(path.read_text())
+            except ValueError as error:
+                raise UserError(f"{path} is damaged ({error}); evaluate that run again") from error
             found.setdefault(result["modality"], {})[task] = result
     rows = []
     for modality, tasks in found.items():
@@ -47,6 +50,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs; default: all of them")
     args = parser.parse_args(argv)
     root = ROOT / "checkpoints"
+    for name in args.test_names:
+        if not (root / name).is_dir():
+            raise UserError(f"there is no run {root / name}")
     folders = [root / name for name in args.test_names] or sorted(p for p in root.glob("*") if p.is_dir())
     rows = [row for folder in folders for row in rows_of(folder)]
     if not rows:

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -92,7 +93,7 @@ DAMAGE = {
     "notes": (lambda t: t, "the name is not of the form"),
     "S001C001P001R009A000": (lambda t: t, "000"),
     "S001C001P001R009A121": (lambda t: t, "no data set has setup 1 with action 121"),
-    "S001C001P001R009A005": (None, "cannot be read (Is a directory)"),
+    "S001C001P001R009A005": (None, "cannot be read (not a regular file)"),
 }  # fmt: skip
 
 
@@ -192,6 +193,33 @@ def test_a_killed_conversion_leaves_nothing_that_opens_and_its_rerun_succeeds(tm
     assert ".partial" not in os.listdir(tmp_path / "out")
 
 
+def test_workers_end_with_a_killed_conversion(tmp_path):
+    write_recordings(tmp_path / "raw")
+    os.mkfifo(tmp_path / "fifo")  # a parent that waits for ever, with its workers started
+    file = tmp_path / "waiting.py"
+    file.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from data_gen.recordings import convert_all, find_recordings\n"
+        "if __name__ == '__main__':\n"
+        f"    found = find_recordings([{str(tmp_path / 'raw')!r}])[0]\n"
+        "    results = convert_all(found, 2)\n"
+        "    next(results)\n"
+        "    print('started', flush=True)\n"
+        f"    open({str(tmp_path / 'fifo')!r}).read()\n"
+    )
+    process = subprocess.Popen([sys.executable, file], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "started\n"
+    workers = [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
 @pytest.mark.parametrize(
     "file, content, message",
     [
@@ -254,4 +282,5 @@ def test_the_table_knows_the_published_splits():
     assert from_test_name("ntu60_xsub")[1].recipe.batch_size == 512
     assert from_test_name("ntu60_xview")[1].recipe.batch_size == 1024
     assert from_test_name("demo_untrained")[0].name == "demo"
-    assert from_test_name("mine") is None and from_test_name("ntu60_xsubject") is None
+    assert from_test_name("demo2")[1].name == "xsub" and from_test_name("demo_xview")[1].name == "xview"
+    assert from_test_name("mine") is None and from_test_name("ntu60") is None

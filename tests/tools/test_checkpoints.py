@@ -110,7 +110,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, write):
 
 def test_the_last_checkpoint_of_a_folder(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
-        checkpoints.final(tmp_path)
+        checkpoints.newest(tmp_path)
     for name in (
         "checkpoint_untrained.pth.tar",
         "checkpoint_0450.pth.tar",
@@ -119,5 +119,5 @@ def test_the_last_checkpoint_of_a_folder(tmp_path):
     ):
         (tmp_path / name).touch()
     (tmp_path / "checkpoint_9999.pth.tar.partial").touch()
-    assert checkpoints.final(tmp_path).name == "checkpoint_1000.pth.tar"
+    assert checkpoints.newest(tmp_path).name == "checkpoint_1000.pth.tar"
     assert [p.name[11:15] for p in checkpoints.in_folder(tmp_path)] == ["1000", "0450", "0050", "untr"]

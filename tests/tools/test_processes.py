@@ -21,12 +21,12 @@ def setenv(monkeypatch, **variables):
 
 
 def test_alone(clean):
-    assert processes._detect() == (0, 1, 0)
+    assert processes.detect() == (0, 1, 0)
 
 
 def test_torchrun(clean):
     setenv(clean, RANK=5, WORLD_SIZE=8, LOCAL_RANK=1, SLURM_STEP_NUM_TASKS=2)
-    assert processes._detect() == (5, 8, 1)
+    assert processes.detect() == (5, 8, 1)
 
 
 def test_slurm_step(clean):
@@ -41,14 +41,14 @@ def test_slurm_step(clean):
     clean.setattr(
         subprocess, "check_output", lambda command, text: "gpu03\ngpu04\n" if command[-1] == "gpu[03-04]" else None
     )
-    assert processes._detect() == (9, 16, 1)
+    assert processes.detect() == (9, 16, 1)
     assert processes.os.environ["MASTER_ADDR"] == "gpu03"
     assert processes.os.environ["MASTER_PORT"] == str(20000 + 123456 % 40000)
 
 
 def test_slurm_batch_script_and_single_task_are_one_process(clean):
     setenv(clean, SLURM_NTASKS=8, SLURM_PROCID=0, SLURM_JOB_ID=1)
-    assert processes._detect() == (0, 1, 0)
+    assert processes.detect() == (0, 1, 0)
 
 
 def test_evaluation_takes_one_process(clean):
