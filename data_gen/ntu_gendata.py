@@ -64,6 +64,8 @@ def convert(
     recordings, repeated = find_recordings(raw)
     lists = [missing] if missing else find_missing_lists(raw)
     left_out = set().union(*(read_missing_list(path) for path in lists))
+    if missing and not left_out:
+        raise DataSetError(f"{missing} names no recording: it is not a list of missing skeletons")
     wanted, names, bad, passed_over = _select(dataset, recordings, left_out)
     info = {
         "dataset": dataset.name,

@@ -47,8 +47,8 @@ class PackedDataset:
             self.info = json.loads((self.path / INFO).read_text())
             if self.info["format"] != FORMAT_VERSION:
                 raise DataSetError(f"{self.path}: format {self.info['format']}, this code reads {FORMAT_VERSION}")
-            self.name: str = self.info["dataset"]
-            self.num_classes: int = self.info["classes"]
+            self.name = str(self.info["dataset"])
+            self.num_classes = int(self.info["classes"])
             self.protocols: list[str] = list(self.info["protocols"])
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(self.path / INFO, error) from error

@@ -157,6 +157,7 @@ def test_a_damaged_archive_entry_is_a_bad_recording(tmp_path):
             "no recordings of NTU RGB+D 60 to convert in docs",
         ),
         (["--dataset", "ntu60", "--raw", "tests/golden", "--missing", "nowhere.txt"], "nowhere.txt"),
+        (["--dataset", "ntu60", "--raw", "tests/golden", "--missing", "README.md"], "README.md names no recording"),
     ],
 )
 def test_mistakes_are_explained(arguments, message, tmp_path, capsys, monkeypatch):
