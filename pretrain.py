@@ -221,20 +221,26 @@ def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
     return Path(args.resume), checkpoints.load(Path(args.resume))
 
 
-def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, protocol: Protocol) -> None:
-    source = ClipSource.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
-    trainer = Trainer(args, procs, source)
-    found = find_resume(args)
+def resume(trainer: Trainer) -> bool:
+    """Restore the trainer where there is a checkpoint to go on from; what was read is not kept."""
+    found = find_resume(trainer.args)
     if found:
         trainer.restore(*found)
         log.info(f"going on from {found[0]}, after {trainer.epoch} epochs")
+    return found is not None
+
+
+def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, protocol: Protocol) -> None:
+    source = ClipSource.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
+    trainer = Trainer(args, procs, source)
+    resumed = resume(trainer)
     agree(trainer.epoch, "the epoch that they go on from")
     trainer.prepare()
     if args.resume == "none" and procs.is_main:
         for path in checkpoints.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
             path.unlink()
     if trainer.epoch >= args.epochs:
-        if not found:  # --epochs 0
+        if not resumed:  # --epochs 0
             trainer.save()
         log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
         return

@@ -41,8 +41,6 @@ class Evaluation:
 
     train: tuple[Tensor, Tensor]
     val: tuple[Tensor, Tensor]
-    dataset: DataSet
-    protocol: Protocol
     num_classes: int
     result: dict
     folder: Path
@@ -89,7 +87,7 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
-    return Evaluation(train, val, dataset, protocol, packed.num_classes, result, folder, task)
+    return Evaluation(train, val, packed.num_classes, result, folder, task)
 
 
 def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
