@@ -171,7 +171,7 @@ class Trainer:
         meter = LossMeter()
         self.parallel.train()
         for step, batch in enumerate(batches):
-            self._train_step(order[batch], step, meter)
+            self.train_step(order[batch], step, meter)
             if (step + 1) % READ_EVERY == 0:
                 meter.read(self.epoch)
         figures = meter.read(self.epoch)
@@ -185,16 +185,18 @@ class Trainer:
     def is_finite(self) -> bool:
         return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
-    def _train_step(self, rows: torch.Tensor, step: int, meter: LossMeter) -> None:
+    def train_step(self, rows: torch.Tensor, step: int, meter: LossMeter) -> None:
         device, world_size = self.procs.device, self.procs.world_size
         shares = [share(len(rows), rank, world_size) for rank in range(world_size)]
-        mine = shares[self.procs.rank]
+        mine = torch.arange(len(rows))[shares[self.procs.rank]]
+        order, lone = self.source.lone_first(rows[mine])
+        mine = mine[order]
         draw = Draw.for_step(self.args.seed, self.epoch, step, len(rows), mine)
         clips = self.source.clips(rows[mine], draw)
         views = tuple(self.view(clips).to(device, non_blocking=True) for _ in range(NUM_VIEWS))
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.args.amp)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            projections = self.parallel(views)
+            projections = self.parallel(views, lone)
         loss = umurl_loss(gather(projections, [s.stop - s.start for s in shares], self.procs.rank))
         self.optimizer.zero_grad()
         self.scaler.scale(loss.total).backward()

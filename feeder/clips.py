@@ -17,6 +17,7 @@ NUM_FRAMES = 64
 NUM_PEOPLE, NUM_JOINTS, NUM_COORDS = FRAME_SHAPE
 # Clips rendered at a time on a CPU: their frames stay in its cache between gathering and mapping.
 _CPU_CHUNK = 64
+_SCAN_CHUNK = 2**16  # frames looked at together, of a data set that may not fit into memory
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class ClipSource:
         self.num_frame = torch.from_numpy(num_frame)
         self.first = self.num_frame.cumsum(0) - self.num_frame if first is None else torch.from_numpy(first)
         self.label = torch.from_numpy(label)
+        self._is_lone = self._find_lone()
 
     @classmethod
     def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipSource:
@@ -74,6 +76,23 @@ class ClipSource:
     def clips(self, rows: Tensor | slice, draw: Draw | None = None) -> ClipBatch:
         """Whole recordings, by their positions in the source."""
         return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], draw)
+
+    def lone_first(self, rows: Tensor | slice) -> tuple[Tensor, int]:
+        """The order, int64 (B,), in which `rows` begin with recordings of one person, and how many such there are:
+        the model encodes these with half the spatial tokens. Either part has none or several, as torch.compile
+        compiles anew for a size of one."""
+        is_lone = self._is_lone[rows]
+        count = int(is_lone.sum())
+        if count == len(is_lone) - 1:
+            count -= 1
+        return (~is_lone).long().argsort(stable=True), 0 if count == 1 else count
+
+    def _find_lone(self) -> Tensor:
+        """Whether a recording's second person is zero in every frame: bool (N,), on the CPU."""
+        parts = self.frames.split(_SCAN_CHUNK)
+        seen = torch.cat([(part[:, part.shape[1] // NUM_PEOPLE :] != 0).any(1) for part in parts])
+        before = F.pad(seen.cumsum(0), (1, 0)).cpu()
+        return before[self.first + self.num_frame] == before[self.first]
 
 
 class Render(v2.Transform):

@@ -13,10 +13,15 @@ PARENTS = (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18
 
 
 class Tokens(NamedTuple):
-    """temporal: (B, T, M·V·C), one token a frame; spatial: (B, M·V, T·C), one token a joint."""
+    """temporal: (B, T, M·V·C), one token a frame. spatial: (B − L, M·V, T·C), one token a joint.
+
+    lone: (L, V + 1, T·C), the spatial tokens of the batch's first L clips, which show one person: a token a joint,
+    and one zero token for the V zero tokens of the absent person.
+    """
 
     temporal: Tensor
     spatial: Tensor
+    lone: Tensor
 
 
 def to_modality(clip: Tensor, modality: str) -> Tensor:
@@ -33,7 +38,8 @@ def to_modality(clip: Tensor, modality: str) -> Tensor:
     raise ValueError(f"unknown modality {modality!r}; known: {', '.join(MODALITIES)}")
 
 
-def to_tokens(clip: Tensor, modality: str) -> Tokens:
-    """Tokens of one modality of a clip (B, T, M, V, C)."""
+def to_tokens(clip: Tensor, modality: str, lone: int = 0) -> Tokens:
+    """Tokens of one modality of clips (B, T, M, V, C), of which the first `lone` have zeros as second person."""
     x = to_modality(clip, modality)
-    return Tokens(x.flatten(2), x.permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2))
+    joints = x.flatten(2, 3).transpose(1, 2)  # (B, M·V, T, C)
+    return Tokens(x.flatten(2), joints[lone:].flatten(2), joints[:lone, : x.shape[3] + 1].flatten(2))

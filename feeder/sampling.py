@@ -37,14 +37,15 @@ def share(size: int, rank: int, world_size: int) -> slice:
 
 @dataclass
 class Draw:
-    """Random numbers for one step: drawn for `size` clips (the global batch), of which `rows` are returned."""
+    """Random numbers for one step: drawn for `size` clips (the global batch), of which those of `rows`, positions in
+    it, are returned."""
 
     generator: torch.Generator
     size: int
-    rows: slice
+    rows: slice | Tensor
 
     @classmethod
-    def for_step(cls, seed: int, epoch: int, step: int, size: int, rows: slice) -> Draw:
+    def for_step(cls, seed: int, epoch: int, step: int, size: int, rows: slice | Tensor) -> Draw:
         return cls(_generator(seed, epoch, step + 1), size, rows)
 
     def uniform(self, *shape: int) -> Tensor:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from feeder.modalities import MODALITIES, Tokens
 
+NUM_JOINTS = 25
 TEMPORAL_SIZE = 150  # people · joints · coordinates
 SPATIAL_SIZE = 192  # frames · coordinates
 MAX_POSITIONS = 200
 
 
 class Embedding(nn.Module):
-    """Tokens of one modality to the hidden size: (B, T, 150), (B, 50, 192) → (B, T, H), (B, 50, H)."""
+    """Tokens of one modality to the hidden size: (B, T, 150) → (B, T, H), (..., 192) → (..., H)."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -36,7 +37,7 @@ class Embedding(nn.Module):
         )
 
     def forward(self, tokens: Tokens) -> Tokens:
-        return Tokens(self.t_embedding(tokens.temporal), self.s_embedding(tokens.spatial))
+        return Tokens(self.t_embedding(tokens.temporal), *map(self.s_embedding, tokens[1:]))
 
 
 class Fusion(nn.Module):
@@ -48,12 +49,12 @@ class Fusion(nn.Module):
         self.s_fusion = nn.Sequential(nn.Linear(hidden_size, hidden_size, bias=False))
 
     def forward(self, embedded: list[Tokens]) -> Tokens:
-        temporal, spatial = (sum(kind) / len(embedded) for kind in zip(*embedded))
-        return Tokens(self.t_fusion(temporal), self.s_fusion(spatial))
+        temporal, *spatial = (sum(kind) / len(embedded) for kind in zip(*embedded))
+        return Tokens(self.t_fusion(temporal), *map(self.s_fusion, spatial))
 
 
 class PositionCode(nn.Module):
-    """Adds the fixed sinusoidal code, sine and cosine interleaved, base 10000, to (B, T, H)."""
+    """Adds the fixed sinusoidal code, sine and cosine interleaved, base 10000, to (..., T, H)."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -65,7 +66,7 @@ class PositionCode(nn.Module):
         self.register_buffer("pe", code)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.pe[:, : x.shape[1]]
+        return x + self.pe[0, : x.shape[-2]]
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
@@ -75,27 +76,31 @@ class EncoderLayer(nn.TransformerEncoderLayer):
     (WkᵀWq·x + Wkᵀbq)·y plus what all keys have in common, which softmax ignores; and as attention weights add up
     to one, the output projection can join the value projection. So tokens themselves are keys and values, and
     four products of H×H a token remain of six.
+
+    A token that stands for n equal ones is one key with log n added to its score (`score_bias`, one value a token).
     """
 
     def __init__(self, hidden_size: int):
         super().__init__(hidden_size, nhead=1, dim_feedforward=hidden_size, dropout=0.0, batch_first=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm1(x + self._attend(x))
+    def forward(self, x: Tensor, score_bias: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self._attend(x, score_bias))
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
 
-    def _attend(self, x: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, score_bias: Tensor | None) -> Tensor:
         attention = self.self_attn
         query, key, value = attention.in_proj_weight.chunk(3)
         query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
         out = attention.out_proj
         with torch.autocast(x.device.type, enabled=False):  # H×H only: float32 costs nothing
-            score_weight, score_bias = key.T @ query, query_bias @ key
+            weight, bias = key.T @ query, query_bias @ key
             out_weight, out_bias = out.weight @ value, F.linear(value_bias, out.weight, out.bias)
-        scored = F.linear(x, score_weight, score_bias)
-        tokens = x.to(scored.dtype).unsqueeze(1)
-        mixed = F.scaled_dot_product_attention(scored.unsqueeze(1), tokens, tokens).squeeze(1)
-        return F.linear(mixed, out_weight, out_bias)
+        scored = F.linear(x, weight, bias)
+        if score_bias is not None:
+            score_bias = score_bias.to(scored.dtype)
+        queries, tokens = (a.flatten(0, -3).unsqueeze(1) for a in (scored, x.to(scored.dtype)))
+        mixed = F.scaled_dot_product_attention(queries, tokens, tokens, score_bias)
+        return F.linear(mixed.view_as(scored), out_weight, out_bias)
 
 
 class Transformer(nn.Module):
@@ -103,25 +108,37 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([EncoderLayer(hidden_size)])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, score_bias: Tensor | None = None) -> Tensor:
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, score_bias)
         return x
 
 
 class ModalityAgnosticEncoder(nn.Module):
-    """Embedded tokens of any modality, or fused ones → features (B, 2H): the maximum over tokens, temporal first."""
+    """Embedded tokens of any modality, or fused ones → features (..., B, 2H): the maximum over tokens, temporal first.
+
+    Tokens may have a leading dimension of streams.
+    """
 
     def __init__(self, hidden_size: int):
         super().__init__()
         self.pe = PositionCode(hidden_size)
         self.t_tr = Transformer(hidden_size)
         self.s_tr = Transformer(hidden_size)
+        counts = torch.tensor([1.0] * NUM_JOINTS + [NUM_JOINTS])
+        self.register_buffer("lone_bias", counts.log().expand(len(counts), -1).contiguous(), persistent=False)
 
     def forward(self, embedded: Tokens) -> Tensor:
-        temporal = self.t_tr(self.pe(embedded.temporal))
-        spatial = self.s_tr(embedded.spatial)
-        return torch.cat((temporal.amax(1), spatial.amax(1)), dim=1)
+        temporal = self.t_tr(self.pe(embedded.temporal)).amax(-2)
+        return torch.cat((temporal, self._spatial(embedded)), dim=-1)
+
+    def _spatial(self, embedded: Tokens) -> Tensor:
+        parts = []
+        if embedded.lone.shape[-3]:
+            parts.append(self.s_tr(embedded.lone, self.lone_bias).amax(-2))
+        if embedded.spatial.shape[-3] or not parts:
+            parts.append(self.s_tr(embedded.spatial).amax(-2))
+        return torch.cat(parts, dim=-2)
 
 
 class Backbone(nn.Module):
@@ -149,4 +166,4 @@ class Backbone(nn.Module):
         itself, then that of all modalities of `joined`, fused."""
         streams = [self.embed(single[m], m) for m in MODALITIES]
         streams.append(self.mm_fusion([self.embed(joined[m], m) for m in MODALITIES]))
-        return self.ma_encoder(Tokens(*(torch.cat(kind) for kind in zip(*streams)))).chunk(len(streams))
+        return self.ma_encoder(Tokens(*map(torch.stack, zip(*streams)))).unbind()

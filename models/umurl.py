@@ -25,7 +25,10 @@ class Projections(NamedTuple):
 
 
 class UmURL(nn.Module):
-    """Four views, each (B, T, 2, 25, 3), in; six projections out. Batch statistics are those of the global batch."""
+    """Four views, each (B, T, 2, 25, 3), in; six projections out. Batch statistics are those of the global batch.
+
+    The first `lone` clips of each view show one person: their second one is zero.
+    """
 
     def __init__(self, hidden_size: int = 1024):
         super().__init__()
@@ -34,9 +37,9 @@ class UmURL(nn.Module):
         self.b_projector = _projector(hidden_size)
         self.m_projector = _projector(hidden_size)
 
-    def forward(self, views: tuple[Tensor, Tensor, Tensor, Tensor]) -> Projections:
-        single = {m: to_tokens(view, m) for m, view in zip(MODALITIES, views)}
-        joined: dict[str, Tokens] = {m: to_tokens(views[3], m) for m in MODALITIES}
+    def forward(self, views: tuple[Tensor, Tensor, Tensor, Tensor], lone: int = 0) -> Projections:
+        single = {m: to_tokens(view, m, lone) for m, view in zip(MODALITIES, views)}
+        joined: dict[str, Tokens] = {m: to_tokens(views[3], m, lone) for m in MODALITIES}
         *uni, multi = self.backbone.streams(single, joined)
         projectors = (self.j_projector, self.b_projector, self.m_projector)
         return Projections(*(p(y) for p, y in zip(projectors, uni)), *(p(multi) for p in projectors))

@@ -32,7 +32,8 @@ def extract_features(
     view = evaluation_view()
     result = torch.empty(len(source), 2 * backbone.hidden_size, device=device)
     for start in progress(range(0, len(source), BATCH_SIZE), desc=title, unit="batch"):
-        rows = slice(start, start + BATCH_SIZE)
-        clip = view(source.clips(rows)).to(device, non_blocking=True)
-        result[rows] = backbone({m: to_tokens(clip, m) for m in modalities})
+        rows = torch.arange(start, min(start + BATCH_SIZE, len(source)))
+        order, lone = source.lone_first(rows)
+        clip = view(source.clips(rows[order])).to(device, non_blocking=True)
+        result[rows[order]] = backbone({m: to_tokens(clip, m, lone) for m in modalities})
     return result

@@ -82,6 +82,25 @@ def test_a_data_set_is_read_as_it_was_packed(tmp_path):
     np.testing.assert_array_equal(source.label, packed.label[rows])
 
 
+def test_recordings_of_one_person_come_first():
+    num_frame = np.array([3, 2, 4, 1, 2, 2, 3])
+    frames = torch.ones(num_frame.sum(), 2, 25, 3)
+    first = num_frame.cumsum() - num_frame
+    for i in (0, 2, 4, 5):
+        frames[first[i] : first[i] + num_frame[i], 1] = 0
+    frames[first[1], 1] = 0  # there in the other frame
+    source = ClipSource(frames, num_frame, np.zeros(7, np.int64))
+    order, lone = source.lone_first(slice(None))
+    assert order.tolist() == [0, 2, 4, 5, 1, 3, 6] and lone == 4
+    order, lone = source.lone_first(torch.tensor([6, 5, 1, 0]))
+    assert order.tolist() == [1, 3, 0, 2] and lone == 2
+    # No group of a single clip, whichever it is.
+    for rows, expected in (([0, 1, 3], 0), ([0, 2, 4, 3], 2), ([0, 3], 0), ([0, 2, 3], 0), ([0, 2], 2), ([0], 0)):
+        assert source.lone_first(torch.tensor(rows))[1] == expected
+    some = ClipSource(frames, num_frame[[1, 2]], np.zeros(2, np.int64), first[[1, 2]])
+    assert some.lone_first(slice(None))[0].tolist() == [1, 0]
+
+
 def test_training_cannot_change_the_data_set_on_disk(tmp_path):
     packed = tiny_dataset(tmp_path)
     source = ClipSource.of_dataset(packed, packed.split("xsub", "train"), torch.device("cpu"))
@@ -112,6 +131,12 @@ def test_token_layout():
     tokens = to_tokens(clip, "joint")
     assert tokens.temporal[0, 5, 75 + 3 * 4 + 2] == clip[0, 5, 1, 4, 2]
     assert tokens.spatial[0, 25 + 4, 3 * 5 + 2] == clip[0, 5, 1, 4, 2]
+    assert tokens.lone.shape == (0, 26, 192)
+    clip = clip.repeat(3, 1, 1, 1, 1)
+    clip[:2, :, 1] = 0
+    tokens, whole = to_tokens(clip, "joint", lone=2), to_tokens(clip, "joint")
+    assert torch.equal(tokens.temporal, whole.temporal) and torch.equal(tokens.spatial, whole.spatial[2:])
+    assert torch.equal(tokens.lone, whole.spatial[:2, :26]) and not tokens.lone[:, 25].any()
 
 
 def test_longer_recordings_are_read_to_their_end(tmp_path):

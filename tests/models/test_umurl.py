@@ -102,6 +102,24 @@ def test_one_encoder_call_gives_what_four_would():
         torch.testing.assert_close(stream, backbone(tokens), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lone", [2, 5])
+def test_one_token_for_an_absent_persons_joints_changes_no_feature_and_no_gradient(lone):
+    torch.manual_seed(0)
+    model = UmURL(16).double()
+    model.backbone.ma_encoder.lone_bias[:, -1] = np.log(25)  # which float32 had rounded
+    views = torch.randn(4, 5, 64, 2, 25, 3, dtype=torch.float64)
+    views[:, :lone, :, 1] = 0
+    views[0, 0, :, 0, :15] = 0  # zeroed by an augmentation
+    projections, gradients = [], []
+    for count in (0, lone):
+        out = torch.cat(model(tuple(views), count))
+        gradients.append(torch.autograd.grad(out.square().sum(), list(model.parameters())))
+        projections.append(out)
+    torch.testing.assert_close(projections[1], projections[0])
+    for (name, _), a, b in zip(model.named_parameters(), *gradients):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+
+
 def test_attention_equals_pytorchs_own_layer_in_value_and_gradient():
     torch.manual_seed(0)
     layer = UmURL(16).backbone.ma_encoder.t_tr.layers[0]

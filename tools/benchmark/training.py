@@ -101,27 +101,29 @@ def step(setup: Setup) -> list[Row]:
     with folder() as place:
         source = clip_source(place, sizes.batch_size, sizes.batch_size, setup.device)
         rows = torch.arange(sizes.batch_size)
-        draw = Draw.for_step(0, 0, 0, sizes.batch_size, slice(None))
-        views = tuple(training_view()(source.clips(rows, draw)) for _ in range(pretrain.NUM_VIEWS))
+        order, lone = source.lone_first(rows)
+        draw = Draw.for_step(0, 0, 0, sizes.batch_size, order)
+        views = tuple(training_view()(source.clips(rows[order], draw)) for _ in range(pretrain.NUM_VIEWS))
         trainer = _trainer(setup, source)
         amp = trainer.args.amp
         start = copy.deepcopy(trainer.model)
         trainer.view, meter = _ReadyViews(views), LossMeter()
         memory = PeakMemory(setup.device)
-        timing = measure(lambda: trainer._train_step(rows, 0, meter), setup.device, sizes.runs)
+        timing = measure(lambda: trainer.train_step(rows, 0, meter), setup.device, sizes.runs)
         used = memory.figures()
     needs = training_flops(sizes.hidden_size, sizes.batch_size)
     row = Row("step", _title(setup, amp), "step", 1, timing, _model_limit(setup, amp), needs, used)
-    computed = _computed_flops(copy.deepcopy(start), views, sizes.batch_size)
+    computed = _computed_flops(start, views, lone)
     row.more = {
         "samples_per_second": sizes.batch_size / timing.median,
         "computed_flop": computed,
         "computed_share_of_limit": computed / row.limit.rate / timing.median,
     }
     share = f"{100 * row.more['computed_share_of_limit']:.0f} % of the limit"
-    row.note = f"{needs / 1e12:.3g} TFLOP by the model's formula; {computed / 1e12:.3g} computed, {share}"
+    row.note = f"{needs / 1e12:.3g} TFLOP by the model's formula; {computed / 1e12:.3g} computed, {share}; "
+    row.note += f"{lone} of {sizes.batch_size} clips show one person"
     if setup.baseline:
-        _compare_step(row, trainer, start, views, setup)
+        _compare_step(row, trainer, start, (views, lone), setup)
     return [row]
 
 
@@ -130,26 +132,23 @@ def _plain_trainer(trainer: pretrain.Trainer, model: UmURL, setup: Setup):
     return setup.baseline.PlainTrainer(model, trainer.args.lr, trainer.args.wd, dtype)
 
 
-def _compare_step(row: Row, trainer: pretrain.Trainer, model: UmURL, views: tuple[Tensor, ...], setup: Setup) -> None:
+def _compare_step(row: Row, trainer: pretrain.Trainer, model: UmURL, batch, setup: Setup) -> None:
+    views, lone = batch
     plain = _plain_trainer(trainer, model, setup)
     with torch.no_grad():
-        some = tuple(view[:8] for view in views)  # float32: reduced precisions differ by their rounding
-        product = umurl_loss(model(some)).total
+        first = max(0, lone - 4)
+        some = tuple(view[first : lone + 4] for view in views)  # float32: reduced precisions differ by their rounding
+        product = umurl_loss(model(some, lone - first)).total
         check_same("step", largest_difference(product, setup.baseline.loss(setup.baseline.forward(model, some))), 1e-4)
     row.compare(lambda: plain.step(views), 1, setup)
 
 
-def _computed_flops(model: torch.nn.Module, views: tuple[Tensor, ...], batch_size: int) -> float:
-    """What the product computes for a step, as PyTorch counts it: counted on two small batches, scaled up."""
-
-    def count(size: int) -> int:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            sum(p.sum() for p in model(tuple(view[:size] for view in views))).backward()
-        return counter.get_total_flops()
-
-    few, many = 2, 4
-    each = (count(many) - count(few)) / (many - few)
-    return count(few) + each * (batch_size - few)
+def _computed_flops(model: torch.nn.Module, views: tuple[Tensor, ...], lone: int) -> int:
+    """What the product computes for a step, as PyTorch counts it."""
+    model = copy.deepcopy(model)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        sum(p.sum() for p in model(views, lone)).backward()
+    return counter.get_total_flops()
 
 
 def epoch(setup: Setup) -> list[Row]:
