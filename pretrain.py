@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
+import signal
+import sys
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from data_gen.datasets import DataSet, Protocol
 from data_gen.packed import PackedDataset
-from feeder.augment import training_view
 from feeder.clips import ClipSource
-from feeder.sampling import Draw, epoch_order, global_batches, share
-from models.objective import gather, umurl_loss
-from models.umurl import UmURL
 from tools import checkpoints
 from tools.errors import UserError, run
 from tools.logs import EpochLog, progress, start_log
-from tools.meter import LossMeter
 from tools.options import (
     HelpFormatter,
     add_data_options,
@@ -38,13 +32,11 @@ from tools.options import (
     positive_float,
     positive_int,
 )
-from tools.processes import Processes, agree, detect, processes
+from tools.processes import Processes, agree, detect, processes, wait_for_all
+from tools.signals import StopSignal
+from tools.training import Trainer
 
 log = logging.getLogger("umurl")
-NUM_VIEWS = 4
-READ_EVERY = 50  # steps between looks at the loss; each look waits for the GPU
-# What a resumed run may not change, as it would no longer be the same run.
-FIXED = ("dataset", "protocol", "hidden_size", "batch_size", "lr", "wd", "seed", "amp")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -85,6 +77,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="epochs between checkpoints; the last one is always saved; default: the recipe",
     )
     parser.add_argument(
+        "--keep", type=positive_int, metavar="N", help="keep only the newest N checkpoints; default: all"
+    )
+    parser.add_argument(
         "--seed", type=non_negative_int, default=0, help="of initial weights, data order and augmentations"
     )
     return parser.parse_args(argv)
@@ -110,110 +105,6 @@ def complete_args(args: argparse.Namespace, device: torch.device, world_size: in
     return dataset, protocol
 
 
-class Trainer:
-    """Everything that a step changes, and what a checkpoint keeps of it."""
-
-    def __init__(self, args: argparse.Namespace, procs: Processes, source: ClipSource):
-        self.args, self.procs, self.source = args, procs, source
-        torch.manual_seed(args.seed)
-        self.model = UmURL(args.hidden_size).to(procs.device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), args.lr, weight_decay=args.wd, fused=True)
-        self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
-        self.view = training_view()
-        self.epoch = 0  # epochs done
-        self.parallel: nn.Module = self.model
-
-    def restore(self, path: Path, state: dict) -> None:
-        """Go on from a checkpoint. Raises UserError where it is of another run."""
-        saved = state.get("args", {})
-        saved_clips = state.get("recordings", len(self.source))
-        if saved_clips != len(self.source):
-            raise UserError(
-                f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.source):,}: choose "
-                "another --checkpoint-path, or start anew with --resume none"
-            )
-        changed = [f"--{k.replace('_', '-')} {saved[k]} (now {getattr(self.args, k)})"
-                   for k in FIXED if k in saved and saved[k] != getattr(self.args, k)]  # fmt: skip
-        if changed:
-            raise UserError(
-                f"{path} was made with {', '.join(changed)}: rerun with the same flags, choose another "
-                "--checkpoint-path, or start anew with --resume none"
-            )
-        try:
-            self.model.load_state_dict(checkpoints.weights(state))
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.scaler.is_enabled() and state.get("scaler"):
-                self.scaler.load_state_dict(state["scaler"])
-            self.epoch = state["epoch"]
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot resume from {path}: {error}") from error
-        if self.epoch and len(self.optimizer.state) < len(list(self.model.parameters())):
-            raise UserError(f"cannot resume from {path}: it holds no optimiser state")
-        if not self.is_finite():
-            raise UserError(f"cannot resume from {path}: it holds weights that are not finite")
-
-    def prepare(self) -> None:
-        """Wrap the model for several processes, and compile it if asked to, once its weights are in place."""
-        if self.procs.world_size > 1:
-            device_ids = [self.procs.device] if self.procs.device.type == "cuda" else None
-            self.parallel = DistributedDataParallel(self.model, device_ids)
-        if self.args.compile:
-            self.parallel = torch.compile(self.parallel, dynamic=True)
-
-    def train_epoch(self) -> dict[str, float]:
-        """One pass over the data; returns the epoch's figures. Raises UserError where the loss is not finite."""
-        args, started = self.args, time.perf_counter()
-        lr = args.lr * 0.1 ** sum(self.epoch >= at for at in args.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        order = epoch_order(len(self.source), args.seed, self.epoch)
-        batches = global_batches(len(order), args.batch_size)
-        meter = LossMeter()
-        self.parallel.train()
-        for step, batch in enumerate(batches):
-            self.train_step(order[batch], step, meter)
-            if (step + 1) % READ_EVERY == 0:
-                meter.read(self.epoch)
-        figures = meter.read(self.epoch)
-        if not self.is_finite():
-            raise UserError(f"epoch {self.epoch}: the weights are not finite, so training stops; lower --lr")
-        seconds = time.perf_counter() - started
-        clips = batches[-1].stop
-        self.epoch += 1
-        return figures | {"lr": lr, "seconds": seconds, "samples_per_second": clips / seconds}
-
-    def is_finite(self) -> bool:
-        return all(bool(p.isfinite().all()) for p in self.model.parameters())
-
-    def train_step(self, rows: torch.Tensor, step: int, meter: LossMeter) -> None:
-        device, world_size = self.procs.device, self.procs.world_size
-        shares = [share(len(rows), rank, world_size) for rank in range(world_size)]
-        mine = torch.arange(len(rows))[shares[self.procs.rank]]
-        order, lone = self.source.lone_first(rows[mine])
-        mine = mine[order]
-        draw = Draw.for_step(self.args.seed, self.epoch, step, len(rows), mine)
-        clips = self.source.clips(rows[mine], draw)
-        views = tuple(self.view(clips).to(device, non_blocking=True) for _ in range(NUM_VIEWS))
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.args.amp)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            projections = self.parallel(views, lone)
-        loss = umurl_loss(gather(projections, [s.stop - s.start for s in shares], self.procs.rank))
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss.total).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        meter.add(loss, len(rows))
-
-    def save(self) -> None:
-        if self.procs.is_main:
-            args = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
-            about = {"args": args, "dataset": self.args.dataset, "protocol": self.args.protocol}
-            about["recordings"] = len(self.source)
-            folder = self.args.checkpoint_path
-            path = checkpoints.save(folder, self.model, self.optimizer, self.scaler, self.epoch, about)
-            log.info(f"saved {path}")
-
-
 def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
     """The checkpoint to go on from, by --resume. Raises UserError where a named one cannot be read."""
     if args.resume == "none":
@@ -228,7 +119,8 @@ def resume(trainer: Trainer) -> bool:
     found = find_resume(trainer.args)
     if found:
         trainer.restore(*found)
-        log.info(f"going on from {found[0]}, after {trainer.epoch} epochs")
+        step = f" and {trainer.step} steps" if trainer.step else ""
+        log.info(f"going on from {found[0]}, after {trainer.epoch} epochs{step}")
     return found is not None
 
 
@@ -236,7 +128,7 @@ def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, pro
     source = ClipSource.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
     trainer = Trainer(args, procs, source)
     resumed = resume(trainer)
-    agree(trainer.epoch, "the epoch that they go on from")
+    agree((trainer.epoch, trainer.step), "the epoch and step that they go on from")
     trainer.prepare()
     if args.resume == "none" and procs.is_main:
         for path in checkpoints.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
@@ -247,23 +139,38 @@ def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, pro
         log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
         return
     epochs = EpochLog(args.checkpoint_path, trainer.epoch) if procs.is_main else None
+    with StopSignal() as stop:
+        train_epochs(trainer, epochs, stop)
+    if epochs:
+        epochs.close()
+    if stop.received and trainer.epoch < args.epochs:
+        name = signal.Signals(stop.received).name
+        log.info(f"stopped by {name} after {trainer.epoch} epochs and {trainer.step} steps; the same command goes on")
+        sys.exit(128 + stop.received)
+
+
+def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal) -> None:
+    """The remaining epochs, or until a signal, saved either way. Only the main process has a log of epochs."""
+    args = trainer.args
     bar = progress(
         range(trainer.epoch, args.epochs),
         desc="pretrain",
         unit="epoch",
         initial=trainer.epoch,
         total=args.epochs,
-        disable=not procs.is_main,
+        disable=epochs is None,
     )
     for epoch in bar:
-        figures = trainer.train_epoch()
-        if epochs:
+        figures = trainer.train_epoch(stop)
+        if figures and epochs:
             epochs.write(epoch, figures)
-        bar.set_postfix(loss=f"{figures['loss/total']:.3f}")
-        if epoch % args.save_freq == 0 or epoch == args.epochs - 1:
+            bar.set_postfix(loss=f"{figures['loss/total']:.3f}")
+        stopped = stop.agreed(trainer.procs.device)
+        if stopped or epoch % args.save_freq == 0 or epoch == args.epochs - 1:
             trainer.save()
-    if epochs:
-        epochs.close()
+        if stopped:
+            wait_for_all()  # or torchrun, seeing one of them end, would kill the one that saves
+            return
 
 
 def main(argv: list[str] | None = None) -> None:

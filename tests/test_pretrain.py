@@ -1,11 +1,5 @@
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,27 +7,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pretrain as program
-from data_gen.datasets import ROOT
 from models.umurl import UmURL
 from tests.helpers import run_python, tiny_dataset
+from tests.runs import assert_equal_runs, figures, launched
 from tools import checkpoints
 from tools.errors import UserError
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
 # or a softmax takes away again, and what merely tracks them.
 NOISE = ("projector.0.bias", "projector.3.bias", "norm2.bias", "in_proj_bias", "running_mean")
-
-
-def figures(folder) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if "second" not in k} for line in lines]
-
-
-def assert_equal_runs(a, b, epoch: int) -> None:
-    first, second = (checkpoints.load(folder / checkpoints.name_of(epoch)) for folder in (a, b))
-    torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=0)
-    torch.testing.assert_close(first["optimizer"], second["optimizer"], rtol=0, atol=0)
-    assert figures(a) == figures(b)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(pretrain, tmp_path):
@@ -67,28 +49,6 @@ def test_epoch_zero_is_the_untrained_encoder(pretrain):
     expected = UmURL(8).state_dict()
     torch.testing.assert_close(checkpoints.weights(state), expected, rtol=0, atol=0)
     assert state["epoch"] == 0
-
-
-def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):
-    whole = pretrain.run("--epochs", "3", folder=tmp_path / "whole" / "demo")
-    folder = pretrain.run("--epochs", "2")
-    last = folder / "checkpoint_0001.pth.tar"
-    last.write_bytes(last.read_bytes()[:-1000])
-    pretrain.run("--epochs", "3")
-    output = capsys.readouterr()
-    assert "checkpoint_0001.pth.tar" in output.err and "going on from" in output.out
-    assert_equal_runs(folder, whole, 3)
-
-
-def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain):
-    folder = pretrain.run("--epochs", "2")
-    log = (folder / "log.jsonl").read_text()
-    for path in folder.glob("*.pth.tar"):
-        path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="no checkpoint in .* can be read; --resume none starts anew"):
-        pretrain.run("--epochs", "2")
-    assert (folder / "log.jsonl").read_text() == log
-    assert "checkpoint_0000.pth.tar" in (folder / "pretrain.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -236,9 +196,7 @@ def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tm
     one = pretrain.run(*flags)
     for count in (2, 4):
         folder = tmp_path / f"of{count}" / "demo"
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "pretrain.py"]
-        small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--device", "cpu"]
-        done = run_python(*launch, "--checkpoint-path", folder, "--data-root", demo_root, *small, *flags)
+        done = run_python(*launched(count, folder, demo_root, *flags)[1:])
         assert done.returncode == 0, done.stderr
         for a, b in zip(figures(one), figures(folder)):
             assert a == pytest.approx(b, rel=2e-3)
@@ -248,49 +206,11 @@ def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tm
                 torch.testing.assert_close(second[key], value, rtol=1e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
 
 
-def start(folder, demo_root, epochs):
-    command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root]
-    flags = f"--hidden-size 8 --batch-size 5 --epochs {epochs} --save-freq 1 --device cpu".split()
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, *flags], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def kill_and_rerun(folder, demo_root, epochs, kills, rng):
-    for _ in range(kills):
-        process = start(folder, demo_root, epochs)
-        before = len(list(folder.glob("checkpoint*")))
-        while process.poll() is None and len(list(folder.glob("checkpoint*"))) == before:
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.2)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    process = start(folder, demo_root, epochs)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-
-
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_as_one_that_was_not(pretrain, demo_root, tmp_path, kills):
-    epochs = 8 * kills
-    whole = pretrain.run("--epochs", epochs, folder=tmp_path / "whole" / "demo")
-    folder = tmp_path / "killed" / "demo"
-    kill_and_rerun(folder, demo_root, epochs, kills, random.Random(kills))
-    assert_equal_runs(folder, whole, epochs)
-
-
-def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):
-    folder = pretrain.run("--epochs", "1")
-    good = (folder / "checkpoint_0000.pth.tar").read_bytes()
-
-    def full(state, file):
-        file.write(b"half of it")
-        raise RuntimeError("unexpected pos 64 vs 0: no space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match="cannot write .*checkpoint_0001.pth.tar.*no space left"):
-        pretrain.run("--epochs", "2")
-    assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
-    assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]
+def test_only_the_newest_checkpoints_are_kept_where_asked(pretrain):
+    folder = pretrain.run("--epochs", "5", "--keep", "2")
+    assert sorted(p.name for p in folder.glob("*.pth.tar")) == ["checkpoint_0003.pth.tar", "checkpoint_0004.pth.tar"]
+    pretrain.run("--epochs", "7")
+    assert len(list(folder.glob("*.pth.tar"))) == 4
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Checkpoints: the published layout and what it takes to resume from one and to know what it is.
 
     epoch, state_dict (keys begin with `module.`), optimizer          as published
-    scaler, args, dataset, protocol, versions                         ours
+    scaler, args, dataset, protocol, recordings, versions             ours
+    step, meter                                                       where a signal stopped an epoch midway
 
 Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
 """
@@ -27,7 +28,7 @@ from tools.errors import UserError
 log = logging.getLogger("umurl")
 PREFIX = "module."
 UNTRAINED = "checkpoint_untrained.pth.tar"
-_NAME = re.compile(r"checkpoint_(\d+)\.pth\.tar")
+_NAME = re.compile(r"checkpoint_(\d+)(?:_step_(\d+))?\.pth\.tar")
 
 
 class CheckpointError(UserError):
@@ -38,26 +39,21 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
 
 
-def name_of(epochs_done: int) -> str:
-    """File name after `epochs_done` epochs: the index of the last of them, counted from 0."""
+def name_of(epochs_done: int, steps_done: int = 0) -> str:
+    """File name after `epochs_done` epochs: the index of the last of them, counted from 0. Or, with steps of a
+    further epoch, the index of that one."""
+    if steps_done:
+        return f"checkpoint_{epochs_done:04d}_step_{steps_done:06d}.pth.tar"
     return f"checkpoint_{epochs_done - 1:04d}.pth.tar" if epochs_done else UNTRAINED
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler, epoch: int, about: dict) -> Path:
-    """Write the checkpoint after `epoch` epochs, so that it is there whole or not at all.
+def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
+    """Write a checkpoint of all that is listed above, so that it is there whole or not at all.
 
-    `about` (args, dataset, protocol, ...) is kept beside the weights. Raises UserError where it cannot be
-    written; earlier checkpoints stay as they are.
+    Then remove the run's checkpoints that it replaces: those written midway through an epoch, and of the others
+    all but the newest `keep`. Raises UserError where it cannot be written; earlier ones stay as they are.
     """
-    state = {
-        "epoch": epoch,
-        "state_dict": {PREFIX + k: v for k, v in model.state_dict().items()},
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "versions": versions(),
-        **about,
-    }
-    path = folder / name_of(epoch)
+    path = folder / name_of(state["epoch"], state.get("step", 0))
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -69,7 +65,29 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scale
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         partial.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error}; earlier checkpoints are intact") from error
+    _remove_replaced(folder, path, keep)
     return path
+
+
+def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
+    older = in_folder(folder)
+    older = older[older.index(path) + 1 :]
+    midway = [p for p in older if _progress(p)[1]]
+    whole = [p for p in older if p not in midway]
+    surplus = whole[max(0, keep - (_progress(path)[1] == 0)) :] if keep else []
+    for replaced in midway + surplus:
+        replaced.unlink()
+
+
+def _progress(path: Path) -> tuple[int, int] | None:
+    """(epochs, steps of a further one) done, by a checkpoint's name; None for another file."""
+    if path.name == UNTRAINED:
+        return 0, 0
+    match = _NAME.fullmatch(path.name)
+    if not match:
+        return None
+    epoch, step = int(match[1]), int(match[2] or 0)
+    return (epoch, step) if step else (epoch + 1, 0)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -101,10 +119,15 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
-    for key, kind in (("epoch", int), ("args", dict), ("recordings", int)):
+    for key, kind in (("epoch", int), ("args", dict), ("recordings", int), ("step", int), ("meter", dict)):
         if key in state and not isinstance(state[key], kind):
             raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r}")
     return state
+
+
+def prefixed(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict with the `module.` that published checkpoints have."""
+    return {PREFIX + key: value for key, value in model.state_dict().items()}
 
 
 def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -114,9 +137,8 @@ def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def in_folder(folder: Path) -> list[Path]:
     """Checkpoints of a run, newest first; the untrained one last."""
-    found = [(int(m.group(1)), p) for p in folder.glob("checkpoint_*.pth.tar") if (m := _NAME.fullmatch(p.name))]
-    paths = [path for _, path in sorted(found, reverse=True)]
-    return paths + [p for p in [folder / UNTRAINED] if p.is_file()]
+    found = {path: _progress(path) for path in folder.glob("checkpoint_*.pth.tar")}
+    return sorted((path for path, progress in found.items() if progress), key=found.get, reverse=True)
 
 
 def newest(path: Path) -> Path:

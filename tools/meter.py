@@ -13,9 +13,13 @@ from tools.errors import UserError
 class LossMeter:
     """Means over an epoch, weighted by the clips of each step. Reading waits for the device; adding does not."""
 
-    def __init__(self):
-        self._sum: Tensor | None = None
-        self._clips = 0
+    def __init__(self, state: dict | None = None, device: torch.device | None = None):
+        """Empty, or going on from what `state` returned, on `device`."""
+        self._sum: Tensor | None = state["sum"].to(device) if state else None
+        self._clips: int = state["clips"] if state else 0
+
+    def state(self) -> dict[str, Tensor | int]:
+        return {"sum": self._sum, "clips": self._clips}
 
     def add(self, loss: Loss, clips: int) -> None:
         values = torch.cat([torch.stack([x.detach() for x in loss[:4]]), loss.std])

@@ -90,6 +90,12 @@ def agree(value: object, what: str) -> None:
             raise UserError(f"the processes differ in {what}: {values}; all of them must see the same folders")
 
 
+def wait_for_all() -> None:
+    """Return once all processes have come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def single_process(device: str, program: str) -> torch.device:
     """The device of a program that runs in one process. Raises UserError under several."""
     _, world_size, _ = detect()

@@ -17,12 +17,13 @@ from feeder.clips import ClipSource
 from feeder.sampling import Draw
 from models.objective import umurl_loss
 from models.umurl import Projections, UmURL
+from tools import training
 from tools.benchmark.figures import Row, Setup, check_same, folder
 from tools.benchmark.flops import largest_product, training_flops
 from tools.benchmark.measure import Limit, PeakMemory, largest_difference, measure, product_limit
 from tools.benchmark.simulate import clip_source, plain_clip_source
-from tools.meter import LossMeter
 from tools.processes import Processes
+from tools.signals import StopSignal
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": torch.float32}
 
@@ -69,14 +70,14 @@ class _ReadyViews:
         return self.next()
 
 
-def _trainer(setup: Setup, source: ClipSource) -> pretrain.Trainer:
+def _trainer(setup: Setup, source: ClipSource) -> training.Trainer:
     flags = ["--checkpoint-path", "ntu60_xsub", "--hidden-size", setup.sizes.hidden_size]
     flags += ["--batch-size", setup.sizes.batch_size]
     flags += ["--amp", setup.amp] if setup.amp else []
     flags += ["--compile"] if setup.compile else []
     args = pretrain.parse_args([str(flag) for flag in flags])
     pretrain.complete_args(args, setup.device, 1)
-    trainer = pretrain.Trainer(args, Processes(0, 1, setup.device), source)
+    trainer = training.Trainer(args, Processes(0, 1, setup.device), source)
     trainer.prepare()
     trainer.parallel.train()
     return trainer
@@ -103,13 +104,13 @@ def step(setup: Setup) -> list[Row]:
         rows = torch.arange(sizes.batch_size)
         order, lone = source.lone_first(rows)
         draw = Draw.for_step(0, 0, 0, sizes.batch_size, order)
-        views = tuple(training_view()(source.clips(rows[order], draw)) for _ in range(pretrain.NUM_VIEWS))
+        views = tuple(training_view()(source.clips(rows[order], draw)) for _ in range(training.NUM_VIEWS))
         trainer = _trainer(setup, source)
         amp = trainer.args.amp
         start = copy.deepcopy(trainer.model)
-        trainer.view, meter = _ReadyViews(views), LossMeter()
+        trainer.view = _ReadyViews(views)
         memory = PeakMemory(setup.device)
-        timing = measure(lambda: trainer.train_step(rows, 0, meter), setup.device, sizes.runs)
+        timing = measure(lambda: trainer.train_step(rows), setup.device, sizes.runs)
         used = memory.figures()
     needs = training_flops(sizes.hidden_size, sizes.batch_size)
     row = Row("step", _title(setup, amp), "step", 1, timing, _model_limit(setup, amp), needs, used)
@@ -127,12 +128,12 @@ def step(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _plain_trainer(trainer: pretrain.Trainer, model: UmURL, setup: Setup):
+def _plain_trainer(trainer: training.Trainer, model: UmURL, setup: Setup):
     dtype = None if trainer.args.amp == "off" else DTYPES[trainer.args.amp]
     return setup.baseline.PlainTrainer(model, trainer.args.lr, trainer.args.wd, dtype)
 
 
-def _compare_step(row: Row, trainer: pretrain.Trainer, model: UmURL, batch, setup: Setup) -> None:
+def _compare_step(row: Row, trainer: training.Trainer, model: UmURL, batch, setup: Setup) -> None:
     views, lone = batch
     plain = _plain_trainer(trainer, model, setup)
     with torch.no_grad():
@@ -160,7 +161,9 @@ def epoch(setup: Setup) -> list[Row]:
         trainer = _trainer(setup, source)
         start, amp = copy.deepcopy(trainer.model), trainer.args.amp
         memory = PeakMemory(setup.device)
-        timing = measure(trainer.train_epoch, setup.device, sizes.slow_runs).times(sizes.train / clips)
+        timing = measure(lambda: trainer.train_epoch(StopSignal()), setup.device, sizes.slow_runs).times(
+            sizes.train / clips
+        )
         used = memory.figures()
         needs = training_flops(sizes.hidden_size, sizes.train)
         title = f"{sizes.train:,} samples, {_title(setup, amp)}"
@@ -174,13 +177,13 @@ def epoch(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _compare_epoch(row: Row, trainer: pretrain.Trainer, model: UmURL, source: ClipSource, setup: Setup) -> None:
+def _compare_epoch(row: Row, trainer: training.Trainer, model: UmURL, source: ClipSource, setup: Setup) -> None:
     """One plain step, feeding included, stands for an epoch of them; `feed` and `step` check their results."""
     plain, size = _plain_trainer(trainer, model, setup), setup.sizes.batch_size
 
     def plain_step() -> None:
         clips = source.clips(slice(0, size), Draw.for_step(0, 0, 0, size, slice(None)))
-        views = [setup.baseline.training_view(clips).to(setup.device) for _ in range(pretrain.NUM_VIEWS)]
+        views = [setup.baseline.training_view(clips).to(setup.device) for _ in range(training.NUM_VIEWS)]
         plain.step(tuple(views))
 
     row.compare(plain_step, size / setup.sizes.train, setup, f"extrapolated from single steps, {size} samples")

@@ -1,0 +1,158 @@
+"""Runs that are killed, stopped by a signal or find a damaged checkpoint, and go on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_gen.datasets import ROOT
+from tests.runs import assert_equal_runs, figures, launched
+from tools import checkpoints
+from tools.errors import UserError
+from tools.signals import StopSignal
+from tools.training import Trainer
+
+
+def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):
+    whole = pretrain.run("--epochs", "3", folder=tmp_path / "whole" / "demo")
+    folder = pretrain.run("--epochs", "2")
+    last = folder / "checkpoint_0001.pth.tar"
+    last.write_bytes(last.read_bytes()[:-1000])
+    pretrain.run("--epochs", "3")
+    output = capsys.readouterr()
+    assert "checkpoint_0001.pth.tar" in output.err and "going on from" in output.out
+    assert_equal_runs(folder, whole, 3)
+
+
+def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain):
+    folder = pretrain.run("--epochs", "2")
+    log = (folder / "log.jsonl").read_text()
+    for path in folder.glob("*.pth.tar"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="no checkpoint in .* can be read; --resume none starts anew"):
+        pretrain.run("--epochs", "2")
+    assert (folder / "log.jsonl").read_text() == log
+    assert "checkpoint_0000.pth.tar" in (folder / "pretrain.log").read_text()
+
+
+def start(folder, demo_root, epochs):
+    command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root]
+    flags = f"--hidden-size 8 --batch-size 5 --epochs {epochs} --save-freq 1 --device cpu".split()
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *flags], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def kill_and_rerun(folder, demo_root, epochs, kills, rng):
+    for _ in range(kills):
+        process = start(folder, demo_root, epochs)
+        before = len(list(folder.glob("checkpoint*")))
+        while process.poll() is None and len(list(folder.glob("checkpoint*"))) == before:
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(folder, demo_root, epochs)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_as_one_that_was_not(pretrain, demo_root, tmp_path, kills):
+    epochs = 8 * kills
+    whole = pretrain.run("--epochs", epochs, folder=tmp_path / "whole" / "demo")
+    folder = tmp_path / "killed" / "demo"
+    kill_and_rerun(folder, demo_root, epochs, kills, random.Random(kills))
+    assert_equal_runs(folder, whole, epochs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_reached_and_the_run_goes_on_from_there(
+    pretrain, tmp_path, monkeypatch, number, capsys
+):
+    whole = pretrain.run("--epochs", "3", folder=tmp_path / "whole" / "demo")
+    for at in range(1, 9):  # every one of the nine steps but the last
+        folder, steps = tmp_path / f"stopped{at}" / "demo", []
+        train_step = Trainer.train_step
+
+        def stop_here(self, rows, steps=steps, at=at, train_step=train_step):
+            train_step(self, rows)
+            steps.append(self.step)
+            if len(steps) == at:
+                os.kill(os.getpid(), number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "train_step", stop_here)
+            with pytest.raises(SystemExit) as stopped:
+                pretrain.run("--epochs", "3", folder=folder)
+        assert stopped.value.code == 128 + number and len(steps) == at
+        name = checkpoints.name_of(at // 3, at % 3)
+        assert checkpoints.newest(folder).name == name and signal.getsignal(number) is not None
+        assert f"stopped by {number.name} after {at // 3} epochs and {at % 3} steps" in capsys.readouterr().out
+        pretrain.run("--epochs", "3", folder=folder)
+        assert f"going on from {folder / name}" in capsys.readouterr().out
+        assert_equal_runs(folder, whole, 3)
+        assert sorted(p.name for p in folder.glob("*.pth.tar")) == [f"checkpoint_{i:04d}.pth.tar" for i in range(3)]
+
+
+def test_a_second_signal_ends_a_single_process_at_once():
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.agreed(torch.device("cpu")) and stop.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def start_and_wait_for_epochs(command, folder, epochs=2):
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while process.poll() is None and not (folder / checkpoints.name_of(epochs)).exists():
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[1].decode()
+    return process
+
+
+def test_a_signal_to_torchrun_stops_all_processes_at_the_same_step(pretrain, demo_root, tmp_path):
+    folder = tmp_path / "two" / "demo"
+    process = start_and_wait_for_epochs(launched(2, folder, demo_root, "--epochs", "100000"), folder)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode != 0 and b"stopped by SIGTERM after" in output, errors.decode()
+    state = checkpoints.load(checkpoints.newest(folder))
+    reached = f"{state['epoch']} epochs and {state.get('step', 0)} steps"
+    assert reached in (folder / "pretrain.log").read_text()
+    pretrain.run("--epochs", state["epoch"] + 1, folder=folder)  # in one process, too
+    assert f"going on from {folder}" in (folder / "pretrain.log").read_text()
+    assert len(figures(folder)) == state["epoch"] + 1
+
+
+def test_a_killed_worker_ends_the_whole_run(demo_root, tmp_path):
+    folder = tmp_path / "two" / "demo"
+    process = start_and_wait_for_epochs(launched(2, folder, demo_root, "--epochs", "100000"), folder)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    started = time.monotonic()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode not in (0, None) and time.monotonic() - started < 60
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):
+    folder = pretrain.run("--epochs", "1")
+    good = (folder / "checkpoint_0000.pth.tar").read_bytes()
+
+    def full(state, file):
+        file.write(b"half of it")
+        raise RuntimeError("unexpected pos 64 vs 0: no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="cannot write .*checkpoint_0001.pth.tar.*no space left"):
+        pretrain.run("--epochs", "2")
+    assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
+    assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]

@@ -1,0 +1,46 @@
+"""SIGTERM and Ctrl-C as a wish to stop, which training heeds between two steps."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+
+class StopSignal:
+    """Within `with`, the first SIGTERM or SIGINT is only noted; in a single process a second one ends it at once.
+
+    Of several processes each may get more than one of the same wish (from the terminal, from torchrun), so there
+    all are noted.
+    """
+
+    def __init__(self):
+        self.received = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        if not dist.is_initialized():
+            self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def agreed(self, device: torch.device) -> bool:
+        """Whether any of the processes has received one; they must all ask at the same step."""
+        if dist.is_initialized():
+            number = torch.tensor(self.received, device=device)
+            dist.all_reduce(number, dist.ReduceOp.MAX)
+            self.received = int(number)
+        return self.received > 0
