@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 MODALITIES = ("joint", "bone", "motion")
@@ -32,9 +31,7 @@ def to_modality(clip: Tensor, modality: str) -> Tensor:
     if modality == "bone":
         return clip - clip[:, :, :, PARENTS]
     if modality == "motion":
-        motion = torch.zeros_like(clip)
-        torch.sub(clip[:, 1:], clip[:, :-1], out=motion[:, :-1])
-        return motion
+        return clip.diff(dim=1, append=clip[:, -1:])
     raise ValueError(f"unknown modality {modality!r}; known: {', '.join(MODALITIES)}")
 
 

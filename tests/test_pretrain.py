@@ -213,10 +213,30 @@ def test_only_the_newest_checkpoints_are_kept_where_asked(pretrain):
     assert len(list(folder.glob("*.pth.tar"))) == 4
 
 
+def test_where_the_model_cannot_be_compiled_the_run_says_so_and_goes_on(pretrain, tmp_path, monkeypatch, capsys):
+    plain = figures(pretrain.run(folder=tmp_path / "plain" / "demo"))
+    forward = UmURL.forward
+
+    def not_one_graph(self, views, lone=0):
+        torch._dynamo.graph_break()
+        return forward(self, views, lone)
+
+    monkeypatch.setattr(UmURL, "forward", not_one_graph)
+    try:
+        assert figures(pretrain.run("--compile")) == plain
+    finally:
+        torch.compiler.set_stance("default")
+    assert capsys.readouterr().err.count("--compile does not work here, so the model runs uncompiled from now on") == 1
+
+
 @pytest.mark.slow
 def test_compile_changes_nothing_but_speed(pretrain, tmp_path):
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    from torch._dynamo.utils import counters
+
     plain = figures(pretrain.run("--epochs", "1", folder=tmp_path / "plain" / "demo"))
-    compiled = figures(pretrain.run("--epochs", "1", "--compile"))
+    before = counters["stats"]["unique_graphs"]
+    compiled = figures(pretrain.run("--epochs", "1", "--compile"))  # batches of 5, 5 and 2
     assert compiled[0] == pytest.approx(plain[0], rel=1e-3)
+    assert counters["stats"]["unique_graphs"] == before + 1

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.sampling import Draw, epoch_order, global_batches, share
 from models.objective import gather, umurl_loss
-from models.umurl import UmURL
+from models.umurl import Projections, UmURL
 from tools import checkpoints
 from tools.errors import UserError
 from tools.meter import LossMeter
@@ -77,11 +77,12 @@ class Trainer:
 
     def prepare(self) -> None:
         """Wrap the model for several processes, and compile it if asked to, once its weights are in place."""
+        if self.args.compile:
+            # As a whole, for any numbers of clips: the last batch and one-person clips vary.
+            self.model.compile(fullgraph=True, dynamic=True)
         if self.procs.world_size > 1:
             device_ids = [self.procs.device] if self.procs.device.type == "cuda" else None
             self.parallel = DistributedDataParallel(self.model, device_ids)
-        if self.args.compile:
-            self.parallel = torch.compile(self.parallel, dynamic=True)
 
     def train_epoch(self, stop: StopSignal) -> dict[str, float] | None:
         """One pass over the data, or what is left of it; returns the epoch's figures, or None where `stop` came
@@ -125,7 +126,7 @@ class Trainer:
         views = tuple(self.view(clips).to(device, non_blocking=True) for _ in range(NUM_VIEWS))
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.args.amp)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            projections = self.parallel(views, lone)
+            projections = self._project(views, lone)
         loss = umurl_loss(gather(projections, [s.stop - s.start for s in shares], self.procs.rank))
         self.optimizer.zero_grad()
         self.scaler.scale(loss.total).backward()
@@ -133,6 +134,17 @@ class Trainer:
         self.scaler.update()
         self.meter.add(loss, len(rows))
         self.step += 1
+
+    def _project(self, views: tuple[Tensor, ...], lone: int) -> Projections:
+        try:
+            return self.parallel(views, lone)
+        except RuntimeError as error:
+            if not (self.args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            log.warning(f"warning: --compile does not work here, so the model runs uncompiled from now on: {reason}")
+            torch.compiler.set_stance("force_eager")
+            return self.parallel(views, lone)
 
     def save(self) -> None:
         """Write a checkpoint (the main process does), and remove those that a signal left before it."""
