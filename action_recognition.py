@@ -20,7 +20,13 @@ RECIPE = ProbeOptions()
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_evaluation_options(parser)
-    parser.add_argument("--lr", type=positive_float, default=RECIPE.lr, help="learning rate of the classifier")
+    parser.add_argument(
+        "--lr",
+        type=positive_float,
+        nargs="+",
+        default=list(RECIPE.rates),
+        help="learning rates of the classifier; several run in one pass, the first one's scores are the result",
+    )
     parser.add_argument("--epochs", type=positive_int, default=RECIPE.epochs, help="epochs of the classifier")
     parser.add_argument(
         "--schedule",
@@ -42,32 +48,38 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    rates, seeds = list(dict.fromkeys(args.lr)), args.seed
     evaluation = prepare(args, "action_recognition")
-    options = ProbeOptions(args.lr, args.epochs, tuple(args.schedule), args.batch_size)
-    validations = linear_probe(evaluation.train, evaluation.val, evaluation.num_classes, options, args.seed)
-    best = [max(validations, key=lambda v, i=i: v.top1[i]) for i in range(len(args.seed))]
-    last = [validations[-1]] * len(args.seed)
-    metrics = {"best": _summaries(best), "last": _summaries(last)}
-    tag = evaluation.task.replace("action_", "")
-    curves = {
-        f"{tag}/{name}_seed{seed}": [(v.epoch, getattr(v, name)[i]) for v in validations]
-        for i, seed in enumerate(args.seed)
-        for name in ("top1", "top5", "loss")
-    }
-    history = [vars(v) for v in validations]
-    path = evaluation.finish(metrics | {"history": history}, curves)
-    log = logging.getLogger("umurl")
-    for name, m in metrics.items():
-        log.info(f"linear probe, {name}: top-1 {_text(m['top1'])} %, top-5 {_text(m['top5'])} %")
-    log.info(f"written to {path}")
+    options = ProbeOptions(tuple(rates), args.epochs, tuple(args.schedule), args.batch_size)
+    validations = linear_probe(evaluation.train, evaluation.val, evaluation.num_classes, options, seeds)
+    log, tag = logging.getLogger("umurl"), evaluation.task.replace("action_", "")
+    scores, curves = [], {}
+    for i, lr in enumerate(rates):
+        runs = range(i * len(seeds), (i + 1) * len(seeds))
+        best = [max(validations, key=lambda v, n=n: v.top1[n]) for n in runs]
+        last = [validations[-1]] * len(seeds)
+        scores.append({"lr": lr, "best": _summaries(best, runs), "last": _summaries(last, runs)})
+        which = f"_lr{lr:g}" * (len(rates) > 1)
+        for name in ("top1", "top5", "loss"):
+            for seed, n in zip(seeds, runs):
+                curves[f"{tag}/{name}_seed{seed}{which}"] = [(v.epoch, getattr(v, name)[n]) for v in validations]
+        for name in ("best", "last"):
+            top1, top5 = (_text(scores[i][name][k]) for k in ("top1", "top5"))
+            log.info(f"linear probe, rate {lr:g}{_mark(lr)}, {name}: top-1 {top1} %, top-5 {top5} %")
+    result = scores[0] | ({"rates": scores} if len(rates) > 1 else {}) | {"history": [vars(v) for v in validations]}
+    log.info(f"written to {evaluation.finish(result, curves)}")
 
 
-def _summaries(validations: list[Validation]) -> dict:
-    """One validation a seed, in the seeds' order."""
+def _mark(lr: float) -> str:
+    return " (the published recipe)" if lr == RECIPE.rates[0] else ""
+
+
+def _summaries(validations: list[Validation], runs: range) -> dict:
+    """Of one validation a run, each of another seed."""
     return {
         "epoch": [v.epoch for v in validations],
-        "top1": summary([v.top1[i] for i, v in enumerate(validations)]),
-        "top5": summary([v.top5[i] for i, v in enumerate(validations)]),
+        "top1": summary([v.top1[run] for v, run in zip(validations, runs)]),
+        "top5": summary([v.top5[run] for v, run in zip(validations, runs)]),
     }
 
 

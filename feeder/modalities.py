@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 MODALITIES = ("joint", "bone", "motion")
 # 0-based parent of each joint; joint 20, the spine at the shoulders, is the root.
 PARENTS = (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11)
+# Of each of a frame's 150 values, the place of the same coordinate of the parent: gathering single values along
+# rows is several times faster on a CPU than gathering joints of three.
+_PARENT_VALUES = torch.arange(150).view(2, 25, 3)[:, list(PARENTS)].flatten()
 
 
 class Tokens(NamedTuple):
@@ -24,12 +28,14 @@ class Tokens(NamedTuple):
 
 
 def to_modality(clip: Tensor, modality: str) -> Tensor:
-    """A clip (B, T, M, V, C) as `joint` (itself), `bone` (joint minus its parent) or `motion` (next frame minus
+    """A clip (B, T, 2, 25, 3) as `joint` (itself), `bone` (joint minus its parent) or `motion` (next frame minus
     this one, the last one zero). Raises ValueError for another name."""
     if modality == "joint":
         return clip
     if modality == "bone":
-        return clip - clip[:, :, :, PARENTS]
+        frames = clip.flatten(2)
+        parents = _PARENT_VALUES.to(clip.device, non_blocking=True).expand_as(frames)
+        return (frames - frames.gather(2, parents)).view_as(clip)
     if modality == "motion":
         return clip.diff(dim=1, append=clip[:, -1:])
     raise ValueError(f"unknown modality {modality!r}; known: {', '.join(MODALITIES)}")

@@ -207,13 +207,13 @@ class PlainProbe:
             self.linear.weight.copy_(0.01 * torch.randn(self.linear.weight.shape, generator=self.generator))
             self.linear.bias.zero_()
         self.linear.to(self.device)
-        self.optimizer = torch.optim.SGD(self.linear.parameters(), options.lr, momentum=options.momentum)
+        self.optimizer = torch.optim.SGD(self.linear.parameters(), options.rates[0], momentum=options.momentum)
 
     def run(self, train: ClipSource, val: ClipSource) -> list[tuple[int, float, float]]:
         """The whole recipe; (epoch, top-1, top-5), both in %, of every validation."""
         validations = []
         for epoch in range(1, self.options.epochs + 1):
-            self.optimizer.param_groups[0]["lr"] = self.options.lr * 0.1 ** sum(
+            self.optimizer.param_groups[0]["lr"] = self.options.rates[0] * 0.1 ** sum(
                 epoch > at for at in self.options.schedule
             )
             self.train_epoch(train)

@@ -30,7 +30,8 @@ def flags(folder, root, *more):
 def test_recognition_reports_best_and_last_for_every_seed(published, demo_root, capsys):
     action_recognition.main(flags(published, demo_root, "--seed", 0, 1, 2, "--epochs", 12))
     result = json.loads((published / "action_recognition.json").read_text())
-    assert result["epoch"] == 451 and result["args"]["lr"] == 0.03 and (result["train"], result["val"]) == (12, 12)
+    assert result["epoch"] == 451 and (result["train"], result["val"]) == (12, 12)
+    assert result["lr"] == 0.03 and result["args"]["lr"] == [0.03]
     for metric in ("top1", "top5"):
         last = [h for h in result["history"] if h["epoch"] == 12][0][metric]
         assert result["last"][metric]["per_seed"] == last
@@ -41,6 +42,21 @@ def test_recognition_reports_best_and_last_for_every_seed(published, demo_root, 
     assert f"{result['best']['top1']['mean']:.2f}" in capsys.readouterr().out
     board = EventAccumulator(str(published)).Reload()
     assert [e.step for e in board.Scalars("recognition/top1_seed1")] == [5, 10, 12]
+
+
+def test_several_learning_rates_run_in_one_pass(published, demo_root, capsys):
+    results = []
+    for rates in ([0.03], [0.3], [0.3, 0.03]):
+        action_recognition.main(flags(published, demo_root, "--seed", 0, 1, "--epochs", 12, "--lr", *rates))
+        results.append(json.loads((published / "action_recognition.json").read_text()))
+    alone, other, both = results
+    for single, i in ((other, 0), (alone, 1)):
+        for name in ("best", "last"):
+            assert both["rates"][i][name]["top1"]["per_seed"] == pytest.approx(single[name]["top1"]["per_seed"])
+    assert (both["lr"], both["best"]) == (0.3, both["rates"][0]["best"]) and "rates" not in alone
+    lines = capsys.readouterr().out
+    assert "rate 0.03 (the published recipe), best" in lines and "rate 0.3, last" in lines
+    assert "recognition/top1_seed1_lr0.03" in EventAccumulator(str(published)).Reload().Tags()["scalars"]
 
 
 def test_retrieval_is_that_of_the_extracted_features(published, demo_root, tmp_path):

@@ -14,9 +14,9 @@ from tools.metrics import top_k_accuracy
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """The published recipe."""
+    """The published recipe, with its one learning rate."""
 
-    lr: float = 0.03
+    rates: tuple[float, ...] = (0.03,)
     epochs: int = 150
     schedule: tuple[int, ...] = (120, 140)
     batch_size: int = 512
@@ -26,7 +26,7 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class Validation:
-    """Accuracies in % after `epoch` epochs, one a seed."""
+    """Accuracies in % after `epoch` epochs, one a run: for each learning rate one a seed."""
 
     epoch: int
     top1: list[float]
@@ -41,18 +41,20 @@ def linear_probe(
     options: ProbeOptions,
     seeds: list[int],
 ) -> list[Validation]:
-    """Train one Linear a seed, all at once, on (features (N, D), labels (N,)); validations, the last one last.
+    """Train one Linear a learning rate and seed, all at once, on (features (N, D), labels (N,)); validations, the
+    last one last.
 
     A run's initial weights and order of visits depend on its seed alone, and every update is elementwise, so
-    each seed gives what it would give by itself.
+    each run gives what it would give by itself. Runs of one seed visit the same features, which are read once.
     """
     features, labels = train
     device, size = features.device, len(features)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    start = [0.01 * torch.randn(num_classes, features.shape[1], generator=g) for g in generators]
-    weight = nn.Parameter(torch.stack(start).to(device))
-    bias = nn.Parameter(torch.zeros(len(seeds), 1, num_classes, device=device))
-    optimizer = torch.optim.SGD([weight, bias], lr=options.lr, momentum=options.momentum)
+    start = torch.stack([0.01 * torch.randn(num_classes, features.shape[1], generator=g) for g in generators])
+    weights = [nn.Parameter(start.to(device, copy=True)) for _ in options.rates]  # (seeds, classes, D) each
+    biases = [nn.Parameter(torch.zeros(len(seeds), num_classes, device=device)) for _ in options.rates]
+    groups = [{"params": pair, "lr": lr} for *pair, lr in zip(weights, biases, options.rates)]
+    optimizer = torch.optim.SGD(groups, momentum=options.momentum)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options.schedule), gamma=0.1)
     validations = []
     for epoch in progress(range(1, options.epochs + 1), desc="probe", unit="epoch"):
@@ -60,18 +62,20 @@ def linear_probe(
         losses = []
         for rows in order.split(options.batch_size, dim=1):
             batch = features.index_select(0, rows.flatten()).view(*rows.shape, -1)
-            logits = torch.baddbmm(bias, batch, weight.mT)
-            loss = F.cross_entropy(logits.flatten(0, 1), labels[rows].flatten(), reduction="none")
-            per_seed = loss.view(len(seeds), -1).mean(1)
+            logits = torch.baddbmm(torch.cat(biases, 1).unsqueeze(1), batch, torch.cat(weights, 1).mT)
+            logits = logits.unflatten(2, (len(weights), num_classes)).permute(2, 0, 1, 3)
+            targets = labels[rows].expand(len(weights), -1, -1).flatten()
+            loss = F.cross_entropy(logits.flatten(0, 2), targets, reduction="none")
+            per_run = loss.view(len(weights) * len(seeds), -1).mean(1)
             optimizer.zero_grad()
-            per_seed.sum().backward()
+            per_run.sum().backward()
             optimizer.step()
-            losses.append(per_seed.detach())
+            losses.append(per_run.detach())
         schedule.step()
         if epoch % options.validate_every == 0 or epoch == options.epochs:
-            top1, top5 = _validate(weight.detach(), bias.detach(), *val)
-            mean_loss = torch.stack(losses).mean(0).tolist()
-            validations.append(Validation(epoch, top1, top5, mean_loss))
+            classifiers = torch.cat(weights).detach(), torch.cat(biases).detach()
+            top1, top5 = _validate(*classifiers, *val)
+            validations.append(Validation(epoch, top1, top5, torch.stack(losses).mean(0).tolist()))
     return validations
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -19,17 +21,17 @@ def blobs(n, seed, classes=4, dims=16):
     return centres[labels] + torch.randn(n, dims, generator=rng), labels
 
 
-def textbook_probe(train, val, classes, options, seed):
+def textbook_probe(train, val, classes, options, seed, lr):
     """One run, written out with nn.Linear."""
     rng = torch.Generator().manual_seed(seed)
     linear = nn.Linear(train[0].shape[1], classes)
     with torch.no_grad():
         linear.weight.copy_(0.01 * torch.randn(linear.weight.shape, generator=rng))
         linear.bias.zero_()
-    optimizer = torch.optim.SGD(linear.parameters(), options.lr, momentum=0.9)
+    optimizer = torch.optim.SGD(linear.parameters(), lr, momentum=0.9)
     history = []
     for epoch in range(options.epochs):
-        optimizer.param_groups[0]["lr"] = options.lr * 0.1 ** sum(epoch >= at for at in options.schedule)
+        optimizer.param_groups[0]["lr"] = lr * 0.1 ** sum(epoch >= at for at in options.schedule)
         for rows in torch.randperm(len(train[0]), generator=rng).split(options.batch_size):
             optimizer.zero_grad()
             nn.functional.cross_entropy(linear(train[0][rows]), train[1][rows]).backward()
@@ -39,20 +41,20 @@ def textbook_probe(train, val, classes, options, seed):
     return history
 
 
-def test_all_seeds_at_once_are_each_run_by_itself():
+def test_all_rates_and_seeds_at_once_are_each_run_by_itself():
     train, val = blobs(150, 1), blobs(80, 2)
-    options = ProbeOptions(epochs=12, schedule=(6, 10), batch_size=64)
+    options = ProbeOptions((0.03, 0.3), epochs=12, schedule=(6, 10), batch_size=64)
     together = linear_probe(train, val, 4, options, [0, 1, 2])
-    for i, seed in enumerate([0, 1, 2]):
-        alone = linear_probe(train, val, 4, options, [seed])
-        expected = textbook_probe(train, val, 4, options, seed)
-        assert [(v.epoch, pytest.approx(v.top1[i])) for v in together] == expected
-        assert [v.top1[0] for v in alone] == pytest.approx([v.top1[i] for v in together])
-        assert [v.loss[0] for v in alone] == pytest.approx([v.loss[i] for v in together], rel=1e-4)
+    for run, (lr, seed) in enumerate((lr, seed) for lr in options.rates for seed in (0, 1, 2)):
+        alone = linear_probe(train, val, 4, replace(options, rates=(lr,)), [seed])
+        expected = textbook_probe(train, val, 4, options, seed, lr)
+        assert [(v.epoch, pytest.approx(v.top1[run])) for v in together] == expected
+        assert [v.top1[0] for v in alone] == pytest.approx([v.top1[run] for v in together])
+        assert [v.loss[0] for v in alone] == pytest.approx([v.loss[run] for v in together], rel=1e-4)
 
 
 def test_the_published_recipe():
-    assert ProbeOptions() == ProbeOptions(0.03, 150, (120, 140), 512, 0.9, 5)
+    assert ProbeOptions() == ProbeOptions((0.03,), 150, (120, 140), 512, 0.9, 5)
 
 
 def test_validated_after_every_fifth_epoch_and_the_last():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -25,10 +27,11 @@ def _features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def probe(setup: Setup) -> list[Row]:
-    """The linear probe on cached features, with one seed and with three."""
+    """The linear probe on cached features: one run, three learning rates of it, and three seeds."""
     sizes = setup.sizes
     train, val = (_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
     options = ProbeOptions(epochs=sizes.probe_measured)
+    several = replace(options, rates=(0.03, 0.1, 0.3))
     factor = sizes.probe_epochs / sizes.probe_measured
     shape = (options.batch_size, sizes.feature_size, sizes.classes)
     limit = product_limit(setup.device, shape, torch.float32, sizes.runs)
@@ -36,15 +39,16 @@ def probe(setup: Setup) -> list[Row]:
     # Forward, and backward to the weights alone; a validation is forward.
     needs = 2 * sizes.feature_size * sizes.classes * (2 * sizes.train * sizes.probe_epochs + sizes.val * validations)
     rows = []
-    for seeds in ([0], [0, 1, 2]):
+    for what, chosen, seeds in (("1 run", options, [0]), ("3 rates", several, [0]), ("3 seeds", options, [0, 1, 2])):
         memory = PeakMemory(setup.device)
 
-        def run(seeds: list[int] = seeds, options: ProbeOptions = options) -> None:
+        def run(options: ProbeOptions = chosen, seeds: list[int] = seeds) -> None:
             linear_probe(train, val, sizes.classes, options, seeds)
 
         timing = measure(run, setup.device, sizes.slow_runs).times(factor)
-        title = f"{sizes.probe_epochs} epochs of {sizes.train:,} × {sizes.feature_size:,}, {len(seeds)} seed(s)"
-        row = Row("probe", title, "probe", 1, timing, limit, len(seeds) * needs, memory.figures())
+        title = f"{sizes.probe_epochs} epochs of {sizes.train:,} × {sizes.feature_size:,}, {what}"
+        runs = len(chosen.rates) * len(seeds)
+        row = Row("probe", title, "probe", 1, timing, limit, runs * needs, memory.figures())
         row.more = {"extrapolated": factor > 1}
         row.note = f"extrapolated from {sizes.probe_measured} epochs" if factor > 1 else ""
         rows.append(row)
