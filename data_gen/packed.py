@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +33,21 @@ INFO = "dataset.json"
 SIDES = ("train", "val")
 _PARTIAL = ".partial"
 
+# Bounds far above any data set, below what could exhaust memory.
+_MAX_RECORDINGS = 10**6
+_MAX_NAME = 64
+_MAX_CLASSES = 999  # names have three digits for it
+_MAX_INFO = 64 * 2**20  # bytes
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
+# What numpy writes before the values.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)\{'descr': '(?P<dtype>[<>|][biufU]\d{1,4})', "
+    rb"'fortran_order': False, 'shape': \((?P<shape>\d{1,15}(?:, ?\d{1,15})*,?)\), \} *\n",
+    re.DOTALL,
+)
+_LONGEST_HEADER = 1024
+_REMEDY = "convert the recordings again"
+
 
 class DataSetError(ValueError):
     """A folder that is not a usable packed data set, or cannot become one."""
@@ -43,21 +60,16 @@ class PackedDataset:
         self.path = Path(path)
         if not (self.path / INFO).is_file():
             raise DataSetError(f"{self.path} is not a packed data set: it has no {INFO}; see data_gen/ntu_gendata.py")
-        try:
-            self.info = json.loads((self.path / INFO).read_text())
-            if self.info["format"] != FORMAT_VERSION:
-                raise DataSetError(f"{self.path}: format {self.info['format']}, this code reads {FORMAT_VERSION}")
-            self.name = str(self.info["dataset"])
-            self.num_classes = int(self.info["classes"])
-            self.protocols: list[str] = list(self.info["protocols"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(self.path / INFO, error) from error
-        self.joints = self._load("joints.npy", np.float32, (-1, *FRAME_SHAPE), mmap=True)
-        self.num_frame = self._load("num_frame.npy", np.int64, (-1,))
-        self.label = self._load("label.npy", np.int64, (len(self.num_frame),))
-        self.names = self._load("name.npy", np.str_, (len(self.num_frame),))
-        self.first = np.cumsum(self.num_frame) - self.num_frame
+        self.info = _read_info(self.path / INFO)
+        self.name: str = self.info["dataset"]
+        self.num_classes: int = self.info["classes"]
+        self.protocols: list[str] = list(self.info["protocols"])
+        self.joints = self._load("joints.npy", np.float32, (-1, *FRAME_SHAPE))
+        self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
+        self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
+        self.names = np.array(self._load("name.npy", np.str_, (len(self),)))
         self._check()
+        self.first = np.cumsum(self.num_frame) - self.num_frame
 
     def __len__(self) -> int:
         return len(self.num_frame)
@@ -67,51 +79,116 @@ class PackedDataset:
         if protocol not in self.protocols:
             raise DataSetError(f"{self.path} has no protocol {protocol!r}; it has {', '.join(self.protocols)}")
         file = f"{protocol}_{side}.npy"
-        indices = self._load(file, np.int64, (-1,))
+        indices = np.array(self._load(file, np.int64, (-1,)))
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
-            raise DataSetError(f"{self.path / file}: an index lies outside the {len(self)} recordings")
+            raise self._damaged(file, f"an index lies outside the {len(self)} recordings")
+        if len(np.unique(indices)) < len(indices):
+            raise self._damaged(file, "an index stands there twice")
         return indices
 
     def recording(self, index: int) -> np.ndarray:
         """One recording's frames: float32 (T, 2, 25, 3)."""
         return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
 
-    def _load(self, file: str, dtype: type, shape: tuple[int, ...], mmap: bool = False) -> np.ndarray:
-        path = self.path / file
-        try:
-            array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise _damaged(path, error) from error
+    def _load(self, file: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        array = _map_array(self.path / file)
         right_shape = array.ndim == len(shape) and all(w in (-1, h) for w, h in zip(shape, array.shape))
-        right_type = array.dtype.kind == "U" if dtype is np.str_ else array.dtype == dtype
+        if dtype is np.str_:
+            right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * _MAX_NAME
+        else:
+            right_type = array.dtype == dtype
         if not (right_shape and right_type):
-            raise DataSetError(f"{path}: holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+            raise self._damaged(file, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+        if len(shape) == 1 and len(array) > _MAX_RECORDINGS:  # read into memory, unlike the joints
+            raise self._damaged(file, f"holds {len(array)} values, more than {_MAX_RECORDINGS}")
         return array
 
     def _check(self) -> None:
         """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
+        frames = len(self.joints)
         if len(self) == 0:
-            raise DataSetError(f"{self.path}: no recordings")
-        if self.num_frame.min() < 1 or self.num_frame.sum() != len(self.joints):
-            raise DataSetError(
-                f"{self.path}: num_frame.npy adds up to {self.num_frame.sum()} frames, "
-                f"joints.npy has {len(self.joints)}"
+            raise self._damaged("num_frame.npy", "no recordings")
+        # None is above the sum, so that the sum cannot overflow.
+        if self.num_frame.min() < 1 or self.num_frame.max() > frames or self.num_frame.sum() != frames:
+            total = sum(self.num_frame.tolist())
+            raise self._damaged(
+                "num_frame.npy", f"adds up to {total} frames (each at least 1), joints.npy has {frames}"
             )
         if self.label.min() < 0 or self.label.max() >= self.num_classes:
-            raise DataSetError(f"{self.path / 'label.npy'}: a label lies outside 0..{self.num_classes - 1}")
-        sample = np.linspace(0, len(self.joints) - 1, min(len(self.joints), 256), dtype=np.int64)
-        if not np.isfinite(self.joints[sample]).all():
-            raise DataSetError(f"{self.path / 'joints.npy'}: holds values that are not finite")
+            raise self._damaged("label.npy", f"a label lies outside 0..{self.num_classes - 1}")
+        if self.names.view(np.uint32).max() > 127:  # perhaps beyond all characters, of which no text can be made
+            raise self._damaged("name.npy", "a name has other characters than letters, digits, - and _")
+        names = self.names.tolist()
+        if not all(map(_NAME.fullmatch, names)):
+            wrong = next(name for name in names if not _NAME.fullmatch(name))
+            raise self._damaged("name.npy", f"{ascii(wrong)} is not the name of a recording")
+        if any(a >= b for a, b in zip(names, names[1:])):
+            raise self._damaged("name.npy", "the names do not ascend")
+        if not np.isfinite(self._sample()).all():
+            raise self._damaged("joints.npy", "holds values that are not finite")
         for protocol in self.protocols:
             train, val = (self.split(protocol, side) for side in SIDES)
             if np.intersect1d(train, val).size:
-                raise DataSetError(f"{self.path}: {protocol} has recordings on both sides")
+                raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {_REMEDY}")
+
+    def _sample(self) -> np.ndarray:
+        """Values of 256 frames, evenly spaced. Read, since the mapping would bring in the neighbours of each."""
+        frames, size = len(self.joints), self.joints[0].nbytes
+        chosen = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
+        with open(self.path / "joints.npy", "rb") as file:
+            read = [os.pread(file.fileno(), size, self.joints.offset + size * i) for i in chosen]
+        return np.frombuffer(b"".join(read), np.float32)
+
+    def _damaged(self, file: str, reason: str) -> DataSetError:
+        return DataSetError(f"{self.path / file}: {reason}; {_REMEDY}")
 
 
-def _damaged(path: Path, error: Exception) -> DataSetError:
-    if isinstance(error, DataSetError):
-        return error
-    return DataSetError(f"{path}: cannot be read ({type(error).__name__}: {error})")
+def _read_info(path: Path) -> dict:
+    """What dataset.json says, its format and the entries that are used checked. Raises DataSetError."""
+    try:
+        if path.stat().st_size > _MAX_INFO:
+            raise ValueError(f"it is larger than {_MAX_INFO // 2**20} MiB")
+        info = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(info, dict) or "format" not in info:
+            raise ValueError("it states no format")
+        if type(info["format"]) is not int or info["format"] != FORMAT_VERSION:
+            raise DataSetError(
+                f"{path}: format {ascii(info['format']):.40}, this code reads {FORMAT_VERSION}; {_REMEDY}"
+            )
+        if not isinstance(info.get("dataset"), str) or not _NAME.fullmatch(info["dataset"]):
+            raise ValueError("it names no data set")
+        if type(info.get("classes")) is not int or not 1 <= info["classes"] <= _MAX_CLASSES:
+            raise ValueError(f"classes is not a whole number from 1 to {_MAX_CLASSES}")
+        if not isinstance(info.get("protocols"), dict) or not all(map(_NAME.fullmatch, info["protocols"])):
+            raise ValueError("protocols does not map names of protocols")
+    except DataSetError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataSetError(f"{path}: cannot be read ({error}); {_REMEDY}") from error
+    return info
+
+
+def _map_array(path: Path) -> np.ndarray:
+    """The array in a `.npy` file, memory-mapped. Nothing is taken for true, or allocated, that the size of the file
+    does not bear out. Raises DataSetError."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("no such file" if not path.exists() else "not a regular file")
+        with open(path, "rb") as file:
+            start = file.read(_LONGEST_HEADER)
+        header = _HEADER.match(start)
+        if not header or header.end() != 10 + int.from_bytes(header["length"], "little"):
+            raise ValueError("it does not begin with the header of a plain array in C order")
+        dtype = np.dtype(header["dtype"].decode())
+        shape = tuple(int(n) for n in header["shape"].split(b",") if n.strip())
+        expected, size = header.end() + math.prod(shape) * dtype.itemsize, path.stat().st_size
+        if size != expected:
+            raise ValueError(f"its header tells of {expected} bytes, it has {size}")
+        if 0 in shape:
+            return np.empty(shape, dtype)  # which cannot be mapped
+        return np.memmap(path, dtype, "r", header.end(), shape)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataSetError(f"{path}: cannot be read ({error}); {_REMEDY}") from error
 
 
 class PackedWriter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import struct
 import threading
 import zipfile
 import zlib
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from data_gen.normalise import normalise
-from data_gen.skeleton_file import MAX_BYTES, SkeletonError, parse_name, parse_skeleton
+from data_gen.skeleton_file import MAX_BYTES, TOO_LARGE, SkeletonError, parse_name, parse_skeleton
 
 SUFFIX = ".skeleton"
 MISSING_LISTS = (
@@ -27,6 +28,8 @@ MISSING_LISTS = (
     "NTU_RGBD_samples_with_missing_skeletons.txt",
     "NTU_RGBD120_samples_with_missing_skeletons.txt",
 )
+# What zipfile raises for damaged archives, or ones of another kind.
+_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
 _CHUNK = 16  # recordings a worker takes at a time
 
 
@@ -44,7 +47,8 @@ class Recording:
     member: str | None = None
 
     def __str__(self) -> str:
-        return self.path if self.member is None else f"{self.path}:{self.member}"
+        place = self.path if self.member is None else f"{self.path}:{self.member}"
+        return place if place.isprintable() else ascii(place)
 
     def read(self) -> bytes:
         """Its text. Raises SkeletonError where it cannot be read."""
@@ -54,14 +58,19 @@ class Recording:
                 if not stat.S_ISREG(status.st_mode):
                     raise SkeletonError("cannot be read (not a regular file)")
                 if status.st_size > MAX_BYTES:
-                    raise SkeletonError(f"larger than {MAX_BYTES // 2**20} MiB: not a recording")
+                    raise SkeletonError(TOO_LARGE)
                 return Path(self.path).read_bytes()
-            with _archive(self.path).open(self.member) as entry:
-                # Bounded whatever size the archive claims for the entry.
-                return entry.read(MAX_BYTES + 1)
-        except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            if isinstance(error, SkeletonError):
-                raise
+            entry = _archive(self.path).getinfo(self.member)
+            if entry.file_size > MAX_BYTES:
+                raise SkeletonError(TOO_LARGE)
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile unpacks other methods without a bound.
+                raise SkeletonError("cannot be read (compressed by another method than deflate: unpack the archive)")
+            with _archive(self.path).open(entry) as text:
+                return text.read(entry.file_size + 1)  # bounded, whatever size the archive claims for the entry
+        except SkeletonError:
+            raise
+        except (*_ZIP_ERRORS, KeyError, zlib.error) as error:
             raise SkeletonError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
@@ -95,7 +104,14 @@ def _in_place(place: Path) -> Iterator[Recording]:
     if not place.is_dir():
         raise FileNotFoundError(f"no such folder or archive: {place}")
     archives = []
+    entered: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(place, followlinks=True, onerror=_raise):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:  # links may lead in circles
+            subfolders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        subfolders.sort()
         # A folder with a recording's name is kept, to be reported when reading it fails.
         for name in sorted(files) + [s for s in subfolders if s.endswith(SUFFIX)]:
             if name.endswith(SUFFIX) and not name.startswith("."):
@@ -112,8 +128,11 @@ def _raise(error: OSError) -> None:
 
 def _in_archive(path: Path) -> Iterator[Recording]:
     try:
-        members = zipfile.ZipFile(path).namelist()
-    except zipfile.BadZipFile as error:
+        if not path.is_file():
+            raise zipfile.BadZipFile("not a regular file")
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except _ZIP_ERRORS as error:
         raise zipfile.BadZipFile(f"{path} is not a zip archive, or a damaged one ({error})") from error
     for member in members:
         name = PurePosixPath(member).name  # only the last part is used, so no entry can point elsewhere

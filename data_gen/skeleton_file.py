@@ -19,12 +19,15 @@ JOINT_COLUMNS = 12
 BODY_COLUMNS = 10
 FARTHEST = 1e6  # metres; keeps float32 finite through every later step
 # Far above any recording (300 frames of 6 bodies are 6 MB), far below what could exhaust memory.
-MAX_BYTES = 128 * 2**20
+MAX_BYTES = 32 * 2**20
+MAX_FRAMES = 20_000  # eleven minutes
+TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB: not a recording"
 
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|-?nan\(ind\)|-?1\.#\w+", re.I)
+_NUMBER = re.compile(rb"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|-?nan\(ind\)|-?1\.#\w+", re.I)
 # What is left of a line of numbers once its digits are deleted.
 _REMAINS = re.compile(rb"(([-+]?\.?([eE][-+]?)?|[-+]?(nan|inf|infinity)|-?nan\(ind\)|-?\.#\w+)( |$))*", re.I)
+_MAX_REMAINS = 256  # bytes; twelve values of the longest spellings leave half of it
 _JOINT_LINES = [JOINT_COLUMNS] * NUM_JOINTS
 _DIGITS = b"0123456789"
 _WIDTH = 16  # bytes of a token that are read digit by digit
@@ -73,30 +76,30 @@ def parse_skeleton(text: bytes) -> np.ndarray:
     the 1-based line for text that is not exactly one well-formed recording. nan and inf are accepted in every
     column but x, y and z.
     """
-    if not text.strip():
-        raise SkeletonError("the file is empty")
     if len(text) > MAX_BYTES:
-        raise SkeletonError(f"larger than {MAX_BYTES // 2**20} MiB: not a recording")
+        raise SkeletonError(TOO_LARGE)
     text = text.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
     text = text.rstrip() + b"\n"
-    separators = _separators(text)
-    odd_blanks = any(blank in text for blank in (b"\t", b"\r", b"\v", b"\f"))
-    if odd_blanks or separators[0] == 0 or (np.diff(separators) == 1).any():  # not one blank a gap
-        text = b"\n".join(b" ".join(line.split()) for line in text.split(b"\n"))
-        separators = _separators(text)
-    buffer = np.frombuffer(text, np.uint8)
-    _check_numbers(text, buffer)
-    line_ends = np.flatnonzero(buffer[separators] == 10)  # a line's last token, as an index into separators
-    tokens = _Tokens(text, np.concatenate(([0], separators[:-1] + 1)), separators, line_ends)
+    if text == b"\n":
+        raise SkeletonError("the file is empty")
+    # A body's 27 lines take over 600 bytes, so only few lines can be as short as a frame's count.
+    if len(text) > 2**20 and text.count(b"\n") > MAX_FRAMES + 1 + len(text) // 20:
+        raise SkeletonError("its lines are too many and too short for a recording")
+    tokens = _Tokens(text)
+    if any(blank in text for blank in (b"\t", b"\r", b"\v", b"\f")) or tokens.has_gaps():
+        tokens = _Tokens(b"\n".join(b" ".join(line.split()) for line in text.split(b"\n")[:-1]) + b"\n")
+    letters = _check_lines(tokens.text)
+    if tokens.has_gaps():
+        raise SkeletonError("an empty line", tokens.line_of(tokens.length.argmin()) + 1)
+    _check_tokens(tokens, letters)
     bodies = _walk(tokens)
 
     result = np.zeros((bodies.num_frame, max(bodies.slot, default=-1) + 1, NUM_JOINTS, 3))
     if bodies.line:
         lines = (np.array(bodies.line)[:, None] + np.arange(NUM_JOINTS)).ravel()
-        xyz_tokens = ((line_ends[lines] - (JOINT_COLUMNS - 1))[:, None] + np.arange(3)).ravel()
-        xyz = _decimals(text, buffer, tokens.start[xyz_tokens], tokens.end[xyz_tokens])
+        xyz = _decimals(tokens, ((tokens.line_ends[lines] - (JOINT_COLUMNS - 1))[:, None] + np.arange(3)).ravel())
         wrong = np.flatnonzero(~(np.abs(xyz) < FARTHEST))  # nan too
         if len(wrong):
             raise SkeletonError("x, y or z is not a finite number of metres", int(lines[wrong[0] // 3]) + 1)
@@ -104,39 +107,70 @@ def parse_skeleton(text: bytes) -> np.ndarray:
     return result
 
 
-def _separators(text: bytes) -> np.ndarray:
-    """Positions of blanks and line feeds."""
-    return np.flatnonzero(np.frombuffer(text, np.uint8) <= 32)
-
-
-def _check_numbers(text: bytes, buffer: np.ndarray) -> None:
-    """Refuse text in which anything is not a number. Lines without their digits repeat, so few are looked at."""
-    for remains in set(text.translate(None, _DIGITS).split(b"\n")) - _seen_remains:
-        if not _REMAINS.fullmatch(remains):
-            for number, line in enumerate(text.split(b"\n"), 1):
-                if line.translate(None, _DIGITS) == remains:
-                    raise SkeletonError(f"not a row of numbers: {_quote(line)}", number)
-        if len(_seen_remains) < 100_000:
-            _seen_remains.add(remains)
-    for sign in (43, 45):  # one fault that leaves no trace above: a sign behind a digit
-        at = np.flatnonzero(buffer == sign)
-        behind = at[buffer[at - 1] - np.uint8(48) < 10]
-        if len(behind):
-            first = text.rfind(b"\n", 0, behind[0]) + 1
-            line = text[first : text.find(b"\n", first)]
-            raise SkeletonError(f"not a row of numbers: {_quote(line)}", text.count(b"\n", 0, first) + 1)
-
-
 class _Tokens:
     """Where the values of a text stand: value i is text[start[i]:end[i]]; line n ends with value line_ends[n]."""
 
-    def __init__(self, text: bytes, start: np.ndarray, end: np.ndarray, line_ends: np.ndarray):
-        self.text, self.start, self.end, self.line_ends = text, start, end, line_ends
-        self.per_line = np.diff(line_ends, prepend=-1)
+    def __init__(self, text: bytes):
+        self.text, self.buffer = text, np.frombuffer(text, np.uint8)
+        self.end = np.flatnonzero(self.buffer <= 32)
+        self.start = np.concatenate(([0], self.end[:-1] + 1))
+        self.length = self.end - self.start
+        self.line_ends = np.flatnonzero(self.buffer[self.end] == 10)
+        self.per_line = np.diff(self.line_ends, prepend=-1)
+
+    def has_gaps(self) -> bool:
+        """Whether some values are empty: more than one blank or line feed stand together."""
+        return self.length.min() == 0
+
+    def value(self, i: int) -> bytes:
+        return self.text[self.start[i] : self.end[i]]
 
     def line(self, n: int) -> bytes:
         last = self.line_ends[n]
         return self.text[self.start[last - self.per_line[n] + 1] : self.end[last]]
+
+    def line_of(self, i: int) -> int:
+        """The line that value i stands in."""
+        return int(np.searchsorted(self.line_ends, i))
+
+
+def _check_lines(text: bytes) -> bool:
+    """Refuse lines that are no rows of numbers; whether there are letters (e, nan, inf) in them.
+
+    Without their digits lines repeat, so few are looked at.
+    """
+    wrong, letters = set(), False
+    for remains in set(text.translate(None, _DIGITS).split(b"\n")) - _seen_remains:
+        if len(remains) > _MAX_REMAINS or not _REMAINS.fullmatch(remains):
+            wrong.add(remains)
+        elif remains.strip(b" .+-"):
+            letters = True
+        elif len(_seen_remains) < 100_000:
+            _seen_remains.add(remains)
+    if wrong:
+        for number, line in enumerate(text.split(b"\n"), 1):
+            if line.translate(None, _DIGITS) in wrong:
+                raise SkeletonError(f"not a row of numbers: {_quote(line)}", number)
+    return letters
+
+
+def _check_tokens(tokens: _Tokens, letters: bool) -> None:
+    """Refuse what `_check_lines` cannot see: a sign behind a digit, digits that are missing or around a word."""
+    text, buffer = tokens.text, tokens.buffer
+    for sign in b"-+":
+        at = np.flatnonzero(buffer == sign) if sign in text else np.array([], int)
+        behind = at[buffer[at - 1] - np.uint8(48) < 10]
+        if len(behind):
+            line = tokens.line_of(np.searchsorted(tokens.end, behind[0]))
+            raise SkeletonError(f"not a row of numbers: {_quote(tokens.line(line))}", line + 1)
+    # What is left begins or ends with a digit, unless it is too short for one or has letters (all above "9").
+    short = np.flatnonzero(tokens.length <= 2)
+    suspects = short[buffer[tokens.end[short] - 1] - np.uint8(48) >= 10]
+    if letters:
+        suspects = np.union1d(suspects, np.searchsorted(tokens.end, np.flatnonzero(buffer > 57)))
+    for i in suspects:
+        if not _NUMBER.fullmatch(tokens.value(i)):
+            raise SkeletonError(f"not a number: {_quote(tokens.value(i))}", tokens.line_of(i) + 1)
 
 
 @dataclass
@@ -165,6 +199,8 @@ def _walk(tokens: _Tokens) -> _Bodies:
     num_frame = count(0, "the number of frames")
     if num_frame == 0:
         raise SkeletonError("the recording has zero frames", 1)
+    if num_frame > MAX_FRAMES:
+        raise SkeletonError(f"{num_frame} frames are announced, more than the {MAX_FRAMES} of the longest", 1)
     if num_frame > total - 1:
         raise SkeletonError(f"{num_frame} frames are announced, the file ends after {total} lines", 1)
     bodies = _Bodies(num_frame, [], [], [])
@@ -194,17 +230,17 @@ def _walk(tokens: _Tokens) -> _Bodies:
     return bodies
 
 
-def _decimals(text: bytes, buffer: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Values of the tokens text[start:end], float64, equal to float() of each.
+def _decimals(tokens: _Tokens, wanted: np.ndarray) -> np.ndarray:
+    """The values at the places `wanted`, float64, equal to float() of each.
 
     Digits are gathered into an integer below 2**53 (exact in float64), which one division by an exact power of
     ten then rounds correctly. Tokens of another form (exponents, over 15 digits) go through float().
     """
-    length = end - start
+    start, length = tokens.start[wanted], tokens.length[wanted]
     width = min(int(length.max()), _WIDTH)
     # Row k holds the k-th byte of every token. A joint's x, y, z have 9 more values behind them, so no window
     # runs over the end of the text.
-    byte = sliding_window_view(buffer, width)[start].T.copy()
+    byte = sliding_window_view(tokens.buffer, width)[start].T.copy()
     byte[np.arange(width)[:, None] >= length] = 0
     digit = byte - np.uint8(48)
     is_digit, is_dot = digit < 10, byte == 46
@@ -220,11 +256,7 @@ def _decimals(text: bytes, buffer: np.ndarray, start: np.ndarray, end: np.ndarra
     value = mantissa / _POWERS[np.where(plain, decimals, 0)]
     value = np.where(negative, -value, value)
     for i in np.flatnonzero(~plain):
-        token = text[start[i] : end[i]]
-        if not _NUMBER.fullmatch(token):
-            line = text.count(b"\n", 0, int(start[i])) + 1
-            raise SkeletonError(f"not a number: {_quote(token)}", line)
-        value[i] = _to_float(token)
+        value[i] = _to_float(tokens.value(wanted[i]))
     return value
 
 

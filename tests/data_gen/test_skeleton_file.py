@@ -1,7 +1,10 @@
+import time
+
 import numpy as np
 import pytest
 
-from data_gen.skeleton_file import SkeletonError, parse_name, parse_skeleton
+from data_gen.normalise import normalise
+from data_gen.skeleton_file import MAX_BYTES, MAX_FRAMES, SkeletonError, parse_name, parse_skeleton
 from tests.helpers import moving_body, skeleton_text
 
 
@@ -110,6 +113,19 @@ JOINT = "0.1 0.2 0.3 250.1 190.2 1000.3 500.4 -0.1 0.2 0.3 0.4 2"
         (edit(10, JOINT.replace("0.2", ".", 1)), "line 10: not a number: '.'"),
         (edit(10, JOINT.replace("0.1", "1e999", 1)), "line 10: x, y or z is not a finite number"),
         (edit(10, JOINT.replace("0.1", "-1e38", 1)), "line 10: x, y or z is not a finite number of metres"),
+        (edit(10, JOINT.replace("250.1", "-")), "line 10: not a number: '-'"),
+        (edit(10, JOINT.replace("250.1", "-.")), "line 10: not a number: '-.'"),
+        (edit(10, JOINT.replace("250.1", "e5")), "line 10: not a number: 'e5'"),
+        (edit(10, JOINT.replace("250.1", "1e+")), "line 10: not a number: '1e\\+'"),
+        (edit(10, JOINT.replace("250.1", "2nan")), "line 10: not a number: '2nan'"),
+        (edit(10, JOINT.replace("250.1", "1e5-3")), "line 10: not a row of numbers"),
+        (edit(10, JOINT.replace("250.1", "-1.#IND7 -1.#")), "line 10: not a row of numbers"),
+        (edit(10, JOINT + " 0" * 1000), "line 10: not a row of numbers"),
+        (edit(10, ""), "line 10: an empty line"),
+        (lambda t: b"\n" + t, "line 1: an empty line"),
+        (lambda t: t.replace(b"\n", b"\r"), "line 1: not a row of numbers"),
+        (lambda t: t.decode().encode("utf-16"), "line 1: not a row of numbers"),
+        (lambda t: t.replace(b"3", "٣".encode(), 1), "line 1: not a row of numbers"),
         (lambda t: t[: len(t) // 2], "cut short|a joint has 12 values"),
         (lambda t: t.replace(b"\n", b" "), "line 1"),
     ],
@@ -134,3 +150,43 @@ def test_names():
     for bad in ("S1C003P103R002A120", "S018C003P103R002A120x", "s018c003p103r002a120", "S018C003P103R002A000", ""):
         with pytest.raises(SkeletonError, match="name"):
             parse_name(bad)
+
+
+def test_of_several_faults_the_first_line_is_named():
+    lines = skeleton_text(moving_body(np.random.default_rng(0), 3)).split(b"\n")
+    for line in (7, 20, 40):
+        lines[line] = bytes([97 + line]) * line
+    with pytest.raises(SkeletonError, match="line 8: not a row of numbers: 'hhhhhhh'"):
+        parse_skeleton(b"\n".join(lines))
+
+
+def test_a_single_frame_is_a_recording():
+    people = normalise(parse_skeleton(skeleton_text(moving_body(np.random.default_rng(0), 1))))
+    assert people.shape == (1, 2, 25, 3) and people[0, 0].any() and not people[0, 1].any()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"1" * (MAX_BYTES + 1), "larger than 32 MiB"),
+        (b"%d\n" % (MAX_FRAMES + 1) + b"0\n" * (MAX_FRAMES + 1), "line 1: 20001 frames are announced, more than the"),
+        (b"1" + b"\n" * (MAX_BYTES - 2) + b"1", "its lines are too many and too short"),
+        (b"1 " * (MAX_BYTES // 2), "line 1: not a row of numbers"),
+        (b"0\n" * (MAX_BYTES // 2), "its lines are too many and too short"),
+        (
+            skeleton_text([[np.ones((25, 3))]]).replace(b"1 1 1 250", b"1" * 2**20 + b"e 1 1 250"),
+            "line 5: not a number",
+        ),
+        (skeleton_text([[np.ones((25, 3))]]).replace(b"1 1 1 250", b"1" * 2**20 + b" 1 1 250"), "line 5: x, y or z is"),
+    ],
+    ids=["bytes", "frames", "empty lines", "one line", "short lines", "digits and more", "digits"],
+)
+def test_large_nonsense_is_refused_in_little_time(text, message):
+    start = time.monotonic()
+    with pytest.raises(SkeletonError, match=message):
+        parse_skeleton(text)
+    assert time.monotonic() - start < 30
+
+
+def test_the_longest_recording_is_read():
+    assert parse_skeleton(b"%d\n" % MAX_FRAMES + b"0\n" * MAX_FRAMES).shape == (MAX_FRAMES, 0, 25, 3)
