@@ -82,7 +82,8 @@ class Trainer:
             self.model.compile(fullgraph=True, dynamic=True)
         if self.procs.world_size > 1:
             device_ids = [self.procs.device] if self.procs.device.type == "cuda" else None
-            self.parallel = DistributedDataParallel(self.model, device_ids)
+            # Running statistics come out of the same sums everywhere, so nothing needs to be sent round each step.
+            self.parallel = DistributedDataParallel(self.model, device_ids, broadcast_buffers=False)
 
     def train_epoch(self, stop: StopSignal) -> dict[str, float] | None:
         """One pass over the data, or what is left of it; returns the epoch's figures, or None where `stop` came
