@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from data_gen.datasets import ROOT
+from tests.helpers import run_python
 from tests.runs import assert_equal_runs, figures, launched
 from tools import checkpoints
 from tools.errors import UserError
@@ -43,31 +44,40 @@ def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain)
 
 def start(folder, demo_root, epochs):
     command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root]
-    flags = f"--hidden-size 8 --batch-size 5 --epochs {epochs} --save-freq 1 --device cpu".split()
+    flags = f"--hidden-size 8 --batch-size 5 --epochs {epochs} --save-freq 1 --keep 3 --device cpu".split()
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*command, *flags], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def kill_and_rerun(folder, demo_root, epochs, kills, rng):
-    for _ in range(kills):
+    """Start the run again and again, killing it some time after it has saved a checkpoint; every second time while
+    another one is being written. Then let it finish. Returns how often a half-written checkpoint was left."""
+    halves = 0
+    for kill in range(kills):
         process = start(folder, demo_root, epochs)
-        before = len(list(folder.glob("checkpoint*")))
-        while process.poll() is None and len(list(folder.glob("checkpoint*"))) == before:
+        before = set(folder.glob("*.tar"))
+        while process.poll() is None and before >= set(folder.glob("*.tar")):
             time.sleep(0.002)
         time.sleep(rng.random() * 0.2)
+        while kill % 2 and process.poll() is None and not list(folder.glob("*.partial")):
+            pass
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        halves += bool(list(folder.glob("checkpoint*.partial")))
     process = start(folder, demo_root, epochs)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+    return halves
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_as_one_that_was_not(pretrain, demo_root, tmp_path, kills):
-    epochs = 8 * kills
-    whole = pretrain.run("--epochs", epochs, folder=tmp_path / "whole" / "demo")
+    epochs = 12 * kills
+    whole = pretrain.run("--epochs", epochs, "--keep", 3, folder=tmp_path / "whole" / "demo")
     folder = tmp_path / "killed" / "demo"
-    kill_and_rerun(folder, demo_root, epochs, kills, random.Random(kills))
+    halves = kill_and_rerun(folder, demo_root, epochs, kills, random.Random(kills))
+    print(f"{kills} kills, {halves} of them left a half-written checkpoint")
+    assert halves > 0
     assert_equal_runs(folder, whole, epochs)
 
 
@@ -156,3 +166,20 @@ def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):
         pretrain.run("--epochs", "2")
     assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
     assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]
+
+
+def test_a_full_disk_is_reported_and_leaves_the_checkpoints_there(demo_root, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        folder = disk / "demo"
+        command = ["pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root, "--device", "cpu"]
+        done = run_python(*command, *"--hidden-size 32 --batch-size 5 --epochs 5 --save-freq 1".split())
+        assert done.returncode == 1 and "checkpoint_0002.pth.tar: the disk is full; earlier" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert sorted(p.name for p in folder.glob("checkpoint*")) == [f"checkpoint_{i:04d}.pth.tar" for i in (0, 1)]
+        assert checkpoints.load(checkpoints.newest(folder))["epoch"] == 2
+    finally:
+        subprocess.run(["umount", disk], check=True)

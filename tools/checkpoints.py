@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -62,9 +63,10 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
             os.fsync(file.fileno())
         os.replace(partial, path)
         _flush_folder(folder)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError, in words of its own
+        reason = "the disk is full" if shutil.disk_usage(folder).free < 2**20 else error
         partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error}; earlier checkpoints are intact") from error
+        raise UserError(f"cannot write {path}: {reason}; earlier checkpoints are intact") from error
     _remove_replaced(folder, path, keep)
     return path
 
