@@ -11,7 +11,7 @@ import logging
 from tools.errors import run
 from tools.evaluation import add_evaluation_options, prepare
 from tools.metrics import summary
-from tools.options import HelpFormatter, non_negative_int, positive_float, positive_int
+from tools.options import HelpFormatter, check_schedule, non_negative_int, positive_float, positive_int
 from tools.probe import ProbeOptions, Validation, linear_probe
 
 RECIPE = ProbeOptions()
@@ -30,10 +30,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=positive_int, default=RECIPE.epochs, help="epochs of the classifier")
     parser.add_argument(
         "--schedule",
-        type=int,
+        type=non_negative_int,
         nargs="*",
-        default=list(RECIPE.schedule),
-        help="epochs at which the rate drops to a tenth",
+        help="epochs at which the rate drops to a tenth; default: {} {}".format(*RECIPE.schedule),
     )
     parser.add_argument("--batch-size", type=positive_int, default=RECIPE.batch_size, help="features a step")
     parser.add_argument(
@@ -49,6 +48,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     rates, seeds = list(dict.fromkeys(args.lr)), args.seed
+    if args.schedule is None:
+        args.schedule = list(RECIPE.schedule)
+    else:
+        check_schedule(args.schedule, args.epochs)
     evaluation = prepare(args, "action_recognition")
     options = ProbeOptions(tuple(rates), args.epochs, tuple(args.schedule), args.batch_size)
     validations = linear_probe(evaluation.train, evaluation.val, evaluation.num_classes, options, seeds)

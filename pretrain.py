@@ -25,6 +25,7 @@ from tools.logs import EpochLog, progress, start_log
 from tools.options import (
     HelpFormatter,
     add_data_options,
+    check_schedule,
     choose_data,
     non_negative_float,
     non_negative_int,
@@ -51,7 +52,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="epochs in all; 0 saves the untrained encoder; default: the protocol's recipe",
     )
     parser.add_argument(
-        "--schedule", type=int, nargs="*", help="epochs at which the rate drops to a tenth; default: the recipe"
+        "--schedule",
+        type=non_negative_int,
+        nargs="*",
+        help="epochs at which the rate drops to a tenth; default: the recipe",
     )
     parser.add_argument("--lr", type=positive_float, help="learning rate of Adam; default: the recipe")
     parser.add_argument("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
@@ -89,9 +93,12 @@ def complete_args(args: argparse.Namespace, device: torch.device, world_size: in
     """Fill in what the flags left to the recipe, and refuse contradictions. Raises UserError."""
     dataset, protocol = choose_data(args.dataset, args.protocol, args.checkpoint_path.resolve().name)
     args.dataset, args.protocol = dataset.name, protocol.name
+    schedule_is_given = args.schedule is not None
     for name, value in vars(protocol.recipe).items():
         if getattr(args, name) is None:
             setattr(args, name, list(value) if isinstance(value, tuple) else value)
+    if schedule_is_given:
+        check_schedule(args.schedule, args.epochs)
     if args.amp is None:
         args.amp = "off" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if args.amp == "fp16" and device.type == "cpu":

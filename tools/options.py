@@ -76,6 +76,16 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
     return packed
 
 
+def check_schedule(schedule: list[int], epochs: int) -> None:
+    """Raises UserError where the rate would drop at an epoch that never comes."""
+    late = [at for at in schedule if at >= epochs]
+    if late:
+        raise UserError(
+            f"--schedule {' '.join(map(str, late))}: with --epochs {epochs} the last epoch is {epochs - 1}; give "
+            "earlier ones, or more epochs"
+        )
+
+
 def positive_int(text: str) -> int:
     return _checked(int(text), lambda v: v >= 1, "at least 1")
 
