@@ -107,6 +107,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise CheckpointError(f"{path} is not a checkpoint as PyTorch writes them: it is compressed")
                 damaged = archive.testzip()  # checksums of every tensor
                 if damaged:
                     raise CheckpointError(f"{path} is damaged (checksum of {damaged})")
@@ -121,6 +123,9 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
+    tensors = [v for v in state["state_dict"].values() if isinstance(v, torch.Tensor)]
+    if sum(v.numel() * v.element_size() for v in tensors) > path.stat().st_size:
+        raise CheckpointError(f"{path} claims more weights than it holds")  # one value, repeated without end
     for key, kind in (("epoch", int), ("args", dict), ("recordings", int), ("step", int), ("meter", dict)):
         if key in state and not isinstance(state[key], kind):
             raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r}")

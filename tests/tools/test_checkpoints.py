@@ -1,5 +1,6 @@
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -68,6 +69,19 @@ def test_missing_or_damaged_is_an_error(tmp_path, damage, message):
     damage(path)
     with pytest.raises(CheckpointError, match=message):
         checkpoints.load(path)
+
+
+def test_a_bomb_is_refused_before_memory_is_taken(state, tmp_path):
+    key = "module.backbone.j_emb.t_embedding.0.weight"
+    endless = {**state["state_dict"], key: torch.zeros(1).expand(10**9, 10**6)}
+    with pytest.raises(CheckpointError, match="claims more weights than it holds"):
+        resaved(tmp_path / "endless.pth.tar", {"state_dict": endless})
+    packed = tmp_path / "packed.pth.tar"
+    with zipfile.ZipFile(OFFICIAL) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as other:
+        for name in archive.namelist():
+            other.writestr(name, archive.read(name))
+    with pytest.raises(CheckpointError, match="it is compressed"):
+        checkpoints.load(packed)
 
 
 def without(key):
