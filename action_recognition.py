@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     scores, curves = [], {}
     for i, lr in enumerate(rates):
         runs = range(i * len(seeds), (i + 1) * len(seeds))
-        best = [max(validations, key=lambda v, n=n: v.top1[n]) for n in runs]
+        best = [_best(validations, n) for n in runs]
         last = [validations[-1]] * len(seeds)
         scores.append({"lr": lr, "best": _summaries(best, runs), "last": _summaries(last, runs)})
         which = f"_lr{lr:g}" * (len(rates) > 1)
@@ -71,6 +71,10 @@ def main(argv: list[str] | None = None) -> None:
             log.info(f"linear probe, rate {lr:g}{_mark(lr)}, {name}: top-1 {top1} %, top-5 {top5} %")
     result = scores[0] | ({"rates": scores} if len(rates) > 1 else {}) | {"history": [vars(v) for v in validations]}
     log.info(f"written to {evaluation.finish(result, curves)}")
+
+
+def _best(validations: list[Validation], run: int) -> Validation:
+    return max(validations, key=lambda v: v.top1[run])
 
 
 def _mark(lr: float) -> str:

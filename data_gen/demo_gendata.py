@@ -111,7 +111,7 @@ def sense(people: list[np.ndarray], rng: np.random.Generator) -> Recording:
     body_id = np.tile(FIRST_BODY_ID + rng.integers(1, 30000) + np.arange(len(people)), (frames, 1))
     recording = Recording(joints, state, shown, body_id)
     if genuine > 1 and rng.random() < sim.SWAP:
-        _swap(recording, rng.integers(1, frames))
+        _swap(recording, int(rng.integers(1, frames)))
     return recording
 
 

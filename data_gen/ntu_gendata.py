@@ -101,7 +101,9 @@ def convert(
     return info
 
 
-def _select(dataset: DataSet, recordings: list[Recording], left_out: set[str]):
+def _select(
+    dataset: DataSet, recordings: list[Recording], left_out: set[str]
+) -> tuple[list[Recording], dict[str, RecordingName], dict[str, str], int]:
     """Which recordings to read, their names in numbers, those with a bad name, and how many belong elsewhere."""
     wanted: list[Recording] = []
     names: dict[str, RecordingName] = {}
@@ -124,7 +126,14 @@ def _select(dataset: DataSet, recordings: list[Recording], left_out: set[str]):
     return wanted, names, bad, passed_over
 
 
-def _write(writer: PackedWriter, wanted, names, bad: dict[str, str], workers: int, skip_bad: bool) -> list[str]:
+def _write(
+    writer: PackedWriter,
+    wanted: list[Recording],
+    names: dict[str, RecordingName],
+    bad: dict[str, str],
+    workers: int,
+    skip_bad: bool,
+) -> list[str]:
     """Feed the converted recordings to the writer and the failed ones to `bad`; returns those without a body."""
     empty = []
     progress = tqdm(wanted, desc="convert", unit="recording", disable=not sys.stderr.isatty())

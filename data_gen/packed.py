@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -133,6 +134,7 @@ class PackedDataset:
 
     def _sample(self) -> np.ndarray:
         """Values of 256 frames, evenly spaced. Read, since the mapping would bring in the neighbours of each."""
+        assert isinstance(self.joints, np.memmap)  # there are frames
         frames, size = len(self.joints), self.joints[0].nbytes
         chosen = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
         with open(self.path / "joints.npy", "rb") as file:
@@ -256,7 +258,7 @@ class PackedWriter:
         self._file.close()
 
 
-def _flush(file) -> None:
+def _flush(file: IO) -> None:
     file.flush()
     os.fsync(file.fileno())
 

@@ -182,9 +182,11 @@ def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarra
 def end_with_parent() -> None:
     """Have a worker end when the process that started it is killed: its queue alone would not tell it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    parent = parent_process()
+    assert parent is not None  # this is a worker
 
     def watch() -> None:
-        parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

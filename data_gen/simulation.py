@@ -242,14 +242,14 @@ class Action:
     gap: tuple[float, float] | None = None
 
 
-ACTIONS = {number: action for number, action in enumerate((
+ACTIONS = dict(enumerate((
     Action("raise an arm", _raise), Action("lower an arm", _lower), Action("wave a hand", _wave),
     Action("circle an arm clockwise", _circle(-1)), Action("circle an arm counterclockwise", _circle(1)),
     Action("clap slowly", _clap(2)), Action("clap quickly", _clap(5)),
     Action("sit down", _sit(1)), Action("stand up", _sit(-1)),
     Action("shake hands", _shake_hands, (1.1, 1.1)),
     Action("walk towards each other", _walk(1), (2.3, 1.0)),
-    Action("walk apart", _walk(-1), (1.0, 2.3))), start=1)}  # fmt: skip
+    Action("walk apart", _walk(-1), (1.0, 2.3))), start=1))  # fmt: skip
 
 
 def _rest_pose(performer: Performer, frames: int, rng: np.random.Generator) -> np.ndarray:

@@ -92,7 +92,7 @@ def parse_skeleton(text: bytes) -> np.ndarray:
         tokens = _Tokens(b"\n".join(b" ".join(line.split()) for line in text.split(b"\n")[:-1]) + b"\n")
     letters = _check_lines(tokens.text)
     if tokens.has_gaps():
-        raise SkeletonError("an empty line", tokens.line_of(tokens.length.argmin()) + 1)
+        raise SkeletonError("an empty line", tokens.line_of(int(tokens.length.argmin())) + 1)
     _check_tokens(tokens, letters)
     bodies = _walk(tokens)
 

@@ -20,7 +20,7 @@ class RandomCrop(v2.Transform):
         self.min_ratio, self.min_length = min_ratio, min_length
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        clips: ClipBatch = flat_inputs[0]
+        clips = flat_inputs[0]
         size, place = clips.draw.uniform(2).unbind(-1)
         ratio = self.min_ratio + (1 - self.min_ratio) * size
         length = torch.minimum((ratio * clips.length).long().clamp(min=self.min_length), clips.length)

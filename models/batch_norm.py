@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -11,13 +13,13 @@ class _SumOverProcesses(torch.autograd.Function):
     """all_reduce(sum) whose gradient is the sum of the processes' gradients."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous().clone()
         dist.all_reduce(grad)
         return grad
@@ -29,6 +31,12 @@ class GlobalBatchNorm(nn.BatchNorm1d):
     `nn.SyncBatchNorm` refuses CPU tensors and processes without rows (a last batch smaller than the number of
     processes); this takes both. In one process it is BatchNorm1d itself.
     """
+
+    # Made with the defaults, so these are not None.
+    num_batches_tracked: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):

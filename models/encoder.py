@@ -56,6 +56,8 @@ class Fusion(nn.Module):
 class PositionCode(nn.Module):
     """Adds the fixed sinusoidal code, sine and cosine interleaved, base 10000, to (..., T, H)."""
 
+    pe: Tensor
+
     def __init__(self, hidden_size: int):
         super().__init__()
         position = torch.arange(MAX_POSITIONS)[:, None]
@@ -83,7 +85,8 @@ class EncoderLayer(nn.TransformerEncoderLayer):
     def __init__(self, hidden_size: int):
         super().__init__(hidden_size, nhead=1, dim_feedforward=hidden_size, dropout=0.0, batch_first=True)
 
-    def forward(self, x: Tensor, score_bias: Tensor | None = None) -> Tensor:
+    # Nobody calls it as PyTorch's own layer, with masks.
+    def forward(self, x: Tensor, score_bias: Tensor | None = None) -> Tensor:  # type: ignore[override]
         x = self.norm1(x + self._attend(x, score_bias))
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
 
@@ -119,6 +122,8 @@ class ModalityAgnosticEncoder(nn.Module):
 
     Tokens may have a leading dimension of streams.
     """
+
+    lone_bias: Tensor
 
     def __init__(self, hidden_size: int):
         super().__init__()

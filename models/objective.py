@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -33,10 +33,11 @@ def umurl_loss(projections: Projections) -> Loss:
         z = [p.float() for p in projections]
         uni, multi = z[:3], z[3:]
         mean = (uni[0] + uni[1] + uni[2]) / 3
-        intra = sum(F.mse_loss(a, b) for a, b in zip(uni, multi))
-        inter = sum(F.mse_loss(a, mean) for a in uni)
+        zero = torch.zeros(())
+        intra = sum((F.mse_loss(a, b) for a, b in zip(uni, multi)), zero)
+        inter = sum((F.mse_loss(a, mean) for a in uni), zero)
         terms = [variance_covariance(a) for a in z]
-        vc = sum(term for term, _ in terms)
+        vc = sum((term for term, _ in terms), zero)
         std = torch.stack([s for _, s in terms])
         return Loss(CONSISTENCY_WEIGHT * (intra + inter) + vc, intra, inter, vc, std)
 
@@ -61,7 +62,7 @@ class _Gather(torch.autograd.Function):
     """Rows of all processes, in order of rank. Processes may hold different numbers of rows (`sizes`), or none."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, sizes: list[int], rank: int) -> Tensor:
+    def forward(ctx: Any, z: Tensor, sizes: list[int], rank: int) -> Tensor:
         ctx.rows = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
         ctx.world_size = len(sizes)
         padded = F.pad(z, (0, 0, 0, max(sizes) - len(z))).contiguous()
@@ -70,7 +71,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(parts, sizes)])
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         # Every process computes the same loss of the same gathered rows, so the gradients that a reduction
         # would add up are equal; the factor makes DDP's mean over processes the gradient of that one loss.
         return grad[ctx.rows] * ctx.world_size, None, None

@@ -19,8 +19,8 @@ with atheris.instrument_imports(include=["data_gen"]):
     import data_gen.packed
     import data_gen.skeleton_file  # noqa: F401
 
-from tests.data_gen.test_hostile import TEXTS, convert_or_refuse, open_or_refuse  # noqa: E402
-from tests.helpers import tiny_dataset  # noqa: E402
+from tests.data_gen.test_hostile import TEXTS, convert_or_refuse, open_or_refuse
+from tests.helpers import tiny_dataset
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -8,10 +9,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import action_recognition
 import action_retrieval
+from data_gen.datasets import DATASETS
 from data_gen.packed import PackedDataset
-from tests.helpers import GOLDEN, run_python
-from tools import extract
-from tools.errors import UserError
+from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text, tiny_dataset
+from tools import extract, results
+from tools.errors import UserError, run
+from tools.options import open_dataset
 
 
 @pytest.fixture
@@ -157,8 +160,6 @@ def test_a_folder_that_cannot_be_written_is_an_error_without_traceback(demo_root
 
 
 def test_results_table(published, demo_root, monkeypatch, capsys):
-    from tools import results
-
     action_recognition.main(flags(published, demo_root, "--epochs", 5))
     action_retrieval.main(flags(published, demo_root, "--knn-neighbours", 3))
     capsys.readouterr()
@@ -180,3 +181,54 @@ def test_features_are_float32_and_can_be_trained_on(published, demo_root):
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
     feature = extract_features(backbone, source, ["bone"], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()
+
+
+def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    with pytest.raises(UserError, match="no scores in .*checkpoints"):
+        results.main([])
+    folder = tmp_path / "checkpoints" / "demo_run"
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match="there is no run .*demo_other"):
+        results.main(["demo_other"])
+    (folder / "action_retrieval.json").write_text('{"modality": "all", "epoch": 3, "k": 1, "top1": 87.25}')
+    results.main(["demo_run"])
+    assert capsys.readouterr().out.splitlines()[-1].split() == "| demo_run | 3 | all | - | - | 87.2 |".split()
+    (folder / "action_retrieval.json").write_text('{"modality": ')
+    with pytest.raises(UserError, match="action_retrieval.json is damaged .*evaluate that run again"):
+        results.main([])
+
+
+def test_extract_reads_recordings_of_any_name_and_refuses_other_files(tmp_path):
+    text = skeleton_text(moving_body(np.random.default_rng(0), 50))
+    paths = [tmp_path / "mine.skeleton", tmp_path / "S001C001P001R001A007.skeleton"]
+    for path in paths:
+        path.write_bytes(text)
+    source, names = extract.read_data(paths, torch.device("cpu"))
+    assert names.tolist() == ["mine", "S001C001P001R001A007"] and source.label.tolist() == [-1, 6]
+    assert source.num_frame.tolist() == [50, 50]
+    paths[0].write_bytes(b"1\n")
+    with pytest.raises(UserError, match="mine.skeleton: "):
+        extract.read_data(paths, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"mine.txt is neither a packed data set nor a .skeleton file"):
+        extract.read_data([tmp_path / "mine.txt"], torch.device("cpu"))
+
+
+def test_a_data_set_that_does_not_fit_is_refused(demo_root, tmp_path):
+    dataset = DATASETS["ntu60"]
+    with pytest.raises(UserError, match="demo holds demo, not ntu60"):
+        open_dataset(demo_root / "demo", dataset, dataset.protocols[0])
+    tiny_dataset(tmp_path, performers=(1, 2), actions=(1,))
+    with pytest.raises(UserError, match="fewer than two recordings on the val side of cross_subject"):
+        open_dataset(tmp_path, DATASETS["demo"], DATASETS["demo"].protocols[0])
+
+
+def test_ctrl_c_ends_a_program_quietly(monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger("umurl"), "handlers", [])  # as before a program starts its log
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        run(interrupted)
+    assert stopped.value.code == 130 and capsys.readouterr().err == "interrupted\n"

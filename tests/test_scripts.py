@@ -121,6 +121,72 @@ def test_the_readme_names_what_there_is(capsys):
             main(["--help"])
     helps = capsys.readouterr().out
     torchrun = {"--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port", "--logdir"}
-    slurm = {"--nodes", "--ntasks-per-node", "--gpus-per-node"}
+    slurm = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-exit"}
     for flag in set(re.findall(r"--[a-z][a-z_-]+", text)) - torchrun - slurm:
         assert flag in helps, flag
+
+
+@pytest.fixture(scope="module")
+def small_project(tmp_path_factory):
+    """A project of the same layout and configuration with next to nothing in it, which all checks accept."""
+    root = tmp_path_factory.mktemp("small")
+    for name in ("data_gen", "feeder", "models", "tools", "tests"):
+        (root / name).mkdir()
+        (root / name / "__init__.py").touch()
+    for name in ("script_test.sh", "tools/common.sh", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, root / name)
+    for name in ("pretrain.py", "action_recognition.py", "action_retrieval.py"):
+        (root / name).touch()
+    code = "A = 1\n" * 60 + "\n\ndef half(x: int) -> float:\n    return x / 2\n"
+    (root / "models" / "half.py").write_text(code)
+    test = "from models.half import half\n\n\ndef test_half():\n    assert half(3) == 1.5\n"
+    (root / "tests" / "test_half.py").write_text(test)
+    return root
+
+
+def check(project: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run script_test.sh there; where this test's own coverage is measured, that of the small project is another."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["./script_test.sh", *arguments]
+    return subprocess.run(command, cwd=project, env=own, capture_output=True, text=True, timeout=300)
+
+
+def test_all_checks_of_a_sound_project_pass(small_project):
+    done = check(small_project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All checks passed!" in done.stdout and "Success: no issues found" in done.stdout
+    assert "Total coverage: 100.00%" in done.stdout and "1 passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "file, text, failed",
+    [
+        ("feeder/bad.py", "import os\n", "ruff check"),
+        ("feeder/bad.py", "NUMBER   = 1\n", "ruff format"),
+        ("tests/test_bad.py", "def test_bad():\n    assert len([]) == 1\n", "pytest"),
+        ("tools/bad.py", "def twice(x):\n    return 2 * x\n", "mypy"),
+        ("tools/bad.py", "A = 1\n" * 40, "pytest"),  # no test covers it
+    ],
+)
+def test_each_check_that_fails_makes_the_script_fail_and_the_tests_run_all_the_same(small_project, file, text, failed):
+    bad = small_project / file
+    bad.write_text(text)
+    try:
+        done = check(small_project)
+    finally:
+        bad.unlink()
+    assert done.returncode == 1 and "1 passed" in done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == [f"error: failed: {failed}"], done.stdout + done.stderr
+
+
+def test_with_arguments_the_tests_run_alone(small_project):
+    bad = small_project / "feeder" / "bad.py"
+    bad.write_text("import   os\n")
+    try:
+        done = check(small_project, "-k", "half")
+    finally:
+        bad.unlink()
+    assert done.returncode == 0 and "1 passed" in done.stdout and done.stderr == ""
+    assert "bad.py" not in done.stdout and "coverage" not in done.stdout

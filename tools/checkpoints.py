@@ -74,11 +74,16 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
 def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
     older = in_folder(folder)
     older = older[older.index(path) + 1 :]
-    midway = [p for p in older if _progress(p)[1]]
+    midway = [p for p in older if _is_midway(p)]
     whole = [p for p in older if p not in midway]
-    surplus = whole[max(0, keep - (_progress(path)[1] == 0)) :] if keep else []
+    surplus = whole[max(0, keep - (not _is_midway(path))) :] if keep else []
     for replaced in midway + surplus:
         replaced.unlink()
+
+
+def _is_midway(path: Path) -> bool:
+    progress = _progress(path)
+    return progress is not None and progress[1] > 0
 
 
 def _progress(path: Path) -> tuple[int, int] | None:
@@ -144,8 +149,8 @@ def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def in_folder(folder: Path) -> list[Path]:
     """Checkpoints of a run, newest first; the untrained one last."""
-    found = {path: _progress(path) for path in folder.glob("checkpoint_*.pth.tar")}
-    return sorted((path for path, progress in found.items() if progress), key=found.get, reverse=True)
+    found = {path: done for path in folder.glob("checkpoint_*.pth.tar") if (done := _progress(path))}
+    return sorted(found, key=found.__getitem__, reverse=True)
 
 
 def newest(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from data_gen.datasets import DATASETS, DataSet, Protocol
 from data_gen.packed import PackedDataset
 from feeder.clips import ClipSource
 from feeder.modalities import MODALITIES
+from models.encoder import Backbone
 from tools import checkpoints
 from tools.features import extract_features, modalities_of
 from tools.logs import start_log, write_result
@@ -100,7 +102,12 @@ def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataS
 
 
 def _features(
-    backbone, packed: PackedDataset, protocol: Protocol, side: str, modalities, device: torch.device
+    backbone: Backbone,
+    packed: PackedDataset,
+    protocol: Protocol,
+    side: str,
+    modalities: Sequence[str],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     source = ClipSource.of_dataset(packed, packed.split(protocol.name, side), device)
     return extract_features(backbone, source, modalities, device, f"features, {side}"), source.label.to(device)

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from torch.utils.tensorboard import SummaryWriter
@@ -29,7 +30,7 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
     logger.addHandler(_Console())
     logger.addHandler(file)
 
-    def log_uncaught(kind, error, trace):
+    def log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         logger.error("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
     sys.excepthook = log_uncaught

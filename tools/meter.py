@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ class LossMeter:
         self._sum: Tensor | None = state["sum"].to(device) if state else None
         self._clips: int = state["clips"] if state else 0
 
-    def state(self) -> dict[str, Tensor | int]:
+    def state(self) -> dict[str, Any]:
         return {"sum": self._sum, "clips": self._clips}
 
     def add(self, loss: Loss, clips: int) -> None:
@@ -28,6 +30,7 @@ class LossMeter:
 
     def read(self, epoch: int) -> dict[str, float]:
         """Means so far, by the names under which they are logged. Raises UserError where one is not finite."""
+        assert self._sum is not None  # steps come before a look at them
         names = [f"loss/{name}" for name in Loss._fields[:4]] + [f"std/{name}" for name in Projections._fields]
         means = dict(zip(names, (self._sum / self._clips).tolist()))
         bad = [name for name, value in means.items() if not abs(value) < float("inf")]

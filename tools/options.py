@@ -44,17 +44,17 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
 
 def choose_data(dataset: str | None, protocol: str | None, test_name: str) -> tuple[DataSet, Protocol]:
     """Data set and protocol: as named, else those that begin `test_name`. Raises UserError."""
-    known = from_test_name(test_name)
-    if dataset is None and known is None:
-        raise UserError(
-            f"{test_name!r} does not begin with a known protocol (such as ntu60_xsub): name the data set and the "
-            "protocol by flags, see --help"
-        )
+    known, its_protocol = from_test_name(test_name) or (None, None)
     try:
-        row = get_dataset(dataset) if dataset else known[0]
+        row = get_dataset(dataset) if dataset else known
+        if row is None:
+            raise UserError(
+                f"{test_name!r} does not begin with a known protocol (such as ntu60_xsub): name the data set and the "
+                "protocol by flags, see --help"
+            )
         if protocol:
             return row, row.protocol(protocol)
-        return row, known[1] if known and known[0] is row else row.protocols[0]
+        return row, its_protocol if its_protocol and known is row else row.protocols[0]
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -51,8 +51,9 @@ def linear_probe(
     device, size = features.device, len(features)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     start = torch.stack([0.01 * torch.randn(num_classes, features.shape[1], generator=g) for g in generators])
-    weights = [nn.Parameter(start.to(device, copy=True)) for _ in options.rates]  # (seeds, classes, D) each
-    biases = [nn.Parameter(torch.zeros(len(seeds), num_classes, device=device)) for _ in options.rates]
+    # One of each for each rate: (seeds, classes, D) and (seeds, classes).
+    weights: list[Tensor] = [nn.Parameter(start.to(device, copy=True)) for _ in options.rates]
+    biases: list[Tensor] = [nn.Parameter(torch.zeros(len(seeds), num_classes, device=device)) for _ in options.rates]
     groups = [{"params": pair, "lr": lr} for *pair, lr in zip(weights, biases, options.rates)]
     optimizer = torch.optim.SGD(groups, momentum=options.momentum)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options.schedule), gamma=0.1)

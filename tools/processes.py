@@ -84,7 +84,7 @@ def processes(device: str) -> Iterator[Processes]:
 def agree(value: object, what: str) -> None:
     """Raise UserError unless all processes have the same value; without others there is nothing to ask."""
     if dist.is_initialized():
-        values = [None] * dist.get_world_size()
+        values: list[object] = [None] * dist.get_world_size()
         dist.all_gather_object(values, value)
         if any(v != values[0] for v in values):
             raise UserError(f"the processes differ in {what}: {values}; all of them must see the same folders")

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_gen import ntu_gendata
 from data_gen.datasets import DATASETS, ROOT, from_test_name
 from data_gen.ntu_gendata import BadRecordings, convert, main
 from data_gen.packed import DataSetError, PackedDataset, locked
@@ -285,3 +287,56 @@ def test_the_table_knows_the_published_splits():
     assert from_test_name("demo_untrained")[0].name == "demo"
     assert from_test_name("demo2")[1].name == "xsub" and from_test_name("demo_xview")[1].name == "xview"
     assert from_test_name("mine") is None and from_test_name("ntu60") is None
+
+
+def test_of_many_bad_recordings_the_first_hundred_are_listed():
+    error = BadRecordings({f"{i:03}.skeleton": "the file is empty" for i in range(150)})
+    lines = str(error).splitlines()
+    assert lines[0].startswith("150 recordings cannot be converted") and len(error.bad) == 150
+    assert "  099.skeleton: the file is empty" in lines and "  ... and 50 more" in lines
+    assert not any("100.skeleton" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "error, status, message",
+    [
+        (BrokenProcessPool(), 1, "error: a worker was killed"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+        (PermissionError(13, "Permission denied", "out"), 1, "error: [Errno 13] Permission denied: 'out'"),
+    ],
+)
+def test_what_ends_a_conversion_from_outside_has_a_status_and_no_traceback(
+    error, status, message, tmp_path, monkeypatch, capsys
+):
+    def fails(*args):
+        raise error
+
+    monkeypatch.setattr(ntu_gendata, "convert_all", fails)
+    write_recordings(tmp_path / "raw", performers=(1, 3), actions=(1,), cameras=(1,))
+    arguments = ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == status
+    assert message in capsys.readouterr().err
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_every_data_set_that_lies_there_is_converted_beside_the_published_counts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ntu_gendata, "DATA_ROOT", tmp_path)
+    assert main([]) == 1
+    assert f"no raw recordings at {tmp_path / 'nturgbd_raw'}, " in capsys.readouterr().err
+    assert main(["--dataset", "ntu120"]) == 1
+    assert f"no raw recordings at {tmp_path / 'nturgbd_raw_120'}; name their place" in capsys.readouterr().err
+    write_recordings(tmp_path / "nturgbd_raw", cameras=(1,))
+    write_recordings(tmp_path / "demo_raw", cameras=(1,))
+    assert main(["--out", str(tmp_path / "out")]) == 1
+    assert "--out needs --dataset" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(["--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "cross_subject (xsub): 6 train, 6 val (published: 40,091 / 16,487)" in said
+    assert said.count("no list of missing skeletons") == 1  # the demo has none by nature
+    assert len(PackedDataset(tmp_path / "ntu60")) == len(PackedDataset(tmp_path / "demo")) == 12
+
+
+def test_workers_must_be_positive(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--workers", "0"])
+    assert stopped.value.code == 2 and "--workers must be at least 1" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def test_damage_is_refused_with_line_and_reason(damage, message):
 def test_cut_anywhere_it_is_refused_or_only_its_last_digits_are_gone():
     text = skeleton_text(moving_body(np.random.default_rng(0), 2)).rstrip()
     whole = parse_skeleton(text)
-    for length in range(0, len(text) - 1):
+    for length in range(len(text) - 1):
         with pytest.raises(SkeletonError):
             np.testing.assert_array_equal(parse_skeleton(text[:length]), whole)
 

@@ -157,7 +157,7 @@ def test_processes_together_see_what_one_sees(world_size):
 
 
 def test_shares_are_even_and_cover_the_batch():
-    for size in range(0, 20):
+    for size in range(20):
         for world_size in range(1, 9):
             shares = [share(size, rank, world_size) for rank in range(world_size)]
             sizes = [s.stop - s.start for s in shares]

@@ -1,6 +1,8 @@
 import subprocess
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from tools import processes
 from tools.errors import UserError
@@ -55,3 +57,51 @@ def test_evaluation_takes_one_process(clean):
     setenv(clean, RANK=0, WORLD_SIZE=2)
     with pytest.raises(UserError, match="action_retrieval.py takes one process"):
         processes.single_process("cpu", "action_retrieval.py")
+
+
+@pytest.fixture
+def gpus(clean):
+    """Have PyTorch see so many GPUs."""
+
+    def see(count):
+        clean.setattr(torch.cuda, "is_available", lambda: count > 0)
+        clean.setattr(torch.cuda, "device_count", lambda: count)
+
+    return see
+
+
+def test_the_device_is_the_one_of_the_local_rank(gpus):
+    gpus(0)
+    assert processes.choose_device("auto") == torch.device("cpu")
+    with pytest.raises(UserError, match="--device cuda: PyTorch sees no CUDA GPU here"):
+        processes.choose_device("cuda")
+    gpus(4)
+    assert processes.choose_device("auto", 3) == processes.choose_device("cuda", 3) == torch.device("cuda", 3)
+    assert processes.choose_device("cpu", 3) == torch.device("cpu")
+    with pytest.raises(UserError, match="process 4 of this machine has no GPU of its own: there are 4"):
+        processes.choose_device("auto", 4)
+
+
+def test_where_slurm_shows_each_task_its_own_gpu_that_one_is_taken(gpus, clean):
+    gpus(1)
+    with pytest.raises(UserError, match="process 5 of this machine has no GPU"):
+        processes.choose_device("cuda", 5)
+    setenv(clean, SLURM_STEP_NUM_TASKS=16)
+    assert processes.choose_device("cuda", 5) == torch.device("cuda", 0)
+
+
+def test_processes_that_see_different_folders_stop(monkeypatch):
+    def gather(values, value):
+        values[:] = [value, (0, 0)]
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    processes.agree((0, 0), "the epoch")
+    with pytest.raises(UserError, match=r"differ in the epoch: \[\(3, 0\), \(0, 0\)\]; all of them must see the same"):
+        processes.agree((3, 0), "the epoch")
+
+
+def test_a_slurm_step_on_plainly_listed_nodes(clean):
+    setenv(clean, SLURM_STEP_NUM_TASKS=2, SLURM_PROCID=1, SLURM_LOCALID=0, SLURM_JOB_ID=7, SLURM_STEP_NODELIST="a1,b2")
+    assert processes.detect() == (1, 2, 0) and processes.os.environ["MASTER_ADDR"] == "a1"

@@ -20,11 +20,17 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.errors import UserError, run
 from tools.options import HelpFormatter, positive_int
 
 # PyTorch is imported late: the worker processes of conversion import this module too, and have no use for it.
+if TYPE_CHECKING:
+    import torch
+
+    from tools.benchmark.figures import Sizes
+
 NAMES = ("convert", "feed", "objective", "step", "epoch", "probe", "retrieve")
 COLUMNS = ("stage", "what", "time (min–max)", "a second", "of limit", "peak memory")
 
@@ -58,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def choose_sizes(args: argparse.Namespace, device_type: str):
+def choose_sizes(args: argparse.Namespace, device_type: str) -> Sizes:
     """By device and flags."""
     from tools.benchmark.figures import QUICK, Sizes
 
@@ -104,7 +110,7 @@ def _has_baselines() -> bool:
         return False
 
 
-def machine(device) -> dict[str, object]:
+def machine(device: torch.device) -> dict[str, object]:
     """Device, cores, threads and versions."""
     import torch
 
@@ -112,8 +118,8 @@ def machine(device) -> dict[str, object]:
     from tools.checkpoints import versions
 
     try:
-        cpu = re.search(r"^model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
-    except (OSError, TypeError):
+        cpu = re.findall(r"^model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0]
+    except (OSError, IndexError):
         cpu = platform.processor() or platform.machine()
     found = {"device": device.type, "cpu": cpu, "cores": num_cores(), "threads": torch.get_num_threads()}
     if hasattr(os, "getloadavg"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -72,7 +72,7 @@ class Setup:
     sizes: Sizes
     amp: str | None = None
     compile: bool = False
-    baseline: ModuleType | None = None
+    baseline: Any = None  # the module tests.baselines
 
 
 @dataclass

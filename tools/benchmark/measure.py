@@ -97,7 +97,7 @@ class PeakMemory:
             peak = what == "VmHWM"
             return torch.cuda.max_memory_allocated(self.device) if peak else torch.cuda.memory_allocated(self.device)
         try:
-            return 1024 * int(re.search(rf"^{what}:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)[1])
+            return 1024 * int(re.findall(rf"^{what}:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)[0])
         except OSError:  # no /proc: the peak of the process is all there is
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return most if sys.platform == "darwin" else 1024 * most

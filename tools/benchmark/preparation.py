@@ -10,7 +10,7 @@ from torch import Tensor
 from data_gen import ntu_gendata
 from data_gen.datasets import DATASETS
 from data_gen.normalise import normalise
-from data_gen.recordings import find_recordings, num_cores
+from data_gen.recordings import Recording, find_recordings, num_cores
 from data_gen.skeleton_file import parse_skeleton
 from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
@@ -29,11 +29,15 @@ def convert(setup: Setup) -> list[Row]:
     with folder() as place:
         write_recordings(place / "raw", place / "raw.zip", texts, sizes.files)
         split, rows = split_limit(texts, sizes.runs), []
-        needs = sum(map(len, texts))
+        needs: float = sum(map(len, texts))
         for what, path in (("files", place / "raw"), ("a zip archive", place / "raw.zip")):
             recordings = find_recordings([path])[0][: len(texts)]
             memory = PeakMemory(CPU)
-            timing = measure(lambda r=recordings: [normalise(parse_skeleton(x.read())) for x in r], CPU, sizes.runs)
+
+            def normalised(recordings: list[Recording] = recordings) -> list[np.ndarray]:
+                return [normalise(parse_skeleton(recording.read())) for recording in recordings]
+
+            timing = measure(normalised, CPU, sizes.runs)
             title = f"from {what}, one core"
             rows.append(Row("convert", title, "recording", len(texts), timing, split, needs, memory.figures()))
         rows[0].note = f"{needs / len(texts) / 1e3:.0f} kB a recording on average; every fifth shows two people"

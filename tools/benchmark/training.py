@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,12 +129,14 @@ def step(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _plain_trainer(trainer: training.Trainer, model: UmURL, setup: Setup):
+def _plain_trainer(trainer: training.Trainer, model: UmURL, setup: Setup) -> Any:
     dtype = None if trainer.args.amp == "off" else DTYPES[trainer.args.amp]
     return setup.baseline.PlainTrainer(model, trainer.args.lr, trainer.args.wd, dtype)
 
 
-def _compare_step(row: Row, trainer: training.Trainer, model: UmURL, batch, setup: Setup) -> None:
+def _compare_step(
+    row: Row, trainer: training.Trainer, model: UmURL, batch: tuple[tuple[Tensor, ...], int], setup: Setup
+) -> None:
     views, lone = batch
     plain = _plain_trainer(trainer, model, setup)
     with torch.no_grad():
