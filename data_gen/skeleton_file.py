@@ -1,8 +1,9 @@
 """Read one NTU `.skeleton` text file (docs/method.md, 1).
 
 A recording of 100 frames is some 280 kB of text holding 30,000 numbers, of which 7,500 are wanted. The text is
-handled as one byte array: separators give the tokens, tokens per line give the structure, and x, y, z are
-built digit by digit for all joints at once, exactly as `float()` would round them.
+handled as one byte array: the bytes that are no digits give the values' places (`skeleton_tokens.py`), values per line
+the structure, and x, y, z are built from eight bytes at a time for all joints at once, exactly as `float()` would round
+them. What is unusual anywhere is looked at more slowly; only then can a text be refused, so the reason is found there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+
+from data_gen.skeleton_tokens import SkeletonError, Tokens, checked, quote
 
 NUM_JOINTS = 25
 MAX_BODIES = 4  # slots kept of each frame's list
@@ -24,23 +26,12 @@ MAX_FRAMES = 20_000  # eleven minutes
 TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB: not a recording"
 
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-_NUMBER = re.compile(rb"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|-?nan\(ind\)|-?1\.#\w+", re.I)
-# What is left of a line of numbers once its digits are deleted.
-_REMAINS = re.compile(rb"(([-+]?\.?([eE][-+]?)?|[-+]?(nan|inf|infinity)|-?nan\(ind\)|-?\.#\w+)( |$))*", re.I)
-_MAX_REMAINS = 256  # bytes; twelve values of the longest spellings leave half of it
 _JOINT_LINES = [JOINT_COLUMNS] * NUM_JOINTS
-_DIGITS = b"0123456789"
-_WIDTH = 16  # bytes of a token that are read digit by digit
-_POWERS = 10.0 ** np.arange(_WIDTH)  # each exact in float64
-_seen_remains: set[bytes] = set()
-
-
-class SkeletonError(ValueError):
-    """A recording that cannot be read; `line` is 1-based, None where no line is to blame."""
-
-    def __init__(self, reason: str, line: int | None = None):
-        super().__init__(reason if line is None else f"line {line}: {reason}")
-        self.reason, self.line = reason, line
+_XYZ = (np.arange(NUM_JOINTS)[:, None] * JOINT_COLUMNS + np.arange(3)).ravel()  # the values wanted of a body
+_WIDTH = 16  # digits and point of values that are not read at once
+_POWERS = 10.0 ** np.arange(_WIDTH + 1)  # each exact in float64
+# The bits that make a digit's value, of the last n of eight bytes.
+_LAST_EIGHT = np.array([0x0F0F0F0F0F0F0F0F & ~((1 << 64 - 8 * min(n, 8)) - 1) for n in range(_WIDTH + 1)], np.uint64)
 
 
 @dataclass(frozen=True, order=True)
@@ -81,96 +72,30 @@ def parse_skeleton(text: bytes) -> np.ndarray:
     text = text.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
-    text = text.rstrip() + b"\n"
+    if text[-1:] != b"\n" or text[-2:-1].isspace():
+        text = text.rstrip() + b"\n"
     if text == b"\n":
         raise SkeletonError("the file is empty")
     # A body's 27 lines take over 600 bytes, so only few lines can be as short as a frame's count.
     if len(text) > 2**20 and text.count(b"\n") > MAX_FRAMES + 1 + len(text) // 20:
         raise SkeletonError("its lines are too many and too short for a recording")
-    tokens = _Tokens(text)
-    if any(blank in text for blank in (b"\t", b"\r", b"\v", b"\f")) or tokens.has_gaps():
-        tokens = _Tokens(b"\n".join(b" ".join(line.split()) for line in text.split(b"\n")[:-1]) + b"\n")
-    letters = _check_lines(tokens.text)
-    if tokens.has_gaps():
-        raise SkeletonError("an empty line", tokens.line_of(int(tokens.length.argmin())) + 1)
-    _check_tokens(tokens, letters)
-    bodies = _walk(tokens)
+    tokens = Tokens(text)
+    bodies = _find_bodies(tokens) if tokens.are_plain() else None
+    if bodies is None:  # wrong, or unusual
+        tokens = checked(tokens)
+        bodies = _find_bodies(tokens) or _walk(tokens)
 
-    result = np.zeros((bodies.num_frame, max(bodies.slot, default=-1) + 1, NUM_JOINTS, 3))
-    if bodies.line:
-        lines = (np.array(bodies.line)[:, None] + np.arange(NUM_JOINTS)).ravel()
-        xyz = _decimals(tokens, ((tokens.line_ends[lines] - (JOINT_COLUMNS - 1))[:, None] + np.arange(3)).ravel())
-        wrong = np.flatnonzero(~(np.abs(xyz) < FARTHEST))  # nan too
-        if len(wrong):
-            raise SkeletonError("x, y or z is not a finite number of metres", int(lines[wrong[0] // 3]) + 1)
-        result[bodies.frame, bodies.slot] = xyz.reshape(-1, NUM_JOINTS, 3)
+    result = np.zeros((bodies.num_frame, bodies.slot.max(initial=-1) + 1, NUM_JOINTS, 3))
+    if len(bodies.line):
+        first = tokens.line_ends[bodies.line - 1] + 1  # the first joint's x
+        xyz = _decimals(tokens, (first[:, None] + _XYZ).ravel()).reshape(-1, NUM_JOINTS, 3)
+        near = np.abs(xyz) < FARTHEST  # False for nan too
+        if not near.all():
+            body, joint, _ = np.argwhere(~near)[0]
+            line = bodies.line[body] + joint
+            raise SkeletonError("x, y or z is not a finite number of metres", int(line) + 1)
+        result[bodies.frame, bodies.slot] = xyz
     return result
-
-
-class _Tokens:
-    """Where the values of a text stand: value i is text[start[i]:end[i]]; line n ends with value line_ends[n]."""
-
-    def __init__(self, text: bytes):
-        self.text, self.buffer = text, np.frombuffer(text, np.uint8)
-        self.end = np.flatnonzero(self.buffer <= 32)
-        self.start = np.concatenate(([0], self.end[:-1] + 1))
-        self.length = self.end - self.start
-        self.line_ends = np.flatnonzero(self.buffer[self.end] == 10)
-        self.per_line = np.diff(self.line_ends, prepend=-1)
-
-    def has_gaps(self) -> bool:
-        """Whether some values are empty: more than one blank or line feed stand together."""
-        return self.length.min() == 0
-
-    def value(self, i: int) -> bytes:
-        return self.text[self.start[i] : self.end[i]]
-
-    def line(self, n: int) -> bytes:
-        last = self.line_ends[n]
-        return self.text[self.start[last - self.per_line[n] + 1] : self.end[last]]
-
-    def line_of(self, i: int) -> int:
-        """The line that value i stands in."""
-        return int(np.searchsorted(self.line_ends, i))
-
-
-def _check_lines(text: bytes) -> bool:
-    """Refuse lines that are no rows of numbers; whether there are letters (e, nan, inf) in them.
-
-    Without their digits lines repeat, so few are looked at.
-    """
-    wrong, letters = set(), False
-    for remains in set(text.translate(None, _DIGITS).split(b"\n")) - _seen_remains:
-        if len(remains) > _MAX_REMAINS or not _REMAINS.fullmatch(remains):
-            wrong.add(remains)
-        elif remains.strip(b" .+-"):
-            letters = True
-        elif len(_seen_remains) < 100_000:
-            _seen_remains.add(remains)
-    if wrong:
-        for number, line in enumerate(text.split(b"\n"), 1):
-            if line.translate(None, _DIGITS) in wrong:
-                raise SkeletonError(f"not a row of numbers: {_quote(line)}", number)
-    return letters
-
-
-def _check_tokens(tokens: _Tokens, letters: bool) -> None:
-    """Refuse what `_check_lines` cannot see: a sign behind a digit, digits that are missing or around a word."""
-    text, buffer = tokens.text, tokens.buffer
-    for sign in b"-+":
-        at = np.flatnonzero(buffer == sign) if sign in text else np.array([], int)
-        behind = at[buffer[at - 1] - np.uint8(48) < 10]
-        if len(behind):
-            line = tokens.line_of(np.searchsorted(tokens.end, behind[0]))
-            raise SkeletonError(f"not a row of numbers: {_quote(tokens.line(line))}", line + 1)
-    # What is left begins or ends with a digit, unless it is too short for one or has letters (all above "9").
-    short = np.flatnonzero(tokens.length <= 2)
-    suspects = short[buffer[tokens.end[short] - 1] - np.uint8(48) >= 10]
-    if letters:
-        suspects = np.union1d(suspects, np.searchsorted(tokens.end, np.flatnonzero(buffer > 57)))
-    for i in suspects:
-        if not _NUMBER.fullmatch(tokens.value(i)):
-            raise SkeletonError(f"not a number: {_quote(tokens.value(i))}", tokens.line_of(i) + 1)
 
 
 @dataclass
@@ -178,13 +103,47 @@ class _Bodies:
     """Where each kept body stands: its frame, its slot, the (0-based) line of its first joint."""
 
     num_frame: int
-    frame: list[int]
-    slot: list[int]
-    line: list[int]
+    frame: np.ndarray
+    slot: np.ndarray
+    line: np.ndarray
 
 
-def _walk(tokens: _Tokens) -> _Bodies:
-    """Follow the counts from frame to frame."""
+def _find_bodies(tokens: Tokens) -> _Bodies | None:
+    """Read all counts at once, and compare the values per line with what they announce.
+
+    None where that differs, or where a count is not written as usual: `_walk` is to judge.
+    """
+    per_line, end, total = tokens.per_line, tokens.ends(tokens.line_ends), len(tokens.per_line)
+    first = tokens.line(0)
+    if not first.isdigit() or len(first) > 5 or not 0 < int(first) <= MAX_FRAMES:
+        return None
+    num_frame = int(first)
+    single = np.flatnonzero(per_line[1:] == 1) + 1
+    count = single[per_line[single - 1] != BODY_COLUMNS]  # the lines with a frame's number of bodies
+    if len(count) != num_frame or count[0] != 1:
+        return None
+    num_body = (tokens.buffer[end[count] - 1] - np.uint8(48)).astype(int)
+    lines_of_frame = 1 + num_body * (NUM_JOINTS + 2)
+    if (end[count] - end[count - 1] != 2).any() or (np.diff(count, append=total) != lines_of_frame).any():
+        return None
+
+    frame = np.repeat(np.arange(num_frame), num_body)
+    slot = np.arange(len(frame)) - np.repeat(num_body.cumsum() - num_body, num_body)
+    body = count[frame] + 1 + slot * (NUM_JOINTS + 2)
+    expected = np.full(total, JOINT_COLUMNS)
+    expected[0] = expected[count] = expected[body + 1] = 1
+    expected[body] = BODY_COLUMNS
+    if not np.array_equal(per_line, expected):
+        return None
+    num_joint = tokens.buffer[end[body + 1][:, None] - (3, 2, 1)]  # the three bytes before the line's end
+    if (num_joint != np.frombuffer(b"\n%d" % NUM_JOINTS, np.uint8)).any():
+        return None
+    kept = slot < MAX_BODIES
+    return _Bodies(num_frame, frame[kept], slot[kept], body[kept] + 2)
+
+
+def _walk(tokens: Tokens) -> _Bodies:
+    """The same, from count to count and line to line. Refuses the first that is wrong."""
     per_line = tokens.per_line.tolist()
     total = len(per_line)
 
@@ -193,7 +152,7 @@ def _walk(tokens: _Tokens) -> _Bodies:
             raise SkeletonError(f"the file ends where {what} should stand: it is cut short", total)
         value = tokens.line(line)
         if not value.isdigit() or len(value) > 18:
-            raise SkeletonError(f"{what} should stand here, found {_quote(value)}", line + 1)
+            raise SkeletonError(f"{what} should stand here, found {quote(value)}", line + 1)
         return int(value)
 
     num_frame = count(0, "the number of frames")
@@ -203,7 +162,7 @@ def _walk(tokens: _Tokens) -> _Bodies:
         raise SkeletonError(f"{num_frame} frames are announced, more than the {MAX_FRAMES} of the longest", 1)
     if num_frame > total - 1:
         raise SkeletonError(f"{num_frame} frames are announced, the file ends after {total} lines", 1)
-    bodies = _Bodies(num_frame, [], [], [])
+    bodies = []
     line = 1
     for frame in range(num_frame):
         num_body = count(line, f"the number of bodies of frame {frame + 1} of {num_frame}")
@@ -221,43 +180,59 @@ def _walk(tokens: _Tokens) -> _Bodies:
                 wrong = next(n for n in range(first, first + NUM_JOINTS) if per_line[n] != JOINT_COLUMNS)
                 raise SkeletonError(f"a joint has {JOINT_COLUMNS} values, this line has {per_line[wrong]}", wrong + 1)
             if slot < MAX_BODIES:
-                bodies.frame.append(frame)
-                bodies.slot.append(slot)
-                bodies.line.append(first)
+                bodies.append((frame, slot, first))
             line += NUM_JOINTS + 2
     if line != total:
         raise SkeletonError(f"text goes on after the last of {num_frame} frames", line + 1)
-    return bodies
+    return _Bodies(num_frame, *np.array(bodies, int).reshape(-1, 3).T)
 
 
-def _decimals(tokens: _Tokens, wanted: np.ndarray) -> np.ndarray:
-    """The values at the places `wanted`, float64, equal to float() of each.
+def _decimals(tokens: Tokens, wanted: np.ndarray) -> np.ndarray:
+    """The values of these numbers, float64, equal to float() of each.
 
     Digits are gathered into an integer below 2**53 (exact in float64), which one division by an exact power of
-    ten then rounds correctly. Tokens of another form (exponents, over 15 digits) go through float().
+    ten then rounds correctly. Other values (exponents, over 14 digits) go through float().
     """
-    start, length = tokens.start[wanted], tokens.length[wanted]
-    width = min(int(length.max()), _WIDTH)
-    # Row k holds the k-th byte of every token. A joint's x, y, z have 9 more values behind them, so no window
-    # runs over the end of the text.
-    byte = sliding_window_view(tokens.buffer, width)[start].T.copy()
-    byte[np.arange(width)[:, None] >= length] = 0
-    digit = byte - np.uint8(48)
-    is_digit, is_dot = digit < 10, byte == 46
-    mantissa = np.zeros(len(start))
-    for row, shift in zip(digit * is_digit, is_digit * np.uint8(9) + np.uint8(1)):
-        mantissa *= shift  # 10 before a digit, 1 before anything else
-        mantissa += row
-    num_digit = is_digit.sum(0, dtype=np.uint8)
-    num_dot = is_dot.sum(0, dtype=np.uint8)
-    negative = byte[0] == 45
-    plain = (num_digit + num_dot + negative == length) & (num_dot <= 1) & (num_digit >= 1) & (num_digit <= 15)
-    decimals = np.where(num_dot == 1, length - 1 - is_dot.argmax(0), 0)
-    value = mantissa / _POWERS[np.where(plain, decimals, 0)]
-    value = np.where(negative, -value, value)
-    for i in np.flatnonzero(~plain):
+    k = tokens.blanks[wanted]
+    start, end = tokens.ends(wanted - 1) + 1, tokens.place[k]
+    negative = tokens.buffer[start] == 45
+    has_point = tokens.other[k - 1] == 46
+    decimals = (end - tokens.place[k - 1] - 1) * has_point
+    length = end - start - negative
+    odd = length >= _WIDTH
+    np.minimum(length, _WIDTH, out=length)
+    if len(tokens.strange):
+        odd |= np.isin(wanted, tokens.values_at(tokens.strange))
+
+    value = _eight_digits(tokens, end, _LAST_EIGHT[length])
+    if length.max() > 8:
+        value += 1e8 * _eight_digits(tokens, end - 8, _LAST_EIGHT[np.maximum(length - 8, 0)])
+    # The point was read as the digit 14, its low bits: "3.25" as 3000 + 1400 + 25. Take that out; bring what is before
+    # it down by one place.
+    power = _POWERS[np.minimum(decimals, _WIDTH)]
+    value -= 14 * power * has_point
+    value -= np.floor(value / (10 * power)) * (9 * power * has_point)
+    value /= power
+    np.negative(value, out=value, where=negative)
+    for i in np.flatnonzero(odd):
         value[i] = _to_float(tokens.value(wanted[i]))
     return value
+
+
+def _eight_digits(tokens: Tokens, end: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """The eight bytes before each `end`, or what `bits` leaves of them, read as a number.
+
+    A joint's values have more than 16 bytes before them, so none is read from before the text.
+    """
+    eight = np.ndarray(len(tokens.text) - 7, "<u8", tokens.text, strides=(1,))  # from every place on
+    number = eight[end - 8]
+    number &= bits
+    # The first digit is in the lowest byte. Neighbours become four numbers below 100, two below 10,000, one.
+    for factor, shift, mask in ((10, 8, 0x00FF00FF00FF00FF), (100, 16, 0x0000FFFF0000FFFF), (10_000, 32, 2**32 - 1)):
+        number *= factor << shift | 1
+        number >>= shift
+        number &= mask
+    return number.astype(np.float64)
 
 
 def _to_float(token: bytes) -> float:
@@ -265,7 +240,3 @@ def _to_float(token: bytes) -> float:
         return float(token)
     except ValueError:  # the spellings of nan and inf that C runtimes print
         return float("nan")
-
-
-def _quote(text: bytes) -> str:
-    return ascii(text[:40].decode("latin-1")) + ("..." if len(text) > 40 else "")

@@ -33,8 +33,11 @@ def sparse_dataset(folder: Path, size: int, recordings: int = 64) -> None:
     for protocol in DATASETS["demo"].protocols:
         for side, rows in sides.items():
             np.save(folder / f"{protocol.name}_{side}.npy", rows)
-    info = {"format": FORMAT_VERSION, "dataset": "demo", "classes": 12}
-    (folder / INFO).write_text(json.dumps(info | {"protocols": [p.name for p in DATASETS["demo"].protocols]}))
+    counts = {
+        protocol.name: {"train": recordings // 2, "val": recordings // 2} for protocol in DATASETS["demo"].protocols
+    }
+    info = {"format": FORMAT_VERSION, "dataset": "demo", "classes": 12, "protocols": counts}
+    (folder / INFO).write_text(json.dumps(info))
 
 
 @pytest.mark.slow

@@ -45,6 +45,32 @@ def test_every_spelling_of_a_number(spelling):
     assert parse_skeleton(b"\n".join(text))[0, 0, 2, 0] == float(spelling)
 
 
+@pytest.mark.parametrize("sign", ["", "-", "+"])
+def test_numbers_of_every_length_with_the_point_anywhere(sign):
+    """Above 8 and above 15 digits and point they are read in other ways; 9s carry the farthest, 0s may be lost."""
+    rng = np.random.default_rng(0)
+    spellings = [
+        sign + digits[:point][-5:] + "." + digits[point:]
+        for length in range(2, 24)
+        for point in range(length + 1)
+        for digits in ("9" * length, "0" * length, "".join(map(str, rng.integers(0, 10, length))))
+    ] + [sign + "12345"[:length] for length in range(1, 6)]
+    numbers = np.resize(spellings, (len(spellings) // 75 + 1, 25, 3))
+    text = skeleton_text([[np.zeros((25, 3))]] * len(numbers)).replace(b"0 0 0 250.1", b"%s %s %s 250.1")
+    bodies = parse_skeleton(text % tuple(word.encode() for word in numbers.ravel()))
+    np.testing.assert_array_equal(bodies[:, 0], numbers.astype(float))
+    np.testing.assert_array_equal(np.signbit(bodies[:, 0]), np.char.startswith(numbers, "-"))
+
+
+def test_counts_may_be_written_in_unusual_ways():
+    text = skeleton_text(moving_body(np.random.default_rng(0), 3))
+    expected = parse_skeleton(text)
+    for variant in (b"0" + text, text.replace(b"\n25\n", b"\n0025\n", 2), text.replace(b"\n1\n", b"\n01\n", 1)):
+        np.testing.assert_array_equal(parse_skeleton(variant), expected)
+    crowd = frames(np.random.default_rng(0), [2, 12, 1])
+    np.testing.assert_array_equal(parse_skeleton(skeleton_text(crowd)), plain_parse(skeleton_text(crowd)))
+
+
 def test_layout_does_not_matter():
     text = skeleton_text(moving_body(np.random.default_rng(0), 3))
     expected = parse_skeleton(text)
