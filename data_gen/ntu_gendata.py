@@ -85,7 +85,7 @@ def convert(
                 raise BadRecordings(dict(sorted(bad.items())))
             if not writer.names:
                 raise DataSetError(f"no recordings of {dataset.title} to convert in {', '.join(map(str, raw))}")
-            splits = _splits(dataset, [names[name] for name in writer.names])
+            splits = derive_splits(dataset, [names[name] for name in writer.names])
             info |= {
                 "recordings": len(writer.names),
                 "frames": sum(writer.num_frame),
@@ -147,7 +147,8 @@ def _write(
     return empty
 
 
-def _splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dict[str, list[int]]]:
+def derive_splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dict[str, list[int]]]:
+    """For each protocol of the data set, which of the names belong to each side."""
     splits = {}
     for protocol in dataset.protocols:
         train = np.array([getattr(name, protocol.field) in protocol.train for name in names])
@@ -155,15 +156,21 @@ def _splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dict[str,
     return splits
 
 
-def report(dataset: DataSet, out: Path, info: dict) -> str:
-    """What was converted, in a few lines, beside the published counts."""
+def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
+    """The counts that dataset.json gives, a line for the whole and one a protocol, beside the published ones."""
     lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
-    for protocol in dataset.protocols:
-        counts = info["protocols"][protocol.name]
-        line = f"  {protocol.long_name} ({protocol.name}): {counts['train']:,} train, {counts['val']:,} val"
+    for name, counts in info["protocols"].items():
+        protocol = dataset.protocol(name)
+        line = f"  {protocol.long_name} ({name}): {counts['train']:,} train, {counts['val']:,} val"
         if protocol.published_counts:
             line += " (published: {:,} / {:,})".format(*protocol.published_counts)
         lines.append(line)
+    return lines
+
+
+def report(dataset: DataSet, out: Path, info: dict) -> str:
+    """What was converted, in a few lines, beside the published counts."""
+    lines = count_lines(dataset, out, info)
     if not info["made"]["missing_lists"] and any(p.published_counts for p in dataset.protocols):
         lines.append("  warning: no list of missing skeletons was found, so nothing is left out; see --missing")
     for key, text in (

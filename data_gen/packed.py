@@ -92,7 +92,7 @@ class PackedDataset:
         return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
 
     def _load(self, file: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-        array = _map_array(self.path / file)
+        array = map_array(self.path / file, f"; {_REMEDY}")
         right_shape = array.ndim == len(shape) and all(w in (-1, h) for w, h in zip(shape, array.shape))
         if dtype is np.str_:
             right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * _MAX_NAME
@@ -170,9 +170,9 @@ def _read_info(path: Path) -> dict:
     return info
 
 
-def _map_array(path: Path) -> np.ndarray:
+def map_array(path: Path, remedy: str = "") -> np.ndarray:
     """The array in a `.npy` file, memory-mapped. Nothing is taken for true, or allocated, that the size of the file
-    does not bear out. Raises DataSetError."""
+    does not bear out. Raises DataSetError, which ends with the remedy."""
     try:
         if not path.is_file():  # a pipe would be waited for
             raise ValueError("no such file" if not path.exists() else "not a regular file")
@@ -190,7 +190,7 @@ def _map_array(path: Path) -> np.ndarray:
             return np.empty(shape, dtype)  # which cannot be mapped
         return np.memmap(path, dtype, "r", header.end(), shape)
     except (OSError, ValueError, TypeError) as error:
-        raise DataSetError(f"{path}: cannot be read ({error}); {_REMEDY}") from error
+        raise DataSetError(f"{path}: cannot be read ({error}){remedy}") from error
 
 
 class PackedWriter:
