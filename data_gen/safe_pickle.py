@@ -47,8 +47,10 @@ class _DType:
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple) -> None:
-        _, self.order, *fields = state
-        if any(field is not None for field in fields[:3]):
+        if type(state) is not tuple or not 5 <= len(state) <= 9:  # bounded, since it may come again and again
+            raise _Refused("a type of no known form")
+        self.order = state[1]
+        if any(field is not None for field in state[2:5]):
             raise _Refused("an array of structures")
 
     @property
@@ -96,7 +98,8 @@ class _Array:
 _NDARRAY = object()
 
 
-def _dtype(code: Any, *flags: Any) -> _DType:
+# No `*arguments` in these: as many as there are would be copied, at every call.
+def _dtype(code: Any, align: Any = None, copy: Any = None) -> _DType:
     return _DType(code)
 
 
@@ -106,7 +109,7 @@ def _reconstruct(subtype: Any, shape: Any, code: Any) -> _Array:
     return _Array()
 
 
-def _frombuffer(raw: Any, dtype: Any, shape: Any, *order: Any) -> _Array:
+def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any = None, axis_order: Any = None) -> _Array:
     return _Array(dtype, shape, raw)
 
 

@@ -291,6 +291,19 @@ def test_a_text_that_is_encoded_again_and_again_takes_no_memory(path):
     refused(path, start + b"h\x00h\x01R" * 10**5 + b"t.", "a pickle|pair")
 
 
+@pytest.mark.parametrize(
+    "fetch, operation",
+    [
+        (b"cnumpy\ndtype\n", b"R"),
+        (b"cnumpy.core.numeric\n_frombuffer\n", b"R"),
+        (b"cnumpy\ndtype\n(Vi8\ntR", b"b"),
+    ],
+)
+def test_what_is_large_is_not_handled_again_and_again(fetch, operation, path):
+    start = b"(" + b"N" * 10**5 + b"tq\x00" + fetch + b"q\x01("
+    refused(path, start + (b"h\x01h\x00" + operation + b"0") * 5 * 10**4 + b"t.", "not a sound pickle|no known form")
+
+
 def test_files_that_are_none_or_too_large_are_refused(path, monkeypatch):
     for make, message in ((lambda: None, "no such file"), (path.mkdir, "not a regular file")):
         make()
