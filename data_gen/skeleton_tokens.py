@@ -55,9 +55,8 @@ class Tokens:
         """Whether the values are, as nearly always, numbers between single blanks, at most a few of them unusual."""
         if len(self.strange) > _FEW:
             return False
-        return all(
-            _PLAIN.fullmatch(self.text, self.start(i), self.end(i) + 1) for i in (0, *self.values_at(self.strange))
-        )
+        unusual = np.append(self.values_at(self.strange), 0)
+        return all(_PLAIN.fullmatch(self.text, start, end + 1) for start, end in self.spans(unusual))
 
     def has_gaps(self) -> bool:
         """Whether some values are empty: more than one blank or line feed stand together."""
@@ -75,6 +74,11 @@ class Tokens:
 
     def start(self, i: int) -> int:
         return self.end(i - 1) + 1 if i else 0
+
+    def spans(self, values: np.ndarray) -> zip[tuple[int, int]]:
+        """The start and the end of each of these values."""
+        starts = np.where(values > 0, self.end(values - 1) + 1, 0)
+        return zip(starts.tolist(), self.end(values).tolist())
 
     def value(self, i: int) -> bytes:
         return self.text[self.start(i) : self.end(i)]
@@ -135,10 +139,10 @@ def _check_tokens(tokens: Tokens, letters: bool) -> None:
     short = np.flatnonzero(tokens.lengths <= 2)
     suspects = short[buffer[tokens.ends(short) - 1] - np.uint8(48) >= 10]
     if letters:
-        suspects = np.union1d(suspects, tokens.values_at(np.flatnonzero(buffer > 57)))
-    for i in suspects:
-        if not _NUMBER.fullmatch(tokens.value(i)):
-            raise SkeletonError(f"not a number: {quote(tokens.value(i))}", tokens.line_of(i) + 1)
+        suspects = np.union1d(suspects, np.searchsorted(tokens.blanks, np.flatnonzero(tokens.other > 57)))
+    for i, (start, end) in zip(suspects, tokens.spans(suspects)):
+        if not _NUMBER.fullmatch(text, start, end):
+            raise SkeletonError(f"not a number: {quote(text[start:end])}", tokens.line_of(i) + 1)
 
 
 def quote(text: bytes) -> str:
