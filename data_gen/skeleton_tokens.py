@@ -77,8 +77,8 @@ class Tokens:
 
     def spans(self, values: np.ndarray) -> zip[tuple[int, int]]:
         """The start and the end of each of these values."""
-        starts = np.where(values > 0, self.end(values - 1) + 1, 0)
-        return zip(starts.tolist(), self.end(values).tolist())
+        starts = np.where(values > 0, self.ends(values - 1) + 1, 0)
+        return zip(starts.tolist(), self.ends(values).tolist())
 
     def value(self, i: int) -> bytes:
         return self.text[self.start(i) : self.end(i)]
