@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,9 +65,11 @@ class ClipSource:
         On a GPU the frames are copied there once if they fit into half of its free memory; otherwise, and on a
         CPU, they are memory-mapped, and clips are rendered where the frames are.
         """
-        joints = np.load(dataset.path / "joints.npy", mmap_mode="c", allow_pickle=False)
-        frames = torch.from_numpy(joints)
-        if device.type == "cuda" and joints.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        with warnings.catch_warnings():
+            # Read-only, and nothing writes: a writable mapping would need memory for all of it to be promised.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            frames = torch.from_numpy(dataset.joints)
+        if device.type == "cuda" and dataset.joints.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             frames = frames.to(device)
         return cls(frames, dataset.num_frame[indices], dataset.label[indices], dataset.first[indices])
 

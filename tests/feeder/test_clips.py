@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ import torch.nn.functional as F
 from feeder.augment import evaluation_view
 from feeder.clips import ClipBatch, ClipSource, Render
 from feeder.modalities import MODALITIES, PARENTS, to_modality, to_tokens
-from tests.helpers import GOLDEN, tiny_dataset
+from tests.helpers import GOLDEN, run_python, tiny_dataset
 
 
 def golden_source() -> ClipSource:
@@ -103,10 +105,14 @@ def test_recordings_of_one_person_come_first():
 
 def test_training_cannot_change_the_data_set_on_disk(tmp_path):
     packed = tiny_dataset(tmp_path)
-    source = ClipSource.of_dataset(packed, packed.split("xsub", "train"), torch.device("cpu"))
-    before = packed.joints[0].copy()
-    source.frames.zero_()
-    np.testing.assert_array_equal(np.load(packed.path / "joints.npy")[0], before)
+    before = (packed.path / "joints.npy").read_bytes()
+    write = "import numpy, sys, torch; from data_gen.packed import PackedDataset; from feeder.clips import ClipSource; "
+    write += "source = ClipSource.of_dataset(PackedDataset(sys.argv[1]), numpy.arange(2), torch.device('cpu')); "
+    done = run_python("-c", write + "print('open', flush=True); source.frames.zero_()", packed.path)
+    assert "open" in done.stdout
+    assert done.returncode == -signal.SIGSEGV
+    assert "not writable" not in done.stderr
+    assert (packed.path / "joints.npy").read_bytes() == before
 
 
 def test_motion_and_bone():
