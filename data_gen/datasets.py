@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_gen.skeleton_file import RecordingName
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOT = ROOT / "data"
 
@@ -42,6 +44,10 @@ class Protocol:
     recipe: Recipe
     published_counts: tuple[int, int] | None = None
 
+    def trains_on(self, name: RecordingName) -> bool:
+        """Whether a recording is on the training side."""
+        return getattr(name, self.field) in self.train
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -53,6 +59,10 @@ class DataSet:
     setups: int
     raw: tuple[str, ...]
     protocols: tuple[Protocol, ...] = field(default_factory=tuple)
+
+    def covers(self, name: RecordingName) -> bool:
+        """Whether a recording is of this data set, by its action and setup."""
+        return name.action <= self.classes and name.setup <= self.setups
 
     def protocol(self, name: str) -> Protocol:
         """The protocol called `name`, short (`xsub`) or long (`cross_subject`). Raises ValueError."""

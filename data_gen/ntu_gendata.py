@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, get_dataset
-from data_gen.packed import SIDES, DataSetError, PackedWriter, locked
+from data_gen.packed import DataSetError, PackedWriter, packing
 from data_gen.recordings import (
     Recording,
     convert_all,
@@ -77,27 +77,15 @@ def convert(
         "of_another_data_set": passed_over,
         "on_missing_list": sum(r.stem in left_out for r in recordings),
     }
-    with locked(out):
-        writer = PackedWriter(out)
-        try:
-            empty = _write(writer, wanted, names, bad, workers, skip_bad)
-            if bad and not skip_bad:
-                raise BadRecordings(dict(sorted(bad.items())))
-            if not writer.names:
-                raise DataSetError(f"no recordings of {dataset.title} to convert in {', '.join(map(str, raw))}")
-            splits = derive_splits(dataset, [names[name] for name in writer.names])
-            info |= {
-                "recordings": len(writer.names),
-                "frames": sum(writer.num_frame),
-                "longest": max(writer.num_frame),
-                "without_a_body": empty,
-                "skipped": dict(sorted(bad.items())),
-                "protocols": {p: {side: len(splits[p][side]) for side in SIDES} for p in splits},
-            }
-            writer.finish(splits, info)
-        except BaseException:
-            writer.abandon()
-            raise
+    with packing(out) as writer:
+        _write(writer, wanted, names, bad, workers, skip_bad)
+        if bad and not skip_bad:
+            raise BadRecordings(dict(sorted(bad.items())))
+        if not writer.names:
+            raise DataSetError(f"no recordings of {dataset.title} to convert in {', '.join(map(str, raw))}")
+        splits = derive_splits(dataset, [names[name] for name in writer.names])
+        info |= writer.counts(splits) | {"skipped": dict(sorted(bad.items()))}
+        writer.finish(splits, info)
     return info
 
 
@@ -116,9 +104,9 @@ def _select(
         except SkeletonError as error:
             bad[str(recording)] = error.reason
             continue
-        if name.action > most.classes or name.setup > most.setups:
+        if not most.covers(name):
             bad[str(recording)] = f"no data set has setup {name.setup} with action {name.action}"
-        elif name.action > dataset.classes or name.setup > dataset.setups:
+        elif not dataset.covers(name):
             passed_over += 1
         elif recording.stem not in left_out:
             wanted.append(recording)
@@ -133,25 +121,21 @@ def _write(
     bad: dict[str, str],
     workers: int,
     skip_bad: bool,
-) -> list[str]:
-    """Feed the converted recordings to the writer and the failed ones to `bad`; returns those without a body."""
-    empty = []
+) -> None:
+    """Feed the converted recordings to the writer and the failed ones to `bad`."""
     progress = tqdm(wanted, desc="convert", unit="recording", disable=not sys.stderr.isatty())
     for recording, people in zip(progress, convert_all(wanted, workers)):
         if isinstance(people, SkeletonError):
             bad[str(recording)] = str(people)
         elif not bad or skip_bad:
             writer.add(recording.stem, names[recording.stem].label, people)
-            if not people.any():
-                empty.append(recording.stem)
-    return empty
 
 
 def derive_splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dict[str, list[int]]]:
     """For each protocol of the data set, which of the names belong to each side."""
     splits = {}
     for protocol in dataset.protocols:
-        train = np.array([getattr(name, protocol.field) in protocol.train for name in names])
+        train = np.array([protocol.trains_on(name) for name in names])
         splits[protocol.name] = {"train": np.flatnonzero(train).tolist(), "val": np.flatnonzero(~train).tolist()}
     return splits
 

@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -194,7 +194,7 @@ def map_array(path: Path, remedy: str = "") -> np.ndarray:
 
 
 class PackedWriter:
-    """Write a packed data set recording by recording, in constant memory; `with locked(out): ...` around it."""
+    """Write a packed data set recording by recording, in constant memory; `packing(out)` makes one."""
 
     def __init__(self, out: Path):
         self.out = out
@@ -206,6 +206,7 @@ class PackedWriter:
         self.num_frame: list[int] = []
         self.labels: list[int] = []
         self.names: list[str] = []
+        self.without_a_body: list[str] = []
 
     def add(self, name: str, label: int, people: np.ndarray) -> None:
         """Append a recording, float32 (T, 2, 25, 3). Names must come in ascending order."""
@@ -215,6 +216,18 @@ class PackedWriter:
         self.num_frame.append(len(people))
         self.labels.append(label)
         self.names.append(name)
+        if not people.any():
+            self.without_a_body.append(name)
+
+    def counts(self, splits: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
+        """What dataset.json says of the recordings that were added."""
+        return {
+            "recordings": len(self.names),
+            "frames": sum(self.num_frame),
+            "longest": max(self.num_frame),
+            "without_a_body": self.without_a_body,
+            "protocols": {name: {side: len(sides[side]) for side in SIDES} for name, sides in splits.items()},
+        }
 
     def finish(self, splits: dict[str, dict[str, list[int]]], info: dict) -> None:
         """Write the rest, then move it all into place, dataset.json last."""
@@ -275,3 +288,16 @@ def locked(out: Path) -> Iterator[None]:
         raise DataSetError(f"{out}: another conversion is writing here") from None
     finally:
         os.close(folder)
+
+
+@contextmanager
+def packing(out: Path) -> Iterator[PackedWriter]:
+    """A writer into folder `out`, held for it; it leaves nothing behind where the block fails. Raises DataSetError if
+    another one holds it."""
+    with locked(out):
+        writer = PackedWriter(out)
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            raise

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data_gen.datasets import DataSet, Protocol
 from data_gen.normalise import CENTRE_JOINT, NUM_PEOPLE
 from data_gen.ntu_gendata import derive_splits
-from data_gen.packed import SIDES, DataSetError, PackedWriter, locked, map_array
+from data_gen.packed import SIDES, DataSetError, map_array, packing
 from data_gen.recordings import SUFFIX
 from data_gen.safe_pickle import load_labels
 from data_gen.skeleton_file import NUM_JOINTS, RecordingName, SkeletonError, parse_name
@@ -78,26 +78,11 @@ def import_padded(dataset: DataSet, protocol: Protocol, folder: Path, out: Path)
         "made": {"padded": str(folder), "protocol": protocol.name},
     }
     by_name = {side.side: side for side in sides}
-    with locked(out):
-        writer = PackedWriter(out)
-        try:
-            empty = []
-            for name, side, row in tqdm(rows, desc="import", unit="recording", disable=not sys.stderr.isatty()):
-                people = by_name[side].people(row)
-                writer.add(name, by_name[side].labels[row], people)
-                if not people.any():
-                    empty.append(name)
-            info |= {
-                "recordings": len(writer.names),
-                "frames": sum(writer.num_frame),
-                "longest": max(writer.num_frame),
-                "without_a_body": empty,
-                "protocols": {p: {side: len(splits[p][side]) for side in SIDES} for p in splits},
-            }
-            writer.finish(splits, info)
-        except BaseException:
-            writer.abandon()
-            raise
+    with packing(out) as writer:
+        for name, side, row in tqdm(rows, desc="import", unit="recording", disable=not sys.stderr.isatty()):
+            writer.add(name, by_name[side].labels[row], by_name[side].people(row))
+        info |= writer.counts(splits)
+        writer.finish(splits, info)
     return info
 
 
@@ -143,11 +128,11 @@ def _check_names(dataset: DataSet, protocol: Protocol, sides: list[_Side]) -> di
                 number = parse_name(name if name.isascii() else "")
             except SkeletonError as error:
                 raise DataSetError(f"{path}: {shown}: {error.reason}") from None
-            if number.action > dataset.classes or number.setup > dataset.setups:
+            if not dataset.covers(number):
                 raise DataSetError(f"{path}: {shown} is no recording of {dataset.title}")
             if name in numbers:
                 raise DataSetError(f"{path}: {shown} stands there, or on the other side, a second time")
-            belongs = SIDES[getattr(number, protocol.field) not in protocol.train]
+            belongs = "train" if protocol.trains_on(number) else "val"
             if belongs != side.side:
                 raise DataSetError(f"{path}: {shown} belongs to {belongs} in {protocol.long_name} ({protocol.name})")
             numbers[name] = number

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from data_gen.packed import FRAME_SHAPE
 
 MODALITIES = ("joint", "bone", "motion")
 # 0-based parent of each joint; joint 20, the spine at the shoulders, is the root.
 PARENTS = (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11)
 # Of each of a frame's 150 values, the place of the same coordinate of the parent: gathering single values along
 # rows is several times faster on a CPU than gathering joints of three.
-_PARENT_VALUES = torch.arange(150).view(2, 25, 3)[:, list(PARENTS)].flatten()
+_PARENT_VALUES = torch.arange(math.prod(FRAME_SHAPE)).view(FRAME_SHAPE)[:, list(PARENTS)].flatten()
 
 
 class Tokens(NamedTuple):

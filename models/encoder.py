@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from feeder.modalities import MODALITIES, Tokens
+from feeder.modalities import MODALITIES, PARENTS, Tokens
 
-NUM_JOINTS = 25
+NUM_JOINTS = len(PARENTS)
 TEMPORAL_SIZE = 150  # people · joints · coordinates
 SPATIAL_SIZE = 192  # frames · coordinates
 MAX_POSITIONS = 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_gen.packed import FRAME_SHAPE, PackedDataset, PackedWriter, locked
+from data_gen.packed import FRAME_SHAPE, PackedDataset, packing
 from data_gen.skeleton_file import NUM_JOINTS
 from feeder.clips import ClipSource
 
@@ -60,8 +60,7 @@ def clip_source(folder: Path, distinct: int, count: int, device: torch.device, s
     """
     rng = np.random.default_rng(seed)
     lengths = np.clip(LENGTHS[0] + rng.gamma(2, _MEAN_ABOVE / 2, distinct), *LENGTHS).astype(int)
-    with locked(folder):
-        writer = PackedWriter(folder)
+    with packing(folder) as writer:
         for i, length in enumerate(lengths):
             people = rng.standard_normal((length, *FRAME_SHAPE), np.float32)
             people[:, people_of(i) :] = 0
