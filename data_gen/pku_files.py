@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -192,6 +193,9 @@ def parse_video(text: bytes) -> np.ndarray:
 
 def _plain_frames(lines: bytes) -> np.ndarray | None:
     """Frames (T, 150), None where the text is not 150 plain numbers a line with single blanks between them."""
+    words = lines[: lines.index(b"\n")].split(b" ")
+    if len(words) != FRAME_VALUES or sum(len(word) > _LONG_VALUE for word in words) > FRAME_VALUES / 2:
+        return None  # the first line is not, so the others are not likely to be
     tokens = Tokens(_LEAD + lines)
     if (tokens.per_line[1:] != FRAME_VALUES).any() or tokens.has_gaps() or not tokens.are_plain():
         return None
@@ -209,9 +213,13 @@ def _frames(lines: bytes, first: int) -> np.ndarray:
         rows.append(line.split())
         if len(rows[-1]) != FRAME_VALUES:
             raise SkeletonError(f"a frame has {FRAME_VALUES} values, this line has {len(rows[-1])}", number)
-    plain = _plain_frames(b"".join(b" ".join(row) + b"\n" for row in rows))
+    single = b"".join(b" ".join(row) + b"\n" for row in rows)
+    plain = _plain_frames(single) if single != lines else None
     if plain is not None:  # it was only the blanks
         return plain
+    with suppress(ValueError):
+        if b"_" not in lines:
+            return np.array([list(map(float, row)) for row in rows])
     return np.array([[_number(word, number) for word in row] for number, row in enumerate(rows, first)])
 
 
