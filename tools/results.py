@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from data_gen.datasets import DATASETS, ROOT
@@ -41,10 +40,9 @@ def frozen_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
     for (data, modality), tasks in sorted(found.items(), key=lambda item: (item[0][0], *_place(item[0][1]))):
         epochs = " / ".join(dict.fromkeys(str(t["epoch"]) for t in tasks.values()))
         probe, retrieval = tasks.get("action_recognition"), tasks.get("action_retrieval")
-        scores = [_of(probe, lambda r, which=which: text_of(r[which]["top1"])) for which in ("best", "last")]
-        scores.append(_of(retrieval, lambda r: f"{r['top1']:.1f}" + (f" (k={r['k']})" if r["k"] > 1 else "")))
-        scores.append(_of(retrieval, lambda r: f"{r['map']:.1f}"))
-        rows.append((name, data, epochs, modality, *scores))
+        recognised = [text_of(probe[which]["top1"]) for which in ("best", "last")] if probe else ["-", "-"]
+        retrieved = [_top1(retrieval), f"{retrieval['map']:.1f}"] if retrieval else ["-", "-"]
+        rows.append((name, data, epochs, modality, *recognised, *retrieved))
     return rows
 
 
@@ -82,8 +80,8 @@ def _place(modality: str) -> tuple[int, str]:
     return (MODALITY_ORDER.index(modality) if modality in MODALITY_ORDER else len(MODALITY_ORDER), modality)
 
 
-def _of(result: dict | None, text: Callable[[dict], str]) -> str:
-    return text(result) if result else "-"
+def _top1(retrieval: dict) -> str:
+    return f"{retrieval['top1']:.1f}" + (f" (k={retrieval['k']})" if retrieval["k"] > 1 else "")
 
 
 def main(argv: list[str] | None = None) -> None:
