@@ -173,7 +173,10 @@ class Backbone(nn.Module):
 
     def forward(self, tokens: dict[str, Tokens]) -> Tensor:
         """Features (B, 2H) of clips given by one modality (encoded without fusion) or by several (fused)."""
-        embedded = [self.embed(t, modality) for modality, t in tokens.items()]
+        return self.encode([self.embed(t, modality) for modality, t in tokens.items()])
+
+    def encode(self, embedded: list[Tokens]) -> Tensor:
+        """Features (B, 2H) of one modality's embeddings (without fusion) or of several ones' (fused)."""
         return self.ma_encoder(embedded[0] if len(embedded) == 1 else self.mm_fusion(embedded))
 
     def streams(self, single: dict[str, Tokens], joined: dict[str, Tokens]) -> tuple[Tensor, ...]:

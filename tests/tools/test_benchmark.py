@@ -27,7 +27,7 @@ from tools.benchmark.stages import STAGES, run_stage
 from tools.errors import UserError
 from tools.features import extract_features
 from tools.neighbours import nearest
-from tools.probe import ProbeOptions, linear_probe
+from tools.probe import LinearProbe, ProbeOptions, train_probes
 
 CPU = torch.device("cpu")
 
@@ -211,8 +211,9 @@ def test_the_plain_model_and_objective_give_the_published_loss():
 def test_plain_probe(source):
     torch.manual_seed(0)
     backbone, options = Backbone(8).eval(), ProbeOptions(epochs=12, schedule=(6, 10), batch_size=7)
-    feature = extract_features(backbone, source, MODALITIES, CPU)
-    product = linear_probe((feature, source.label), (feature, source.label), 60, options, [3])
+    (feature,) = extract_features(backbone, source, [MODALITIES], CPU)
+    probe = LinearProbe(feature, source.label, 60, options, [3])
+    product = train_probes({"all": probe}, {"all": feature}, source.label, {})["all"]
     plain = baselines.PlainProbe(backbone, 60, options, 3).run(source, source)
     assert plain == [(v.epoch, pytest.approx(v.top1[0]), pytest.approx(v.top5[0])) for v in product]
     assert product[-1].top1[0] > product[0].top1[0]
