@@ -159,17 +159,16 @@ class Backbone(nn.Module):
         self.mm_fusion = Fusion(hidden_size)
         self.ma_encoder = ModalityAgnosticEncoder(hidden_size)
 
-    @property
-    def embeddings(self) -> dict[str, Embedding]:
-        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}
+    def _embedding(self, modality: str) -> Embedding:
+        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality]
 
     def unused(self, modalities: Sequence[str]) -> list[nn.Module]:
         """The parts that `forward` of these modalities leaves out."""
-        parts: list[nn.Module] = [e for modality, e in self.embeddings.items() if modality not in modalities]
+        parts: list[nn.Module] = [self._embedding(m) for m in MODALITIES if m not in modalities]
         return [*parts, self.mm_fusion] if len(modalities) == 1 else parts
 
     def embed(self, tokens: Tokens, modality: str) -> Tokens:
-        return self.embeddings[modality](tokens)
+        return self._embedding(modality)(tokens)
 
     def forward(self, tokens: dict[str, Tokens]) -> Tensor:
         """Features (B, 2H) of clips given by one modality (encoded without fusion) or by several (fused)."""

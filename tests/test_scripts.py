@@ -73,6 +73,31 @@ def test_several_processes_by_a_variable(copy):
     assert done.returncode == 0 and "2 process(es)" in done.stdout, done.stderr
 
 
+def test_fine_tuning_scripts(copy):
+    run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    run(copy, "./script_pretrain.sh", "demo_labels", *SMALL, "--epochs", "0")
+    folder, short = copy / "checkpoints" / "demo_labels", ("--epochs", "5", "--schedule", "--device", "cpu")
+    packed = copy / "data" / "ntu60"
+    shutil.copytree(copy / "data" / "demo", packed)
+    info = json.loads((packed / "dataset.json").read_text()) | {"dataset": "ntu60", "classes": 60}
+    (packed / "dataset.json").write_text(json.dumps(info))
+    for script, flags, env, task in (
+        ("semi_supervised", ("--seed", "0"), {}, "semi_supervised"),
+        ("semi_supervised", ("--label-fraction", "0.5", "--from-scratch"), {}, "semi_supervised_scratch"),
+        ("finetune", ("--modality", "bone"), {"NPROC": "2"}, "finetune_bone"),
+        ("transfer", ("--finetune-dataset", "ntu60"), {}, "transfer_ntu60_xsub"),
+        ("transfer", ("--finetune-dataset=ntu60", "--protocol", "xview"), {}, "transfer_ntu60_xview"),
+    ):
+        done = run(copy, f"./script_{script}.sh", "demo_labels", *short, *flags, **env)
+        assert done.returncode == 0 and f"{task}.json" in done.stdout, done.stderr
+        result = json.loads((folder / f"{task}.json").read_text())
+        if script == "semi_supervised":
+            seeds, fractions = ([0], [0.01, 0.02, 0.05, 0.1, 0.2]) if task == script else ([0, 1, 2, 3, 4], [0.5])
+            assert result["args"]["seed"] == seeds and [f["fraction"] for f in result["fractions"]] == fractions
+        else:
+            assert result["labelled"] == result["train"]
+
+
 @pytest.mark.parametrize(
     "command, message",
     [
@@ -81,6 +106,9 @@ def test_several_processes_by_a_variable(copy):
         (("./script_pretrain.sh", "demo_x", "--batch-size", "1"), "--batch-size 1"),
         (("./script_action_recognition.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_action_retrieval.sh",), "no checkpoint (at|in) checkpoints/ntu120_xsub"),
+        (("./script_transfer.sh",), "give the data set to transfer to: .* ntu120_xsub --finetune-dataset DATA_SET"),
+        (("./script_transfer.sh", "demo_x", "--protocol", "xsub"), "give the data set to transfer to"),
+        (("./script_finetune.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_pretrain.sh", "demo_x", "--nonsense"), "unrecognized arguments: --nonsense"),
     ],
 )
