@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from feeder.body import NTU_BODY, BodyShape
 from feeder.modalities import MODALITIES, Tokens, to_tokens
 from models.batch_norm import GlobalBatchNorm
 from models.encoder import Backbone
@@ -25,21 +26,22 @@ class Projections(NamedTuple):
 
 
 class UmURL(nn.Module):
-    """Four views, each (B, T, 2, 25, 3), in; six projections out. Batch statistics are those of the global batch.
+    """Four views, each (B, T, M, V, C), in; six projections out. Batch statistics are those of the global batch.
 
-    The first `lone` clips of each view show one person: their second one is zero.
+    The first `lone` clips of each view show one person: the others are zero.
     """
 
-    def __init__(self, hidden_size: int = 1024):
+    def __init__(self, hidden_size: int = 1024, body: BodyShape = NTU_BODY):
         super().__init__()
-        self.backbone = Backbone(hidden_size)
+        self.backbone = Backbone(hidden_size, body)
         self.j_projector = _projector(hidden_size)
         self.b_projector = _projector(hidden_size)
         self.m_projector = _projector(hidden_size)
 
     def forward(self, views: tuple[Tensor, Tensor, Tensor, Tensor], lone: int = 0) -> Projections:
-        single = {m: to_tokens(view, m, lone) for m, view in zip(MODALITIES, views)}
-        joined: dict[str, Tokens] = {m: to_tokens(views[3], m, lone) for m in MODALITIES}
+        parents = self.backbone.parent_values
+        single = {m: to_tokens(view, m, lone, parents) for m, view in zip(MODALITIES, views)}
+        joined: dict[str, Tokens] = {m: to_tokens(views[3], m, lone, parents) for m in MODALITIES}
         *uni, multi = self.backbone.streams(single, joined)
         projectors = (self.j_projector, self.b_projector, self.m_projector)
         return Projections(*(p(y) for p, y in zip(projectors, uni)), *(p(multi) for p in projectors))

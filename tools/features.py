@@ -35,5 +35,5 @@ def extract_features(
         rows = torch.arange(start, min(start + BATCH_SIZE, len(source)))
         order, lone = source.lone_first(rows)
         clip = view(source.clips(rows[order])).to(device, non_blocking=True)
-        result[rows[order]] = backbone({m: to_tokens(clip, m, lone) for m in modalities})
+        result[rows[order]] = backbone({m: to_tokens(clip, m, lone, backbone.parent_values) for m in modalities})
     return result

@@ -35,7 +35,7 @@ class Trainer:
     def __init__(self, args: argparse.Namespace, procs: Processes, source: ClipSource):
         self.args, self.procs, self.source = args, procs, source
         torch.manual_seed(args.seed)
-        self.model = UmURL(args.hidden_size).to(procs.device)
+        self.model = UmURL(args.hidden_size, source.body).to(procs.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), args.lr, weight_decay=args.wd, fused=True)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
         self.view = training_view()
@@ -53,6 +53,7 @@ class Trainer:
                 f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.source):,}: choose "
                 "another --checkpoint-path, or start anew with --resume none"
             )
+        checkpoints.check_body(checkpoints.body_of(state, path), path, self.source.body, "the data set now")
         changed = [f"--{k.replace('_', '-')} {saved[k]} (now {getattr(self.args, k)})"
                    for k in FIXED if k in saved and saved[k] != getattr(self.args, k)]  # fmt: skip
         if changed:
@@ -162,6 +163,7 @@ class Trainer:
             "protocol": args["protocol"],
             "recordings": len(self.source),
             "versions": checkpoints.versions(),
+            "body": self.source.body.to_json(),
         }
         if self.step:
             state |= {"step": self.step, "meter": self.meter.state()}

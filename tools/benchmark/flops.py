@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from feeder.clips import NUM_FRAMES, NUM_JOINTS, NUM_PEOPLE
-from models.encoder import SPATIAL_SIZE, TEMPORAL_SIZE
+from feeder.body import NTU_BODY
+from feeder.clips import NUM_FRAMES
 from models.umurl import PROJECTION_SIZE
 
-_TOKENS = (NUM_FRAMES, NUM_PEOPLE * NUM_JOINTS)  # temporal, spatial
+_TOKENS = (NUM_FRAMES, NTU_BODY.people * NTU_BODY.joints)  # temporal, spatial
+_TOKEN_SIZES = (NTU_BODY.size, NUM_FRAMES * NTU_BODY.coordinates)
 _STREAMS = 4  # joint, bone, motion, and the three fused
 _EMBEDDINGS = 6  # of each modality: one by itself, one to be fused
 _PROJECTIONS = 6
@@ -20,7 +21,7 @@ def training_flops(hidden_size: int, batch_size: int) -> int:
     layers, whose input needs none.
     """
     h, tokens = hidden_size, sum(_TOKENS)
-    first = _EMBEDDINGS * h * (_TOKENS[0] * TEMPORAL_SIZE + _TOKENS[1] * SPATIAL_SIZE)
+    first = _EMBEDDINGS * h * sum(n * size for n, size in zip(_TOKENS, _TOKEN_SIZES))
     embeddings = _EMBEDDINGS * tokens * h**2
     fusion = tokens * h**2
     # Per token: query, key and value 3 h², output h², feed-forward 2 h²; per pair of tokens: score and mixture.
