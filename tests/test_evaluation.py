@@ -11,9 +11,13 @@ import action_recognition
 import action_retrieval
 from data_gen.datasets import DATASETS
 from data_gen.packed import PackedDataset
+from feeder.augment import evaluation_view
+from feeder.clips import ClipSource
+from feeder.modalities import Tokens, to_tokens
 from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text, tiny_dataset
-from tools import extract, results
+from tools import checkpoints, extract, results
 from tools.errors import UserError, run
+from tools.features import extract_features, modalities_of
 from tools.options import open_dataset
 
 
@@ -172,14 +176,10 @@ def test_results_table(published, demo_root, monkeypatch, capsys):
 
 
 def test_features_are_float32_and_can_be_trained_on(published, demo_root):
-    from feeder.clips import ClipSource
-    from tools import checkpoints
-    from tools.features import extract_features
-
     packed = PackedDataset(demo_root / "demo")
     backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
-    feature = extract_features(backbone, source, ["bone"], torch.device("cpu"))
+    (feature,) = extract_features(backbone, source, [["bone"]], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()
 
 
@@ -232,3 +232,76 @@ def test_ctrl_c_ends_a_program_quietly(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(interrupted)
     assert stopped.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def scores_of(folder, task, modality):
+    suffix = "" if modality == "all" else f"_{modality}"
+    result = json.loads((folder / f"{task}{suffix}.json").read_text())
+    assert (result["task"], result["modality"]) == (f"{task}{suffix}", modality)
+    return {k: v for k, v in result.items() if k not in ("args", "task")}
+
+
+def test_modalities_in_one_pass_score_as_by_themselves(published, demo_root):
+    names = ("all", "joint", "bone", "motion", "motion+joint")
+    for program, task, more in (
+        (action_recognition, "action_recognition", ("--seed", 0, 1, "--epochs", 7)),
+        (action_retrieval, "action_retrieval", ()),
+    ):
+        alone = {}
+        for name in names:
+            program.main(flags(published, demo_root, *more, "--modality", name))
+            canonical = name.replace("motion+joint", "joint+motion")
+            alone[canonical] = scores_of(published, task, canonical)
+            (published / f"{task}.json").unlink(missing_ok=True)
+        program.main(flags(published, demo_root, *more, "--modality", *names))
+        assert {name: scores_of(published, task, name) for name in alone} == alone
+        assert len({json.dumps(a["history"] if "history" in a else a["map"]) for a in alone.values()}) > 2
+    late = scores_of(published, "action_recognition", "late")
+    assert late["streams"] == ["joint", "bone", "motion"] and len(late["best"]["top1"]["per_seed"]) == 2
+    assert not (published / "action_retrieval_late.json").exists()
+
+
+def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
+    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    packed = PackedDataset(demo_root / "demo")
+    source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
+    (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
+    clip = evaluation_view()(source.clips(torch.arange(5)))
+    joint, motion = (backbone.embed(to_tokens(clip, m), m) for m in ("joint", "motion"))
+    mean = Tokens(*((a + b) / 2 for a, b in zip(joint, motion)))
+    torch.testing.assert_close(pair, backbone.ma_encoder(backbone.mm_fusion([mean])).detach())
+
+
+def test_the_saved_classifier_gives_the_last_scores(published, demo_root):
+    action_recognition.main(flags(published, demo_root, "--epochs", 7, "--seed", 3, 4, "--modality", "joint"))
+    saved = torch.load(published / "action_recognition_joint.pth.tar", weights_only=True)
+    last = scores_of(published, "action_recognition", "joint")["last"]
+    packed = PackedDataset(demo_root / "demo")
+    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    source = ClipSource.of_dataset(packed, packed.split("xsub", "val"), torch.device("cpu"))
+    (feature,) = extract_features(backbone, source, [["joint"]], torch.device("cpu"))
+    predicted = (feature @ saved["weight"].T + saved["bias"]).argmax(1)
+    assert last["top1"]["per_seed"][0] == pytest.approx(100 * (predicted == source.label).double().mean().item())
+    assert saved["modality"] == "joint" and saved["epoch"] == 451
+
+
+def test_retrieval_by_several_ks_in_one_pass(published, demo_root, capsys):
+    alone = {}
+    for k in (1, 3, 12):
+        action_retrieval.main(flags(published, demo_root, "--knn-neighbours", k))
+        alone[str(k)] = scores_of(published, "action_retrieval", "all")["top1"]
+    action_retrieval.main(flags(published, demo_root, "--knn-neighbours", 3, 1, 12))
+    together = scores_of(published, "action_retrieval", "all")
+    assert together["knn"] == alone and (together["k"], together["top1"]) == (3, alone["3"])
+    classes = [value for value in together["per_class"] if value is not None]
+    assert len(together["per_class"]) == 12 and np.mean(classes) == pytest.approx(together["top1"])  # 4 of each of 3
+    action_retrieval.main(flags(published, demo_root))
+    assert list(scores_of(published, "action_retrieval", "all")["knn"]) == ["1", "5"]  # the gallery has only 12
+    assert f"mean average precision {together['map']:.2f} %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name, reason", [("joints", "'joints' is no modality"), ("joint+all", "'all' is no modality")])
+def test_unknown_modalities_are_refused(name, reason, published, demo_root, capsys):
+    with pytest.raises(SystemExit):
+        action_retrieval.main(flags(published, demo_root, "--modality", name))
+    assert reason in capsys.readouterr().err

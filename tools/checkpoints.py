@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from feeder.body import NTU_BODY, BodyShape
+from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from tools.errors import UserError
 
@@ -56,6 +57,13 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
     all but the newest `keep`. Raises UserError where it cannot be written; earlier ones stay as they are.
     """
     path = folder / name_of(state["epoch"], state.get("step", 0))
+    write(path, state)
+    _remove_replaced(folder, path, keep)
+    return path
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """A file that is there whole or not at all. Raises UserError where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -63,13 +71,11 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _flush_folder(folder)
+        _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError, in words of its own
-        reason = "the disk is full" if shutil.disk_usage(folder).free < 2**20 else error
+        reason = "the disk is full" if shutil.disk_usage(path.parent).free < 2**20 else error
         partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {reason}; earlier checkpoints are intact") from error
-    _remove_replaced(folder, path, keep)
-    return path
+        raise UserError(f"cannot write {path}: {reason}; earlier files are intact") from error
 
 
 def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
@@ -148,6 +154,14 @@ def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {key.removeprefix(PREFIX): value for key, value in state["state_dict"].items()}
 
 
+def modalities(state: dict[str, Any]) -> tuple[str, ...]:
+    """The modalities that a checkpoint's encoder was pre-trained on: all, unless it says so. Raises CheckpointError."""
+    trained = state.get("args", {}).get("pretrain_modalities", MODALITIES)
+    if not isinstance(trained, list | tuple) or not trained or not set(trained) <= set(MODALITIES):
+        raise CheckpointError(f"not a checkpoint of this model: its modalities are {trained!r}")
+    return tuple(m for m in MODALITIES if m in trained)
+
+
 def in_folder(folder: Path) -> list[Path]:
     """Checkpoints of a run, newest first; the untrained one last."""
     found = {path: done for path in folder.glob("checkpoint_*.pth.tar") if (done := _progress(path))}
@@ -188,8 +202,12 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
     first = own.get("j_emb.t_embedding.0.weight")
     if not isinstance(first, torch.Tensor) or first.dim() != 2:
         raise CheckpointError(f"{path} holds no encoder of this model (no backbone.j_emb.t_embedding.0.weight)")
+    if first.shape[1] != body.size:
+        raise CheckpointError(
+            f"{path} is of another model: it takes {first.shape[1]} values a frame, {body} {body.size}"
+        )
     try:
-        backbone = Backbone(first.shape[0], body)
+        backbone = Backbone(first.shape[0], body=body)
         backbone.load_state_dict(own)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error

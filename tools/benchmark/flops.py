@@ -8,7 +8,7 @@ from models.umurl import PROJECTION_SIZE
 
 _TOKENS = (NUM_FRAMES, NTU_BODY.people * NTU_BODY.joints)  # temporal, spatial
 _TOKEN_SIZES = (NTU_BODY.size, NUM_FRAMES * NTU_BODY.coordinates)
-_STREAMS = 4  # joint, bone, motion, and the three fused
+STREAMS = 4  # and views: joint, bone, motion, and the three fused
 _EMBEDDINGS = 6  # of each modality: one by itself, one to be fused
 _PROJECTIONS = 6
 
@@ -25,11 +25,11 @@ def training_flops(hidden_size: int, batch_size: int) -> int:
     embeddings = _EMBEDDINGS * tokens * h**2
     fusion = tokens * h**2
     # Per token: query, key and value 3 h², output h², feed-forward 2 h²; per pair of tokens: score and mixture.
-    encoder = _STREAMS * (tokens * 6 * h**2 + sum(2 * n**2 * h for n in _TOKENS))
+    encoder = STREAMS * (tokens * 6 * h**2 + sum(2 * n**2 * h for n in _TOKENS))
     projectors = _PROJECTIONS * (2 * (2 * h) ** 2 + 2 * h * PROJECTION_SIZE)
     return 2 * batch_size * (2 * first + 3 * (embeddings + fusion + encoder + projectors))
 
 
 def largest_product(hidden_size: int, batch_size: int) -> tuple[int, int, int]:
     """(m, k, n) of the model's largest product, (m, k) by (k, n): query, key and value of all streams' frames."""
-    return _STREAMS * batch_size * NUM_FRAMES, hidden_size, 3 * hidden_size
+    return STREAMS * batch_size * NUM_FRAMES, hidden_size, 3 * hidden_size
