@@ -71,8 +71,8 @@ class DataSet:
         for protocol in self.protocols:
             if name in (protocol.name, protocol.long_name):
                 return protocol
-        known = ", ".join(f"{p.long_name} ({p.name})" for p in self.protocols)
-        raise ValueError(f"{self.name} has no protocol {name!r}; it has {known}")
+        known = [f"{p.long_name} ({p.name})" if p.long_name != p.name else p.name for p in self.protocols]
+        raise ValueError(f"{self.name} has no protocol {name!r}; it has {', '.join(known) or 'none'}")
 
 
 # Small enough for minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
