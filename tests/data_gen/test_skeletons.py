@@ -51,6 +51,7 @@ def test_every_skeleton_is_the_same_in_a_mirror(skeleton):
         ({"align": [0, 0]}, "align is not two different joints"),
         ({"align": [0, 1, 2]}, "align is not two different joints"),
         ({"align": 1}, "align is not a list"),
+        ({"sizes": [], 3: 1}, "a skeleton has name, joints, parents, centre and align, not '3'"),
         ({"sizes": []}, "a skeleton has name, joints, parents, centre and align, not 'sizes'"),
     ],
 )
