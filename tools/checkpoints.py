@@ -1,7 +1,7 @@
 """Checkpoints: the published layout and what it takes to resume from one and to know what it is.
 
     epoch, state_dict (keys begin with `module.`), optimizer          as published
-    scaler, args, dataset, protocol, recordings, versions             ours
+    scaler, args, dataset, protocol, recordings, versions, body       ours; body: skeleton, people, coordinates
     step, meter                                                       where a signal stopped an epoch midway
 
 Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from feeder.body import NTU_BODY, BodyShape
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from tools.errors import UserError
@@ -196,15 +197,38 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
 
     Raises CheckpointError naming what is missing, left over or of the wrong shape.
     """
+    body = body_of(state, path)
     own = {k.removeprefix("backbone."): v for k, v in weights(state).items() if k.startswith("backbone.")}
     first = own.get("j_emb.t_embedding.0.weight")
     if not isinstance(first, torch.Tensor) or first.dim() != 2:
         raise CheckpointError(f"{path} holds no encoder of this model (no backbone.j_emb.t_embedding.0.weight)")
+    if first.shape[1] != body.size:
+        raise CheckpointError(
+            f"{path} is of another model: it takes {first.shape[1]} values a frame, {body} {body.size}"
+        )
     try:
-        backbone = Backbone(first.shape[0])
+        backbone = Backbone(first.shape[0], body=body)
         backbone.load_state_dict(own)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
     if not all(v.isfinite().all() for v in own.values()):
         raise CheckpointError(f"{path} holds weights that are not finite")
     return backbone.eval()
+
+
+def body_of(state: dict[str, Any], path: Path) -> BodyShape:
+    """What bodies a checkpoint was trained on; those of NTU where it does not say, as the published ones do not. Raises
+    CheckpointError."""
+    if "body" not in state:
+        return NTU_BODY
+    try:
+        return BodyShape.from_json(state["body"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kind: its 'body': {error}") from error
+
+
+def check_body(body: BodyShape, path: Path, data: BodyShape, place: object) -> None:
+    """Raises UserError where a checkpoint at `path` was trained on other bodies than the data at `place` holds."""
+    if body != data:
+        differing = ", defined in another way" if str(body) == str(data) else ""
+        raise UserError(f"{path} was trained on {body}; {place} holds {data}{differing}: choose data of the same kind")

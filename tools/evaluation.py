@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from data_gen.datasets import DATASETS, DataSet, Protocol, from_test_name
+from data_gen.datasets import DataSet, Protocol, from_test_name
 from data_gen.packed import SIDES, PackedDataset
+from feeder.body import BodyShape
 from feeder.clips import ClipSource
 from models.encoder import Backbone
 from tools import checkpoints
@@ -103,6 +104,7 @@ def load_subject(args: argparse.Namespace, device: torch.device) -> Subject:
         f"{path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
         f"{protocol.long_name}, modality {' '.join(modalities)}, {device}"
     )
+    checkpoints.check_body(backbone.body, path, BodyShape.of_dataset(packed), packed.path)
     split = {side: packed.split(protocol.name, side) for side in SIDES}
     result = {
         "dataset": dataset.name,
@@ -144,7 +146,7 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
 
 def _own_dataset(state: dict, folder: Path) -> str | None:
     """The data set that a checkpoint was trained on, as it says itself or else by its folder's name."""
-    if state.get("dataset") in DATASETS:
+    if isinstance(state.get("dataset"), str):
         return state["dataset"]
     known = from_test_name(folder.resolve().name)
     return known[0].name if known else None
@@ -152,8 +154,8 @@ def _own_dataset(state: dict, folder: Path) -> str | None:
 
 def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
     """By flags, else what the checkpoint was trained on, else by its folder's name."""
-    own = state.get("dataset") if state.get("dataset") in DATASETS else None
+    own = _own_dataset(state, folder)
     dataset, protocol = args.dataset or own, args.protocol
     if dataset and dataset == own:
         protocol = protocol or state.get("protocol")
-    return choose_data(dataset, protocol, folder.resolve().name)
+    return choose_data(dataset, protocol, folder.resolve().name, args.data_root)

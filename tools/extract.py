@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     backbone = checkpoints.load_backbone(state, path).to(device)
     chosen = modalities_of(args.modality, checkpoints.modalities(state))
     source, names = read_data(args.data, device)
+    checkpoints.check_body(backbone.body, path, source.body, args.data[0])
     (feature,) = extract_features(backbone, source, [chosen], device)
     partial = args.out.with_name(args.out.name + ".partial")
     with open(partial, "wb") as file:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feeder.augment import evaluation_view
 from feeder.clips import ClipSource
-from feeder.modalities import MODALITIES, to_tokens
+from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from tools.errors import UserError
 from tools.logs import progress
@@ -58,7 +58,7 @@ def extract_features(
         rows = torch.arange(start, min(start + BATCH_SIZE, len(source)))
         order, lone = source.lone_first(rows)
         clip = view(source.clips(rows[order])).to(device, non_blocking=True)
-        embedded = {m: backbone.embed(to_tokens(clip, m, lone), m) for m in used}
+        embedded = {m: backbone.embed(backbone.tokens(clip, m, lone), m) for m in used}
         for result, combination in zip(results, combinations):
             result[rows[order]] = backbone.encode([embedded[m] for m in combination])
     return results
