@@ -108,21 +108,33 @@ class Array:
         _, self.shape, self.dtype, fortran, self.raw = state
         self.fortran = fortran is True
 
-    def numpy(self) -> np.ndarray:
-        """The array, of plain numbers or text. Raises Refused for what is not a sound one."""
-        if type(self.dtype) is not _DType or type(self.shape) is not tuple or len(self.shape) > _MAX_AXES:
+    def checked_shape(self) -> tuple[int, ...]:
+        """Its shape. Raises Refused where it is none."""
+        if type(self.shape) is not tuple or len(self.shape) > _MAX_AXES:
             raise Refused("an array that has no type, or no shape")
-        dtype = self.dtype.numpy()
         if not all(type(n) is int and n >= 0 for n in self.shape):
             raise Refused("an array of no known shape")
-        raw, size = self.raw, math.prod(self.shape) * dtype.itemsize
+        return self.shape
+
+    def kind(self) -> str:
+        """What its items are, by numpy's letter. Raises Refused where it has no plain type."""
+        if type(self.dtype) is not _DType:
+            raise Refused("an array that has no type, or no shape")
+        return self.dtype.numpy().kind
+
+    def numpy(self) -> np.ndarray:
+        """The array, of plain numbers or text. Raises Refused for what is not a sound one."""
+        if type(self.dtype) is not _DType:
+            raise Refused("an array that has no type, or no shape")
+        dtype, shape = self.dtype.numpy(), self.checked_shape()
+        raw, size = self.raw, math.prod(shape) * dtype.itemsize
         if type(raw) is _Stored and raw.size <= (2 * size if raw.encoding else size):  # the others are not even read
             raw = raw.read()
         if type(raw) not in (str, bytes, bytearray) or len(raw) != size:
             raise Refused("an array with another number of items than it claims")
         if isinstance(raw, str):
             raw = raw.encode("latin1")  # Python 2 wrote bytes as text
-        return np.frombuffer(raw, dtype).reshape(self.shape, order="F" if self.fortran else "C")
+        return np.frombuffer(raw, dtype).reshape(shape, order="F" if self.fortran else "C")
 
     def tolist(self) -> list:
         """Its items; bytes as text. Raises Refused for what is not a sound array of one dimension."""

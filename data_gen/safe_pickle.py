@@ -74,12 +74,21 @@ def load_annotations(path: Path) -> tuple[dict[str, list[str]], list[dict[str, A
     )
 
 
+def describe_array(value: Any) -> tuple[tuple[int, ...], str]:
+    """The shape of an array that an annotation holds, and numpy's letter for its items. Raises ValueError."""
+    return _of_array(value, lambda array: (array.checked_shape(), array.kind()))
+
+
 def read_array(value: Any) -> np.ndarray:
-    """The array that an annotation holds: plain numbers. Raises ValueError."""
+    """An array that an annotation holds. Raises ValueError."""
+    return _of_array(value, lambda array: array.numpy())
+
+
+def _of_array(value: Any, make: Callable[[Array], T]) -> T:
     if type(value) is not Array:
         raise ValueError("is no array")
     try:
-        return value.numpy()
+        return make(value)
     except Exception as error:  # see below
         raise ValueError(f"is no sound array ({_reason(error)})") from None
 
