@@ -41,7 +41,7 @@ from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
 FRAME_RATE = 30
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 
 Splits = dict[str, dict[str, list[int]]]  # of each protocol, the recordings of each side
 # Bounds far above any data set, below what could exhaust memory.
@@ -206,7 +206,7 @@ class PackedWriter:
 
     def __init__(self, out: Path, shape: tuple[int, int, int] = FRAME_SHAPE):
         self.out, self.shape = out, shape
-        self.partial = out / _PARTIAL
+        self.partial = out / PARTIAL
         shutil.rmtree(self.partial, ignore_errors=True)  # what a killed conversion left
         self.partial.mkdir(parents=True)
         self._file = open(self.partial / "joints.npy", "wb")
@@ -267,14 +267,8 @@ class PackedWriter:
             **{table: np.array(values, np.str_) for table, values in tables.items()},
         }
         for protocol, sides in splits.items():
-            arrays |= {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
-        for stem, array in arrays.items():
-            with open(self.partial / f"{stem}.npy", "wb") as file:
-                np.save(file, array, allow_pickle=False)
-                _flush(file)
-        with open(self.partial / INFO, "w") as file:
-            json.dump({"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info}, file, indent=1)
-            _flush(file)
+            arrays |= index_arrays(protocol, sides)
+        write_files(self.partial, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})
         (self.out / INFO).unlink(missing_ok=True)
         for path in sorted(self.partial.iterdir(), key=lambda p: p.name == INFO):
             os.replace(path, self.out / path.name)
@@ -293,6 +287,22 @@ class PackedWriter:
     def _close(self) -> None:
         _flush(self._file)
         self._file.close()
+
+
+def index_arrays(protocol: str, sides: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    """What a protocol's index files hold, by their stems."""
+    return {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
+
+
+def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> None:
+    """Write `.npy` files by their stems, and dataset.json, onto the disk."""
+    for stem, array in arrays.items():
+        with open(folder / f"{stem}.npy", "wb") as file:
+            np.save(file, array, allow_pickle=False)
+            _flush(file)
+    with open(folder / INFO, "w") as text:
+        json.dump(info, text, indent=1)
+        _flush(text)
 
 
 def _flush(file: IO) -> None:

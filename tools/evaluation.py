@@ -98,7 +98,7 @@ def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataS
     dataset, protocol = args.dataset or own, args.protocol
     if dataset and dataset == own:
         protocol = protocol or state.get("protocol")
-    return choose_data(dataset, protocol, folder.resolve().name)
+    return choose_data(dataset, protocol, folder.resolve().name, args.data_root)
 
 
 def _features(
