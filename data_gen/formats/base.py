@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -15,21 +15,30 @@ from tqdm import tqdm
 from data_gen.datasets import DataSet
 from data_gen.normalise import NUM_PEOPLE, normalise
 from data_gen.ntu_gendata import derive_splits
-from data_gen.packed import FRAME_SHAPE, NAME, SIDES, DataSetError, PackedWriter, Splits, packing
+from data_gen.packed import FRAME_SHAPE, SIDES, DataSetError, PackedWriter, Splits, packing
+from data_gen.packed_info import NAME, TABLES
+from data_gen.protocols import Rule, Table, derive
 from data_gen.skeleton_file import FARTHEST, MAX_FRAMES, RecordingName, SkeletonError, parse_name
 from data_gen.skeletons import Skeleton, map_joints
 
+T = TypeVar("T")
 _OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
 MAX_CLASSES = 999  # as in a packed data set
 
 
 class Entry(NamedTuple):
-    """One recording: its name, its label, the file that states them, and where its joints are, in words."""
+    """One recording: its name, its label, the file that states them, the file with its joints, and what it is called
+    in errors."""
 
     name: str
     label: int
     stated_in: Path
-    where: str
+    stored_in: Path
+    called: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.stored_in}: {self.called}"
 
 
 @dataclass
@@ -68,18 +77,21 @@ class Options:
     labels_from: int | None = None
     classes: int | None = None
     map_to: Skeleton | None = None
+    rules: tuple[Rule, ...] = ()
 
 
-def make_entries(rows: list[tuple[str, int, Path, str, Any]]) -> tuple[list[Entry], list[Any]]:
-    """Rows (name, label, stated_in, where, anything) as entries that ascend by name, and the last column in their
-    order. Raises DataSetError for a name that is none, or stands there twice."""
-    rows = sorted(rows, key=lambda row: row[0])
-    for row, following in zip(rows, [*rows[1:], None]):
-        if not NAME.fullmatch(row[0]):
-            raise DataSetError(f"{row[2]}: {shown(row[0])} is no name of 1 to 64 letters, digits, - and _")
-        if following and following[0] == row[0]:
-            raise DataSetError(f"{following[2]}: {row[0]} stands there, or on the other side, a second time")
-    return [Entry(*row[:4]) for row in rows], [row[4] for row in rows]
+def in_order(rows: list[tuple[Entry, T]]) -> tuple[list[Entry], list[T]]:
+    """Recordings, each with what its format needs to read it, by ascending names. Raises DataSetError for a name that
+    is none, or stands there twice."""
+    rows = sorted(rows, key=lambda row: row[0].name)
+    last = None
+    for entry, _ in rows:
+        if not NAME.fullmatch(entry.name):
+            raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no name of 1 to 64 letters, digits, - and _")
+        if entry.name == last:
+            raise DataSetError(f"{entry.stated_in}: {entry.name} stands there, or on the other side, a second time")
+        last = entry.name
+    return [entry for entry, _ in rows], [kept for _, kept in rows]
 
 
 def shown(name: str) -> str:
@@ -93,24 +105,39 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
     Raises DataSetError for what is not as it should be; an earlier data set in `out` then stays as it was.
     """
     entries = [entry._replace(label=entry.label - (options.labels_from or 0)) for entry in source.entries]
-    if options.dataset and source.named:
-        splits = source.splits | derive_splits(options.dataset, _check_names(source, options.dataset, entries))
-    else:
-        splits = source.splits
+    splits, made_by = _splits(source, options, entries)
     classes = _check_labels(source, entries, options)
-    with packing(out, _frame_shape(source, options)) as writer:
-        normalised = _write(writer, source, entries, options)
+    skeleton = options.map_to or source.skeleton
+    normalised = _decide(source, options, skeleton)
+    with packing(out, _frame_shape(source, options, normalised)) as writer:
+        _write(writer, source, entries, options, normalised)
         info = {
             "dataset": options.name,
             "title": options.dataset.title if options.dataset else options.name,
             "classes": classes,
             **({"class_names": source.class_names} if source.class_names else {}),
-            "skeleton": (options.map_to or source.skeleton).to_json(),
+            "skeleton": skeleton.to_json(),
             "made": {source.format: str(source.place), **source.made, **({"normalised": True} if normalised else {})},
         }
-        info |= writer.counts(splits)
+        info |= writer.counts(splits, made_by)
         writer.finish(splits, info, source.tables)
     return info
+
+
+def _splits(source: Source, options: Options, entries: list[Entry]) -> tuple[Splits, dict[str, str]]:
+    """All protocols: the source's, the data set's where names tell the sides, those that rules make, and the rules."""
+    splits = dict(source.splits)
+    if options.dataset and source.named:
+        derived = derive_splits(options.dataset, _check_names(source, options.dataset, entries))
+        splits = derived | {name: sides for name, sides in splits.items() if name not in derived}
+    names = [entry.name for entry in entries]
+    told = Table.of_names(names)
+    columns = (source.tables.get(kind) or getattr(told, kind) for kind in TABLES)
+    added, made_by = derive(options.rules, Table(names, *columns))
+    for name in added:
+        if name in splits:
+            raise DataSetError(f"{source.place}: there is a protocol {name} already; choose another name for --split")
+    return splits | added, made_by
 
 
 def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list[RecordingName]:
@@ -158,7 +185,7 @@ def _check_labels(source: Source, entries: list[Entry], options: Options) -> int
         raise _one_based(next(entry.stated_in for entry in entries if entry.label == most))
     for entry in entries:
         if not 0 <= entry.label < classes:
-            raise DataSetError(f"{entry.where} has label {entry.label}, of 0 to {classes - 1}")
+            raise DataSetError(f"{entry.stated_in}: {entry.called} has label {entry.label}, of 0 to {classes - 1}")
     return classes
 
 
@@ -169,53 +196,58 @@ def _one_based(path: Path) -> DataSetError:
     )
 
 
-def _frame_shape(source: Source, options: Options) -> tuple[int, int, int]:
+def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
+    """Whether the recordings are to be normalised. Of raw formats the first one tells, unless the options do."""
+    if options.normalise is not None:
+        return options.normalise
+    if not source.raw or skeleton.centre is None:
+        return source.raw
+    for people in source.people():
+        if people.any():
+            return not _is_centred(_mapped(people, source, options), skeleton.centre, source.every_frame)
+    return True
+
+
+def _mapped(people: np.ndarray, source: Source, options: Options) -> np.ndarray:
+    return map_joints(people, source.skeleton, options.map_to) if options.map_to else people
+
+
+def _frame_shape(source: Source, options: Options, normalised: bool) -> tuple[int, int, int]:
     """People, joints and coordinates of a frame in the packed data set. Raises DataSetError."""
     people, joints, coordinates = source.shape
-    if options.map_to:
-        try:
-            map_joints(np.zeros((joints, coordinates)), source.skeleton, options.map_to)
-        except ValueError as error:
-            raise DataSetError(str(error)) from None
-        joints = len(options.map_to.joints)
-    if options.normalise or (options.normalise is None and source.raw):
-        people = min(people, NUM_PEOPLE)
+    joints = _mapped(np.zeros((joints, 1)), source, options).shape[0]
+    people = min(people, NUM_PEOPLE) if normalised else people
     if not options.dataset:
         return people, joints, coordinates
     if people > FRAME_SHAPE[0] or (joints, coordinates) != FRAME_SHAPE[1:]:
         raise DataSetError(
-            f"{source.place}: holds {people} people of {joints} joints and {coordinates} coordinates, recordings of "
-            f"{options.dataset.title} {' of '.join(map(str, FRAME_SHAPE[:2]))} and {FRAME_SHAPE[2]}"
+            f"{source.place}: holds {people} people of {joints} joints and {coordinates} coordinates, {options.name} "
+            "has {} of {} and {}".format(*FRAME_SHAPE)
         )
     return FRAME_SHAPE
 
 
-def _write(writer: PackedWriter, source: Source, entries: list[Entry], options: Options) -> bool:
-    """Feed the recordings to the writer; returns whether they were normalised."""
+def _write(writer: PackedWriter, source: Source, entries: list[Entry], options: Options, normalised: bool) -> None:
+    """Feed the recordings to the writer."""
     skeleton = options.map_to or source.skeleton
-    normalised = options.normalise
-    if normalised is None and (skeleton.centre is None or not source.raw):
-        normalised = source.raw  # nothing tells, or nothing needs to
     progress = tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty())
     for entry, people in zip(progress, source.people()):
         if not 1 <= len(people) <= MAX_FRAMES:
             raise DataSetError(f"{entry.where} has {len(people)} frames, of 1 to {MAX_FRAMES}")
-        if not (np.abs(people) < FARTHEST).all():  # for nan too
-            raise DataSetError(f"{entry.where} holds values that are not finite, or beyond {FARTHEST:.0e}")
-        if options.map_to:
-            people = map_joints(people, source.skeleton, options.map_to)
+        if not np.isfinite(people).all():
+            raise DataSetError(f"{entry.where} holds values that are not finite")
+        if people.size and np.abs(people).max() > FARTHEST:
+            raise DataSetError(f"{entry.where} holds values beyond {FARTHEST:.0e}")
+        people = _mapped(people, source, options)
         if options.normalise is None and skeleton.centre is not None and people.any():
             centred = _is_centred(people, skeleton.centre, source.every_frame)
-            if normalised is None:
-                normalised = not centred
-            if normalised == centred:
-                raise _off_centre(entry, source.raw, skeleton, centred)
+            if centred == normalised:
+                raise _off_centre(entry, source.raw, skeleton.joints[skeleton.centre], centred)
         if normalised:
             people = normalise(people.astype(np.float64), skeleton, writer.shape[0])
         frames = np.zeros((len(people), *writer.shape), np.float32)
         frames[:, : people.shape[1]] = people
         writer.add(entry.name, entry.label, frames)
-    return bool(normalised)
 
 
 def _is_centred(people: np.ndarray, centre: int, every_frame: bool) -> bool:
@@ -224,12 +256,10 @@ def _is_centred(people: np.ndarray, centre: int, every_frame: bool) -> bool:
     return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= _OFF_CENTRE)
 
 
-def _off_centre(entry: Entry, raw: bool, skeleton: Skeleton, centred: bool) -> DataSetError:
+def _off_centre(entry: Entry, raw: bool, joint: str, centred: bool) -> DataSetError:
+    problem = f"is {'' if centred else 'not '}centred on the first person's {joint}"
     if raw:
-        found, others = ("centred", "not") if centred else ("not centred", "are")
-        problem = f"is {found} on the first person's {skeleton.joints[skeleton.centre or 0]}, those before it {others}"
-    else:
-        problem = f"is not centred on the first person's {skeleton.joints[skeleton.centre or 0]}"
+        problem += f", the first recording is{' not' if centred else ''}"
     return DataSetError(
         f"{entry.where} {problem}: say --normalise for raw recordings, --as-stored to keep them as they are"
     )

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_gen.formats.arrays import open_header, read_recording
-from data_gen.formats.base import Source, make_entries, shown
+from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staging
 from data_gen.packed import SIDES, DataSetError, PackedDataset, Splits
 from data_gen.packed_info import NAME, TABLES
@@ -54,16 +54,13 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     table = folder / TABLE
     found = [_Row(line, values, _find(folder, line, values["name"])) for line, values in _read_table(table)]
     labels, class_names = _labels(folder, found)
-    entries, rows = make_entries(
-        [(row.path.stem, label, table, str(row.path), row) for row, label in zip(found, labels)]
+    entries, rows = in_order(
+        [(Entry(row.path.stem, label, table, row.path, row.path.stem), row) for row, label in zip(found, labels)]
     )
-    shapes = {}
-    for row in rows:
-        people, *frame = _shape(row.path, skeleton)
-        shapes[tuple(frame)] = max(people, shapes.get(tuple(frame), 0))
-    if len(shapes) > 1:
+    shapes = [_shape(row.path, skeleton) for row in rows]
+    people, joints, coordinates = max(shapes)
+    if any(shape[2] != coordinates for shape in shapes):
         raise DataSetError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
-    (joints, coordinates), people = shapes.popitem()
 
     def read() -> Iterator[np.ndarray]:
         for row in rows:
@@ -266,6 +263,8 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
     """Write every recording into the folder `out` as a `.csv` or `.npy`, with the table; returns the table. Raises
     DataSetError where more people are in a frame than a `.csv` can hold."""
     people, joints, coordinates = packed.shape
+    if suffix == ".csv" and TABLE.removesuffix(suffix) in packed.names:
+        raise DataSetError(f"{packed.path}: a recording is called as the table, {TABLE}: use npy")
     if suffix == ".csv" and people > _MAX_PEOPLE:
         raise DataSetError(f"{packed.path}: frames have {people} people, a .csv has up to {_MAX_PEOPLE}: use npy")
     columns = {"name": packed.names.tolist(), "label": packed.label.tolist()}
@@ -287,7 +286,9 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
             if suffix == ".npy":
                 np.save(folder / f"{name}.npy", clip)
             else:  # nine digits tell every float32 apart
-                np.savetxt(folder / f"{name}.csv", clip.reshape(len(clip), -1), "%.9g", ",", header=heading, comments="")
+                np.savetxt(
+                    folder / f"{name}.csv", clip.reshape(len(clip), -1), "%.9g", ",", header=heading, comments=""
+                )
         with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([list(columns), *zip(*columns.values())])
         if packed.class_names:

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from data_gen.formats.arrays import Header, read_header
-from data_gen.formats.base import Source, make_entries
+from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import check_lengths, staged
 from data_gen.packed import SIDES, DataSetError, PackedDataset
 from data_gen.recordings import ZIP_ERRORS
@@ -35,7 +35,7 @@ _COORDINATES = (3, 2)
 def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     """The archive at `path`, which `protocol` split. Raises DataSetError for what it should not hold."""
     archive = _Archive(path)
-    rows: list[tuple[str, int, Path, str, tuple[str, int | None]]] = []
+    rows: list[tuple[Entry, tuple[str, int | None]]] = []
     headers, classes = {}, set()
     named = f"name_{_PARTS['train']}" in archive.members
     for side, part in _PARTS.items():
@@ -46,11 +46,11 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
         classes.add(num_classes)
         names, frames = _extras(archive, part, count) if named else ([f"{side}_{i:06d}" for i in range(count)], None)
         for row, (name, label) in enumerate(zip(names, labels)):
-            where = f"{path}: recording {row} of x_{part} ({name})"
-            rows.append((name, label, path, where, (side, frames[row] if frames else None)))
+            entry = Entry(name, label, path, path, f"recording {row} of x_{part} ({name})")
+            rows.append((entry, (side, frames[row] if frames else None)))
     if len(classes) > 1 or len({header.shape[2] for header in headers.values()}) > 1:
         raise DataSetError(f"{path}: train and test have other values a frame, or other numbers of classes")
-    entries, places = make_entries(rows)
+    entries, places = in_order(rows)
 
     def people() -> Iterator[np.ndarray]:
         shape = _frame_shape(path, headers["train"].shape[2], skeleton)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_gen.formats.base import Source, make_entries
+from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import check_lengths, staging
 from data_gen.packed import SIDES, DataSetError, PackedDataset, map_array
 from data_gen.recordings import SUFFIX
@@ -25,7 +25,7 @@ from data_gen.skeletons import MAX_PEOPLE, Skeleton
 def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
     """The padded arrays in `folder`, which `protocol` split. Raises DataSetError for what they should not be."""
     suffix = ".pkl" if (folder / "train_label.pkl").exists() else ".npy"
-    rows: list[tuple[str, int, Path, str, tuple[np.ndarray, int, int, str]]] = []
+    rows: list[tuple[Entry, tuple[np.ndarray, int, int, str]]] = []
     shapes = set()
     for side in SIDES:
         path, label_path = folder / f"{side}_data_joint.npy", folder / f"{side}_label{suffix}"
@@ -33,10 +33,12 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
         shapes.add((data.shape[4], data.shape[3], data.shape[1]))
         names, labels = _read_labels(label_path, side, path, len(data))
         for row, (name, label) in enumerate(zip(names, labels)):
-            rows.append((name, label, label_path, f"{path}: recording {row} ({name})", (data, row, num_frame[row], side)))
+            called = f"recording {row}" + (f" ({name})" if suffix == ".pkl" else "")
+            entry = Entry(name, label, label_path, path, called)
+            rows.append((entry, (data, row, num_frame[row], side)))
     if len(shapes) > 1:
         raise DataSetError(f"{folder}: train and val have other people, joints or coordinates: {sorted(shapes)}")
-    entries, places = make_entries(rows)
+    entries, places = in_order(rows)
 
     def people() -> Iterator[np.ndarray]:
         for data, row, frames, _ in places:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_gen.formats.base import Source, make_entries, shown
+from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staged
 from data_gen.packed import NAME, SIDES, DataSetError, PackedDataset, Splits
 from data_gen.safe_pickle import describe_array, load_annotations, read_array
@@ -38,12 +38,13 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
     """The annotations at `path`. Without a skeleton, 25 joints are Kinect v2's, 17 COCO's. Raises DataSetError for what
     they should not be."""
     lists, annotations = load_annotations(path)
-    rows: list[tuple[str, int, Path, str, Any]] = []
+    rows: list[tuple[Entry, Any]] = []
     shapes: set[_Shape] = set()
     total = 0
     for i, annotation in enumerate(annotations):
         name, label, keypoint = (annotation.get(key) for key in ("frame_dir", "label", "keypoint"))
-        where = f"{path}: annotation {i}" + (f" ({shown(name)[1:-1]})" if type(name) is str else "")
+        called = f"annotation {i}" + (f" ({shown(name)[1:-1]})" if type(name) is str else "")
+        where = f"{path}: {called}"
         if type(name) is not str:
             raise DataSetError(f"{where} has no frame_dir, or one that is no text")
         if type(label) is not int:
@@ -54,13 +55,13 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
             raise DataSetError(f"{where} has {frames!s:.20} total_frames, its keypoint {shape.frames}")
         shapes.add(shape)
         total += 2 * int(np.prod(shape))
-        rows.append((name, label, path, where, keypoint))
+        rows.append((Entry(name, label, path, path, called), keypoint))
     if not rows:
         raise DataSetError(f"{path}: holds no annotations")
     if total > path.stat().st_size:  # two tables share one array
         raise DataSetError(f"{path}: tells of more joints than it holds")
-    skeleton, shape = _skeleton(path, shapes, skeleton)
-    entries, keypoints = make_entries(rows)
+    skeleton, frame = _skeleton(path, shapes, skeleton)
+    entries, keypoints = in_order(rows)
 
     def people() -> Iterator[np.ndarray]:
         for entry, keypoint in zip(entries, keypoints):
@@ -70,7 +71,7 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
                 raise DataSetError(f"{entry.where}: keypoint {error}") from None
 
     positions = {entry.name: i for i, entry in enumerate(entries)}
-    return Source("pyskl", path, skeleton, shape, entries, _splits(path, lists, positions), people, raw=True)
+    return Source("pyskl", path, skeleton, frame, entries, _splits(path, lists, positions), people, raw=True)
 
 
 def _shape(keypoint: Any, where: str) -> _Shape:
