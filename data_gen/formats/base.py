@@ -174,10 +174,12 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
 def _check_labels(source: Source, entries: list[Entry], options: Options) -> int:
     """The number of classes. Refuses labels outside them, and those that seem to count from 1."""
     least, most = (choose(entry.label for entry in entries) for choose in (min, max))
-    known = options.dataset.classes if options.dataset else source.classes
-    classes = known or options.classes or most + 1
-    if options.classes and options.classes != classes:
-        raise DataSetError(f"{source.place}: holds {classes} classes, --classes says {options.classes}")
+    told = options.dataset.classes if options.dataset else options.classes
+    if source.classes and told and source.classes != told:
+        whose = options.dataset.title if options.dataset else "--classes"
+        raise DataSetError(f"{source.place}: holds {source.classes} classes, {whose} has {told}")
+    known = source.classes or (told if options.dataset else None)
+    classes = known or told or most + 1
     if classes > MAX_CLASSES:
         raise DataSetError(f"{source.place}: has labels up to {most}; at most {MAX_CLASSES} classes can be told apart")
     named = options.dataset and source.named
@@ -232,6 +234,7 @@ def _write(writer: PackedWriter, source: Source, entries: list[Entry], options: 
     skeleton = options.map_to or source.skeleton
     progress = tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty())
     for entry, people in zip(progress, source.people()):
+        people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
         if not 1 <= len(people) <= MAX_FRAMES:
             raise DataSetError(f"{entry.where} has {len(people)} frames, of 1 to {MAX_FRAMES}")
         if not np.isfinite(people).all():
