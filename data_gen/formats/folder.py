@@ -109,13 +109,15 @@ def _is_split(column: str) -> bool:
     return column.startswith(_SPLIT) and NAME.fullmatch(column.removeprefix(_SPLIT)) is not None
 
 
-def _text(path: Path, most: int) -> str:
+def _text(path: Path, most: int, first_line: bool = False) -> str:
+    """A file's text, or its first line. Raises DataSetError."""
     try:
         if not path.is_file():  # a pipe would be waited for
             raise ValueError("no such file" if not path.exists() else "not a regular file")
         if path.stat().st_size > most:
             raise ValueError(TOO_LARGE if most == MAX_BYTES else f"larger than {most // 2**20} MiB")
-        return path.read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            return file.readline() if first_line else file.read()
     except (OSError, ValueError) as error:
         raise DataSetError(f"{path}: cannot be read ({error})") from None
 
@@ -204,8 +206,7 @@ def _shape(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
         if shape[2] != joints:
             raise DataSetError(f"{path}: has {shape[2]} joints, {skeleton.name} {joints}: pass --skeleton")
         return shape[1], joints, shape[3]
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        columns = file.readline(MAX_BYTES).count(",") + 1
+    columns = _text(path, MAX_BYTES, first_line=True).count(",") + 1
     for people in range(1, _MAX_PEOPLE + 1):
         for coordinates in (2, 3):
             if columns == people * joints * coordinates:
@@ -253,10 +254,9 @@ def _read_csv(path: Path) -> np.ndarray:
 
 def _is_number(text: str) -> bool:
     try:
-        np.loadtxt([text], delimiter=",", comments=None, ndmin=1)
+        return bool(text.strip()) and np.loadtxt([text], delimiter=",", comments=None, ndmin=1) is not None
     except ValueError:
         return False
-    return bool(text.strip())
 
 
 def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:

@@ -81,7 +81,7 @@ def _shape(keypoint: Any, where: str) -> _Shape:
     except ValueError as error:
         raise DataSetError(f"{where}: keypoint {error}") from None
     if kind != "f" or len(shape) != 4 or not 1 <= shape[0] <= MAX_PEOPLE or shape[1] < 1 or shape[3] not in (2, 3):
-        raise DataSetError(f"{where}: keypoint is not float16 or float32 (M, T, V, 2 or 3), but {kind} {shape}")
+        raise DataSetError(f"{where}: keypoint is not floats (M, T, V, 2 or 3), but {kind} {shape}")
     return _Shape(*shape)
 
 
