@@ -65,4 +65,9 @@ def _check_entries(info: dict) -> None:
 
 def skeleton_of(info: dict) -> Skeleton:
     """The skeleton that dataset.json defines; Kinect v2 where none is, as in older data sets. Raises ValueError."""
-    return Skeleton.from_json(info["skeleton"]) if "skeleton" in info else KINECT_V2
+    if "skeleton" not in info:
+        return KINECT_V2
+    try:
+        return Skeleton.from_json(info["skeleton"])
+    except ValueError as error:
+        raise ValueError(f"its skeleton: {error}") from error

@@ -43,7 +43,7 @@ class Skeleton:
         for what, places in (("parents", self.parents), ("align", self.align or ()), ("centre", self._centres())):
             for place in places:
                 if type(place) is not int or not 0 <= place < len(self.joints):
-                    raise ValueError(f"{self.name}: {what} holds {place!r}, of joints 0 to {len(self.joints) - 1}")
+                    raise ValueError(f"{self.name}: {what} holds {place!r:.40}, of joints 0 to {len(self.joints) - 1}")
         if self.align is not None and len(set(self.align)) != 2:
             raise ValueError(f"{self.name}: align is not two different joints")
         self._check_tree()
@@ -80,7 +80,9 @@ class Skeleton:
             raise ValueError("a skeleton is an object with name, joints and parents")
         unknown = found.keys() - {"name", "joints", "parents", "centre", "align"}
         if unknown:
-            raise ValueError(f"a skeleton has name, joints, parents, centre and align, not {ascii(min(unknown)):.80}")
+            raise ValueError(
+                f"a skeleton has name, joints, parents, centre and align, not {ascii(min(map(str, unknown))):.80}"
+            )
         align = found.get("align")
         for key in ("joints", "parents", *(["align"] if align is not None else [])):
             if not isinstance(found[key], list | tuple):

@@ -6,26 +6,26 @@ Module names give the published checkpoints' keys.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from feeder.modalities import MODALITIES, PARENTS, Tokens
+from feeder.body import NTU_BODY, BodyShape
+from feeder.clips import NUM_FRAMES
+from feeder.modalities import MODALITIES, Tokens, to_tokens
 
-NUM_JOINTS = len(PARENTS)
-TEMPORAL_SIZE = 150  # people · joints · coordinates
-SPATIAL_SIZE = 192  # frames · coordinates
 MAX_POSITIONS = 200
 
 
 class Embedding(nn.Module):
-    """Tokens of one modality to the hidden size: (B, T, 150) → (B, T, H), (..., 192) → (..., H)."""
+    """Tokens of one modality to the hidden size: (B, T, M·V·C) → (B, T, H), (..., T·C) → (..., H)."""
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, body: BodyShape):
         super().__init__()
-        self.t_embedding = self._layers(TEMPORAL_SIZE, hidden_size)
-        self.s_embedding = self._layers(SPATIAL_SIZE, hidden_size)
+        self.t_embedding = self._layers(body.size, hidden_size)
+        self.s_embedding = self._layers(NUM_FRAMES * body.coordinates, hidden_size)
 
     @staticmethod
     def _layers(token_size: int, hidden_size: int) -> nn.Sequential:
@@ -125,12 +125,12 @@ class ModalityAgnosticEncoder(nn.Module):
 
     lone_bias: Tensor
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, body: BodyShape):
         super().__init__()
         self.pe = PositionCode(hidden_size)
         self.t_tr = Transformer(hidden_size)
         self.s_tr = Transformer(hidden_size)
-        counts = torch.tensor([1.0] * NUM_JOINTS + [NUM_JOINTS])
+        counts = torch.tensor([1.0] * body.joints + [(body.people - 1) * body.joints])
         self.register_buffer("lone_bias", counts.log().expand(len(counts), -1).contiguous(), persistent=False)
 
     def forward(self, embedded: Tokens) -> Tensor:
@@ -147,28 +147,44 @@ class ModalityAgnosticEncoder(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The part that is kept after pre-training."""
+    """The part that is kept after pre-training. Embeddings of other than the `modalities` are there, as published
+    checkpoints have them, but are not trained. `body` is what frames hold."""
 
-    def __init__(self, hidden_size: int):
+    parent_values: Tensor
+
+    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, body: BodyShape = NTU_BODY):
         super().__init__()
-        self.hidden_size = hidden_size
-        self.j_emb = Embedding(hidden_size)
-        self.b_emb = Embedding(hidden_size)
-        self.m_emb = Embedding(hidden_size)
+        self.hidden_size, self.body = hidden_size, body
+        self.j_emb = Embedding(hidden_size, body)
+        self.b_emb = Embedding(hidden_size, body)
+        self.m_emb = Embedding(hidden_size, body)
         self.mm_fusion = Fusion(hidden_size)
-        self.ma_encoder = ModalityAgnosticEncoder(hidden_size)
+        self.ma_encoder = ModalityAgnosticEncoder(hidden_size, body)
+        self.register_buffer("parent_values", body.parent_values(), persistent=False)
+        for modality in MODALITIES:
+            self._embedding(modality).requires_grad_(modality in modalities)
+
+    def _embedding(self, modality: str) -> Embedding:
+        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality]
+
+    def tokens(self, clip: Tensor, modality: str, lone: int = 0) -> Tokens:
+        """`to_tokens` of clips (B, T, M, V, C) of this encoder's bodies."""
+        return to_tokens(clip, modality, lone, self.parent_values)
 
     def embed(self, tokens: Tokens, modality: str) -> Tokens:
-        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality](tokens)
+        return self._embedding(modality)(tokens)
 
     def forward(self, tokens: dict[str, Tokens]) -> Tensor:
         """Features (B, 2H) of clips given by one modality (encoded without fusion) or by several (fused)."""
-        embedded = [self.embed(t, modality) for modality, t in tokens.items()]
+        return self.encode([self.embed(t, modality) for modality, t in tokens.items()])
+
+    def encode(self, embedded: list[Tokens]) -> Tensor:
+        """Features (B, 2H) of one modality's embeddings (without fusion) or of several ones' (fused)."""
         return self.ma_encoder(embedded[0] if len(embedded) == 1 else self.mm_fusion(embedded))
 
-    def streams(self, single: dict[str, Tokens], joined: dict[str, Tokens]) -> tuple[Tensor, ...]:
-        """Features (B, 2H) of four streams in one encoder call: one for each modality of `single`, encoded by
-        itself, then that of all modalities of `joined`, fused."""
-        streams = [self.embed(single[m], m) for m in MODALITIES]
-        streams.append(self.mm_fusion([self.embed(joined[m], m) for m in MODALITIES]))
+    def streams(self, single: dict[str, Tokens], joined: list[dict[str, Tokens]]) -> tuple[Tensor, ...]:
+        """Features (B, 2H) of several streams in one encoder call: one for each modality of `single`, encoded by
+        itself, then one for each of `joined`, its modalities fused."""
+        streams = [self.embed(tokens, m) for m, tokens in single.items()]
+        streams += [self.mm_fusion([self.embed(tokens, m) for m, tokens in j.items()]) for j in joined]
         return self.ma_encoder(Tokens(*map(torch.stack, zip(*streams)))).unbind()

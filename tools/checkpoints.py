@@ -1,7 +1,7 @@
 """Checkpoints: the published layout and what it takes to resume from one and to know what it is.
 
     epoch, state_dict (keys begin with `module.`), optimizer          as published
-    scaler, args, dataset, protocol, recordings, versions             ours
+    scaler, args, dataset, protocol, recordings, versions, body       ours; body: skeleton, people, coordinates
     step, meter                                                       where a signal stopped an epoch midway
 
 Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from feeder.body import NTU_BODY, BodyShape
+from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from tools.errors import UserError
 
@@ -55,6 +57,13 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
     all but the newest `keep`. Raises UserError where it cannot be written; earlier ones stay as they are.
     """
     path = folder / name_of(state["epoch"], state.get("step", 0))
+    write(path, state)
+    _remove_replaced(folder, path, keep)
+    return path
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """A file that is there whole or not at all. Raises UserError where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -62,13 +71,11 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _flush_folder(folder)
+        _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError, in words of its own
-        reason = "the disk is full" if shutil.disk_usage(folder).free < 2**20 else error
+        reason = "the disk is full" if shutil.disk_usage(path.parent).free < 2**20 else error
         partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {reason}; earlier checkpoints are intact") from error
-    _remove_replaced(folder, path, keep)
-    return path
+        raise UserError(f"cannot write {path}: {reason}; earlier files are intact") from error
 
 
 def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
@@ -147,6 +154,14 @@ def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {key.removeprefix(PREFIX): value for key, value in state["state_dict"].items()}
 
 
+def modalities(state: dict[str, Any]) -> tuple[str, ...]:
+    """The modalities that a checkpoint's encoder was pre-trained on: all, unless it says so. Raises CheckpointError."""
+    trained = state.get("args", {}).get("pretrain_modalities", MODALITIES)
+    if not isinstance(trained, list | tuple) or not trained or not set(trained) <= set(MODALITIES):
+        raise CheckpointError(f"not a checkpoint of this model: its modalities are {trained!r}")
+    return tuple(m for m in MODALITIES if m in trained)
+
+
 def in_folder(folder: Path) -> list[Path]:
     """Checkpoints of a run, newest first; the untrained one last."""
     found = {path: done for path in folder.glob("checkpoint_*.pth.tar") if (done := _progress(path))}
@@ -182,15 +197,38 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
 
     Raises CheckpointError naming what is missing, left over or of the wrong shape.
     """
+    body = body_of(state, path)
     own = {k.removeprefix("backbone."): v for k, v in weights(state).items() if k.startswith("backbone.")}
     first = own.get("j_emb.t_embedding.0.weight")
     if not isinstance(first, torch.Tensor) or first.dim() != 2:
         raise CheckpointError(f"{path} holds no encoder of this model (no backbone.j_emb.t_embedding.0.weight)")
+    if first.shape[1] != body.size:
+        raise CheckpointError(
+            f"{path} is of another model: it takes {first.shape[1]} values a frame, {body} {body.size}"
+        )
     try:
-        backbone = Backbone(first.shape[0])
+        backbone = Backbone(first.shape[0], body=body)
         backbone.load_state_dict(own)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
     if not all(v.isfinite().all() for v in own.values()):
         raise CheckpointError(f"{path} holds weights that are not finite")
     return backbone.eval()
+
+
+def body_of(state: dict[str, Any], path: Path) -> BodyShape:
+    """What bodies a checkpoint was trained on; those of NTU where it does not say, as the published ones do not. Raises
+    CheckpointError."""
+    if "body" not in state:
+        return NTU_BODY
+    try:
+        return BodyShape.from_json(state["body"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kind: its 'body': {error}") from error
+
+
+def check_body(body: BodyShape, path: Path, data: BodyShape, place: object) -> None:
+    """Raises UserError where a checkpoint at `path` was trained on other bodies than the data at `place` holds."""
+    if body != data:
+        differing = ", defined in another way" if str(body) == str(data) else ""
+        raise UserError(f"{path} was trained on {body}; {place} holds {data}{differing}: choose data of the same kind")
