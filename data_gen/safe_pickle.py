@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from data_gen.packed import DataSetError
-from data_gen.pickle_machine import Array, File, Machine, Refused, quote
+from data_gen.pickle_machine import File, Machine
+from data_gen.pickle_stand_ins import Array, Refused, quote
 
 T = TypeVar("T")
 # The labels of NTU-120 take up to 68 MB (arrays in protocol 0) and 2.3 million operations (a list of numpy's numbers).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -29,11 +30,18 @@ class Header(NamedTuple):
 
 def read_header(file: IO[bytes]) -> Header:
     """The header that `file` stands at. Raises ValueError for one that is none, or of an array of objects."""
-    version = np.lib.format.read_magic(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            header = Header(*read(file))
+    except OSError:
+        raise
+    except Exception as error:  # it is Python's text, and of a damaged one all sorts of things are said
+        raise ValueError(f"no sound header of an array: {type(error).__name__}") from None
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of numpy's format")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header = Header(*read(file))
     if header.dtype.hasobject or header.dtype.kind not in "biufSU" or header.dtype.itemsize == 0:
         raise ValueError(f"an array of {header.dtype}")
     if len(header.shape) > _MAX_AXES or any(n < 0 for n in header.shape):
@@ -53,7 +61,7 @@ def open_header(path: Path) -> Header:
             header = read_header(file)
             if size - file.tell() != header.size:
                 raise ValueError(f"its header tells of {header.size} bytes, it has {size - file.tell()}")
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    except (OSError, ValueError) as error:
         raise DataSetError(f"{path}: cannot be read ({error})") from None
     return header
 

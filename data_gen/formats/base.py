@@ -134,8 +134,9 @@ def _splits(source: Source, options: Options, entries: list[Entry]) -> tuple[Spl
     told = Table.of_names(names)
     columns = (source.tables.get(kind) or getattr(told, kind) for kind in TABLES)
     added, made_by = derive(options.rules, Table(names, *columns))
+    taken = {name for p in (options.dataset.protocols if options.dataset else ()) for name in (p.name, p.long_name)}
     for name in added:
-        if name in splits:
+        if name in taken | splits.keys():
             raise DataSetError(f"{source.place}: there is a protocol {name} already; choose another name for --split")
     return splits | added, made_by
 

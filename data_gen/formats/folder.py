@@ -234,19 +234,22 @@ def _read(path: Path, frame: tuple[int, int]) -> np.ndarray:
 def _read_csv(path: Path) -> np.ndarray:
     """The numbers in a .csv, float64 (T, columns); a first line that holds none is a heading."""
     lines = [(number, line) for number, line in enumerate(_text(path, MAX_BYTES).splitlines(), 1) if line.strip()]
+    columns = lines[0][1].count(",") + 1 if lines else 0
     if lines and not any(map(_is_number, lines[0][1].split(","))):
         del lines[0]
     if not lines:
         raise DataSetError(f"{path}: holds no frames")
     try:
-        return np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
+        values = np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
+        if values.shape[1] != columns:
+            raise ValueError
+        return values
     except ValueError:  # which tells of rows, not of lines
-        columns = lines[0][1].count(",") + 1
         for number, line in lines:
-            values = line.split(",")
-            if len(values) != columns:
-                raise DataSetError(f"{path}:{number}: has {len(values)} values, the first frame {columns}") from None
-            wrong = next((value for value in values if not _is_number(value)), None)
+            found = line.split(",")
+            if len(found) != columns:
+                raise DataSetError(f"{path}:{number}: has {len(found)} values, the first line {columns}") from None
+            wrong = next((value for value in found if not _is_number(value)), None)
             if wrong is not None:
                 raise DataSetError(f"{path}:{number}: {shown(wrong.strip())} is no number") from None
         raise

@@ -100,7 +100,7 @@ class _Archive:
             yield
         except DataSetError:
             raise
-        except (*ZIP_ERRORS, zlib.error, SyntaxError, RecursionError, MemoryError) as error:
+        except (*ZIP_ERRORS, zlib.error) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataSetError(f"{self.path}: {member}{': ' * bool(member)}cannot be read ({reason})") from None
 
