@@ -67,7 +67,7 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
     path = checkpoints.newest(args.pretrained)
     state = checkpoints.load(path)
     backbone = checkpoints.load_backbone(state, path).to(device)
-    dataset, protocol = _data_of(args, state, folder)
+    dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     logging.getLogger("umurl").info(
         f"{path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
@@ -92,7 +92,7 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
     return Evaluation(train, val, packed.num_classes, result, folder, task)
 
 
-def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
+def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
     """By flags, else what the checkpoint was trained on, else by its folder's name."""
     own = state.get("dataset") if state.get("dataset") in DATASETS else None
     dataset, protocol = args.dataset or own, args.protocol
