@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+from typing import Any
 
+from feeder.modalities import MODALITIES
+from tools import checkpoints
 from tools.errors import run
-from tools.evaluation import add_evaluation_options, prepare
-from tools.metrics import summary
+from tools.evaluation import Evaluation, add_evaluation_options, prepare
+from tools.metrics import mean_of_classes, summary, text_of
 from tools.options import HelpFormatter, check_schedule, non_negative_int, positive_float, positive_int
-from tools.probe import ProbeOptions, Validation, linear_probe
+from tools.probe import LinearProbe, ProbeOptions, Validation, train_probes
 
 RECIPE = ProbeOptions()
 
@@ -47,30 +50,63 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    rates, seeds = list(dict.fromkeys(args.lr)), args.seed
     if args.schedule is None:
         args.schedule = list(RECIPE.schedule)
     else:
         check_schedule(args.schedule, args.epochs)
     evaluation = prepare(args, "action_recognition")
-    options = ProbeOptions(tuple(rates), args.epochs, tuple(args.schedule), args.batch_size)
-    validations = linear_probe(evaluation.train, evaluation.val, evaluation.num_classes, options, seeds)
-    log, tag = logging.getLogger("umurl"), evaluation.task.replace("action_", "")
-    scores, curves = [], {}
+    rates = tuple(dict.fromkeys(args.lr))
+    options = ProbeOptions(rates, args.epochs, tuple(args.schedule), args.batch_size)
+    probes = {
+        name: LinearProbe(features, evaluation.train_labels, evaluation.num_classes, options, args.seed)
+        for name, features in evaluation.train.items()
+    }
+    fused = late_fusion(list(probes))
+    found = train_probes(probes, evaluation.val, evaluation.val_labels, fused)
+    log = logging.getLogger("umurl")
+    for name, validations in found.items():
+        streams = {"streams": fused[name]} if name in fused else {}
+        path = report(evaluation, name, validations, rates, args.seed, streams)
+        if name in probes:
+            save_classifier(evaluation, name, probes[name])
+        log.info(f"written to {path}")
+
+
+def late_fusion(names: list[str]) -> dict[str, list[str]]:
+    """The sum of the single modalities' scores, where there are several, under the name of its row."""
+    single = [m for m in MODALITIES if m in names]
+    if len(single) < 2:
+        return {}
+    return {"late" if len(single) == len(MODALITIES) else "late_" + "+".join(single): single}
+
+
+def report(
+    evaluation: Evaluation,
+    name: str,
+    validations: list[Validation],
+    rates: tuple[float, ...],
+    seeds: list[int],
+    more: dict,
+) -> str:
+    """Log the best and the last scores, write a modality's JSON and its curves; the JSON's path."""
+    log = logging.getLogger("umurl")
+    scores: list[dict[str, Any]] = []
+    curves = {}
     for i, lr in enumerate(rates):
         runs = range(i * len(seeds), (i + 1) * len(seeds))
-        best = [_best(validations, n) for n in runs]
-        last = [validations[-1]] * len(seeds)
-        scores.append({"lr": lr, "best": _summaries(best, runs), "last": _summaries(last, runs)})
-        which = f"_lr{lr:g}" * (len(rates) > 1)
-        for name in ("top1", "top5", "loss"):
+        chosen = {"best": [_best(validations, n) for n in runs], "last": [validations[-1]] * len(seeds)}
+        scores.append({"lr": lr} | {which: _summaries(those, runs) for which, those in chosen.items()})
+        which_rate = f"_lr{lr:g}" * (len(rates) > 1)
+        for metric in ("top1", "top5", "loss"):
             for seed, n in zip(seeds, runs):
-                curves[f"{tag}/{name}_seed{seed}{which}"] = [(v.epoch, getattr(v, name)[n]) for v in validations]
-        for name in ("best", "last"):
-            top1, top5 = (_text(scores[i][name][k]) for k in ("top1", "top5"))
-            log.info(f"linear probe, rate {lr:g}{_mark(lr)}, {name}: top-1 {top1} %, top-5 {top5} %")
-    result = scores[0] | ({"rates": scores} if len(rates) > 1 else {}) | {"history": [vars(v) for v in validations]}
-    log.info(f"written to {evaluation.finish(result, curves)}")
+                points = [(v.epoch, getattr(v, metric)[n]) for v in validations if getattr(v, metric)]
+                curves[f"{metric}_seed{seed}{which_rate}"] = points
+        for which in chosen:
+            top1, top5 = (text_of(scores[i][which][k], 2) for k in ("top1", "top5"))
+            log.info(f"linear probe, {name}, rate {lr:g}{_mark(lr)}, {which}: top-1 {top1} %, top-5 {top5} %")
+    history = [{k: x for k, x in vars(v).items() if k != "per_class"} for v in validations]
+    result = scores[0] | ({"rates": scores} if len(rates) > 1 else {}) | more | {"history": history}
+    return str(evaluation.finish(name, result, curves))
 
 
 def _best(validations: list[Validation], run: int) -> Validation:
@@ -87,11 +123,16 @@ def _summaries(validations: list[Validation], runs: range) -> dict:
         "epoch": [v.epoch for v in validations],
         "top1": summary([v.top1[run] for v, run in zip(validations, runs)]),
         "top5": summary([v.top5[run] for v, run in zip(validations, runs)]),
+        "per_class": mean_of_classes([v.per_class[run] for v, run in zip(validations, runs)]),
     }
 
 
-def _text(s: dict) -> str:
-    return f"{s['mean']:.2f}" + (f" ± {s['std']:.2f}" if len(s["per_seed"]) > 1 else "")
+def save_classifier(evaluation: Evaluation, name: str, probe: LinearProbe) -> None:
+    """The classifier of the first rate and seed after its last epoch, beside the JSON and under the same name."""
+    result = evaluation.result
+    state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
+    state |= {key: result[key] for key in ("dataset", "protocol", "checkpoint", "epoch", "hidden_size", "versions")}
+    checkpoints.write(evaluation.folder / f"{evaluation.task_of(name)}.pth.tar", state)
 
 
 if __name__ == "__main__":

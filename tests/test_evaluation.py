@@ -11,10 +11,15 @@ import action_recognition
 import action_retrieval
 from data_gen.datasets import DATASETS
 from data_gen.packed import PackedDataset
+from feeder.augment import evaluation_view
+from feeder.clips import ClipSource
+from feeder.modalities import Tokens, to_tokens
 from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text, tiny_dataset
-from tools import extract, results
+from tools import checkpoints, extract, results
 from tools.errors import UserError, run
+from tools.features import extract_features, modalities_of
 from tools.options import open_dataset
+from tools.tables import table
 
 
 @pytest.fixture
@@ -163,23 +168,50 @@ def test_results_table(published, demo_root, monkeypatch, capsys):
     action_recognition.main(flags(published, demo_root, "--epochs", 5))
     action_retrieval.main(flags(published, demo_root, "--knn-neighbours", 3))
     capsys.readouterr()
-    rows = results.rows_of(published)
+    rows = results.frozen_rows("demo_published", results.read_results(published))
     scores = [json.loads((published / f"action_{t}.json").read_text()) for t in ("recognition", "retrieval")]
     mean = f"{scores[0]['best']['top1']['mean']:.1f}"
-    assert rows == [("demo_published", "451", "all", mean, mean, f"{scores[1]['top1']:.1f} (k=3)")]
-    lines = results.table(rows).splitlines()
+    retrieval = (f"{scores[1]['top1']:.1f} (k=3)", f"{scores[1]['map']:.1f}")
+    assert rows == [("demo_published", "demo xsub", "451", "all", mean, mean, *retrieval)]
+    lines = table(results.FROZEN, rows).splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
 
 
-def test_features_are_float32_and_can_be_trained_on(published, demo_root):
-    from feeder.clips import ClipSource
-    from tools import checkpoints
-    from tools.features import extract_features
+def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    folder = tmp_path / "checkpoints" / "ntu60_xview_lr1"
+    folder.mkdir(parents=True)
+    score = {"per_seed": [50.0, 51.0], "mean": 50.5, "std": 0.5}
+    common = {"dataset": "ntu60", "protocol": "xview", "epoch": 451}
+    shares = [
+        {"fraction": f, "labelled": n, "best": {"top1": score}, "last": {"top1": score}} for f, n in ((0.01, 376),)
+    ]
+    for name, result in {
+        "action_recognition_joint": {"modality": "joint", "best": {"top1": score}, "last": {"top1": score}},
+        "action_retrieval": {"modality": "all", "k": 1, "top1": 88.0, "map": 61.25},
+        "semi_supervised": {"modality": "all", "fractions": shares},
+        "transfer_pku2_xsub_scratch": {"modality": "all", **shares[0], "fraction": 1, "labelled": 9000},
+    }.items():
+        (folder / f"{name}.json").write_text(json.dumps(common | result | {"task": name}))
+    (folder / "benchmark.json").write_text("[1]")
+    results.main([])
+    rows = [" ".join(line.strip("| ").replace("|", "").split()) for line in capsys.readouterr().out.splitlines()]
+    for row in (
+        "ntu60_xview_lr1 ntu60 xview 451 all - - 88.0 61.2",
+        "ntu60_xview_lr1 ntu60 xview 451 joint 50.5 ± 0.5 50.5 ± 0.5 - -",
+        "published (paper) ntu60 xview 451 all 90.9 - 88.9 -",
+        "ntu60_xview_lr1 ntu60 xview 451 all semi supervised 376 (1 %) 50.5 ± 0.5 50.5 ± 0.5",
+        "ntu60_xview_lr1 ntu60 xview 451 all transfer pku2 xsub scratch 9,000 (100 %) 50.5 ± 0.5 50.5 ± 0.5",
+    ):
+        assert row in rows
+    assert sum("published" in row for row in rows) == 1
 
+
+def test_features_are_float32_and_can_be_trained_on(published, demo_root):
     packed = PackedDataset(demo_root / "demo")
     backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
-    feature = extract_features(backbone, source, ["bone"], torch.device("cpu"))
+    (feature,) = extract_features(backbone, source, [["bone"]], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()
 
 
@@ -191,9 +223,11 @@ def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkey
     folder.mkdir(parents=True)
     with pytest.raises(UserError, match="there is no run .*demo_other"):
         results.main(["demo_other"])
-    (folder / "action_retrieval.json").write_text('{"modality": "all", "epoch": 3, "k": 1, "top1": 87.25}')
+    result = {"task": "action_retrieval", "dataset": "demo", "protocol": "xsub", "modality": "all", "epoch": 3}
+    (folder / "action_retrieval.json").write_text(json.dumps(result | {"k": 1, "top1": 87.25, "map": 50}))
     results.main(["demo_run"])
-    assert capsys.readouterr().out.splitlines()[-1].split() == "| demo_run | 3 | all | - | - | 87.2 |".split()
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row == "| demo_run | demo xsub | 3 | all | - | - | 87.2 | 50.0 |".split()
     (folder / "action_retrieval.json").write_text('{"modality": ')
     with pytest.raises(UserError, match="action_retrieval.json is damaged .*evaluate that run again"):
         results.main([])
@@ -232,3 +266,76 @@ def test_ctrl_c_ends_a_program_quietly(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(interrupted)
     assert stopped.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def scores_of(folder, task, modality):
+    suffix = "" if modality == "all" else f"_{modality}"
+    result = json.loads((folder / f"{task}{suffix}.json").read_text())
+    assert (result["task"], result["modality"]) == (f"{task}{suffix}", modality)
+    return {k: v for k, v in result.items() if k not in ("args", "task")}
+
+
+def test_modalities_in_one_pass_score_as_by_themselves(published, demo_root):
+    names = ("all", "joint", "bone", "motion", "motion+joint")
+    for program, task, more in (
+        (action_recognition, "action_recognition", ("--seed", 0, 1, "--epochs", 7)),
+        (action_retrieval, "action_retrieval", ()),
+    ):
+        alone = {}
+        for name in names:
+            program.main(flags(published, demo_root, *more, "--modality", name))
+            canonical = name.replace("motion+joint", "joint+motion")
+            alone[canonical] = scores_of(published, task, canonical)
+            (published / f"{task}.json").unlink(missing_ok=True)
+        program.main(flags(published, demo_root, *more, "--modality", *names))
+        assert {name: scores_of(published, task, name) for name in alone} == alone
+        assert len({json.dumps(a["history"] if "history" in a else a["map"]) for a in alone.values()}) > 2
+    late = scores_of(published, "action_recognition", "late")
+    assert late["streams"] == ["joint", "bone", "motion"] and len(late["best"]["top1"]["per_seed"]) == 2
+    assert not (published / "action_retrieval_late.json").exists()
+
+
+def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
+    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    packed = PackedDataset(demo_root / "demo")
+    source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
+    (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
+    clip = evaluation_view()(source.clips(torch.arange(5)))
+    joint, motion = (backbone.embed(to_tokens(clip, m), m) for m in ("joint", "motion"))
+    mean = Tokens(*((a + b) / 2 for a, b in zip(joint, motion)))
+    torch.testing.assert_close(pair, backbone.ma_encoder(backbone.mm_fusion([mean])).detach())
+
+
+def test_the_saved_classifier_gives_the_last_scores(published, demo_root):
+    action_recognition.main(flags(published, demo_root, "--epochs", 7, "--seed", 3, 4, "--modality", "joint"))
+    saved = torch.load(published / "action_recognition_joint.pth.tar", weights_only=True)
+    last = scores_of(published, "action_recognition", "joint")["last"]
+    packed = PackedDataset(demo_root / "demo")
+    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    source = ClipSource.of_dataset(packed, packed.split("xsub", "val"), torch.device("cpu"))
+    (feature,) = extract_features(backbone, source, [["joint"]], torch.device("cpu"))
+    predicted = (feature @ saved["weight"].T + saved["bias"]).argmax(1)
+    assert last["top1"]["per_seed"][0] == pytest.approx(100 * (predicted == source.label).double().mean().item())
+    assert saved["modality"] == "joint" and saved["epoch"] == 451
+
+
+def test_retrieval_by_several_ks_in_one_pass(published, demo_root, capsys):
+    alone = {}
+    for k in (1, 3, 12):
+        action_retrieval.main(flags(published, demo_root, "--knn-neighbours", k))
+        alone[str(k)] = scores_of(published, "action_retrieval", "all")["top1"]
+    action_retrieval.main(flags(published, demo_root, "--knn-neighbours", 3, 1, 12))
+    together = scores_of(published, "action_retrieval", "all")
+    assert together["knn"] == alone and (together["k"], together["top1"]) == (3, alone["3"])
+    classes = [value for value in together["per_class"] if value is not None]
+    assert len(together["per_class"]) == 12 and np.mean(classes) == pytest.approx(together["top1"])  # 4 of each of 3
+    action_retrieval.main(flags(published, demo_root))
+    assert list(scores_of(published, "action_retrieval", "all")["knn"]) == ["1", "5"]  # the gallery has only 12
+    assert f"mean average precision {together['map']:.2f} %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name, reason", [("joints", "'joints' is no modality"), ("joint+all", "'all' is no modality")])
+def test_unknown_modalities_are_refused(name, reason, published, demo_root, capsys):
+    with pytest.raises(SystemExit):
+        action_retrieval.main(flags(published, demo_root, "--modality", name))
+    assert reason in capsys.readouterr().err

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from tools.errors import UserError
 
@@ -55,6 +56,13 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
     all but the newest `keep`. Raises UserError where it cannot be written; earlier ones stay as they are.
     """
     path = folder / name_of(state["epoch"], state.get("step", 0))
+    write(path, state)
+    _remove_replaced(folder, path, keep)
+    return path
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """A file that is there whole or not at all. Raises UserError where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -62,13 +70,11 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _flush_folder(folder)
+        _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError, in words of its own
-        reason = "the disk is full" if shutil.disk_usage(folder).free < 2**20 else error
+        reason = "the disk is full" if shutil.disk_usage(path.parent).free < 2**20 else error
         partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {reason}; earlier checkpoints are intact") from error
-    _remove_replaced(folder, path, keep)
-    return path
+        raise UserError(f"cannot write {path}: {reason}; earlier files are intact") from error
 
 
 def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
@@ -145,6 +151,14 @@ def prefixed(model: nn.Module) -> dict[str, torch.Tensor]:
 def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The state dict without the `module.` that published checkpoints have."""
     return {key.removeprefix(PREFIX): value for key, value in state["state_dict"].items()}
+
+
+def modalities(state: dict[str, Any]) -> tuple[str, ...]:
+    """The modalities that a checkpoint's encoder was pre-trained on: all, unless it says so. Raises CheckpointError."""
+    trained = state.get("args", {}).get("pretrain_modalities", MODALITIES)
+    if not isinstance(trained, list | tuple) or not trained or not set(trained) <= set(MODALITIES):
+        raise CheckpointError(f"not a checkpoint of this model: its modalities are {trained!r}")
+    return tuple(m for m in MODALITIES if m in trained)
 
 
 def in_folder(folder: Path) -> list[Path]:

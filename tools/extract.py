@@ -17,10 +17,9 @@ from data_gen.packed import INFO, PackedDataset
 from data_gen.recordings import SUFFIX, Recording
 from data_gen.skeleton_file import SkeletonError, parse_name, parse_skeleton
 from feeder.clips import ClipSource
-from feeder.modalities import MODALITIES
 from tools import checkpoints
 from tools.errors import UserError, run
-from tools.features import extract_features, modalities_of
+from tools.features import extract_features, modalities_of, modality_name
 from tools.options import HelpFormatter
 from tools.processes import single_process
 
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="where feature, name and label go")
     parser.add_argument(
-        "--modality", choices=("all", *MODALITIES), default="all", help="one without fusion, or all fused"
+        "--modality", type=modality_name, default="all", help="all of them fused, one without fusion, or as joint+bone"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     args = parser.parse_args(argv)
@@ -66,9 +65,11 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
     device = single_process(args.device, "tools.extract")
     path = checkpoints.newest(args.pretrained)
-    backbone = checkpoints.load_backbone(checkpoints.load(path), path).to(device)
+    state = checkpoints.load(path)
+    backbone = checkpoints.load_backbone(state, path).to(device)
+    chosen = modalities_of(args.modality, checkpoints.modalities(state))
     source, names = read_data(args.data, device)
-    feature = extract_features(backbone, source, modalities_of(args.modality), device)
+    (feature,) = extract_features(backbone, source, [chosen], device)
     partial = args.out.with_name(args.out.name + ".partial")
     with open(partial, "wb") as file:
         np.savez(file, feature=feature.cpu().numpy(), name=names, label=source.label.numpy())

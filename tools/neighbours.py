@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,14 +20,68 @@ def nearest(queries: Tensor, gallery: Tensor, k: int) -> Tensor:
 
     Equally similar ones come in the gallery's order. Raises ValueError where k is not in 1..G.
     """
+    _check(k, gallery)
+    return torch.cat([_first_k(similarity, k) for _, similarity in _similarities(queries, gallery)])
+
+
+@torch.inference_mode()
+def retrieve(
+    queries: Tensor, query_labels: Tensor, gallery: Tensor, gallery_labels: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """What `nearest` returns, and each query's average precision, float64 (Q,), in one pass over the similarities.
+
+    The gallery's recordings of the query's class are the relevant ones; a query without any has NaN. Equally similar
+    recordings share one rank, so that the order of the gallery does not matter.
+    """
+    _check(k, gallery)
+    relevant = _members(gallery_labels, int(query_labels.max()) + 1)
+    found, precision = [], []
+    for rows, similarity in _similarities(queries, gallery):
+        found.append(_first_k(similarity, k))
+        precision.append(_average_precision(similarity, relevant[query_labels[rows]]))
+    return torch.cat(found), torch.cat(precision)
+
+
+def _check(k: int, gallery: Tensor) -> None:
     if not 1 <= k <= len(gallery):
         raise ValueError(f"k must be from 1 to the gallery's size, {len(gallery)}; it is {k}")
+
+
+def _similarities(queries: Tensor, gallery: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some queries at a time: which, and their cosines (q, G) with the whole gallery."""
     queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
-    found = [
-        _first_k(queries[start : start + CHUNK] @ gallery.T, k)
-        for start in progress(range(0, len(queries), CHUNK), desc="retrieve", unit="chunk")
-    ]
-    return torch.cat(found)
+    for start in progress(range(0, len(queries), CHUNK), desc="retrieve", unit="chunk"):
+        rows = slice(start, start + CHUNK)
+        yield rows, queries[rows] @ gallery.T
+
+
+def _members(labels: Tensor, num_classes: int) -> Tensor:
+    """Positions of each class's recordings: int64 (classes, size of the largest), the rest filled with len(labels)."""
+    num_classes = max(num_classes, int(labels.max()) + 1)
+    counts = torch.bincount(labels, minlength=num_classes)
+    order = labels.argsort(stable=True)
+    place = torch.arange(len(labels), device=labels.device) - (counts.cumsum(0) - counts)[labels[order]]
+    members = labels.new_full((num_classes, int(counts.max())), len(labels))
+    members[labels[order], place] = order
+    return members
+
+
+def _average_precision(similarity: Tensor, relevant: Tensor) -> Tensor:
+    """Of each query: the mean over its relevant recordings of the share of relevant ones among all that are at least
+    as similar."""
+    own = F.pad(similarity, (0, 1), value=-torch.inf).gather(1, relevant).sort(1).values
+    size, width = similarity.shape[1], own.shape[1]
+    at_least = size - torch.searchsorted(_sorted(similarity), own)
+    share = (width - torch.searchsorted(own, own)) / at_least.double()
+    valid = own > -torch.inf
+    return torch.where(valid, share, 0).sum(1) / valid.sum(1)
+
+
+def _sorted(similarity: Tensor) -> Tensor:
+    """Each row in ascending order. On a CPU by numpy: torch sorts positions too, and takes several times as long."""
+    if similarity.device.type == "cpu":
+        return torch.from_numpy(np.sort(similarity.numpy(), axis=1))
+    return similarity.sort(1).values
 
 
 def _first_k(similarity: Tensor, k: int) -> Tensor:

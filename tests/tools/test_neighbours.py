@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
 from tools import neighbours
-from tools.neighbours import nearest, vote
+from tools.neighbours import nearest, retrieve, vote
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 37])
@@ -41,3 +42,22 @@ def test_k_must_fit_the_gallery(k):
 )
 def test_majority_wins_and_the_nearest_breaks_ties(labels, winner):
     assert vote(torch.tensor([labels]), 5).tolist() == [winner]
+
+
+def test_average_precision_is_sklearns(monkeypatch):
+    """With equal similarities among the gallery, classes of different size, and one that it lacks."""
+    monkeypatch.setattr(neighbours, "CHUNK", 10)
+    rng = np.random.default_rng(0)
+    # Directions whose products are exact, so that equal ones are equal however they are computed.
+    directions = np.concatenate((np.eye(4), -np.eye(4), rng.choice([-0.5, 0.5], (8, 4)))).astype(np.float32)
+    queries, gallery = (directions[rng.integers(16, size=n)] for n in (33, 57))
+    query_labels, gallery_labels = rng.integers(0, 6, 33), rng.choice(5, 57, p=[0.5, 0.2, 0.1, 0.1, 0.1])
+    query_labels[:3] = 5
+    found, precision = retrieve(*map(torch.tensor, (queries, query_labels, gallery, gallery_labels)), 4)
+    np.testing.assert_array_equal(found, nearest(torch.tensor(queries), torch.tensor(gallery), 4))
+    unit = [torch.nn.functional.normalize(torch.tensor(x), dim=1) for x in (queries, gallery)]
+    for label, similarity, value in zip(query_labels, (unit[0] @ unit[1].T).numpy(), precision.tolist()):
+        if label == 5:
+            assert np.isnan(value)
+        else:
+            assert value == pytest.approx(average_precision_score(gallery_labels == label, similarity), abs=1e-12)

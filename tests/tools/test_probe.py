@@ -10,8 +10,8 @@ from feeder.clips import ClipSource
 from feeder.modalities import MODALITIES, to_tokens
 from models.encoder import Backbone
 from tools.features import extract_features
-from tools.metrics import summary, top_k_accuracy
-from tools.probe import ProbeOptions, linear_probe
+from tools.metrics import class_accuracies, mean_of_classes, summary, text_of, top_k_accuracy
+from tools.probe import LinearProbe, ProbeOptions, train_probes
 
 
 def blobs(n, seed, classes=4, dims=16):
@@ -19,6 +19,11 @@ def blobs(n, seed, classes=4, dims=16):
     centres = torch.randn(classes, dims, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(classes, (n,), generator=rng)
     return centres[labels] + torch.randn(n, dims, generator=rng), labels
+
+
+def linear_probe(train, val, classes, options, seeds):
+    probe = LinearProbe(*train, classes, options, seeds)
+    return train_probes({"all": probe}, {"all": val[0]}, val[1], {})["all"]
 
 
 def textbook_probe(train, val, classes, options, seed, lr):
@@ -68,13 +73,30 @@ def test_cached_features_are_those_of_every_epoch(demo_root):
     torch.manual_seed(0)
     backbone = Backbone(8).eval()
     source = ClipSource.of_dataset(packed, packed.split("xsub", "train"), torch.device("cpu"))
-    cached = extract_features(backbone, source, MODALITIES, torch.device("cpu"))
+    (cached,) = extract_features(backbone, source, [MODALITIES], torch.device("cpu"))
     view = evaluation_view()
     for rows in torch.randperm(len(source)).split(5):
         clip = view(source.clips(rows))
         with torch.no_grad():
             fresh = backbone({m: to_tokens(clip, m) for m in MODALITIES})
         torch.testing.assert_close(cached[rows], fresh, rtol=1e-5, atol=1e-5)
+
+
+def test_late_fusion_is_the_sum_of_scores():
+    """Two streams side by side: each as by itself, and their sum as computed from the classifiers at the end."""
+    (a, labels), (b, _) = blobs(150, 1), blobs(150, 3)
+    options = ProbeOptions((0.03, 0.3), epochs=7)
+    probes = {name: LinearProbe(x, labels, 4, options, [0, 1]) for name, x in (("joint", a), ("bone", b))}
+    found = train_probes(probes, {"joint": a, "bone": b}, labels, {"late": ["joint", "bone"]})
+    assert found["joint"] == linear_probe((a, labels), (a, labels), 4, options, [0, 1])
+    assert [v.epoch for v in found["late"]] == [5, 7]
+    for run in range(4):
+        weights = [probe.weight[run].numpy() for probe in probes.values()]
+        biases = [probe.bias[run].numpy() for probe in probes.values()]
+        scores = a.numpy() @ weights[0].T + biases[0] + b.numpy() @ weights[1].T + biases[1]
+        right = scores.argmax(1) == labels.numpy()
+        assert found["late"][-1].top1[run] == pytest.approx(100 * right.mean())
+        assert found["late"][-1].per_class[run] == pytest.approx([100 * right[labels == c].mean() for c in range(4)])
 
 
 def test_accuracies_and_summaries():
@@ -84,3 +106,6 @@ def test_accuracies_and_summaries():
     assert top_k_accuracy(scores, labels, 2) == pytest.approx(200 / 3)
     assert top_k_accuracy(scores, labels, 5) == 100
     assert summary([1.0, 3.0]) == {"per_seed": [1.0, 3.0], "mean": 2.0, "std": 1.0}
+    assert (text_of(summary([1.0, 3.0])), text_of(summary([72.25]), 2)) == ("2.0 ± 1.0", "72.25")
+    rows = [class_accuracies(torch.tensor(p), torch.tensor([0, 0, 2]), 3) for p in ([0, 1, 2], [0, 0, 1])]
+    assert rows == [[50, None, 100], [100, None, 0]] and mean_of_classes(rows) == [75, None, 50]

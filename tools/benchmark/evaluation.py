@@ -14,7 +14,7 @@ from tools.benchmark.measure import PeakMemory, measure, product_limit
 from tools.benchmark.simulate import clip_source
 from tools.features import extract_features
 from tools.neighbours import CHUNK, nearest
-from tools.probe import ProbeOptions, linear_probe
+from tools.probe import LinearProbe, ProbeOptions, Validation, train_probes
 
 
 def _features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
@@ -24,6 +24,13 @@ def _features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
     labels = torch.randint(sizes.classes, (count,), generator=rng)
     features = torch.randn(count, sizes.feature_size, generator=rng).add_(centres[labels])
     return features.to(setup.device), labels.to(setup.device)
+
+
+def _probe(
+    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: int, options: ProbeOptions, seeds: list[int]
+) -> list[Validation]:
+    probe = LinearProbe(*train, classes, options, seeds)
+    return train_probes({"all": probe}, {"all": val[0]}, val[1], {})["all"]
 
 
 def probe(setup: Setup) -> list[Row]:
@@ -43,7 +50,7 @@ def probe(setup: Setup) -> list[Row]:
         memory = PeakMemory(setup.device)
 
         def run(options: ProbeOptions = chosen, seeds: list[int] = seeds) -> None:
-            linear_probe(train, val, sizes.classes, options, seeds)
+            _probe(train, val, sizes.classes, options, seeds)
 
         timing = measure(run, setup.device, sizes.slow_runs).times(factor)
         title = f"{sizes.probe_epochs} epochs of {sizes.train:,} × {sizes.feature_size:,}, {what}"
@@ -66,9 +73,9 @@ def _compare_probe(row: Row, validations: int, setup: Setup) -> None:
         source = clip_source(place, sizes.plain_clips, sizes.plain_clips, setup.device)
         plain = setup.baseline.PlainProbe(backbone, sizes.classes, options, 0)
         found = plain.run(source, source)
-        feature = extract_features(backbone, source, MODALITIES, setup.device)
+        (feature,) = extract_features(backbone, source, [MODALITIES], setup.device)
         cached = (feature, source.label.to(setup.device))
-        expected = linear_probe(cached, cached, sizes.classes, options, [0])[0]
+        expected = _probe(cached, cached, sizes.classes, options, [0])[0]
         difference = max(abs(found[0][1] - expected.top1[0]), abs(found[0][2] - expected.top5[0]))
         check_same("probe", difference, 100 / len(source) + 1e-9)  # one clip: a tie that rounding decides
         clips = sizes.train * sizes.probe_epochs + sizes.val * validations
