@@ -13,8 +13,8 @@ import argparse
 import importlib
 from pathlib import Path
 
-from feeder.modalities import MODALITIES
 from tools.errors import UserError, run
+from tools.features import modality_name
 from tools.options import HelpFormatter, add_data_options, non_negative_int, positive_int
 
 DRAWING = ("matplotlib", "sklearn", "PIL")  # packages that only figures need
@@ -103,9 +103,10 @@ def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser, "--finetune-dataset")
     parser.add_argument(
         "--modality",
-        choices=("all", *MODALITIES),
+        type=modality_name,
         default="all",
-        help="what is encoded: one modality without fusion, or all of them fused",
+        metavar="M",
+        help="what is encoded: all modalities fused, one without fusion, or as joint+bone",
     )
     _add_class_names(parser)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import pickle
+from pathlib import Path
+
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from torch import Tensor
 
+from tools.errors import UserError
 from tools.figures import style
-from tools.figures.encoded import name_of
+from tools.figures.encoded import Encoded, figure_path, find_run, name_of, names_for
+from tools.processes import single_process
 
 FEW = 20  # classes with names on both axes and figures in the cells
 PAIRS = 10  # most confused pairs that are printed
@@ -68,6 +76,71 @@ def draw(counts: np.ndarray, names: tuple[str, ...], title: str) -> Figure:
 
 def _write_shares(axes: Axes, share: np.ndarray, size: float) -> None:
     for (i, j), value in np.ndenumerate(share):
-        if value:
+        if value >= 0.5:
             paint = "black" if value > 55 else "white"  # on the bright and the dark end of the colours
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=paint, fontsize=size)
+
+
+def load_classifier(folder: Path, modality: str) -> tuple[Path, dict]:
+    """What recognition left beside its JSON: weight (classes, D), bias (classes,), and what they were trained on.
+    Raises UserError."""
+    task = "action_recognition" + ("" if modality == "all" else f"_{modality}")
+    path = folder / f"{task}.pth.tar"
+    remedy = f"run action_recognition.py --pretrained {folder} --modality {modality} first"
+    if not path.is_file():
+        raise UserError(f"there is no classifier {path}: {remedy}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        right = state["weight"].dim() == 2 and state["bias"].shape == state["weight"].shape[:1]
+        if not (right and all(isinstance(state[key], str) for key in ("dataset", "protocol", "checkpoint"))):
+            raise ValueError("its entries are of the wrong kind")
+    except (
+        OSError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise UserError(f"{path} is damaged or no classifier ({type(error).__name__}); {remedy}") from error
+    return path, state
+
+
+def predict(features: Tensor, classifier: dict, path: Path) -> Tensor:
+    """The class of each feature (N, D): int64 (N,). Raises UserError where the encoder is of another width."""
+    if features.shape[1] != classifier["weight"].shape[1]:
+        raise UserError(f"{path} is of another encoder: run action_recognition.py for this one")
+    return (features @ classifier["weight"].T + classifier["bias"]).argmax(1)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Draw, and print the pairs that are taken for each other most often. Raises UserError."""
+    device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
+    folder = run if run.is_dir() else run.parent
+    path, classifier = load_classifier(folder, args.modality)
+    checkpoint = folder / Path(classifier["checkpoint"]).name  # the run's folder may have been moved since
+    if not run.is_dir() and run.name != checkpoint.name:
+        raise UserError(f"{path} is of {checkpoint.name}: run action_recognition.py --pretrained {run} first")
+    encoder = Encoded.load(str(checkpoint), device)
+    packed, protocol = encoder.data(args, classifier)
+    if (packed.name, packed.num_classes) != (classifier["dataset"], len(classifier["weight"])):
+        raise UserError(
+            f"{path} knows the {len(classifier['weight'])} classes of {classifier['dataset']}, {packed.path} has the "
+            f"{packed.num_classes} of {packed.name}: run action_recognition.py on it first"
+        )
+    out = figure_path(args.out, folder, "confusion.png" if args.modality == "all" else f"confusion_{args.modality}.png")
+    rows = packed.split(protocol.name, "val")
+    predicted = predict(encoder.features(packed, rows, args.modality), classifier, path).numpy()
+    counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed.name, args.class_names)
+    title = (
+        f"{encoder.title}: {packed.name} {protocol.long_name}, {len(rows)} test recordings, modality {args.modality}"
+    )
+    style.save(draw(counts, names, title), out)
+    style.to_board(folder, out.stem if args.out is None else "confusion", out, encoder.epoch)
+    share = shares(counts)
+    for true, taken in most_confused(counts):
+        pair = f"{name_of(names, true)} → {name_of(names, taken)}"
+        print(f"{share[true, taken]:5.1f} %  {pair} ({counts[true, taken]} of {counts[true].sum()})")
+    print(f"top-1 {100 * counts.trace() / counts.sum():.2f} % of {len(rows)} recordings: {out}")

@@ -69,7 +69,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
     """A panel for each kind of curve, a line for each run; of several seeds their mean, with all of them in a band."""
     titles = list(dict.fromkeys(title for curves in runs.values() for title in curves))
     rows = math.ceil(len(titles) / COLUMNS)
-    figure = style.new_figure(1.75 * rows + 0.2 * math.ceil(len(runs) / 2) + 0.2)
+    figure = style.new_figure(1.75 * rows + 0.2 * math.ceil(len(runs) / 4) + 0.2)
     grid = figure.subplots(rows, min(COLUMNS, len(titles)), squeeze=False)
     for axes in grid.flat[len(titles) :]:
         axes.axis("off")
@@ -80,6 +80,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
                 continue
             curve = curves[title]
             mean = curve.y.mean(0)
+            step = max(1, len(mean) // 6)  # markers of several runs that agree stand beside each other
             (handles[run],) = axes.plot(
                 curve.x,
                 mean,
@@ -88,7 +89,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
                 linewidth=1.3,
                 marker=style.marker(i),
                 markersize=3.5,
-                markevery=max(1, len(mean) // 6),
+                markevery=(i % step, step),
             )
             if len(curve.y) > 1:
                 axes.fill_between(
@@ -103,7 +104,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
         if title == LABELS["lr"]:
             axes.set_yscale("log")
     order = [run for run in runs if run in handles]
-    figure.legend([handles[run] for run in order], order, loc="outside upper center", ncols=2)
+    figure.legend([handles[run] for run in order], order, loc="outside upper center", ncols=4)
     return figure
 
 

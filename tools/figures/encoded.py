@@ -91,12 +91,14 @@ class Encoded:
         """What it is called in a figure where nobody says: its run, and how long that was trained."""
         return f"{self.folder.resolve().name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
 
-    def data(self, args: argparse.Namespace) -> tuple[PackedDataset, Protocol]:
-        """Data set and protocol as the flags say, else its own. Raises UserError."""
-        dataset, protocol = data_of(args, self.state, self.folder)
+    def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
+        """Data set and protocol as the flags say, else its own, or those of the classifier `own`. Raises UserError."""
+        dataset, protocol = data_of(args, own or self.state, self.folder)
         return open_dataset(args.data_root, dataset, protocol), protocol
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
         """Features (N, 2·hidden), float32 on the CPU, of a data set's recordings by their index."""
         source = ClipSource.of_dataset(packed, rows, self.device)
-        return extract_features(self.backbone, source, modalities_of(modality), self.device).cpu()
+        chosen = modalities_of(modality, checkpoints.modalities(self.state))
+        (features,) = extract_features(self.backbone, source, [chosen], self.device)
+        return features.cpu()

@@ -83,9 +83,17 @@ def draw_frame(
                 capstyle="round" if person == 0 else "butt",
             )
         )
-        axes.scatter(*seen[there].T, s=(1.5 * width) ** 2, color=style.GREY, linewidths=0, zorder=3)
+        axes.scatter(seen[there, 0], seen[there, 1], s=(1.5 * width) ** 2, color=style.GREY, linewidths=0, zorder=3)
         if not there.all():
-            axes.scatter(*seen[~there].T, s=(3 * width) ** 2, color=style.GREY, marker="x", linewidths=0.8, zorder=3)
+            axes.scatter(
+                seen[~there, 0],
+                seen[~there, 1],
+                s=(3 * width) ** 2,
+                color=style.GREY,
+                marker="x",
+                linewidths=0.8,
+                zorder=3,
+            )
 
 
 def draw_vectors(axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int], width: float = 1.2) -> None:
@@ -100,4 +108,6 @@ def draw_vectors(axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Seq
                 linestyles="-" if person == 0 else _SECOND,
             )
         )
-        axes.scatter(*end.T, s=(1.8 * width) ** 2, color=[style.colour(limb) for limb in _LIMBS], linewidths=0)
+        axes.scatter(
+            end[:, 0], end[:, 1], s=(1.8 * width) ** 2, color=[style.colour(limb) for limb in _LIMBS], linewidths=0
+        )

@@ -31,14 +31,14 @@ class Neighbour:
 
 
 def neighbours(
-    encoder: Encoded, packed: PackedDataset, gallery: np.ndarray, query: int, args: argparse.Namespace
+    encoder: Encoded, packed: PackedDataset, gallery: np.ndarray, query: int, k: int, modality: str
 ) -> list[Neighbour]:
     """The query's k nearest of the gallery (indices), nearest first. Raises UserError."""
-    if args.k > len(gallery):
-        raise UserError(f"-k {args.k}: the gallery has only {len(gallery)} recordings")
-    asked = encoder.features(packed, np.array([query]), args.modality)
-    features = encoder.features(packed, gallery, args.modality)
-    found = nearest(asked, features, args.k)[0]
+    if k > len(gallery):
+        raise UserError(f"-k {k}: the gallery has only {len(gallery)} recordings")
+    asked = encoder.features(packed, np.array([query]), modality)
+    features = encoder.features(packed, gallery, modality)
+    found = nearest(asked, features, k)[0]
     similarity = F.cosine_similarity(asked, features[found])
     return [Neighbour(int(gallery[i]), float(s)) for i, s in zip(found.tolist(), similarity)]
 
@@ -62,8 +62,8 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: tuple
             head = f"{place}: " + ("✓ right" if right else "✗ wrong")
             tail = f"\ncosine {found[place - 1].similarity:.3f}"
         grid[0].axis("off")
-        grid[0].text(0, 0.78, head, va="center", weight="bold", color=paint, fontsize=10)
-        grid[0].text(0, 0.36, f"{action}\n{packed.names[index]}{tail}", va="center")
+        grid[0].text(0.04, 0.78, head, va="center", weight="bold", color=paint, fontsize=10)
+        grid[0].text(0.04, 0.36, f"{action}\n{packed.names[index]}{tail}", va="center")
         who = people.present(clip)
         seen = people.project(clip[:, who])
         for axes, t in zip(grid[1:], times):
@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
         )
     out = figure_path(args.out, encoder.folder, f"retrieval_{args.query}.png")
     names = names_for(packed.name, args.class_names)
-    found = neighbours(encoder, packed, gallery, query, args)
+    found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
     style.save(draw(packed, query, found, names), out)
     style.to_board(encoder.folder, f"retrieval/{args.query}", out, encoder.epoch)
     right = sum(packed.label[n.index] == packed.label[query] for n in found)

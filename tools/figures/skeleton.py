@@ -75,7 +75,7 @@ def _bones(clip: Tensor, who: list[int]) -> Panel:
     def paint(axes: Axes, t: int) -> None:
         people.draw_vectors(axes, origin, bones[t], who)
 
-    return Panel("whole clip: bone\neach joint seen from its parent", paint, people.project(bones[:, who]))
+    return Panel("whole clip: bone\njoint minus parent", paint, people.project(bones[:, who]))
 
 
 def _motion(clip: Tensor, who: list[int]) -> Panel:
@@ -89,8 +89,10 @@ def _motion(clip: Tensor, who: list[int]) -> Panel:
         people.draw_frame(axes, frames[t], who, colours=pale)
         people.draw_vectors(axes, frames[t], times * motion[t], who)
 
-    ends = np.concatenate((frames[:, who], frames[:, who] + times * motion[:, who]))
-    return Panel(f"whole clip: motion\nto the next frame, ×{times}", paint, people.project(ends))
+    ends = people.project(frames[:, who] + times * motion[:, who]).reshape(-1, 2)
+    usual = np.quantile(ends, (0.01, 0.99), axis=0)  # a jump of the sensor would leave no room for the person
+    seen = np.concatenate((people.project(frames[:, who]).reshape(-1, 2), usual))
+    return Panel(f"whole clip: motion\nto the next frame, ×{times}", paint, seen)
 
 
 def _view(clips: ClipBatch, who: list[int], number: int) -> Panel:
@@ -103,7 +105,7 @@ def _view(clips: ClipBatch, who: list[int], number: int) -> Panel:
     assert cut.joint_map is not None  # one of the transforms gave it
     kind, hidden = describe(cut.joint_map[0])
     ghost = render(clips.window(cut.first - clips.first, cut.length))
-    title = f"view {number}: {kind}\nframes {first}–{first + length - 1}"
+    title = f"view {number}: {kind}\nframes {first + 1}–{first + length}"
     return _joints(render(cut), who, title, hidden if hidden.any() else None, ghost)
 
 
@@ -125,7 +127,13 @@ def animate(panels: list[Panel], name: str, path: Path) -> int:
     grid = figure.subplots(2, (len(panels) + 1) // 2, squeeze=False)
     note_at = grid[0, -1]
     places = [axes for axes in grid.flat if axes is not note_at]
+    for axes, panel in zip(places, panels):
+        people.set_view(axes, panel.seen)
+        axes.set_title(panel.title)
     note = _explain(note_at, name)
+    note.set_text(f"frame {NUM_FRAMES} of {NUM_FRAMES}")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the panels stay where they are, which need not be found anew for each frame
     times = range(0, NUM_FRAMES, EVERY)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.gif")  # Pillow knows the format by it
@@ -134,7 +142,7 @@ def animate(panels: list[Panel], name: str, path: Path) -> int:
         with writer.saving(figure, str(partial), dpi=ANIMATION_DPI):
             for t in times:
                 for axes, panel in zip(places, panels):
-                    _paint(axes, panel, t, panel.title)
+                    _paint(axes, panel, t)
                 note.set_text(f"frame {t + 1} of {NUM_FRAMES}")
                 writer.grab_frame()
         partial.replace(path)
@@ -150,19 +158,18 @@ def _explain(axes: Axes, name: str) -> Text:
     axes.set_ylim(0, 1)
     axes.text(0, 0.98, name, va="top", weight="bold", fontsize=8)
     axes.text(0, 0.62, "A colour for each limb;\nthe second person dashed;\n× a masked joint, which is zero", va="top")
-    origin, length = np.array([0.08, 0.08]), 0.22
-    for label, vector in zip("xyz", np.eye(3)):
-        end = origin + length * people.project(vector)
-        axes.annotate("", end, origin, arrowprops={"arrowstyle": "->", "linewidth": 0.9})
-        axes.text(*(origin + 1.25 * length * people.project(vector)), label, ha="center", va="center")
+    at, length = 0.08, 0.22
+    for label, (x, y) in zip("xyz", length * people.project(np.eye(3))):
+        axes.annotate("", (at + x, at + y), (at, at), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
+        axes.text(at + 1.25 * x, at + 1.25 * y, label, ha="center", va="center")
     return axes.text(0.45, 0.1, "")
 
 
-def _paint(axes: Axes, panel: Panel, t: int, title: str = "") -> None:
-    axes.clear()
+def _paint(axes: Axes, panel: Panel, t: int) -> None:
+    """Frame t in place of the one before; clearing the axes would take longer than drawing."""
+    for artist in list(axes.collections):
+        artist.remove()
     panel.paint(axes, t)
-    people.set_view(axes, panel.seen)
-    axes.set_title(title)
 
 
 def sheet(panels: list[Panel], name: str) -> Figure:
@@ -175,7 +182,9 @@ def sheet(panels: list[Panel], name: str) -> Figure:
         row[0].axis("off")
         row[0].text(0, 0.5, panel.title.replace(": ", ":\n"), va="center", transform=row[0].transAxes)
         for axes, t in zip(row[1:], times):
-            _paint(axes, panel, int(t), f"frame {t + 1}" if panel is panels[0] else "")
+            panel.paint(axes, int(t))
+            people.set_view(axes, panel.seen)
+            axes.set_title(f"frame {t + 1}" if panel is panels[0] else "")
     return figure
 
 
@@ -185,8 +194,8 @@ def load(args: argparse.Namespace) -> tuple[ClipSource, str, str]:
     if not path.is_dir():
         if args.name:
             raise UserError(f"--name {args.name}: {path} is a single recording; leave the flag away")
-        source, names = read_data([path], cpu)
-        return source, str(names[0]), ""
+        source, stems = read_data([path], cpu)
+        return source, str(stems[0]), ""
     packed = PackedDataset(path)
     if args.name is None:
         raise UserError(f"{path} has {len(packed)} recordings: choose one by --name, such as {packed.names[0]}")

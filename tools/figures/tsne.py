@@ -44,14 +44,22 @@ def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: t
     columns = min(5, len(classes))
     legend_rows = math.ceil(len(classes) / columns)
     side = style.WIDTH / max(len(maps), 1.5)
-    figure = style.new_figure(side + 0.2 * legend_rows)
+    figure = style.new_figure(side + 0.3 + 0.2 * legend_rows)
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     size = float(np.clip(6000 / len(labels), 8, 30))
     for axes, points, title in zip(panels, maps, titles):
         for i, c in enumerate(classes):
             x, y = points[labels == c].T
-            label = name_of(names, int(c))
-            axes.scatter(x, y, size, style.colour(i), style.marker(i), edgecolors="black", linewidths=0.25, label=label)
+            axes.scatter(
+                x,
+                y,
+                s=size,
+                c=style.colour(i),
+                marker=style.marker(i),
+                edgecolors="black",
+                linewidths=0.25,
+                label=name_of(names, int(c)),
+            )
         axes.set_title(title)
         axes.set_xlabel("t-SNE, first dimension")
         axes.set_ylabel("t-SNE, second dimension")
