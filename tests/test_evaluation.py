@@ -14,21 +14,12 @@ from data_gen.packed import PackedDataset
 from feeder.augment import evaluation_view
 from feeder.clips import ClipSource
 from feeder.modalities import Tokens, to_tokens
-from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text, tiny_dataset
+from tests.helpers import moving_body, run_python, skeleton_text, tiny_dataset
 from tools import checkpoints, extract, results
 from tools.errors import UserError, run
 from tools.features import extract_features, modalities_of
 from tools.options import open_dataset
 from tools.tables import table
-
-
-@pytest.fixture
-def published(tmp_path):
-    """A run's folder that holds a checkpoint in the published layout and nothing else."""
-    folder = tmp_path / "demo_published"
-    folder.mkdir()
-    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
-    return folder
 
 
 def flags(folder, root, *more):

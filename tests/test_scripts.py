@@ -13,11 +13,12 @@ import pytest
 import action_recognition
 import action_retrieval
 import pretrain
-from data_gen import ntu_gendata
+from data_gen import ntu_gendata, pku_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import write_recordings
 from tools import extract
 from tools.benchmark import __main__ as benchmark
+from tools.figures import __main__ as figures
 
 CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
 
@@ -73,6 +74,28 @@ def test_several_processes_by_a_variable(copy):
     assert done.returncode == 0 and "2 process(es)" in done.stdout, done.stderr
 
 
+def test_fine_tuning_scripts(copy):
+    run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    run(copy, "./script_pretrain.sh", "demo_labels", *SMALL, "--epochs", "0", NPROC="1")
+    packed = copy / "data" / "ntu60"
+    shutil.copytree(copy / "data" / "demo", packed)
+    info = json.loads((packed / "dataset.json").read_text()) | {"dataset": "ntu60", "classes": 60}
+    (packed / "dataset.json").write_text(json.dumps(info))
+    short = ("--epochs", "5", "--schedule", "--device", "cpu")
+    for script, flags, processes, task in (
+        ("semi_supervised", ("--seed", "0"), "1", "semi_supervised"),
+        ("finetune", ("--modality", "bone", "--from-scratch"), "2", "finetune_scratch_bone"),
+        ("transfer", ("--finetune-dataset=ntu60",), "1", "transfer_ntu60_xsub"),
+    ):
+        done = run(copy, f"./script_{script}.sh", "demo_labels", *short, *flags, NPROC=processes)
+        assert done.returncode == 0 and f"{task}.json" in done.stdout, done.stderr
+        result = json.loads((copy / "checkpoints" / "demo_labels" / f"{task}.json").read_text())
+        shares = result.get("fractions", [result])
+        expected = [0.01, 0.02, 0.05, 0.1, 0.2] if script == "semi_supervised" else [1.0]
+        assert [share["fraction"] for share in shares] == expected
+        assert [share["labelled"] for share in shares] == ([3] * 5 if len(shares) > 1 else [result["train"]])
+
+
 @pytest.mark.parametrize(
     "command, message",
     [
@@ -81,6 +104,9 @@ def test_several_processes_by_a_variable(copy):
         (("./script_pretrain.sh", "demo_x", "--batch-size", "1"), "--batch-size 1"),
         (("./script_action_recognition.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_action_retrieval.sh",), "no checkpoint (at|in) checkpoints/ntu120_xsub"),
+        (("./script_transfer.sh",), "give the data set to transfer to: .* ntu120_xsub --finetune-dataset DATA_SET"),
+        (("./script_transfer.sh", "demo_x", "--protocol", "xsub"), "give the data set to transfer to"),
+        (("./script_finetune.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_pretrain.sh", "demo_x", "--nonsense"), "unrecognized arguments: --nonsense"),
     ],
 )
@@ -116,11 +142,15 @@ def test_the_readme_names_what_there_is(capsys):
         action_recognition.main,
         action_retrieval.main,
         ntu_gendata.main,
+        pku_gendata.main,
         extract.main,
         benchmark.main,
     ):
         with pytest.raises(SystemExit):
             main(["--help"])
+    for figure in re.findall(r"-m tools\.figures (\w+)", text):
+        with pytest.raises(SystemExit):
+            figures.main([figure, "--help"])
     helps = capsys.readouterr().out
     torchrun = {"--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port", "--logdir"}
     slurm = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-exit"}

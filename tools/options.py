@@ -64,8 +64,8 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
     path = root if (root / INFO).is_file() else root / dataset.name
     if not (path / INFO).is_file():
         raise UserError(
-            f"no packed data set at {path.resolve()}: convert its recordings first (python data_gen/ntu_gendata.py "
-            f"--dataset {dataset.name}), or say by --data-root where it is"
+            f"no packed data set at {path.resolve()}: convert its recordings first (python data_gen/"
+            f"{dataset.converter}), or say by --data-root where it is"
         )
     packed = PackedDataset(path)
     if packed.name != dataset.name:
@@ -100,6 +100,10 @@ def positive_float(text: str) -> float:
 
 def non_negative_float(text: str) -> float:
     return _checked(float(text), lambda v: 0 <= v < math.inf, "at least 0")
+
+
+def fraction(text: str) -> float:
+    return _checked(float(text), lambda v: 0 < v <= 1, "above 0 and at most 1")
 
 
 def _checked(value: Number, is_right: Callable[[Number], bool], what: str) -> Number:
