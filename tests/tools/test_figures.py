@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import action_recognition
 from data_gen.packed import PackedDataset
 from tests.helpers import GOLDEN, run_python
+from tools import checkpoints
 from tools.errors import UserError
 from tools.figures import confusion, curves, encoded, retrieval, tsne
 from tools.figures.__main__ import main
@@ -55,6 +56,14 @@ def test_tsne_of_two_encoders_goes_to_the_run_and_the_projector(published, draw,
         assert values.shape == (8, 16) and lines[0] == "class\trecording" and len(lines) == 9
         assert all(line.split("\t")[0] in ("raise an arm", "lower an arm", "wave a hand") for line in lines[1:])
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_two_checkpoints_of_one_run_are_both_in_its_projector(published, draw):
+    state = checkpoints.load(published / "checkpoint_0450.pth.tar")
+    checkpoints.write(published / "checkpoint_0000.pth.tar", state | {"epoch": 1})
+    draw("tsne", published / "checkpoint_0000.pth.tar", published, "--classes", 3)
+    config = (published / "projector_config.pbtxt").read_text()
+    assert '"features:00001"' in config and '"features:00451"' in config
 
 
 def test_the_seed_chooses_the_classes():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import math
 
 import numpy as np
@@ -90,14 +92,19 @@ def main(args: argparse.Namespace) -> None:
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
     style.save(figure, out)
     style.to_board(first.folder, "tsne", out, first.epoch)
-    for encoder, values in zip(encoders, features):
-        with SummaryWriter(str(encoder.folder)) as board:
-            board.add_embedding(
-                values,
-                [[name_of(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)],
-                metadata_header=["class", "recording"],
-                global_step=encoder.epoch,
-                tag="features",
-            )
+    metadata = [[name_of(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
+    for folder in dict.fromkeys(encoder.folder for encoder in encoders):
+        # One writer for all checkpoints of a run, as it lists what it has written. It prints a line where it replaces
+        # an earlier embedding, which is what is wanted.
+        with SummaryWriter(str(folder)) as board, contextlib.redirect_stdout(io.StringIO()):
+            for encoder, values in zip(encoders, features):
+                if encoder.folder == folder:
+                    board.add_embedding(
+                        values,
+                        metadata,
+                        metadata_header=["class", "recording"],
+                        global_step=encoder.epoch,
+                        tag="features",
+                    )
     said = f"{len(rows)} recordings of {args.classes} classes, {packed.name} {protocol.long_name}"
     print(f"t-SNE of {said}: {out}")
