@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_gen.catalogue import row_of
 from data_gen.conversion import count_lines, exit_status
-from data_gen.datasets import DATA_ROOT, DATASETS, NTU
+from data_gen.datasets import DATA_ROOT, DATASETS
 from data_gen.formats.base import MAX_CLASSES, Options, Source, pack
 from data_gen.formats.folder import read_folder
 from data_gen.formats.npz import read_npz
@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         command = formats.add_parser(name, help=content, description=content)
         command.add_argument("place", type=Path, metavar=place, help="where they are")
         what = command.add_mutually_exclusive_group(required=True)
-        what.add_argument("--dataset", choices=[d.name for d in NTU], help="which published data set they are of")
+        what.add_argument("--dataset", choices=list(DATASETS), help="which published data set they are of")
         what.add_argument("--name", help="what to call a data set of one's own")
         if name in ("padded", "npz"):
             command.add_argument("--protocol", help="how they are split; of one's own data, default: split")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.datasets import DataSet
+from data_gen.datasets import NTU, DataSet
 from data_gen.normalise import NUM_PEOPLE, normalise
 from data_gen.ntu_gendata import derive_splits
 from data_gen.packed import FRAME_SHAPE, SIDES, DataSetError, PackedWriter, Splits, packing
@@ -79,6 +79,11 @@ class Options:
     map_to: Skeleton | None = None
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def names_tell(self) -> bool:
+        """Whether the recordings' names, where there are any, are NTU's, which tell label and side."""
+        return self.dataset in NTU
+
 
 def in_order(rows: list[tuple[Entry, T]]) -> tuple[list[Entry], list[T]]:
     """Recordings, each with what its format needs to read it, by ascending names. Raises DataSetError for a name that
@@ -127,7 +132,7 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
 def _splits(source: Source, options: Options, entries: list[Entry]) -> tuple[Splits, dict[str, str]]:
     """All protocols: the source's, the data set's where names tell the sides, those that rules make, and the rules."""
     splits = dict(source.splits)
-    if options.dataset and source.named:
+    if options.dataset and options.names_tell and source.named:
         derived = derive_splits(options.dataset, _check_names(source, options.dataset, entries))
         splits = derived | {name: sides for name, sides in splits.items() if name not in derived}
     names = [entry.name for entry in entries]
@@ -183,7 +188,7 @@ def _check_labels(source: Source, entries: list[Entry], options: Options) -> int
     classes = known or told or most + 1
     if classes > MAX_CLASSES:
         raise DataSetError(f"{source.place}: has labels up to {most}; at most {MAX_CLASSES} classes can be told apart")
-    named = options.dataset and source.named
+    named = options.names_tell and source.named
     if least == 1 and options.labels_from is None and not named and (most == classes or not known):
         raise _one_based(next(entry.stated_in for entry in entries if entry.label == most))
     for entry in entries:

@@ -59,6 +59,23 @@ def test_a_folder_keeps_subjects_and_cameras_and_pyskl_more_than_two_people(tmp_
         assert (tmp_path / out / "joints.npy").read_bytes() == (packed.path / "joints.npy").read_bytes()
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_pku_mmd_whose_names_tell_nothing_keeps_its_splits_and_labels(form, tmp_path):
+    rng = np.random.default_rng(0)
+    with packing(tmp_path / "packed") as writer:
+        for i in range(6):
+            clip = rng.normal(size=(4 + i, 2, 25, 3)).astype(np.float32)
+            clip[:, 0, 1] = 0
+            writer.add(f"0002-L_{i:03}", 50 - i, clip)
+        splits = {"xsub": {"train": [0, 3, 4], "val": [1, 2, 5]}}
+        info = {"dataset": "pku1", "title": "PKU-MMD I", "classes": 51, "made": {}} | writer.counts(splits)
+        writer.finish(splits, info)
+    packed, ((name, *there), back) = PackedDataset(tmp_path / "packed"), FORMATS[form]
+    export(name, *there, "--data", packed.path, "--out", tmp_path / "file")
+    bring(name, tmp_path / "file", "--dataset", "pku1", *back, "--out", tmp_path / "out")
+    assert_same(packed, tmp_path / "out")
+
+
 @pytest.mark.parametrize("form", ["padded", "npz"])
 def test_longer_recordings_are_refused_with_the_length_to_pass(form, tmp_path, capsys):
     packed = make_packed(tmp_path / "packed", longest=400)
