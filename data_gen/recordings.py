@@ -162,11 +162,15 @@ def find_missing_lists(places: Iterable[Path]) -> list[Path]:
 def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarray | SkeletonError]:
     """Normalised people, float32 (T, 2, 25, 3), or the error of each recording, in the order given.
 
-    At most a few chunks a worker are in flight, so memory does not grow with the data set.
+    At most a few chunks a worker are in flight, so memory does not grow with the data set. A few recordings are read
+    in this process, sooner than workers would start.
     """
+    if len(recordings) <= _CHUNK:
+        yield from map(_convert, recordings)
+        return
     chunks = [recordings[i : i + _CHUNK] for i in range(0, len(recordings), _CHUNK)]
     pending: deque = deque()
-    workers = min(workers, len(chunks) or 1)
+    workers = min(workers, len(chunks))
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             for chunk in chunks:

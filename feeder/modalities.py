@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,20 @@ PARENTS = (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18
 # Of each of a frame's 150 values, the place of the same coordinate of the parent: gathering single values along
 # rows is several times faster on a CPU than gathering joints of three.
 _PARENT_VALUES = torch.arange(math.prod(FRAME_SHAPE)).view(FRAME_SHAPE)[:, list(PARENTS)].flatten()
+
+
+def modalities_of(name: str, trained: Sequence[str] = MODALITIES) -> tuple[str, ...]:
+    """What the name of a modality means: `all` is the fusion of those that the encoder was `trained` on, `joint` one of
+    them without fusion, `joint+bone` the fusion of several. In the order of MODALITIES. Raises ValueError."""
+    parts = name.split("+")
+    if name == "all":
+        return tuple(trained)
+    if unknown := [p for p in parts if p not in MODALITIES]:
+        known = ", ".join(MODALITIES)
+        raise ValueError(f"{unknown[0]!r} is no modality: give all, {known}, or several joined as in joint+bone")
+    if untrained := [p for p in parts if p not in trained]:
+        raise ValueError(f"this encoder was pre-trained without {', '.join(untrained)}")
+    return tuple(m for m in MODALITIES if m in parts)
 
 
 class Tokens(NamedTuple):

@@ -13,11 +13,12 @@ from data_gen.datasets import DATASETS
 from data_gen.packed import PackedDataset
 from feeder.augment import evaluation_view
 from feeder.clips import ClipSource
-from feeder.modalities import Tokens, to_tokens
+from feeder.modalities import Tokens, modalities_of, to_tokens
+from models import loading
 from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text, tiny_dataset
-from tools import checkpoints, extract, results
+from tools import extract, results
 from tools.errors import UserError, run
-from tools.features import extract_features, modalities_of
+from tools.features import extract_features
 from tools.options import open_dataset
 
 
@@ -126,15 +127,15 @@ def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published
 
 @pytest.mark.parametrize("program", [action_recognition, action_retrieval])
 def test_a_missing_or_damaged_checkpoint_is_an_error(program, published, demo_root, tmp_path):
-    with pytest.raises(UserError, match="no checkpoint at"):
+    with pytest.raises(loading.CheckpointError, match="no checkpoint at"):
         program.main(flags(tmp_path / "nowhere", demo_root))
     empty = tmp_path / "demo_empty"
     empty.mkdir()
-    with pytest.raises(UserError, match="no checkpoint in"):
+    with pytest.raises(loading.CheckpointError, match="no checkpoint in"):
         program.main(flags(empty, demo_root))
     path = published / "checkpoint_0450.pth.tar"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(UserError, match="checkpoint_0450.pth.tar"):
+    with pytest.raises(loading.CheckpointError, match="checkpoint_0450.pth.tar"):
         program.main(flags(published, demo_root))
     assert not list(published.glob("*.json"))
 
@@ -177,7 +178,7 @@ def test_results_table(published, demo_root, monkeypatch, capsys):
 
 def test_features_are_float32_and_can_be_trained_on(published, demo_root):
     packed = PackedDataset(demo_root / "demo")
-    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["bone"]], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()
@@ -262,7 +263,7 @@ def test_modalities_in_one_pass_score_as_by_themselves(published, demo_root):
 
 
 def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
-    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     packed = PackedDataset(demo_root / "demo")
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
@@ -277,7 +278,7 @@ def test_the_saved_classifier_gives_the_last_scores(published, demo_root):
     saved = torch.load(published / "action_recognition_joint.pth.tar", weights_only=True)
     last = scores_of(published, "action_recognition", "joint")["last"]
     packed = PackedDataset(demo_root / "demo")
-    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     source = ClipSource.of_dataset(packed, packed.split("xsub", "val"), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["joint"]], torch.device("cpu"))
     predicted = (feature @ saved["weight"].T + saved["bias"]).argmax(1)

@@ -13,8 +13,9 @@ from torch.utils.tensorboard import SummaryWriter
 from data_gen.datasets import DATASETS, DataSet, Protocol
 from data_gen.packed import SIDES
 from feeder.clips import ClipSource
+from models.loading import fingerprint
 from tools import checkpoints
-from tools.features import extract_features, modalities_of, modality_name
+from tools.features import FrozenEncoder, extract_features, modality_name
 from tools.logs import start_log, write_result
 from tools.options import add_data_options, choose_data, open_dataset
 from tools.processes import single_process
@@ -69,15 +70,14 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
     folder = args.pretrained if args.pretrained.is_dir() else args.pretrained.parent
     if folder.is_dir():
         start_log(folder, task)
-    path = checkpoints.newest(args.pretrained)
-    state = checkpoints.load(path)
-    backbone = checkpoints.load_backbone(state, path).to(device)
+    encoder = FrozenEncoder.open(args.pretrained, device)
+    state, backbone = encoder.state, encoder.backbone
     names = list(dict.fromkeys(args.modality))
-    combinations = [modalities_of(name, checkpoints.modalities(state)) for name in names]
+    combinations = [encoder.modalities(name) for name in names]
     dataset, protocol = _data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     logging.getLogger("umurl").info(
-        f"{path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
+        f"{encoder.path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
         f"{protocol.long_name}, modality {' '.join(names)}, {device}"
     )
     features, labels = {}, {}
@@ -88,7 +88,8 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
     result = {
         "dataset": dataset.name,
         "protocol": protocol.name,
-        "checkpoint": str(path),
+        "checkpoint": str(encoder.path),
+        "encoder": fingerprint(backbone),
         "epoch": state.get("epoch"),
         "hidden_size": backbone.hidden_size,
         "train": len(labels["train"]),

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.sampling import Draw, epoch_order, global_batches, share
+from models import loading
 from models.objective import gather, umurl_loss
 from models.umurl import Projections, UmURL
 from tools import checkpoints
@@ -61,7 +62,7 @@ class Trainer:
                 "--checkpoint-path, or start anew with --resume none"
             )
         try:
-            self.model.load_state_dict(checkpoints.weights(state))
+            self.model.load_state_dict(loading.weights(state))
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scaler.is_enabled() and state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])
