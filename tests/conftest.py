@@ -1,11 +1,12 @@
 import logging
+import shutil
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from tests.helpers import tiny_dataset
+from tests.helpers import GOLDEN, tiny_dataset
 
 torch.set_num_threads(1)
 
@@ -42,3 +43,12 @@ def pretrain(demo_root, tmp_path):
         return folder
 
     return SimpleNamespace(run=call, folder=folder)
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A run's folder that holds a checkpoint in the published layout and nothing else."""
+    folder = tmp_path / "demo_published"
+    folder.mkdir()
+    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
+    return folder

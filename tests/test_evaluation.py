@@ -15,20 +15,11 @@ from feeder.augment import evaluation_view
 from feeder.clips import ClipSource
 from feeder.modalities import Tokens, modalities_of, to_tokens
 from models import loading
-from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text, tiny_dataset
+from tests.helpers import run_python, tiny_dataset
 from tools import extract, results
 from tools.errors import UserError, run
 from tools.features import extract_features
 from tools.options import open_dataset
-
-
-@pytest.fixture
-def published(tmp_path):
-    """A run's folder that holds a checkpoint in the published layout and nothing else."""
-    folder = tmp_path / "demo_published"
-    folder.mkdir()
-    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
-    return folder
 
 
 def flags(folder, root, *more):
@@ -69,21 +60,10 @@ def test_several_learning_rates_run_in_one_pass(published, demo_root, capsys):
 
 def test_retrieval_is_that_of_the_extracted_features(published, demo_root, tmp_path):
     out = tmp_path / "features.npz"
+    common = ["--pretrained", str(published), "--data", str(demo_root / "demo"), "--out", str(out), "--device", "cpu"]
     for modality in ("all", "joint", "bone", "motion"):
         more = ("--modality", modality)
-        extract.main(
-            [
-                "--pretrained",
-                str(published),
-                "--data",
-                str(demo_root / "demo"),
-                "--out",
-                str(out),
-                "--device",
-                "cpu",
-                *more,
-            ]
-        )
+        extract.main([*common, *more])
         features = np.load(out)
         packed = PackedDataset(demo_root / "demo")
         assert features["name"].tolist() == packed.names.tolist() and features["feature"].shape == (24, 16)
@@ -94,22 +74,6 @@ def test_retrieval_is_that_of_the_extracted_features(published, demo_root, tmp_p
         task = "action_retrieval" if modality == "all" else f"action_retrieval_{modality}"
         result = json.loads((published / f"{task}.json").read_text())
         assert result["top1"] == pytest.approx(100 * (predicted == packed.label[val]).mean())
-
-
-def test_one_recording_gives_the_features_it_has_in_its_data_set(published, demo_root, tmp_path):
-    paths = sorted((demo_root / "raw").glob("*.skeleton"))[:3]
-    common = ["--pretrained", str(published), "--device", "cpu", "--out"]
-    extract.main([*common, str(tmp_path / "a.npz"), "--data", *map(str, paths)])
-    extract.main([*common, str(tmp_path / "b.npz"), "--data", str(demo_root / "demo")])
-    a, b = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
-    np.testing.assert_allclose(a["feature"], b["feature"][:3], atol=1e-5)
-    assert a["name"].tolist() == b["name"][:3].tolist() and a["label"].tolist() == b["label"][:3].tolist()
-
-
-def test_extract_needs_a_folder_to_write_to(published, demo_root, tmp_path):
-    out = str(tmp_path / "nowhere" / "a.npz")
-    with pytest.raises(UserError, match="there is no folder"):
-        extract.main(["--pretrained", str(published), "--data", str(demo_root / "demo"), "--out", out])
 
 
 def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published, demo_root):
@@ -198,21 +162,6 @@ def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkey
     (folder / "action_retrieval.json").write_text('{"modality": ')
     with pytest.raises(UserError, match="action_retrieval.json is damaged .*evaluate that run again"):
         results.main([])
-
-
-def test_extract_reads_recordings_of_any_name_and_refuses_other_files(tmp_path):
-    text = skeleton_text(moving_body(np.random.default_rng(0), 50))
-    paths = [tmp_path / "mine.skeleton", tmp_path / "S001C001P001R001A007.skeleton"]
-    for path in paths:
-        path.write_bytes(text)
-    source, names = extract.read_data(paths, torch.device("cpu"))
-    assert names.tolist() == ["mine", "S001C001P001R001A007"] and source.label.tolist() == [-1, 6]
-    assert source.num_frame.tolist() == [50, 50]
-    paths[0].write_bytes(b"1\n")
-    with pytest.raises(UserError, match="mine.skeleton: "):
-        extract.read_data(paths, torch.device("cpu"))
-    with pytest.raises(UserError, match=r"mine.txt is neither a packed data set nor a .skeleton file"):
-        extract.read_data([tmp_path / "mine.txt"], torch.device("cpu"))
 
 
 def test_a_data_set_that_does_not_fit_is_refused(demo_root, tmp_path):

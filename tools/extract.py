@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             raise BadRecordings(recordings.bad)
 
     size = 2 * encoder.backbone.hidden_size
-    made_by = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone)}
+    made_by = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone), "dataset": recordings.dataset}
     count = write_features(args.out, batches(), size, made_by)
     print(f"{count} features of {size} values: {args.out}")
     for place, reason in recordings.bad.items():

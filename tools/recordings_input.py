@@ -52,10 +52,15 @@ class RecordingsInput:
     def __len__(self) -> int:
         return len(self._found) if self._packed is None else len(self._packed)
 
+    @property
+    def dataset(self) -> str:
+        """The packed data set's name, whose labels the recordings have; empty for others."""
+        return "" if self._packed is None else self._packed.name
+
     def features(self, encoder: FrozenEncoder, chosen: tuple[str, ...], only_whole: bool = False) -> Iterator[Features]:
         """Features of all that can be read, in batches, for one combination of modalities, in memory that does not grow
         with their number. With `only_whole`, none after the first that cannot be read: the others are only checked."""
-        with progress((), total=len(self), desc="features", unit="recording") as bar:
+        with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
             for names, source in self._parts(encoder.device):
                 if not (only_whole and self.bad):
                     for rows, (feature,) in feature_batches(encoder.backbone, source, [chosen], encoder.device):
@@ -101,3 +106,8 @@ def label_of(name: str) -> int:
         return parse_name(name).label
     except SkeletonError:
         return -1
+
+
+def action_of(label: int, dataset: str) -> dict[str, str | None]:
+    """What there is to say of a recording's label, −1 where it is unknown."""
+    return {"action": None if label < 0 else f"A{label + 1:03d}"}
