@@ -27,9 +27,12 @@ PREFIX = "module."
 PART = "backbone."  # of the keys: what is kept after pre-training
 UNTRAINED = "checkpoint_untrained.pth.tar"
 SLIM = ".safetensors"
+SLIM_FILE = f"encoder{SLIM}"
 CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
 NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
-_KINDS = {"epoch": int, "args": dict, "dataset": str, "protocol": str, "recordings": int, "step": int, "meter": dict}
+_TEXTS, _NUMBERS = ("dataset", "protocol"), ("epoch", "recordings", "step")
+_TABLES = ("args", "meter", "scores", "versions")
+_KINDS = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, int) | dict.fromkeys(_TABLES, dict)
 _NAME = re.compile(r"checkpoint_(\d+)(?:_step_(\d+))?\.pth\.tar")
 
 
@@ -55,10 +58,11 @@ def in_folder(folder: Path) -> list[Path]:
 
 
 def newest(path: Path) -> Path:
-    """The checkpoint itself, or the last one of a run's folder. Raises CheckpointError if there is none."""
+    """The checkpoint itself, or the last one of a run's folder, or slim weights of a folder without any. Raises
+    CheckpointError if there is none."""
     if not path.is_dir():
         return path
-    paths = in_folder(path)
+    paths = in_folder(path) or [slim for slim in [path / SLIM_FILE] if slim.is_file()]
     if not paths:
         raise CheckpointError(f"no checkpoint in {path}; run script_pretrain.sh first")
     return paths[0]

@@ -30,7 +30,7 @@ def modality_name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained",
         type=Path,
@@ -38,6 +38,10 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         help="checkpoint, weights of tools.slim, or a run's folder: its last checkpoint",
     )
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    add_pretrained_option(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
 
