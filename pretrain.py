@@ -19,7 +19,9 @@ import torch
 from data_gen.datasets import DataSet, Protocol
 from data_gen.packed import PackedDataset
 from feeder.clips import ClipSource
+from feeder.modalities import MODALITIES
 from models import loading
+from models.objective import Weights
 from tools import checkpoints
 from tools.errors import UserError, run
 from tools.logs import EpochLog, progress, start_log
@@ -36,7 +38,7 @@ from tools.options import (
 )
 from tools.processes import Processes, agree, detect, processes, wait_for_all
 from tools.signals import StopSignal
-from tools.training import Trainer
+from tools.training import OBJECTIVES, Trainer
 
 log = logging.getLogger("umurl")
 
@@ -68,6 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="precision of the model (the objective is float32); default: bf16 on a GPU that has it, fp16 on others, "
         "off on a CPU",
     )
+    add_objective_options(parser)
     parser.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
     parser.add_argument(
         "--resume",
@@ -90,6 +93,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def add_objective_options(parser: argparse.ArgumentParser) -> None:
+    """What the paper's ablations vary."""
+    parser.add_argument(
+        "--objective",
+        choices=list(OBJECTIVES),
+        default="umurl",
+        help="umurl, or the simple baseline of the paper's ablation: two views fused early, one projector",
+    )
+    published = Weights()
+    for name, what in (
+        ("intra", "consistency within a modality; of the baseline: of its two views"),
+        ("inter", "consistency between modalities"),
+        ("std", "each projection's deviation"),
+        ("cov", "each projection's covariance"),
+    ):
+        value = getattr(published, name)
+        parser.add_argument(
+            f"--{name}-weight", type=non_negative_float, metavar="W", default=value, help=f"weight of the {what}"
+        )
+    parser.add_argument(
+        "--pretrain-modalities",
+        nargs="+",
+        choices=MODALITIES,
+        default=list(MODALITIES),
+        help="the modalities that are used, in the streams of their own and fused",
+    )
+
+
 def complete_args(args: argparse.Namespace, device: torch.device, world_size: int) -> tuple[DataSet, Protocol]:
     """Fill in what the flags left to the recipe, and refuse contradictions. Raises UserError."""
     dataset, protocol = choose_data(args.dataset, args.protocol, args.checkpoint_path.resolve().name)
@@ -108,6 +139,9 @@ def complete_args(args: argparse.Namespace, device: torch.device, world_size: in
         raise UserError(f"--batch-size {args.batch_size}: the objective needs at least 2 clips a batch")
     if args.batch_size < world_size:
         raise UserError(f"--batch-size {args.batch_size} is global and cannot be shared by {world_size} processes")
+    args.pretrain_modalities = [m for m in MODALITIES if m in args.pretrain_modalities]
+    if args.objective == "baseline" and args.inter_weight != Weights.inter:
+        raise UserError("--inter-weight: the baseline has no term between modalities; leave it out")
     if args.hidden_size % 2:
         raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")
     return dataset, protocol

@@ -6,6 +6,7 @@ Module names give the published checkpoints' keys.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -147,9 +148,10 @@ class ModalityAgnosticEncoder(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The part that is kept after pre-training."""
+    """The part that is kept after pre-training. Embeddings of other than the `modalities` are there, as published
+    checkpoints have them, but are not trained."""
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES):
         super().__init__()
         self.hidden_size = hidden_size
         self.j_emb = Embedding(hidden_size)
@@ -157,9 +159,14 @@ class Backbone(nn.Module):
         self.m_emb = Embedding(hidden_size)
         self.mm_fusion = Fusion(hidden_size)
         self.ma_encoder = ModalityAgnosticEncoder(hidden_size)
+        for modality in MODALITIES:
+            self._embedding(modality).requires_grad_(modality in modalities)
+
+    def _embedding(self, modality: str) -> Embedding:
+        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality]
 
     def embed(self, tokens: Tokens, modality: str) -> Tokens:
-        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality](tokens)
+        return self._embedding(modality)(tokens)
 
     def forward(self, tokens: dict[str, Tokens]) -> Tensor:
         """Features (B, 2H) of clips given by one modality (encoded without fusion) or by several (fused)."""
@@ -169,9 +176,9 @@ class Backbone(nn.Module):
         """Features (B, 2H) of one modality's embeddings (without fusion) or of several ones' (fused)."""
         return self.ma_encoder(embedded[0] if len(embedded) == 1 else self.mm_fusion(embedded))
 
-    def streams(self, single: dict[str, Tokens], joined: dict[str, Tokens]) -> tuple[Tensor, ...]:
-        """Features (B, 2H) of four streams in one encoder call: one for each modality of `single`, encoded by
-        itself, then that of all modalities of `joined`, fused."""
-        streams = [self.embed(single[m], m) for m in MODALITIES]
-        streams.append(self.mm_fusion([self.embed(joined[m], m) for m in MODALITIES]))
+    def streams(self, single: dict[str, Tokens], joined: list[dict[str, Tokens]]) -> tuple[Tensor, ...]:
+        """Features (B, 2H) of several streams in one encoder call: one for each modality of `single`, encoded by
+        itself, then one for each of `joined`, its modalities fused."""
+        streams = [self.embed(tokens, m) for m, tokens in single.items()]
+        streams += [self.mm_fusion([self.embed(tokens, m) for m, tokens in j.items()]) for j in joined]
         return self.ma_encoder(Tokens(*map(torch.stack, zip(*streams)))).unbind()

@@ -1,48 +1,66 @@
-"""The pre-training model: the backbone and a projector for each modality (docs/method.md, 5)."""
+"""The pre-training models: the backbone and what projects its features (docs/method.md, 5 and 6)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from feeder.modalities import MODALITIES, Tokens, to_tokens
+from feeder.modalities import MODALITIES, to_tokens
 from models.batch_norm import GlobalBatchNorm
 from models.encoder import Backbone
 
 PROJECTION_SIZE = 4096
-
-
-class Projections(NamedTuple):
-    """(B, 4096) each: the uni-modal streams, and the multi-modal stream through each modality's projector."""
-
-    joint: Tensor
-    bone: Tensor
-    motion: Tensor
-    multi_joint: Tensor
-    multi_bone: Tensor
-    multi_motion: Tensor
+# What a model returns for a batch, by name: (B, 4096) each.
+Projections = dict[str, Tensor]
 
 
 class UmURL(nn.Module):
-    """Four views, each (B, T, 2, 25, 3), in; six projections out. Batch statistics are those of the global batch.
+    """A view of each modality and one of all of them, each (B, T, 2, 25, 3), in; two projections a modality out: its
+    uni-modal stream's, called as the modality, and the multi-modal stream's by the same projector, `multi_…`.
 
-    The first `lone` clips of each view show one person: their second one is zero.
+    Batch statistics are those of the global batch. The first `lone` clips of each view show one person: their second
+    one is zero.
     """
 
-    def __init__(self, hidden_size: int = 1024):
+    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES):
         super().__init__()
-        self.backbone = Backbone(hidden_size)
-        self.j_projector = _projector(hidden_size)
-        self.b_projector = _projector(hidden_size)
-        self.m_projector = _projector(hidden_size)
+        self.modalities = tuple(modalities)
+        self.num_views = len(self.modalities) + 1
+        self.backbone = Backbone(hidden_size, modalities)
+        for modality in self.modalities:  # j_projector, b_projector, m_projector, as published
+            self.add_module(f"{modality[0]}_projector", _projector(hidden_size))
 
-    def forward(self, views: tuple[Tensor, Tensor, Tensor, Tensor], lone: int = 0) -> Projections:
-        single = {m: to_tokens(view, m, lone) for m, view in zip(MODALITIES, views)}
-        joined: dict[str, Tokens] = {m: to_tokens(views[3], m, lone) for m in MODALITIES}
-        *uni, multi = self.backbone.streams(single, joined)
-        projectors = (self.j_projector, self.b_projector, self.m_projector)
-        return Projections(*(p(y) for p, y in zip(projectors, uni)), *(p(multi) for p in projectors))
+    def forward(self, views: tuple[Tensor, ...], lone: int = 0) -> Projections:
+        single = {m: to_tokens(view, m, lone) for m, view in zip(self.modalities, views)}
+        joined = {m: to_tokens(views[-1], m, lone) for m in self.modalities}
+        *uni, multi = self.backbone.streams(single, [joined])
+        projectors = [self.get_submodule(f"{m[0]}_projector") for m in self.modalities]
+        projected = [p(y) for p, y in zip(projectors, uni)] + [p(multi) for p in projectors]
+        return name_projections(projected, self.modalities)
+
+
+def name_projections(projected: Iterable[Tensor], modalities: Sequence[str] = MODALITIES) -> Projections:
+    """What `UmURL` returns, from the uni-modal streams' projections and then the multi-modal stream's."""
+    return dict(zip([*modalities, *(f"multi_{m}" for m in modalities)], projected))
+
+
+class SimpleBaseline(nn.Module):
+    """Early fusion alone, the ablation's baseline: two views, each (B, T, 2, 25, 3), in; their multi-modal projections,
+    `view_1` and `view_2`, by one projector, out. Otherwise as `UmURL`."""
+
+    num_views = 2
+
+    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES):
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.backbone = Backbone(hidden_size, modalities)
+        self.projector = _projector(hidden_size)
+
+    def forward(self, views: tuple[Tensor, ...], lone: int = 0) -> Projections:
+        joined = [{m: to_tokens(view, m, lone) for m in self.modalities} for view in views]
+        streams = self.backbone.streams({}, joined)
+        return {f"view_{i}": self.projector(y) for i, y in enumerate(streams, 1)}
 
 
 def _projector(hidden_size: int) -> nn.Sequential:

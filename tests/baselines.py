@@ -16,7 +16,7 @@ from feeder.augment import RandomCrop, RandomJointMap, evaluation_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
 from feeder.modalities import MODALITIES, Tokens, to_tokens
 from models.encoder import Backbone, ModalityAgnosticEncoder
-from models.umurl import Projections, UmURL
+from models.umurl import Projections, UmURL, name_projections
 from tools.metrics import top_k_accuracy
 from tools.probe import ProbeOptions
 
@@ -146,7 +146,7 @@ def variance_covariance(z: Tensor) -> Tensor:
 
 def loss(projections: Projections) -> Tensor:
     """The objective of six projections (B, D)."""
-    z = [p.float() for p in projections]
+    z = [p.float() for p in projections.values()]
     mean = (z[0] + z[1] + z[2]) / 3
     intra = F.mse_loss(z[0], z[3]) + F.mse_loss(z[1], z[4]) + F.mse_loss(z[2], z[5])
     inter = F.mse_loss(z[0], mean) + F.mse_loss(z[1], mean) + F.mse_loss(z[2], mean)
@@ -168,7 +168,7 @@ def forward(model: UmURL, views: tuple[Tensor, ...]) -> Projections:
     features = [encode(backbone.ma_encoder, backbone.embed(to_tokens(v, m), m)) for v, m in zip(views, MODALITIES)]
     fused = backbone.mm_fusion([backbone.embed(to_tokens(views[3], m), m) for m in MODALITIES])
     multi = encode(backbone.ma_encoder, fused)
-    return Projections(*(p(y) for p, y in zip(projectors, features)), *(p(multi) for p in projectors))
+    return name_projections([p(y) for p, y in zip(projectors, features)] + [p(multi) for p in projectors])
 
 
 class PlainTrainer:

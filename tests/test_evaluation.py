@@ -20,6 +20,7 @@ from tools import extract, results
 from tools.errors import UserError, run
 from tools.features import extract_features
 from tools.options import open_dataset
+from tools.tables import table
 
 
 def flags(folder, root, *more):
@@ -132,12 +133,43 @@ def test_results_table(published, demo_root, monkeypatch, capsys):
     action_recognition.main(flags(published, demo_root, "--epochs", 5))
     action_retrieval.main(flags(published, demo_root, "--knn-neighbours", 3))
     capsys.readouterr()
-    rows = results.rows_of(published)
+    rows = results.frozen_rows("demo_published", results.read_results(published))
     scores = [json.loads((published / f"action_{t}.json").read_text()) for t in ("recognition", "retrieval")]
     mean = f"{scores[0]['best']['top1']['mean']:.1f}"
-    assert rows == [("demo_published", "451", "all", mean, mean, f"{scores[1]['top1']:.1f} (k=3)")]
-    lines = results.table(rows).splitlines()
+    retrieval = (f"{scores[1]['top1']:.1f} (k=3)", f"{scores[1]['map']:.1f}")
+    assert rows == [("demo_published", "demo xsub", "451", "all", mean, mean, *retrieval)]
+    lines = table(results.FROZEN, rows).splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
+
+
+def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    folder = tmp_path / "checkpoints" / "ntu60_xview_lr1"
+    folder.mkdir(parents=True)
+    score = {"per_seed": [50.0, 51.0], "mean": 50.5, "std": 0.5}
+    common = {"dataset": "ntu60", "protocol": "xview", "epoch": 451}
+    shares = [
+        {"fraction": f, "labelled": n, "best": {"top1": score}, "last": {"top1": score}} for f, n in ((0.01, 376),)
+    ]
+    for name, result in {
+        "action_recognition_joint": {"modality": "joint", "best": {"top1": score}, "last": {"top1": score}},
+        "action_retrieval": {"modality": "all", "k": 1, "top1": 88.0, "map": 61.25},
+        "semi_supervised": {"modality": "all", "fractions": shares},
+        "transfer_pku2_xsub_scratch": {"modality": "all", **shares[0], "fraction": 1, "labelled": 9000},
+    }.items():
+        (folder / f"{name}.json").write_text(json.dumps(common | result | {"task": name}))
+    (folder / "benchmark.json").write_text("[1]")
+    results.main([])
+    rows = [" ".join(line.strip("| ").replace("|", "").split()) for line in capsys.readouterr().out.splitlines()]
+    for row in (
+        "ntu60_xview_lr1 ntu60 xview 451 all - - 88.0 61.2",
+        "ntu60_xview_lr1 ntu60 xview 451 joint 50.5 ± 0.5 50.5 ± 0.5 - -",
+        "published (paper) ntu60 xview 451 all 90.9 - 88.9 -",
+        "ntu60_xview_lr1 ntu60 xview 451 all semi supervised 376 (1 %) 50.5 ± 0.5 50.5 ± 0.5",
+        "ntu60_xview_lr1 ntu60 xview 451 all transfer pku2 xsub scratch 9,000 (100 %) 50.5 ± 0.5 50.5 ± 0.5",
+    ):
+        assert row in rows
+    assert sum("published" in row for row in rows) == 1
 
 
 def test_features_are_float32_and_can_be_trained_on(published, demo_root):
@@ -156,9 +188,11 @@ def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkey
     folder.mkdir(parents=True)
     with pytest.raises(UserError, match="there is no run .*demo_other"):
         results.main(["demo_other"])
-    (folder / "action_retrieval.json").write_text('{"modality": "all", "epoch": 3, "k": 1, "top1": 87.25}')
+    result = {"task": "action_retrieval", "dataset": "demo", "protocol": "xsub", "modality": "all", "epoch": 3}
+    (folder / "action_retrieval.json").write_text(json.dumps(result | {"k": 1, "top1": 87.25, "map": 50}))
     results.main(["demo_run"])
-    assert capsys.readouterr().out.splitlines()[-1].split() == "| demo_run | 3 | all | - | - | 87.2 |".split()
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row == "| demo_run | demo xsub | 3 | all | - | - | 87.2 | 50.0 |".split()
     (folder / "action_retrieval.json").write_text('{"modality": ')
     with pytest.raises(UserError, match="action_retrieval.json is damaged .*evaluate that run again"):
         results.main([])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import action_retrieval
 import pretrain as program
 from models import loading
 from models.umurl import UmURL
@@ -113,6 +114,7 @@ def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
         (["--hidden-size", "7"], "even number"),
         (["--schedule", "1", "5", "--epochs", "5"], "--schedule 5: with --epochs 5 the last epoch is 4; give earlier"),
         (["--resume", "nowhere.pth.tar"], "no checkpoint at nowhere.pth.tar"),
+        (["--objective", "baseline", "--inter-weight", "1"], "--inter-weight: the baseline has no term between"),
     ],
 )
 def test_contradictions_are_refused_at_the_start(pretrain, flags, message):
@@ -244,3 +246,51 @@ def test_compile_changes_nothing_but_speed(pretrain, tmp_path):
     compiled = figures(pretrain.run("--epochs", "1", "--compile"))  # batches of 5, 5 and 2
     assert compiled[0] == pytest.approx(plain[0], rel=1e-3)
     assert counters["stats"]["unique_graphs"] == before + 1
+
+
+@pytest.mark.parametrize(
+    "flags, terms, projections",
+    [
+        (["--objective", "baseline"], {"intra", "vc"}, {"view_1", "view_2"}),
+        (["--pretrain-modalities", "motion", "joint"], {"intra", "inter", "vc"}, {"joint", "multi_motion"}),
+        (["--pretrain-modalities", "bone"], {"intra", "inter", "vc"}, {"bone", "multi_bone"}),
+        (["--objective", "baseline", "--pretrain-modalities", "bone", "joint"], {"intra", "vc"}, {"view_1"}),
+    ],
+)
+def test_ablations_train_resume_and_are_evaluated(pretrain, demo_root, tmp_path, flags, terms, projections):
+    whole = pretrain.run(*flags, "--epochs", "3", folder=tmp_path / "whole" / "demo")
+    parts = pretrain.run(*flags, "--epochs", "1")
+    assert_equal_runs(pretrain.run(*flags, "--epochs", "3"), whole, 3)
+    keys = set(figures(parts)[0])
+    assert {f"loss/{term}" for term in terms} | {"loss/total"} == {key for key in keys if key.startswith("loss/")}
+    assert {f"std/{name}" for name in projections} <= keys
+    state = loading.load(loading.newest(parts))
+    torch.manual_seed(0)
+    start = UmURL(8).backbone.state_dict()
+    trained = loading.modalities(state)
+    for modality in ("joint", "bone", "motion"):
+        key = f"{modality[0]}_emb.t_embedding.0.weight"
+        moved = not torch.equal(start[key], loading.weights(state)[f"backbone.{key}"])
+        assert moved == (modality in trained)
+    common = ["--pretrained", str(parts), "--data-root", str(demo_root), "--device", "cpu"]
+    action_retrieval.main(common)
+    for modality in {"joint", "bone", "motion"} - {*trained}:
+        with pytest.raises(UserError, match=f"--modality {modality}: this encoder was pre-trained without {modality}"):
+            action_retrieval.main([*common, "--modality", modality])
+
+
+def test_weights_change_what_is_learnt_and_define_the_run(pretrain, tmp_path):
+    folder = pretrain.run("--epochs", "1")
+    other = pretrain.run("--epochs", "1", "--cov-weight", "3", folder=tmp_path / "other" / "demo")
+    assert figures(folder)[0]["loss/vc"] < figures(other)[0]["loss/vc"]
+    with pytest.raises(UserError, match=r"--cov-weight 1.0 \(now 2.0\), --pretrain-modalities .* \(now \['joint'\]\)"):
+        pretrain.run("--cov-weight", "2", "--pretrain-modalities", "joint")
+
+
+@pytest.mark.parametrize("flags", [["--pretrain-modalities", "joint", "bone"], ["--objective", "baseline"]])
+def test_several_processes_train_a_part_of_the_model(pretrain, demo_root, tmp_path, flags):
+    one, folder = pretrain.run(*flags), tmp_path / "two" / "demo"
+    done = run_python(*launched(2, folder, demo_root, "--epochs", "2", *flags)[1:])
+    assert done.returncode == 0, done.stderr
+    for a, b in zip(figures(one), figures(folder)):
+        assert a == pytest.approx(b, rel=2e-3)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from models.objective import Loss
-from models.umurl import Projections
 from tools.errors import UserError
 
 
@@ -19,20 +18,21 @@ class LossMeter:
         """Empty, or going on from what `state` returned, on `device`."""
         self._sum: Tensor | None = state["sum"].to(device) if state else None
         self._clips: int = state["clips"] if state else 0
+        self._names: list[str] = []
 
     def state(self) -> dict[str, Any]:
         return {"sum": self._sum, "clips": self._clips}
 
     def add(self, loss: Loss, clips: int) -> None:
-        values = torch.cat([torch.stack([x.detach() for x in loss[:4]]), loss.std])
+        self._names = ["loss/total", *(f"loss/{name}" for name in loss.terms), *(f"std/{name}" for name in loss.std)]
+        values = torch.stack([loss.total.detach(), *loss.terms.values(), *loss.std.values()])
         self._sum = values * clips if self._sum is None else self._sum + values * clips
         self._clips += clips
 
     def read(self, epoch: int) -> dict[str, float]:
         """Means so far, by the names under which they are logged. Raises UserError where one is not finite."""
         assert self._sum is not None  # steps come before a look at them
-        names = [f"loss/{name}" for name in Loss._fields[:4]] + [f"std/{name}" for name in Projections._fields]
-        means = dict(zip(names, (self._sum / self._clips).tolist()))
+        means = dict(zip(self._names, (self._sum / self._clips).tolist()))
         bad = [name for name, value in means.items() if not abs(value) < float("inf")]
         if bad:
             raise UserError(

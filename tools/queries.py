@@ -13,6 +13,7 @@ from data_gen.packed import DataSetError
 from tools.errors import UserError
 from tools.features import FrozenEncoder, add_encoder_options
 from tools.recordings_input import PLACES, Features, RecordingsInput
+from tools.tables import table
 from tools.watch import appearing
 
 # Of each recording of a batch, the rows of its answer: values by their names, best first.
@@ -46,7 +47,7 @@ def answer_queries(
         recordings = RecordingsInput(places)
         for batch in recordings.features(encoder, chosen):
             for name, rows in zip(batch.names, answer(batch)):
-                text = json.dumps({"recording": name, title: rows}) if args.json else table(name, rows)
+                text = json.dumps({"recording": name, title: rows}) if args.json else text_of(name, rows)
                 print(text, flush=True)
         if recordings.bad:
             raise UserError("cannot read " + "\n".join(f"{p}: {reason}" for p, reason in recordings.bad.items()))
@@ -68,9 +69,7 @@ def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
 
 
-def table(name: str, rows: list[dict[str, Any]]) -> str:
-    """A recording's name and its numbered rows, as columns."""
-    texts = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip() for cells in texts]
-    return "\n".join([name, *(f"{rank:4d}  {line}" for rank, line in enumerate(lines, 1))])
+def text_of(name: str, rows: list[dict[str, Any]]) -> str:
+    """A recording's name and its rows, numbered, as a table."""
+    cells = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in row.values()] for row in rows]
+    return f"{name}\n" + table(["", *rows[0]], [[str(rank), *row] for rank, row in enumerate(cells, 1)]) + "\n"

@@ -1,4 +1,4 @@
-"""One table of the scores under checkpoints/: `python -m tools.results [TEST_NAME...]`."""
+"""Tables of the scores under checkpoints/, beside the published ones: `python -m tools.results [TEST_NAME...]`."""
 
 from __future__ import annotations
 
@@ -6,43 +6,82 @@ import argparse
 import json
 from pathlib import Path
 
-from data_gen.datasets import ROOT
+from data_gen.datasets import DATASETS, ROOT
 from tools.errors import UserError, run
+from tools.metrics import text_of
+from tools.tables import table
 
-COLUMNS = ("run", "epochs", "modality", "recognition best", "recognition last", "retrieval")
+FROZEN = ("run", "data", "epochs", "modality", "recognition best", "recognition last", "retrieval", "mAP")
+FINETUNED = ("run", "data", "epochs", "modality", "task", "labelled", "recognition best", "recognition last")
+MODALITY_ORDER = ("all", "joint", "bone", "motion")
 
 
-def rows_of(folder: Path) -> list[tuple[str, ...]]:
-    """A row for each modality that a run was evaluated with."""
-    found: dict[str, dict[str, dict]] = {}
-    for task in ("action_recognition", "action_retrieval"):
-        for path in sorted(folder.glob(f"{task}*.json")):
-            try:
-                result = json.loads(path.read_text())
-            except ValueError as error:
-                raise UserError(f"{path} is damaged ({error}); evaluate that run again") from error
-            found.setdefault(result["modality"], {})[task] = result
+def read_results(folder: Path) -> list[dict]:
+    """A run's JSON files. Raises UserError where one is damaged."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = json.loads(path.read_text())
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}); evaluate that run again") from error
+        if isinstance(result, dict) and "modality" in result and "task" in result:
+            found.append(result)
+    return found
+
+
+def frozen_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
+    """Linear probe and retrieval: a row for each data set, protocol and modality that a run was evaluated with."""
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for result in results:
+        for task in ("action_recognition", "action_retrieval"):
+            if result["task"].startswith(task):
+                found.setdefault((_data(result), result["modality"]), {})[task] = result
     rows = []
-    for modality, tasks in found.items():
+    for (data, modality), tasks in sorted(found.items(), key=lambda item: (item[0][0], *_place(item[0][1]))):
         epochs = " / ".join(dict.fromkeys(str(t["epoch"]) for t in tasks.values()))
         probe, retrieval = tasks.get("action_recognition"), tasks.get("action_retrieval")
-        scores = [_mean(probe["best"]["top1"]), _mean(probe["last"]["top1"])] if probe else ["-", "-"]
-        scores.append(
-            f"{retrieval['top1']:.1f}" + (f" (k={retrieval['k']})" if retrieval["k"] > 1 else "") if retrieval else "-"
-        )
-        rows.append((folder.name, epochs, modality, *scores))
+        recognised = [text_of(probe[which]["top1"]) for which in ("best", "last")] if probe else ["-", "-"]
+        retrieved = [_top1(retrieval), f"{retrieval['map']:.1f}"] if retrieval else ["-", "-"]
+        rows.append((name, data, epochs, modality, *recognised, *retrieved))
     return rows
 
 
-def _mean(s: dict) -> str:
-    return f"{s['mean']:.1f}" + (f" ± {s['std']:.1f}" if len(s["per_seed"]) > 1 else "")
+def finetuned_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
+    """Fine-tuning: a row for each modality and share of the labels of each task."""
+    rows = []
+    for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
+        if result["task"].startswith("action_"):
+            continue
+        task = result["task"].removesuffix(f"_{result['modality']}").replace("_", " ")
+        for share in result.get("fractions", [result]):
+            labelled = f"{share['labelled']:,} ({100 * share['fraction']:g} %)"
+            scores = (text_of(share[which]["top1"]) for which in ("best", "last"))
+            rows.append((name, _data(result), str(result["epoch"]), result["modality"], task, labelled, *scores))
+    return rows
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table that also reads well in a terminal."""
-    widths = [max(len(r[i]) for r in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
-    lines = [COLUMNS, tuple("-" * w for w in widths), *rows]
-    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths)) + " |" for line in lines)
+def published_rows(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The paper's scores on the protocols of `rows`."""
+    found: list[tuple[str, ...]] = []
+    for dataset in DATASETS.values():
+        for protocol in dataset.protocols:
+            data, scores = f"{dataset.name} {protocol.name}", protocol.published_scores
+            if scores and any(row[1] == data for row in rows):
+                epochs = str(protocol.recipe.epochs)
+                found.append(("published (paper)", data, epochs, "all", f"{scores[0]}", "-", f"{scores[1]}", "-"))
+    return found
+
+
+def _data(result: dict) -> str:
+    return f"{result['dataset']} {result['protocol']}"
+
+
+def _place(modality: str) -> tuple[int, str]:
+    return (MODALITY_ORDER.index(modality) if modality in MODALITY_ORDER else len(MODALITY_ORDER), modality)
+
+
+def _top1(retrieval: dict) -> str:
+    return f"{retrieval['top1']:.1f}" + (f" (k={retrieval['k']})" if retrieval["k"] > 1 else "")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,11 +93,18 @@ def main(argv: list[str] | None = None) -> None:
         if not (root / name).is_dir():
             raise UserError(f"there is no run {root / name}")
     folders = [root / name for name in args.test_names] or sorted(p for p in root.glob("*") if p.is_dir())
-    rows = [row for folder in folders for row in rows_of(folder)]
-    if not rows:
+    results = {folder.name: read_results(folder) for folder in folders}
+    frozen = [row for name, found in results.items() for row in frozen_rows(name, found)]
+    finetuned = [row for name, found in results.items() for row in finetuned_rows(name, found)]
+    if not frozen and not finetuned:
         raise UserError(f"no scores in {', '.join(map(str, folders)) or root}: run the evaluation scripts first")
-    print("Top-1 accuracy in %: linear probe (best and last validation), retrieval by nearest neighbour\n")
-    print(table(rows))
+    if frozen:
+        print("Frozen encoder, in %: top-1 of the linear probe (best and last validation), of the nearest neighbour's")
+        print("label, and mean average precision\n")
+        print(table(FROZEN, frozen + published_rows(frozen)))
+    if finetuned:
+        print("\n" * bool(frozen) + "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds\n")
+        print(table(FINETUNED, finetuned))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,8 +16,8 @@ from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.sampling import Draw, epoch_order, global_batches, share
 from models import loading
-from models.objective import gather, umurl_loss
-from models.umurl import Projections, UmURL
+from models.objective import Loss, Weights, baseline_loss, gather, umurl_loss
+from models.umurl import Projections, SimpleBaseline, UmURL
 from tools import checkpoints
 from tools.errors import UserError
 from tools.meter import LossMeter
@@ -24,10 +25,17 @@ from tools.processes import Processes
 from tools.signals import StopSignal
 
 log = logging.getLogger("umurl")
-NUM_VIEWS = 4
+# --objective: the model and its loss
+OBJECTIVES: dict[str, tuple[type[UmURL] | type[SimpleBaseline], Callable[[Projections, Weights], Loss]]] = {
+    "umurl": (UmURL, umurl_loss),
+    "baseline": (SimpleBaseline, baseline_loss),
+}
 READ_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 # What a resumed run may not change, as it would no longer be the same run.
-FIXED = ("dataset", "protocol", "hidden_size", "batch_size", "lr", "wd", "seed", "amp")
+FIXED = (
+    *("dataset", "protocol", "hidden_size", "batch_size", "lr", "wd", "seed", "amp"),
+    *("objective", "intra_weight", "inter_weight", "std_weight", "cov_weight", "pretrain_modalities"),
+)
 
 
 class Trainer:
@@ -36,8 +44,11 @@ class Trainer:
     def __init__(self, args: argparse.Namespace, procs: Processes, source: ClipSource):
         self.args, self.procs, self.source = args, procs, source
         torch.manual_seed(args.seed)
-        self.model = UmURL(args.hidden_size).to(procs.device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), args.lr, weight_decay=args.wd, fused=True)
+        model, self.loss = OBJECTIVES[args.objective]
+        self.weights = Weights(args.intra_weight, args.inter_weight, args.std_weight, args.cov_weight)
+        self.model = model(args.hidden_size, args.pretrain_modalities).to(procs.device)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, args.lr, weight_decay=args.wd, fused=True)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
         self.view = training_view()
         self.epoch = 0  # epochs done
@@ -71,7 +82,7 @@ class Trainer:
                 self.meter = LossMeter(state["meter"], self.procs.device)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"cannot resume from {path}: {error}") from error
-        if self.epoch and len(self.optimizer.state) < len(list(self.model.parameters())):
+        if self.epoch and len(self.optimizer.state) < len(self.optimizer.param_groups[0]["params"]):
             raise UserError(f"cannot resume from {path}: it holds no optimiser state")
         if not self.is_finite():
             raise UserError(f"cannot resume from {path}: it holds weights that are not finite")
@@ -125,11 +136,12 @@ class Trainer:
         mine = mine[order]
         draw = Draw.for_step(self.args.seed, self.epoch, self.step, len(rows), mine)
         clips = self.source.clips(rows[mine], draw)
-        views = tuple(self.view(clips).to(device, non_blocking=True) for _ in range(NUM_VIEWS))
+        views = tuple(self.view(clips).to(device, non_blocking=True) for _ in range(self.model.num_views))
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.args.amp)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             projections = self._project(views, lone)
-        loss = umurl_loss(gather(projections, [s.stop - s.start for s in shares], self.procs.rank))
+        together = gather(projections, [s.stop - s.start for s in shares], self.procs.rank)
+        loss = self.loss(together, self.weights)
         self.optimizer.zero_grad()
         self.scaler.scale(loss.total).backward()
         self.scaler.step(self.optimizer)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from models.objective import umurl_loss, variance_covariance
-from models.umurl import Projections
+from models.objective import Weights, baseline_loss, umurl_loss, variance_covariance
+from models.umurl import name_projections
 
 
 def textbook(z: torch.Tensor) -> torch.Tensor:
@@ -29,20 +29,21 @@ def test_gram_form_is_the_covariance_form(rows, dims, scale):
 
 def test_parts_add_up_by_the_formula():
     torch.manual_seed(0)
-    z = Projections(*torch.randn(6, 10, 32))
-    loss = umurl_loss(z)
+    z = torch.randn(6, 10, 32).unbind()
+    loss = umurl_loss(name_projections(z))
     mean = torch.stack(z[:3]).mean(0)
     intra = sum((a - b).square().mean() for a, b in zip(z[:3], z[3:]))
     inter = sum((a - mean).square().mean() for a in z[:3])
     vc = sum(textbook(a) for a in z)
-    for value, expected in zip(loss[:4], (5 * (intra + inter) + vc, intra, inter, vc)):
+    for value, expected in zip((loss.total, *loss.terms.values()), (5 * (intra + inter) + vc, intra, inter, vc)):
         assert value.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_no_gradient_is_stopped():
     torch.manual_seed(0)
     z = [t.requires_grad_() for t in torch.randn(6, 10, 32)]
-    umurl_loss(Projections(*z)).inter.backward()
+    alone = Weights(intra=0, inter=1, std=0, cov=0)
+    umurl_loss(name_projections(z), alone).total.backward()
     n = z[0].numel()
     mean = (z[0] + z[1] + z[2]) / 3
     # d/dz_j Σ_k |z_k − mean|² / n: the terms through the mean cancel only in the sum
@@ -51,12 +52,12 @@ def test_no_gradient_is_stopped():
 
 def test_the_objective_is_float32_inside_autocast():
     torch.manual_seed(0)
-    z = Projections(*(200 * torch.randn(6, 16, 256)))
+    z = name_projections(200 * torch.randn(6, 16, 256))
     with torch.autocast("cpu", torch.bfloat16):
         loss = umurl_loss(z)
     assert loss.total.dtype == torch.float32
     assert loss.total.item() == pytest.approx(umurl_loss(z).total.item(), rel=1e-6)
-    half = umurl_loss(Projections(*(p.half() for p in z)))  # would overflow in float16
+    half = umurl_loss({name: p.half() for name, p in z.items()})  # would overflow in float16
     assert half.total.isfinite()
 
 
@@ -64,11 +65,38 @@ def test_row_order_does_not_matter():
     torch.manual_seed(0)
     z = torch.randn(6, 20, 64)
     order = torch.randperm(20)
-    a, b = umurl_loss(Projections(*z)), umurl_loss(Projections(*z[:, order]))
+    a, b = umurl_loss(name_projections(z)), umurl_loss(name_projections(z[:, order]))
     assert a.total.item() == pytest.approx(b.total.item(), rel=1e-5)
 
 
 def test_collapse_shows_in_the_deviation():
-    z = Projections(*torch.ones(6, 20, 64))
-    loss = umurl_loss(z)
-    assert loss.std.max() < 0.011 and loss.vc.item() == pytest.approx(6 * 5 * (1 - 0.01), rel=1e-4)
+    loss = umurl_loss(name_projections(torch.ones(6, 20, 64)))
+    assert max(loss.std.values()) < 0.011 and loss.terms["vc"].item() == pytest.approx(6 * 5 * (1 - 0.01), rel=1e-4)
+
+
+def test_weights_multiply_their_terms():
+    torch.manual_seed(0)
+    z = torch.randn(6, 10, 32)
+    loss = umurl_loss(name_projections(z), Weights(intra=2, inter=3, std=0, cov=7))
+    off = sum(torch.cov(a.T).fill_diagonal_(0).square().sum() / 32 for a in z)
+    assert loss.terms["vc"].item() == pytest.approx(7 * off.item(), rel=1e-5)
+    expected = 2 * loss.terms["intra"] + 3 * loss.terms["inter"] + loss.terms["vc"]
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_fewer_modalities_are_the_formula_on_those():
+    torch.manual_seed(0)
+    a, b, ua, ub = z = torch.randn(4, 10, 32)
+    loss = umurl_loss(name_projections(z, ("joint", "motion")))
+    assert list(loss.std) == ["joint", "motion", "multi_joint", "multi_motion"]
+    assert loss.terms["intra"].item() == pytest.approx(((a - ua).square() + (b - ub).square()).mean().item(), rel=1e-5)
+    assert loss.terms["inter"].item() == pytest.approx(((a - b) / 2).square().mean().item() * 2, rel=1e-5)
+
+
+def test_the_baseline_is_consistency_between_two_views_and_the_regularisers():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 10, 32)
+    loss = baseline_loss({"view_1": a, "view_2": b})
+    expected = 5 * (a - b).square().mean() + textbook(a) + textbook(b)
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert set(loss.terms) == {"intra", "vc"} and list(loss.std) == ["view_1", "view_2"]

@@ -5,7 +5,7 @@ import torch
 from feeder.augment import evaluation_view
 from feeder.modalities import MODALITIES, to_tokens
 from models.objective import umurl_loss
-from models.umurl import UmURL
+from models.umurl import SimpleBaseline, UmURL
 from tests.feeder.test_clips import golden_source
 from tests.helpers import GOLDEN
 from tools.checkpoints import load, load_backbone, weights
@@ -33,14 +33,14 @@ def views_of(golden):
 
 
 def test_golden_projections(model, golden):
-    z = np.stack([p.detach()[:, :64] for p in model(views_of(golden))])
+    z = np.stack([p.detach()[:, :64] for p in model(views_of(golden)).values()])
     # Some values are near zero: in float64, the same model is up to 3.5e-6 away from these float32 figures.
     np.testing.assert_allclose(z, golden["z"], rtol=1e-4, atol=1e-5)
 
 
 def test_golden_loss_and_gradients(model, golden):
     loss = umurl_loss(model(views_of(golden)))
-    np.testing.assert_allclose([x.item() for x in loss[:4]], golden["loss"], rtol=1e-4)
+    np.testing.assert_allclose([x.item() for x in (loss.total, *loss.terms.values())], golden["loss"], rtol=1e-4)
     loss.total.backward()
     norms = {name: p.grad.norm().item() for name, p in model.named_parameters()}
     assert sorted(norms) == golden["grad_names"].tolist()
@@ -97,7 +97,7 @@ def test_one_encoder_call_gives_what_four_would():
     views = torch.randn(4, 3, 64, 2, 25, 3)
     single = {m: to_tokens(v, m) for m, v in zip(MODALITIES, views)}
     joined = {m: to_tokens(views[3], m) for m in MODALITIES}
-    streams = backbone.streams(single, joined)
+    streams = backbone.streams(single, [joined])
     for stream, tokens in zip(streams, [{m: t} for m, t in single.items()] + [joined]):
         torch.testing.assert_close(stream, backbone(tokens), atol=1e-5, rtol=1e-5)
 
@@ -112,7 +112,7 @@ def test_one_token_for_an_absent_persons_joints_changes_no_feature_and_no_gradie
     views[0, 0, :, 0, :15] = 0  # zeroed by an augmentation
     projections, gradients = [], []
     for count in (0, lone):
-        out = torch.cat(model(tuple(views), count))
+        out = torch.cat(list(model(tuple(views), count).values()))
         gradients.append(torch.autograd.grad(out.square().sum(), list(model.parameters())))
         projections.append(out)
     torch.testing.assert_close(projections[1], projections[0])
@@ -145,3 +145,37 @@ def test_initial_values_are_pytorchs_defaults():
     attention = backbone.ma_encoder.t_tr.layers[0].self_attn
     assert attention.in_proj_weight.detach().std() == pytest.approx(np.sqrt(2 / (4 * 512)), rel=0.02)  # Xavier
     assert not attention.in_proj_bias.any() and not attention.out_proj.bias.any()
+
+
+@pytest.mark.parametrize("modalities", [("joint",), ("joint", "motion"), ("bone", "motion")])
+def test_fewer_modalities_are_the_whole_model_without_the_rest(modalities):
+    torch.manual_seed(0)
+    few, whole = UmURL(16, modalities).eval(), UmURL(16).eval()
+    whole.load_state_dict(whole.state_dict() | few.state_dict())
+    assert set(few.backbone.state_dict()) == set(whole.backbone.state_dict())
+    views = torch.randn(4, 5, 64, 2, 25, 3)
+    chosen = [views[MODALITIES.index(m)] for m in modalities]
+    found = few((*chosen, views[3]))
+    assert list(found) == [*modalities, *(f"multi_{m}" for m in modalities)]
+    for m, view in zip(modalities, chosen):
+        projector = whole.get_submodule(f"{m[0]}_projector")
+        torch.testing.assert_close(found[m], projector(whole.backbone({m: to_tokens(view, m)})), atol=1e-4, rtol=1e-4)
+    embedded = [whole.backbone.embed(to_tokens(views[3], m), m) for m in modalities]
+    fused = whole.backbone.ma_encoder(whole.backbone.mm_fusion(embedded))
+    torch.testing.assert_close(found[f"multi_{m}"], projector(fused), atol=1e-4, rtol=1e-4)
+    sum(p.sum() for p in found.values()).backward()
+    untrained = {name for name, p in few.named_parameters() if p.grad is None}
+    prefixes = [f"backbone.{m[0]}_emb" for m in MODALITIES if m not in modalities]
+    assert untrained == {name for name, _ in few.named_parameters() if name.startswith(tuple(prefixes))}
+
+
+def test_the_baseline_is_two_fused_views_through_one_projector():
+    torch.manual_seed(0)
+    model = SimpleBaseline(16).eval()
+    views = torch.randn(2, 5, 64, 2, 25, 3)
+    for found, view in zip(model(tuple(views)).values(), views):
+        feature = model.backbone({m: to_tokens(view, m) for m in MODALITIES})
+        torch.testing.assert_close(found, model.projector(feature), atol=1e-4, rtol=1e-4)
+    model.train()
+    views[1] += 5  # batch statistics are those of one view
+    torch.testing.assert_close(model(tuple(views))["view_1"], model((views[0], views[0]))["view_1"])

@@ -10,12 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from data_gen.normalise import normalise
 from data_gen.skeleton_file import parse_skeleton
 from feeder.augment import training_view
-from feeder.modalities import MODALITIES
+from feeder.modalities import MODALITIES, Tokens
 from feeder.sampling import Draw
 from models import loading, umurl
 from models.encoder import Backbone
 from models.objective import umurl_loss
-from models.umurl import Projections, UmURL
+from models.umurl import UmURL, name_projections
 from tests import baselines
 from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text
 from tools.benchmark import __main__ as program
@@ -50,7 +50,7 @@ def four_views(source, size=8):
 
 def counted(model, views, forward) -> int:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        sum(p.square().sum() for p in forward(model, views)).backward()
+        sum(p.square().sum() for p in forward(model, views).values()).backward()
     return counter.get_total_flops()
 
 
@@ -76,9 +76,7 @@ def test_largest_product_is_the_largest_that_is_called(source):
 
     m, k, n = flops.largest_product(32, 8)
     with Products():
-        UmURL(32).backbone.ma_encoder(
-            umurl.Tokens(torch.randn(32, 64, 32), torch.randn(32, 50, 32), torch.randn(0, 26, 32))
-        )
+        UmURL(32).backbone.ma_encoder(Tokens(torch.randn(32, 64, 32), torch.randn(32, 50, 32), torch.randn(0, 26, 32)))
     assert (m, k) in {shape[:2] for shape in shapes} and m * k * n >= max(a * b * c for a, b, c in shapes)
 
 
@@ -181,7 +179,7 @@ def test_plain_views(source):
 @pytest.mark.parametrize("rows, dims", [(10, 64), (64, 10)])
 def test_plain_objective(rows, dims):
     z = torch.randn(6, rows, dims, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    values = umurl_loss(Projections(*z)).total, baselines.loss(Projections(*z))
+    values = umurl_loss(name_projections(z)).total, baselines.loss(name_projections(z))
     assert values[0].item() == pytest.approx(values[1].item(), rel=1e-5)
     gradients = [torch.autograd.grad(value, z)[0] for value in values]
     assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[1].norm()

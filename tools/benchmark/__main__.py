@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from tools.errors import UserError, run
 from tools.options import HelpFormatter, positive_int
+from tools.tables import table
 
 # PyTorch is imported late: the worker processes of conversion import this module too, and have no use for it.
 if TYPE_CHECKING:
@@ -137,10 +138,7 @@ def report(result: dict) -> str:
     where += f", load {m['load_before']:.1f} before" if "load_before" in m else ""
     compared = result["options"]["baseline"]
     columns = COLUMNS + ("plain version", "ratio") * compared
-    cells = [columns, *(_cells(row, compared) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    cells.insert(1, tuple("-" * width for width in widths))
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in cells]
+    lines = table(columns, [_cells(row, compared) for row in rows]).splitlines()
     limits = {row["stage"]: row["limit"] for row in rows}
     lines += ["", "Limits, measured in the same run (for step and epoch, their share is the model FLOP utilisation):"]
     lines += [f"  {stage}: {limit['name']}, {_rate(limit)}" for stage, limit in limits.items()]

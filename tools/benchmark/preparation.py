@@ -17,9 +17,9 @@ from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
 from feeder.sampling import Draw
 from models.encoder import TEMPORAL_SIZE
 from tools.benchmark.figures import CPU, Row, Setup, check_same, folder
+from tools.benchmark.flops import STREAMS
 from tools.benchmark.measure import PeakMemory, copy_limit, largest_difference, measure, split_limit
 from tools.benchmark.simulate import clip_source, plain_clip_source, skeleton_texts, write_recordings
-from tools.training import NUM_VIEWS
 
 
 def convert(setup: Setup) -> list[Row]:
@@ -73,7 +73,7 @@ def feed(setup: Setup) -> list[Row]:
 
         def views() -> list[Tensor]:
             clips = _batch(source, next(steps), sizes.feed_batch)
-            return [view(clips) for _ in range(NUM_VIEWS)]
+            return [view(clips) for _ in range(STREAMS)]
 
         def warm_up() -> None:
             for _ in range(sizes.clips // sizes.feed_batch):  # every page of the mapped file, as after a first epoch
@@ -83,7 +83,7 @@ def feed(setup: Setup) -> list[Row]:
         timing = measure(views, setup.device, sizes.runs, warm_up)
         used = memory.figures()
         # The least that must move: every value of a view is written once, from as many that are read.
-        needs = 2 * 4 * NUM_VIEWS * sizes.feed_batch * NUM_FRAMES * TEMPORAL_SIZE
+        needs = 2 * 4 * STREAMS * sizes.feed_batch * NUM_FRAMES * TEMPORAL_SIZE
         limit = copy_limit(setup.device, sizes.copy_bytes, sizes.runs)
         row = Row("feed", f"4 views, batch {sizes.feed_batch}", "sample", sizes.feed_batch, timing, limit, needs, used)
         if setup.baseline:
@@ -105,7 +105,7 @@ def _compare_feeding(row: Row, source: ClipSource, plain_source: ClipSource, set
 
     def views() -> None:
         clips = _batch(plain_source, 0, size)
-        for _ in range(NUM_VIEWS):
+        for _ in range(STREAMS):
             plain(clips)
 
     row.compare(views, size, setup)

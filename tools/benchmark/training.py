@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,10 +17,10 @@ from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.sampling import Draw
 from models.objective import umurl_loss
-from models.umurl import Projections, UmURL
+from models.umurl import Projections, name_projections
 from tools import training
 from tools.benchmark.figures import Row, Setup, check_same, folder
-from tools.benchmark.flops import largest_product, training_flops
+from tools.benchmark.flops import STREAMS, largest_product, training_flops
 from tools.benchmark.measure import Limit, PeakMemory, largest_difference, measure, product_limit
 from tools.benchmark.simulate import clip_source, plain_clip_source
 from tools.processes import Processes
@@ -36,7 +36,7 @@ def objective(setup: Setup) -> list[Row]:
     z = torch.randn(6, rows, dims, device=setup.device, requires_grad=True)
 
     def gradient(loss: Callable[[Projections], Tensor]) -> Tensor:
-        return torch.autograd.grad(loss(Projections(*z.unbind())), z)[0]
+        return torch.autograd.grad(loss(name_projections(z.unbind())), z)[0]
 
     def product(projections: Projections) -> Tensor:
         return umurl_loss(projections).total
@@ -53,7 +53,7 @@ def objective(setup: Setup) -> list[Row]:
     if setup.baseline:
         plain = setup.baseline.loss
         with torch.no_grad():
-            projections = Projections(*z.unbind())
+            projections = name_projections(z.unbind())
             check_same("objective", largest_difference(product(projections), plain(projections)), 1e-5)
         a, b = gradient(product), gradient(plain)
         check_same("objective's gradient", ((a - b).norm() / b.norm()).item(), 1e-5)
@@ -105,7 +105,7 @@ def step(setup: Setup) -> list[Row]:
         rows = torch.arange(sizes.batch_size)
         order, lone = source.lone_first(rows)
         draw = Draw.for_step(0, 0, 0, sizes.batch_size, order)
-        views = tuple(training_view()(source.clips(rows[order], draw)) for _ in range(training.NUM_VIEWS))
+        views = tuple(training_view()(source.clips(rows[order], draw)) for _ in range(STREAMS))
         trainer = _trainer(setup, source)
         amp = trainer.args.amp
         start = copy.deepcopy(trainer.model)
@@ -129,13 +129,13 @@ def step(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _plain_trainer(trainer: training.Trainer, model: UmURL, setup: Setup) -> Any:
+def _plain_trainer(trainer: training.Trainer, model: nn.Module, setup: Setup) -> Any:
     dtype = None if trainer.args.amp == "off" else DTYPES[trainer.args.amp]
     return setup.baseline.PlainTrainer(model, trainer.args.lr, trainer.args.wd, dtype)
 
 
 def _compare_step(
-    row: Row, trainer: training.Trainer, model: UmURL, batch: tuple[tuple[Tensor, ...], int], setup: Setup
+    row: Row, trainer: training.Trainer, model: nn.Module, batch: tuple[tuple[Tensor, ...], int], setup: Setup
 ) -> None:
     views, lone = batch
     plain = _plain_trainer(trainer, model, setup)
@@ -151,7 +151,7 @@ def _computed_flops(model: torch.nn.Module, views: tuple[Tensor, ...], lone: int
     """What the product computes for a step, as PyTorch counts it."""
     model = copy.deepcopy(model)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        sum(p.sum() for p in model(views, lone)).backward()
+        sum(p.sum() for p in model(views, lone).values()).backward()
     return counter.get_total_flops()
 
 
@@ -180,13 +180,13 @@ def epoch(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _compare_epoch(row: Row, trainer: training.Trainer, model: UmURL, source: ClipSource, setup: Setup) -> None:
+def _compare_epoch(row: Row, trainer: training.Trainer, model: nn.Module, source: ClipSource, setup: Setup) -> None:
     """One plain step, feeding included, stands for an epoch of them; `feed` and `step` check their results."""
     plain, size = _plain_trainer(trainer, model, setup), setup.sizes.batch_size
 
     def plain_step() -> None:
         clips = source.clips(slice(0, size), Draw.for_step(0, 0, 0, size, slice(None)))
-        views = [setup.baseline.training_view(clips).to(setup.device) for _ in range(training.NUM_VIEWS)]
+        views = [setup.baseline.training_view(clips).to(setup.device) for _ in range(STREAMS)]
         plain.step(tuple(views))
 
     row.compare(plain_step, size / setup.sizes.train, setup, f"extrapolated from single steps, {size} samples")
