@@ -1,11 +1,11 @@
 """The one table of data sets and their protocols: names, classes, splits, recipes and places.
 
-Whatever differs between NTU-60, NTU-120 and the demo is a row here; no other module branches on a data set.
+Whatever differs between them is a row here; no other module branches on a data set.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_gen.skeleton_file import RecordingName
@@ -35,35 +35,41 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A split by one field of the recording's name: `train` holds that field's values on the training side.
-    `published_scores` are the paper's for all modalities, in %."""
+    """A split. NTU's goes by one field of the recording's name: `train` holds that field's values on the training side.
+    PKU-MMD's goes by a file, `split_file` without `.txt`, that lists the videos of each side. `published_scores` are
+    the paper's for all modalities, in %."""
 
     name: str
     long_name: str
-    field: str
-    train: frozenset[int]
     recipe: Recipe
     published_counts: tuple[int, int] | None = None
     published_scores: tuple[float, float] | None = None  # recognition, retrieval
+    published_videos: tuple[int, int] | None = None
+    field: str = ""
+    train: frozenset[int] = frozenset()
+    split_file: str = ""
 
     def trains_on(self, name: RecordingName) -> bool:
-        """Whether a recording is on the training side."""
+        """Whether a recording under NTU's names is on the training side."""
         return getattr(name, self.field) in self.train
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """`raw` are places under the data root that are searched when the user names none."""
+    """`raw` are places under the data root that are searched when the user names none; `converter` is the program in
+    data_gen/, with its flags, that makes the packed data set; `setups` are those of NTU's names."""
 
     name: str
     title: str
     classes: int
-    setups: int
     raw: tuple[str, ...]
-    protocols: tuple[Protocol, ...] = field(default_factory=tuple)
+    converter: str
+    protocols: tuple[Protocol, ...]
+    setups: int = 0
+    published_long: int | None = None  # recordings of more than 300 frames
 
     def covers(self, name: RecordingName) -> bool:
-        """Whether a recording is of this data set, by its action and setup."""
+        """Whether a recording under NTU's names is of this data set, by its action and setup."""
         return name.action <= self.classes and name.setup <= self.setups
 
     def protocol(self, name: str) -> Protocol:
@@ -78,58 +84,109 @@ class DataSet:
 # Small enough for minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
 _DEMO_RECIPE = Recipe(batch_size=64, epochs=60, schedule=(46,), lr=1e-3, hidden_size=64, save_freq=10)
 _CAMERAS = frozenset([2, 3])
+# Nobody has published a recipe for PKU-MMD: the batch is that of NTU-60 cross-subject, the epochs of part II are those
+# that related codebases use.
+_PKU1_RECIPE = Recipe(512)
+_PKU2_RECIPE = Recipe(512, epochs=1001, schedule=(801,))
 
-DATASETS: dict[str, DataSet] = {
-    d.name: d
-    for d in (
-        DataSet(
-            "ntu60",
-            "NTU RGB+D 60",
-            classes=60,
-            setups=17,
-            raw=("nturgbd_raw",),
-            protocols=(
-                Protocol(
-                    "xsub", "cross_subject", "performer", NTU60_SUBJECTS, Recipe(512), (40091, 16487), (84.2, 72.0)
-                ),
-                Protocol("xview", "cross_view", "camera", _CAMERAS, Recipe(1024), (37646, 18932), (90.9, 88.9)),
+# Recordings under NTU's names, a `.skeleton` file each.
+NTU = (
+    DataSet(
+        "ntu60",
+        "NTU RGB+D 60",
+        classes=60,
+        setups=17,
+        raw=("nturgbd_raw",),
+        converter="ntu_gendata.py --dataset ntu60",
+        protocols=(
+            Protocol(
+                "xsub",
+                "cross_subject",
+                Recipe(512),
+                (40091, 16487),
+                (84.2, 72.0),
+                field="performer",
+                train=NTU60_SUBJECTS,
+            ),
+            Protocol("xview", "cross_view", Recipe(1024), (37646, 18932), (90.9, 88.9), field="camera", train=_CAMERAS),
+        ),
+    ),
+    DataSet(
+        "ntu120",
+        "NTU RGB+D 120",
+        classes=120,
+        setups=32,
+        # The second place completes a first one that holds only the recordings new in NTU-120.
+        raw=("nturgbd_raw_120", "nturgbd_raw"),
+        converter="ntu_gendata.py --dataset ntu120",
+        protocols=(
+            Protocol(
+                "xsub",
+                "cross_subject",
+                Recipe(1024),
+                (63026, 50919),
+                (75.2, 59.5),
+                field="performer",
+                train=NTU120_SUBJECTS,
+            ),
+            Protocol(
+                "xsetup",
+                "cross_setup",
+                Recipe(1024),
+                (54468, 59477),
+                (76.3, 62.2),
+                field="setup",
+                train=frozenset(range(2, 33, 2)),
             ),
         ),
-        DataSet(
-            "ntu120",
-            "NTU RGB+D 120",
-            classes=120,
-            setups=32,
-            # The second place completes a first one that holds only the recordings new in NTU-120.
-            raw=("nturgbd_raw_120", "nturgbd_raw"),
-            protocols=(
-                Protocol(
-                    "xsub", "cross_subject", "performer", NTU120_SUBJECTS, Recipe(1024), (63026, 50919), (75.2, 59.5)
-                ),
-                Protocol(
-                    "xsetup",
-                    "cross_setup",
-                    "setup",
-                    frozenset(range(2, 33, 2)),
-                    Recipe(1024),
-                    (54468, 59477),
-                    (76.3, 62.2),
-                ),
-            ),
+    ),
+    DataSet(
+        "demo",
+        "simulated demo",
+        classes=12,
+        setups=17,
+        raw=("demo_raw",),
+        converter="ntu_gendata.py --dataset demo",
+        protocols=(
+            Protocol("xsub", "cross_subject", _DEMO_RECIPE, field="performer", train=NTU60_SUBJECTS),
+            Protocol("xview", "cross_view", _DEMO_RECIPE, field="camera", train=_CAMERAS),
         ),
-        DataSet(
-            "demo",
-            "simulated demo",
-            classes=12,
-            setups=17,
-            raw=("demo_raw",),
-            protocols=(
-                Protocol("xsub", "cross_subject", "performer", NTU60_SUBJECTS, _DEMO_RECIPE),
-                Protocol("xview", "cross_view", "camera", _CAMERAS, _DEMO_RECIPE),
+    ),
+)
+# The parts of PKU-MMD: long videos, each with the clips that a label file cuts out of it.
+PKU = (
+    DataSet(
+        "pku1",
+        "PKU-MMD I",
+        classes=51,
+        raw=("pkummd_raw/v1",),
+        converter="pku_gendata.py --part 1",
+        protocols=(
+            Protocol(
+                "xsub",
+                "cross_subject",
+                _PKU1_RECIPE,
+                (18841, 2704),
+                split_file="cross_subject",
+                published_videos=(944, 132),
             ),
+            Protocol("xview", "cross_view", _PKU1_RECIPE, split_file="cross_view"),
         ),
-    )
-}
+        published_long=407,
+    ),
+    DataSet(
+        "pku2",
+        "PKU-MMD II",
+        classes=51,  # as in part I, though not all of them occur
+        raw=("pkummd_raw/v2",),
+        converter="pku_gendata.py --part 2",
+        protocols=(
+            Protocol("xsub", "cross_subject", _PKU2_RECIPE, split_file="cross_subject_v2"),
+            Protocol("xview", "cross_view", _PKU2_RECIPE, split_file="cross_view_v2"),
+        ),
+    ),
+)
+DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in (*NTU, *PKU)}
 
 
 def get_dataset(name: str) -> DataSet:

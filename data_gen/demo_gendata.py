@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data
     sys.path.insert(0, str(ROOT))
 
 from data_gen import simulation as sim  # noqa: E402
-from data_gen.recordings import end_with_parent, num_cores  # noqa: E402
+from data_gen.workers import end_with_parent, num_cores  # noqa: E402
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
 FIRST_BODY_ID = 72057594037927936

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import zipfile
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file
@@ -18,34 +17,17 @@ if __package__ in (None, ""):  # run as a file
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, get_dataset
+from data_gen.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
+from data_gen.datasets import DATA_ROOT, NTU, DataSet, get_dataset
 from data_gen.packed import DataSetError, PackedWriter, packing
 from data_gen.recordings import (
     Recording,
     convert_all,
     find_missing_lists,
     find_recordings,
-    num_cores,
     read_missing_list,
 )
 from data_gen.skeleton_file import RecordingName, SkeletonError, parse_name
-
-_MAX_LISTED = 100
-
-
-class BadRecordings(DataSetError):
-    """Recordings that cannot be converted: `bad` maps each one to its reason."""
-
-    def __init__(self, bad: dict[str, str]):
-        self.bad = bad
-        lines = [f"  {name}: {reason}" for name, reason in list(bad.items())[:_MAX_LISTED]]
-        if len(bad) > _MAX_LISTED:
-            lines.append(f"  ... and {len(bad) - _MAX_LISTED} more")
-        super().__init__(
-            f"{len(bad)} recordings cannot be converted, nothing was written:\n"
-            + "\n".join(lines)
-            + "\nMend or remove them, or pass --skip-bad to leave them out."
-        )
 
 
 def convert(
@@ -97,7 +79,7 @@ def _select(
     names: dict[str, RecordingName] = {}
     bad: dict[str, str] = {}
     passed_over = 0
-    most = max(DATASETS.values(), key=lambda d: d.classes)
+    most = max(NTU, key=lambda d: d.classes)
     for recording in recordings:
         try:
             name = parse_name(recording.stem)
@@ -140,18 +122,6 @@ def derive_splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dic
     return splits
 
 
-def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
-    """The counts that dataset.json gives, a line for the whole and one a protocol, beside the published ones."""
-    lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
-    for name, counts in info["protocols"].items():
-        protocol = dataset.protocol(name)
-        line = f"  {protocol.long_name} ({name}): {counts['train']:,} train, {counts['val']:,} val"
-        if protocol.published_counts:
-            line += " (published: {:,} / {:,})".format(*protocol.published_counts)
-        lines.append(line)
-    return lines
-
-
 def report(dataset: DataSet, out: Path, info: dict) -> str:
     """What was converted, in a few lines, beside the published counts."""
     lines = count_lines(dataset, out, info)
@@ -164,15 +134,7 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
     ):
         if info[key]:
             lines.append(f"  {info[key]:,} {text}")
-    if info["without_a_body"]:
-        lines.append(
-            f"  warning: {len(info['without_a_body'])} have no body in any frame and are kept as zeros: "
-            + ", ".join(info["without_a_body"][:5])
-            + (" ..." if len(info["without_a_body"]) > 5 else "")
-        )
-    if info["skipped"]:
-        lines.append(f"  warning: {len(info['skipped'])} bad recordings skipped (reasons in {out / 'dataset.json'}):")
-        lines += [f"    {name}: {reason}" for name, reason in list(info["skipped"].items())[:_MAX_LISTED]]
+    lines += warning_lines(out, info)
     return "\n".join(lines)
 
 
@@ -180,7 +142,7 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
     """What to convert: (data set, raw places, folder). Raises ValueError, FileNotFoundError."""
     if args.raw and not args.dataset:
         raise ValueError("--raw needs --dataset, to say what the recordings are")
-    datasets = [get_dataset(args.dataset)] if args.dataset else list(DATASETS.values())
+    datasets = [get_dataset(args.dataset)] if args.dataset else list(NTU)
     plan = []
     for dataset in datasets:
         places = [DATA_ROOT / place for place in dataset.raw]
@@ -197,10 +159,17 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
     return plan
 
 
+def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
+    for dataset, raw, out in _plan(args):
+        yield report(dataset, out, convert(dataset, raw, out, args.missing, args.workers, args.skip_bad))
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", choices=list(DATASETS), help="default: every one whose recordings are in data/")
+    parser.add_argument(
+        "--dataset", choices=[d.name for d in NTU], help="default: every one whose recordings are in data/"
+    )
     parser.add_argument(
         "--raw", nargs="+", type=Path, metavar="PATH", help="folders of .skeleton files, or zip archives"
     )
@@ -211,24 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="FILE",
         help="list of recordings to leave out; default: found beside the recordings",
     )
-    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: %(default)s)")
-    parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
-    args = parser.parse_args(argv)
-    if args.workers < 1:
-        parser.error("--workers must be at least 1")
-    try:
-        for dataset, raw, out in _plan(args):
-            print(report(dataset, out, convert(dataset, raw, out, args.missing, args.workers, args.skip_bad)))
-    except BrokenProcessPool:
-        print("error: a worker was killed, perhaps for want of memory; nothing was written", file=sys.stderr)
-        return 1
-    except (DataSetError, ValueError, OSError, zipfile.BadZipFile) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(_convert_planned(parse_arguments(parser, argv)))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class PackedDataset:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not (self.path / INFO).is_file():
-            raise DataSetError(f"{self.path} is not a packed data set: it has no {INFO}; see data_gen/ntu_gendata.py")
+            raise DataSetError(f"{self.path} is not a packed data set: it has no {INFO}; see Data in README.md")
         self.info = _read_info(self.path / INFO)
         self.name: str = self.info["dataset"]
         self.num_classes: int = self.info["classes"]

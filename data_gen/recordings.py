@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import struct
-import threading
 import zipfile
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context, parent_process
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from data_gen.normalise import normalise
-from data_gen.skeleton_file import MAX_BYTES, TOO_LARGE, SkeletonError, parse_name, parse_skeleton
+from data_gen.skeleton_file import MAX_BYTES, SkeletonError, parse_name, parse_skeleton
+from data_gen.skeleton_tokens import too_large
+from data_gen.workers import map_in_workers
 
 SUFFIX = ".skeleton"
 MISSING_LISTS = (
@@ -31,11 +28,6 @@ MISSING_LISTS = (
 # What zipfile raises for damaged archives, or ones of another kind.
 _ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
 _CHUNK = 16  # recordings a worker takes at a time
-
-
-def num_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -50,19 +42,19 @@ class Recording:
         place = self.path if self.member is None else f"{self.path}:{self.member}"
         return place if place.isprintable() else ascii(place)
 
-    def read(self) -> bytes:
-        """Its text. Raises SkeletonError where it cannot be read."""
+    def read(self, most: int = MAX_BYTES) -> bytes:
+        """Its text. Raises SkeletonError where it cannot be read or has more than `most` bytes."""
         try:
             if self.member is None:
                 status = os.stat(self.path)
                 if not stat.S_ISREG(status.st_mode):
                     raise SkeletonError("cannot be read (not a regular file)")
-                if status.st_size > MAX_BYTES:
-                    raise SkeletonError(TOO_LARGE)
+                if status.st_size > most:
+                    raise too_large(most)
                 return Path(self.path).read_bytes()
             entry = _archive(self.path).getinfo(self.member)
-            if entry.file_size > MAX_BYTES:
-                raise SkeletonError(TOO_LARGE)
+            if entry.file_size > most:
+                raise too_large(most)
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # zipfile unpacks other methods without a bound.
                 raise SkeletonError("cannot be read (compressed by another method than deflate: unpack the archive)")
@@ -160,44 +152,8 @@ def find_missing_lists(places: Iterable[Path]) -> list[Path]:
 
 
 def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarray | SkeletonError]:
-    """Normalised people, float32 (T, 2, 25, 3), or the error of each recording, in the order given.
-
-    At most a few chunks a worker are in flight, so memory does not grow with the data set. A few recordings are read
-    in this process, sooner than workers would start.
-    """
-    if len(recordings) <= _CHUNK:
-        yield from map(_convert, recordings)
-        return
-    chunks = [recordings[i : i + _CHUNK] for i in range(0, len(recordings), _CHUNK)]
-    pending: deque = deque()
-    workers = min(workers, len(chunks))
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
-        try:
-            for chunk in chunks:
-                pending.append(pool.submit(_convert_chunk, chunk))
-                if len(pending) > 4 * workers:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Have a worker end when the process that started it is killed: its queue alone would not tell it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    parent = parent_process()
-    assert parent is not None  # this is a worker
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _convert_chunk(chunk: list[Recording]) -> list[np.ndarray | SkeletonError]:
-    return [_convert(recording) for recording in chunk]
+    """Normalised people, float32 (T, 2, 25, 3), or the error of each recording, in the order given."""
+    return map_in_workers(_convert, recordings, workers, _CHUNK)
 
 
 def _convert(recording: Recording) -> np.ndarray | SkeletonError:

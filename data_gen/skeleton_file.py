@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_gen.skeleton_tokens import SkeletonError, Tokens, checked, quote
+from data_gen.skeleton_tokens import SkeletonError, Tokens, checked, quote, tidied
 
 NUM_JOINTS = 25
 MAX_BODIES = 4  # slots kept of each frame's list
@@ -23,7 +23,6 @@ FARTHEST = 1e6  # metres; keeps float32 finite through every later step
 # Far above any recording (300 frames of 6 bodies are 6 MB), far below what could exhaust memory.
 MAX_BYTES = 32 * 2**20
 MAX_FRAMES = 20_000  # eleven minutes
-TOO_LARGE = f"larger than {MAX_BYTES // 2**20} MiB: not a recording"
 
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _JOINT_LINES = [JOINT_COLUMNS] * NUM_JOINTS
@@ -67,15 +66,7 @@ def parse_skeleton(text: bytes) -> np.ndarray:
     the 1-based line for text that is not exactly one well-formed recording. nan and inf are accepted in every
     column but x, y and z.
     """
-    if len(text) > MAX_BYTES:
-        raise SkeletonError(TOO_LARGE)
-    text = text.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n")
-    if text[-1:] != b"\n" or text[-2:-1].isspace():
-        text = text.rstrip() + b"\n"
-    if text == b"\n":
-        raise SkeletonError("the file is empty")
+    text = tidied(text, MAX_BYTES)
     # A body's 27 lines take over 600 bytes, so only few lines can be as short as a frame's count.
     if len(text) > 2**20 and text.count(b"\n") > MAX_FRAMES + 1 + len(text) // 20:
         raise SkeletonError("its lines are too many and too short for a recording")
@@ -88,7 +79,7 @@ def parse_skeleton(text: bytes) -> np.ndarray:
     result = np.zeros((bodies.num_frame, bodies.slot.max(initial=-1) + 1, NUM_JOINTS, 3))
     if len(bodies.line):
         first = tokens.line_ends[bodies.line - 1] + 1  # the first joint's x
-        xyz = _decimals(tokens, (first[:, None] + _XYZ).ravel()).reshape(-1, NUM_JOINTS, 3)
+        xyz = decimals(tokens, (first[:, None] + _XYZ).ravel()).reshape(-1, NUM_JOINTS, 3)
         near = np.abs(xyz) < FARTHEST  # False for nan too
         if not near.all():
             body, joint, _ = np.argwhere(~near)[0]
@@ -187,8 +178,8 @@ def _walk(tokens: Tokens) -> _Bodies:
     return _Bodies(num_frame, *np.array(bodies, int).reshape(-1, 3).T)
 
 
-def _decimals(tokens: Tokens, wanted: np.ndarray) -> np.ndarray:
-    """The values of these numbers, float64, equal to float() of each.
+def decimals(tokens: Tokens, wanted: np.ndarray) -> np.ndarray:
+    """The values of these numbers, float64, equal to float() of each; each must have 16 bytes of text before it.
 
     Digits are gathered into an integer below 2**53 (exact in float64), which one division by an exact power of
     ten then rounds correctly. Other values (exponents, over 14 digits) go through float().
@@ -220,10 +211,7 @@ def _decimals(tokens: Tokens, wanted: np.ndarray) -> np.ndarray:
 
 
 def _eight_digits(tokens: Tokens, end: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """The eight bytes before each `end`, or what `bits` leaves of them, read as a number.
-
-    A joint's values have more than 16 bytes before them, so none is read from before the text.
-    """
+    """The eight bytes before each `end`, or what `bits` leaves of them, read as a number."""
     eight = np.ndarray(len(tokens.text) - 7, "<u8", tokens.text, strides=(1,))  # from every place on
     number = eight[end - 8]
     number &= bits

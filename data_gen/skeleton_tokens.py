@@ -25,6 +25,26 @@ class SkeletonError(ValueError):
         self.reason, self.line = reason, line
 
 
+def too_large(most: int) -> SkeletonError:
+    """The error of a text of more than `most` bytes."""
+    return SkeletonError(f"larger than {most // 2**20} MiB, as no sound file is")
+
+
+def tidied(text: bytes, most: int) -> bytes:
+    """The same lines without a byte order mark, carriage returns and blanks at the end; the last line is ended too.
+    Refuses an empty text, and one of more than `most` bytes."""
+    if len(text) > most:
+        raise too_large(most)
+    text = text.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    if text[-1:] != b"\n" or text[-2:-1].isspace():
+        text = text.rstrip() + b"\n"
+    if text == b"\n":
+        raise SkeletonError("the file is empty")
+    return text
+
+
 class Tokens:
     """Where the values of a text stand; line n ends with value line_ends[n].
 

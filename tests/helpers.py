@@ -46,6 +46,18 @@ def write_recordings(folder: Path, performers=(1, 2, 3, 6), actions=(1, 2, 3), c
                 (folder / f"S001C{c:03d}P{p:03d}R001A{a:03d}.skeleton").write_bytes(text)
 
 
+def video_frames(rng: np.random.Generator, num_frame: int) -> np.ndarray:
+    """Frames (T, 150) of a PKU-MMD video: one person who is always there, one who comes after a third of it."""
+    people = rng.normal(size=(2, 25, 3)) * 0.3 + [0, 0, 3] + rng.normal(size=(num_frame, 2, 25, 3)).cumsum(0) * 0.01
+    people[: num_frame // 3, 1] = 0
+    return people.reshape(num_frame, 150)
+
+
+def video_text(frames: np.ndarray, spelling: str = "%.7g") -> str:
+    """Frames (T, 150) as PKU-MMD's text, a line a frame."""
+    return "".join(" ".join(spelling % v for v in frame) + "\n" for frame in frames)
+
+
 def tiny_dataset(folder: Path, name: str = "demo", **options) -> PackedDataset:
     """`write_recordings`, converted into folder/name."""
     write_recordings(folder / "raw", **options)

@@ -13,7 +13,7 @@ import pytest
 import action_recognition
 import action_retrieval
 import pretrain
-from data_gen import ntu_gendata
+from data_gen import ntu_gendata, pku_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import write_recordings
 from tools import extract
@@ -116,6 +116,7 @@ def test_the_readme_names_what_there_is(capsys):
         action_recognition.main,
         action_retrieval.main,
         ntu_gendata.main,
+        pku_gendata.main,
         extract.main,
         benchmark.main,
     ):

@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
-from data_gen.ntu_gendata import BadRecordings
+from data_gen.conversion import BadRecordings
 from models.loading import fingerprint
 from tools.errors import UserError, run
 from tools.features import FrozenEncoder, add_encoder_options, modality_name

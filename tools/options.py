@@ -64,8 +64,8 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
     path = root if (root / INFO).is_file() else root / dataset.name
     if not (path / INFO).is_file():
         raise UserError(
-            f"no packed data set at {path.resolve()}: convert its recordings first (python data_gen/ntu_gendata.py "
-            f"--dataset {dataset.name}), or say by --data-root where it is"
+            f"no packed data set at {path.resolve()}: convert its recordings first (python data_gen/"
+            f"{dataset.converter}), or say by --data-root where it is"
         )
     packed = PackedDataset(path)
     if packed.name != dataset.name:

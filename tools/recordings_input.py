@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from data_gen.packed import INFO, PackedDataset
-from data_gen.recordings import SUFFIX, Recording, convert_all, find_recordings, num_cores
+from data_gen.recordings import SUFFIX, Recording, convert_all, find_recordings
 from data_gen.skeleton_file import SkeletonError, parse_name
+from data_gen.workers import num_cores
 from feeder.clips import ClipSource
 from tools.errors import UserError
 from tools.features import BATCH_SIZE, FrozenEncoder, feature_batches

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from data_gen import ntu_gendata
+from data_gen.conversion import BadRecordings
 from data_gen.datasets import DATASETS, ROOT, from_test_name
-from data_gen.ntu_gendata import BadRecordings, convert, main
+from data_gen.ntu_gendata import convert, main
 from data_gen.packed import DataSetError, PackedDataset, locked
 from tests.helpers import GOLDEN, moving_body, skeleton_text, tiny_dataset, write_recordings
 

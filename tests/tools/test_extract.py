@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_gen.ntu_gendata import BadRecordings
+from data_gen.conversion import BadRecordings
 from data_gen.packed import PackedDataset
 from models import load_encoder, loading
 from tests.helpers import moving_body, skeleton_text

@@ -115,7 +115,7 @@ def machine(device: torch.device) -> dict[str, object]:
     """Device, cores, threads and versions."""
     import torch
 
-    from data_gen.recordings import num_cores
+    from data_gen.workers import num_cores
     from tools.checkpoints import versions
 
     try:

@@ -10,8 +10,9 @@ from torch import Tensor
 from data_gen import ntu_gendata
 from data_gen.datasets import DATASETS
 from data_gen.normalise import normalise
-from data_gen.recordings import Recording, find_recordings, num_cores
+from data_gen.recordings import Recording, find_recordings
 from data_gen.skeleton_file import parse_skeleton
+from data_gen.workers import num_cores
 from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
 from feeder.sampling import Draw

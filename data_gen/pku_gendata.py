@@ -1,0 +1,174 @@
+"""Convert PKU-MMD's videos into packed data sets of clips: each video is read once for all protocols.
+
+python data_gen/pku_gendata.py                       the parts that lie at the README's places
+python data_gen/pku_gendata.py --part 1 --raw DIR    the folder that holds skeleton/ and label/
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from tqdm import tqdm
+
+from data_gen.conversion import (
+    BadRecordings,
+    count_lines,
+    exit_status,
+    listed,
+    parse_arguments,
+    published,
+    some,
+    warning_lines,
+)
+from data_gen.datasets import DATA_ROOT, PKU, DataSet
+from data_gen.packed import SIDES, DataSetError, PackedWriter, packing
+from data_gen.pku_files import SUFFIX, Split, Video, cut_video, find_split, read_split
+from data_gen.recordings import Recording
+from data_gen.workers import map_in_workers
+
+LONG = 300  # frames, which related projects keep of a clip
+_WHAT = "files or lines"
+
+
+def convert(dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: bool = False) -> dict:
+    """Convert the videos under `raw` into the packed data set `out`; returns what dataset.json says.
+
+    Raises FileNotFoundError where a folder or a split file is missing, BadRecordings where some files or lines cannot
+    be used (unless `skip_bad`), DataSetError for a split file of another layout and where nothing is left or `out` is
+    in use. In each case an earlier data set in `out` stays as it was.
+    """
+    there = _stems(raw / "skeleton") | _stems(raw / "label")
+    splits = {p.name: read_split(find_split(raw, p.split_file)) for p in dataset.protocols}
+    bad = {place: reason for split in splits.values() for place, reason in split.bad.items()}
+    videos = _videos(dataset, raw, splits)
+    info = {
+        "dataset": dataset.name,
+        "title": dataset.title,
+        "classes": dataset.classes,
+        "made": {"raw": [str(raw)], "split_files": {p: str(split.path) for p, split in splits.items()}},
+        "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
+        "in_no_split": sorted(there.difference(*(split.line for split in splits.values()))),
+    }
+    with packing(out) as writer:
+        repaired = _write(writer, videos, bad, workers, skip_bad)
+        if bad and not skip_bad:
+            raise BadRecordings(dict(sorted(bad.items())), _WHAT)
+        if not writer.names:
+            raise DataSetError(f"no clips of {dataset.title} to convert in {raw}")
+        sides = {p: _sides(split, writer.names) for p, split in splits.items()}
+        info |= writer.counts(sides) | {
+            "videos": len({_video_of(name) for name in writer.names}),
+            "classes_found": len(set(writer.labels)),
+            f"longer_than_{LONG}": sum(n > LONG for n in writer.num_frame),
+            "repaired": repaired,
+            "skipped": dict(sorted(bad.items())),
+        }
+        writer.finish(sides, info)
+    return info
+
+
+def _stems(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: --raw is the one that holds skeleton and label")
+    stems = {p.stem for p in folder.iterdir() if p.suffix == SUFFIX and not p.name.startswith(".")}
+    return {stem if stem.isprintable() else ascii(stem) for stem in stems}
+
+
+def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
+    """The videos on any side of any split, by name."""
+    places = {name: f"{s.path}, line {s.line[name]}," for s in splits.values() for name in s.side}
+
+    def file(kind: str, name: str) -> Recording:
+        return Recording(name, str(raw / kind / f"{name}{SUFFIX}"))
+
+    return [
+        Video(name, file("skeleton", name), file("label", name), dataset.classes, places[name])
+        for name in sorted(places)
+    ]
+
+
+def _write(
+    writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool
+) -> dict[str, str]:
+    """Feed the videos' clips to the writer, what cannot be used to `bad`; returns what was repaired, by line."""
+    repaired: dict[str, str] = {}
+    progress = tqdm(videos, desc="convert", unit="video", disable=not sys.stderr.isatty())
+    for _, cut in zip(progress, map_in_workers(cut_video, videos, workers, chunk=1)):
+        bad |= cut.bad
+        repaired |= cut.repaired
+        if not bad or skip_bad:
+            for name, label, people in cut.clips:
+                writer.add(name, label, people)
+    return repaired
+
+
+def _video_of(clip: str) -> str:
+    return clip.split("_")[0]
+
+
+def _sides(split: Split, clips: list[str]) -> dict[str, list[int]]:
+    sides = np.array([split.side.get(_video_of(clip), "") for clip in clips])
+    return {side: np.flatnonzero(sides == side).tolist() for side in SIDES}
+
+
+def report(dataset: DataSet, out: Path, info: dict) -> str:
+    """What was converted, in a few lines, beside the published counts."""
+    lines = count_lines(dataset, out, info)
+    lines.append(f"  cut from {info['videos']:,} videos")
+    for name, counts in info["videos_listed"].items():
+        line = f"  {name} lists {counts['train']:,} train, {counts['val']:,} val videos"
+        lines.append(line + published(dataset.protocol(name).published_videos))
+    long = info[f"longer_than_{LONG}"]
+    lines.append(
+        f"  {long:,} exceed {LONG} frames{published((dataset.published_long,) if dataset.published_long else None)}"
+    )
+    lines.append(f"  {info['classes_found']} of {dataset.classes} classes occur")
+    if info["in_no_split"]:
+        lines.append(f"  {len(info['in_no_split']):,} videos in no split, passed over: {some(info['in_no_split'])}")
+    if info["repaired"]:
+        lines.append(f"  warning: {len(info['repaired']):,} label lines repaired:")
+        lines += listed(info["repaired"], "    ")
+    return "\n".join(lines + warning_lines(out, info, _WHAT))
+
+
+def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
+    """What to convert: (data set, raw folder, folder). Raises ValueError, FileNotFoundError."""
+    if args.raw and not args.part:
+        raise ValueError("--raw needs --part, to say which part of PKU-MMD it holds")
+    datasets = [PKU[args.part - 1]] if args.part else list(PKU)
+    places = [args.raw or DATA_ROOT / dataset.raw[0] for dataset in datasets]
+    plan = [(d, raw, args.out or DATA_ROOT / d.name) for d, raw in zip(datasets, places) if raw.is_dir()]
+    if not plan:
+        raise FileNotFoundError(
+            f"no folder {' or '.join(map(str, places))}; put the videos there or use --part and --raw"
+        )
+    if args.out and len(plan) > 1:
+        raise ValueError("--out needs --part: two data sets cannot share one folder")
+    return plan
+
+
+def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
+    for dataset, raw, out in _plan(args):
+        yield report(dataset, out, convert(dataset, raw, out, args.workers, args.skip_bad))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--part", type=int, choices=(1, 2), help="of PKU-MMD; default: each one whose videos are in data/"
+    )
+    parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
+    parser.add_argument("--out", type=Path, help="folder of the packed data set; default: data/pku1 or data/pku2")
+    return exit_status(_convert_planned(parse_arguments(parser, argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

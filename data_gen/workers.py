@@ -1,0 +1,61 @@
+"""Worker processes for the conversions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_in_workers(function: Callable[[Item], Result], items: list[Item], workers: int, chunk: int) -> Iterator[Result]:
+    """`function`, which a worker can import, of each item, in the order given; a worker takes `chunk` at a time.
+
+    At most a few chunks a worker are in flight, so memory does not grow with the data set. What is no more than one
+    chunk is done in this process, sooner than a worker would start.
+    """
+    if len(items) <= chunk:
+        yield from map(function, items)
+        return
+    chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
+    pending: deque = deque()
+    workers = min(workers, len(chunks))
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
+        try:
+            for some in chunks:
+                pending.append(pool.submit(_map, function, some))
+                if len(pending) > 4 * workers:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _map(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+def end_with_parent() -> None:
+    """Have a worker end when the process that started it is killed: its queue alone would not tell it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    parent = parent_process()
+    assert parent is not None  # this is a worker
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
