@@ -16,7 +16,7 @@ import pretrain
 from data_gen import ntu_gendata, pku_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import write_recordings
-from tools import extract
+from tools import export, extract, predict, search, slim
 from tools.benchmark import __main__ as benchmark
 
 CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
@@ -118,6 +118,10 @@ def test_the_readme_names_what_there_is(capsys):
         ntu_gendata.main,
         pku_gendata.main,
         extract.main,
+        predict.main,
+        search.main,
+        export.main,
+        slim.main,
         benchmark.main,
     ):
         with pytest.raises(SystemExit):

@@ -14,18 +14,18 @@ from tools.errors import UserError
 from tools.features import FrozenEncoder
 
 FILE = "action_recognition.pth.tar"
-_TEXTS = ("modality", "dataset", "protocol", "checkpoint", "encoder")
+_TEXTS = ("modality", "checkpoint", "encoder")
 
 
 @dataclass(frozen=True)
 class SavedClassifier:
     """weight (classes, 2·hidden), bias (classes,) on the encoder's device; `modalities` are those whose features it
-    takes."""
+    takes, `classes` are their names."""
 
     path: Path
     weight: Tensor
     bias: Tensor
-    dataset: str
+    classes: list[str]
     modality: str
     modalities: tuple[str, ...]
 
@@ -58,16 +58,19 @@ def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifie
         )
     chosen = encoder.modalities(state["modality"], f"{path}: modality")
     weight, bias = (state[key].float().to(encoder.device) for key in ("weight", "bias"))
-    return SavedClassifier(path, weight, bias, state["dataset"], state["modality"], chosen)
+    return SavedClassifier(path, weight, bias, state["classes"], state["modality"], chosen)
 
 
 def _check(path: Path, state: dict[str, Any]) -> None:
-    weight, bias = state.get("weight"), state.get("bias")
+    weight, bias, classes = (state.get(key) for key in ("weight", "bias", "classes"))
     if (
         not all(isinstance(state.get(key), str) for key in _TEXTS)
         or not (isinstance(weight, Tensor) and isinstance(bias, Tensor))
         or weight.dim() != 2
         or bias.shape != weight.shape[:1]
+        or not isinstance(classes, list)
+        or len(classes) != len(bias)
+        or not all(isinstance(name, str) for name in classes)
         or not (weight.isfinite().all() and bias.isfinite().all())
     ):
         raise UserError(f"{path} is not a classifier that action_recognition.py wrote")

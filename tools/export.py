@@ -26,7 +26,6 @@ from tools.errors import UserError, run
 from tools.features import FrozenEncoder, add_pretrained_option, modality_name
 from tools.options import HelpFormatter
 from tools.processes import single_process
-from tools.recordings_input import action_of
 
 FORMATS = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}
 CARD_FILE = "export.json"
@@ -154,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         "outputs": model.outputs,
     }
     if classifier:
-        card["classes"] = [action_of(i, classifier.dataset) for i in range(len(classifier.bias))]
+        card["classes"] = classifier.classes
     args.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=args.out) as scratch:
         found = export(model, list(dict.fromkeys(args.format)), Path(scratch))

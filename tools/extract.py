@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from tools.processes import single_process
 from tools.recordings_input import PLACES, Features, RecordingsInput
 
 
-def write_features(out: Path, batches: Iterable[Features], size: int, more: dict[str, str]) -> int:
+def write_features(out: Path, batches: Iterable[Features], size: int, more: dict[str, Any]) -> int:
     """An .npz of `feature` float32 (N, size), `name`, `label` and what `more` holds, in memory that does not grow with
     N, which is returned. Raises UserError where there are none."""
     names, labels = [], []
@@ -74,8 +75,8 @@ def main(argv: list[str] | None = None) -> None:
             raise BadRecordings(recordings.bad)
 
     size = 2 * encoder.backbone.hidden_size
-    made_by = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone), "dataset": recordings.dataset}
-    count = write_features(args.out, batches(), size, made_by)
+    more = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone)}
+    count = write_features(args.out, batches(), size, more | {"classes": np.array(recordings.classes, np.str_)})
     print(f"{count} features of {size} values: {args.out}")
     for place, reason in recordings.bad.items():
         print(f"warning: left out: {place}: {reason}", file=sys.stderr)

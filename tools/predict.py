@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         probability = classifier.scores(batch.feature).softmax(1)
         best = probability.topk(min(MOST, probability.shape[1]), dim=1)
         return [
-            [{"probability": p, **action_of(label, classifier.dataset)} for p, label in zip(*row)]
+            [{"probability": p, **action_of(label, classifier.classes)} for p, label in zip(*row)]
             for row in zip(best.values.tolist(), best.indices.tolist())
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_gen.class_names import class_label, class_names
 from data_gen.packed import INFO, PackedDataset
 from data_gen.recordings import SUFFIX, Recording, convert_all, find_recordings
 from data_gen.skeleton_file import SkeletonError, parse_name
@@ -54,9 +55,9 @@ class RecordingsInput:
         return len(self._found) if self._packed is None else len(self._packed)
 
     @property
-    def dataset(self) -> str:
-        """The packed data set's name, whose labels the recordings have; empty for others."""
-        return "" if self._packed is None else self._packed.name
+    def classes(self) -> list[str]:
+        """Names of a packed data set's classes; empty for recordings without one."""
+        return [] if self._packed is None else list(class_names(self._packed.name)[: self._packed.num_classes])
 
     def features(self, encoder: FrozenEncoder, chosen: tuple[str, ...], only_whole: bool = False) -> Iterator[Features]:
         """Features of all that can be read, in batches, for one combination of modalities, in memory that does not grow
@@ -109,6 +110,9 @@ def label_of(name: str) -> int:
         return -1
 
 
-def action_of(label: int, dataset: str) -> dict[str, str | None]:
-    """What there is to say of a recording's label, −1 where it is unknown."""
-    return {"action": None if label < 0 else f"A{label + 1:03d}"}
+def action_of(label: int, classes: Sequence[str]) -> dict[str, str | None]:
+    """What there is to say of a recording's label, −1 where it is unknown: as `A001`, and by its name among the
+    `classes` if that is known."""
+    if label < 0:
+        return {"action": None, "name": None}
+    return {"action": class_label(label), "name": classes[label] if label < len(classes) else None}

@@ -31,12 +31,13 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True)
 class Gallery:
-    """Features (G, D) on the encoder's device, made of `chosen` modalities, and names and labels (−1: unknown)."""
+    """Features (G, D) on the encoder's device, made of `chosen` modalities; names and labels (−1: unknown), and the
+    names of the `classes`, if known."""
 
     feature: Tensor
     names: list[str]
     labels: list[int]
-    dataset: str
+    classes: list[str]
     chosen: tuple[str, ...]
 
     def nearest(self, feature: Tensor, k: int) -> list[list[dict[str, Any]]]:
@@ -47,7 +48,7 @@ class Gallery:
         return [[self._row(*pair) for pair in zip(*row)] for row in zip(cosine.tolist(), found.tolist())]
 
     def _row(self, cosine: float, place: int) -> dict[str, Any]:
-        return {"cosine": cosine, "recording": self.names[place], **action_of(self.labels[place], self.dataset)}
+        return {"cosine": cosine, "recording": self.names[place], **action_of(self.labels[place], self.classes)}
 
 
 def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
@@ -61,13 +62,13 @@ def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None) -> G
         raise UserError("--gallery: cannot read " + "\n".join(f"{p}: {why}" for p, why in recordings.bad.items()))
     names = [name for batch in batches for name in batch.names]
     labels = [label for batch in batches for label in batch.labels.tolist()]
-    return Gallery(torch.cat([batch.feature for batch in batches]), names, labels, recordings.dataset, chosen)
+    return Gallery(torch.cat([batch.feature for batch in batches]), names, labels, recordings.classes, chosen)
 
 
 def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
     try:
         with np.load(place, allow_pickle=False) as file:
-            stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "dataset")}
+            stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "classes")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"--gallery {place}: not features that tools.extract wrote ({error})") from error
     feature, size = stored["feature"], 2 * encoder.backbone.hidden_size
@@ -80,7 +81,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     if modality and encoder.modalities(modality) != chosen:
         raise UserError(f"--gallery {place}: these features are of modality {stored['modality']}, not {modality}")
     rows = torch.from_numpy(feature).to(encoder.device)
-    return Gallery(rows, stored["name"].tolist(), stored["label"].tolist(), str(stored["dataset"]), chosen)
+    return Gallery(rows, stored["name"].tolist(), stored["label"].tolist(), stored["classes"].tolist(), chosen)
 
 
 def main(argv: list[str] | None = None) -> None:

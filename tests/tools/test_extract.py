@@ -1,10 +1,13 @@
+import re
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 
+from data_gen.class_names import class_names
 from data_gen.conversion import BadRecordings
+from data_gen.datasets import ROOT
 from data_gen.packed import PackedDataset
 from models import load_encoder, loading
 from tests.helpers import moving_body, skeleton_text
@@ -34,7 +37,7 @@ def test_folders_archives_and_files_give_the_features_of_their_data_set(publishe
         np.testing.assert_allclose(found["feature"], packed["feature"], atol=1e-5)
         assert found["name"].tolist() == packed["name"].tolist() and found["label"].tolist() == packed["label"].tolist()
     assert packed["feature"].dtype == np.float32 and packed["modality"] == "joint+bone+motion"
-    assert (packed["dataset"], found["dataset"]) == ("demo", "")
+    assert packed["classes"].tolist() == list(class_names("demo")) and found["classes"].tolist() == []
     backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     assert found["encoder"] == loading.fingerprint(backbone)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "b.npz", "demo_published", "some.zip"]
@@ -100,6 +103,16 @@ def test_the_library_gives_the_features_that_extract_writes(published, demo_root
     alone = encoder(torch.tensor(dataset.recording(3))[None])  # of its own length
     np.testing.assert_allclose(alone, packed["feature"][3:4], atol=1e-5)
     assert encoder([]).shape == (0, 16)
+
+
+def test_the_readme_shows_how_to_use_the_library(published, demo_root):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for text, instead in (("data/ntu60", demo_root / "demo"), ("checkpoints/ntu60_xsub", published), ("100)", "20)")):
+        assert text in code
+        code = code.replace(text, str(instead))
+    names: dict = {}
+    exec(code, names)
+    assert names["feature"].shape == (20, 16) and names["feature"].dtype == torch.float32
 
 
 def test_the_library_says_what_is_wrong(published, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import action_recognition
+from data_gen.class_names import class_names
 from data_gen.datasets import ROOT
 from models import CheckpointError
 from tools import extract, neighbours, predict, search, watch
@@ -70,9 +71,10 @@ def test_predictions_as_a_table(evaluated, demo_root, capsys):
     predict.main(["--pretrained", str(evaluated), *COMMON, str(path)])
     lines = capsys.readouterr().out.strip().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
-    assert lines[0] == path.stem and cells[0][:3] == ["", "probability", "action"]
-    expected = [[str(i), f"{r['probability']:.4f}", r["action"]] for i, r in enumerate(rows, 1)]
-    assert [row[:3] for row in cells[2:]] == expected
+    assert lines[0] == path.stem and cells[0] == ["", "probability", "action", "name"]
+    expected = [[str(i), f"{r['probability']:.4f}", r["action"], r["name"]] for i, r in enumerate(rows, 1)]
+    assert cells[2:] == expected
+    assert all(row[3] == class_names("demo")[int(row[2][1:]) - 1] for row in cells[2:])
 
 
 def test_a_search_gives_the_neighbours_in_the_whole_set(published, demo_root, tmp_path, capsys):
@@ -86,10 +88,16 @@ def test_a_search_gives_the_neighbours_in_the_whole_set(published, demo_root, tm
         rows = answers(search, capsys, *flags, *more, demo_root / "demo")
         assert list(rows) == found["name"].tolist()
         assert [[n["recording"] for n in row] for row in rows.values()] == expected
+        assert {n["name"] for row in rows.values() for n in row} == set(class_names("demo")[:3])
         np.testing.assert_allclose([[n["cosine"] for n in row] for row in rows.values()], cosine, atol=1e-5)
     first = min((demo_root / "raw").glob("*.skeleton"))
     rows = answers(search, capsys, "--pretrained", published, "--gallery", demo_root / "raw", first)[first.stem]
-    assert len(rows) == 5 and rows[0] == {"cosine": pytest.approx(1), "recording": first.stem, "action": "A001"}
+    assert len(rows) == 5 and rows[0] == {
+        "cosine": pytest.approx(1),
+        "recording": first.stem,
+        "action": "A001",
+        "name": None,
+    }
     assert len(answers(search, capsys, *flags, "--gallery", demo_root / "raw", "-k", 99, first)[first.stem]) == 24
 
 
@@ -128,6 +136,7 @@ def test_a_classifier_that_does_not_fit_is_refused(evaluated, demo_root, tmp_pat
         ({"weight": torch.zeros(12, 32)}, r"for features of 32 values \(hidden size 16\), .*0450.pth.tar makes 16"),
         ({"modality": "joint+depth"}, "pth.tar: modality joint\\+depth: 'depth' is no modality"),
         ({"bias": torch.zeros(5)}, "is not a classifier that action_recognition.py wrote"),
+        ({"classes": ["a", "b"]}, "is not a classifier that action_recognition.py wrote"),
         ({"encoder": None}, "is not a classifier that action_recognition.py wrote"),
     ):
         torch.save(good | changed, path)
