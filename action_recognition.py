@@ -1,141 +1,110 @@
-"""Linear probe: train a linear classifier on the frozen encoder's features.
+"""Recognition: a linear classifier on the frozen encoder's features, or fine-tuned together with the encoder.
 
-python action_recognition.py --pretrained checkpoints/ntu60_xsub
+    python action_recognition.py --pretrained checkpoints/ntu60_xsub                linear probe
+    python action_recognition.py --pretrained checkpoints/ntu60_xsub --finetune     fine-tuning
+
+Fine-tuning also runs in several processes, as pretrain.py does.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
-from typing import Any
 
-from data_gen.class_names import class_names
-from feeder.modalities import MODALITIES
-from tools import checkpoints
-from tools.errors import run
-from tools.evaluation import Evaluation, add_evaluation_options, prepare
-from tools.metrics import mean_of_classes, summary, text_of
-from tools.options import HelpFormatter, check_schedule, non_negative_int, positive_float, positive_int
-from tools.probe import LinearProbe, ProbeOptions, Validation, train_probes
+from tools.errors import UserError, run
+from tools.evaluation import add_evaluation_options
+from tools.finetune import FinetuneOptions
+from tools.finetune_report import report_finetuning
+from tools.options import HelpFormatter, check_schedule, fraction, non_negative_int, positive_float, positive_int
+from tools.precision import add_amp_option
+from tools.probe import ProbeOptions
+from tools.probe_report import report_probe
 
-RECIPE = ProbeOptions()
+PROBE, FINETUNE = ProbeOptions(), FinetuneOptions()
+FEW_LABEL_SEEDS = range(5)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_evaluation_options(parser)
     parser.add_argument(
+        "--finetune", action="store_true", help="train the encoder and the classifier, instead of the linear probe"
+    )
+    parser.add_argument(
+        "--label-fraction",
+        type=fraction,
+        nargs="+",
+        metavar="F",
+        help="with --finetune: train on this part of each class's recordings, such as 0.01, chosen by the seed; "
+        "several run one after the other; default: all recordings",
+    )
+    parser.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="with --finetune: begin with a fresh encoder of the checkpoint's width, for comparison",
+    )
+    add_amp_option(parser, "the model, with --finetune")
+    parser.add_argument(
         "--lr",
         type=positive_float,
         nargs="+",
-        default=list(RECIPE.rates),
-        help="learning rates of the classifier; several run in one pass, the first one's scores are the result",
+        help="learning rate; of the probe several run in one pass, and the first one's scores are the result; "
+        f"default: {PROBE.rates[0]:g}, with --finetune {FINETUNE.lr:g}",
     )
-    parser.add_argument("--epochs", type=positive_int, default=RECIPE.epochs, help="epochs of the classifier")
+    parser.add_argument(
+        "--epochs",
+        type=positive_int,
+        help=f"epochs of training; default: {PROBE.epochs}, with --finetune {FINETUNE.epochs}",
+    )
     parser.add_argument(
         "--schedule",
         type=non_negative_int,
         nargs="*",
-        help="epochs at which the rate drops to a tenth; default: {} {}".format(*RECIPE.schedule),
+        help="epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}".format(
+            *PROBE.schedule, *FINETUNE.schedule
+        ),
     )
-    parser.add_argument("--batch-size", type=positive_int, default=RECIPE.batch_size, help="features a step")
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        help="recordings a step, of all processes together; "
+        f"default: {PROBE.batch_size}, with --finetune {FINETUNE.batch_size}",
+    )
     parser.add_argument(
         "--seed",
         type=non_negative_int,
         nargs="+",
-        default=[0],
-        help="seeds of initial weights and order; several run in one pass",
+        help="seeds of initial weights, order and, with --label-fraction, the recordings used; the probe's run in one "
+        f"pass; default: 0, with --label-fraction {FEW_LABEL_SEEDS[0]} to {FEW_LABEL_SEEDS[-1]}",
     )
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+def complete_args(args: argparse.Namespace) -> None:
+    """Fill in what the flags left to the recipe, and refuse contradictions. Raises UserError."""
+    for name in ("label_fraction", "from_scratch", "amp"):
+        if getattr(args, name) and not args.finetune:
+            raise UserError(f"--{name.replace('_', '-')} is for fine-tuning: give --finetune too")
+    recipe: ProbeOptions | FinetuneOptions = FINETUNE if args.finetune else PROBE
+    args.epochs = args.epochs or recipe.epochs
     if args.schedule is None:
-        args.schedule = list(RECIPE.schedule)
+        args.schedule = list(recipe.schedule)
     else:
         check_schedule(args.schedule, args.epochs)
-    evaluation = prepare(args, "action_recognition")
-    rates = tuple(dict.fromkeys(args.lr))
-    options = ProbeOptions(rates, args.epochs, tuple(args.schedule), args.batch_size)
-    probes = {
-        name: LinearProbe(features, evaluation.train_labels, evaluation.num_classes, options, args.seed)
-        for name, features in evaluation.train.items()
-    }
-    fused = late_fusion(list(probes))
-    found = train_probes(probes, evaluation.val, evaluation.val_labels, fused)
-    log = logging.getLogger("umurl")
-    for name, validations in found.items():
-        streams = {"streams": fused[name]} if name in fused else {}
-        path = report(evaluation, name, validations, rates, args.seed, streams)
-        if name in probes:
-            save_classifier(evaluation, name, probes[name])
-        log.info(f"written to {path}")
+    args.batch_size = args.batch_size or recipe.batch_size
+    args.lr = list(dict.fromkeys(args.lr or (PROBE.rates if recipe is PROBE else [FINETUNE.lr])))
+    if args.finetune and len(args.lr) > 1:
+        raise UserError(f"--lr {' '.join(f'{lr:g}' for lr in args.lr)}: --finetune takes one rate a run")
+    args.label_fraction = list(dict.fromkeys(args.label_fraction or ()))
+    args.seed = args.seed or (list(FEW_LABEL_SEEDS) if args.label_fraction else [0])
 
 
-def late_fusion(names: list[str]) -> dict[str, list[str]]:
-    """The sum of the single modalities' scores, where there are several, under the name of its row."""
-    single = [m for m in MODALITIES if m in names]
-    if len(single) < 2:
-        return {}
-    return {"late" if len(single) == len(MODALITIES) else "late_" + "+".join(single): single}
-
-
-def report(
-    evaluation: Evaluation,
-    name: str,
-    validations: list[Validation],
-    rates: tuple[float, ...],
-    seeds: list[int],
-    more: dict,
-) -> str:
-    """Log the best and the last scores, write a modality's JSON and its curves; the JSON's path."""
-    log = logging.getLogger("umurl")
-    scores: list[dict[str, Any]] = []
-    curves = {}
-    for i, lr in enumerate(rates):
-        runs = range(i * len(seeds), (i + 1) * len(seeds))
-        chosen = {"best": [_best(validations, n) for n in runs], "last": [validations[-1]] * len(seeds)}
-        scores.append({"lr": lr} | {which: _summaries(those, runs) for which, those in chosen.items()})
-        which_rate = f"_lr{lr:g}" * (len(rates) > 1)
-        for metric in ("top1", "top5", "loss"):
-            for seed, n in zip(seeds, runs):
-                points = [(v.epoch, getattr(v, metric)[n]) for v in validations if getattr(v, metric)]
-                curves[f"{metric}_seed{seed}{which_rate}"] = points
-        for which in chosen:
-            top1, top5 = (text_of(scores[i][which][k], 2) for k in ("top1", "top5"))
-            log.info(f"linear probe, {name}, rate {lr:g}{_mark(lr)}, {which}: top-1 {top1} %, top-5 {top5} %")
-    history = [{k: x for k, x in vars(v).items() if k != "per_class"} for v in validations]
-    result = scores[0] | ({"rates": scores} if len(rates) > 1 else {}) | more | {"history": history}
-    return str(evaluation.finish(name, result, curves))
-
-
-def _best(validations: list[Validation], run: int) -> Validation:
-    return max(validations, key=lambda v: v.top1[run])
-
-
-def _mark(lr: float) -> str:
-    return " (the published recipe)" if lr == RECIPE.rates[0] else ""
-
-
-def _summaries(validations: list[Validation], runs: range) -> dict:
-    """Of one validation a run, each of another seed."""
-    return {
-        "epoch": [v.epoch for v in validations],
-        "top1": summary([v.top1[run] for v, run in zip(validations, runs)]),
-        "top5": summary([v.top5[run] for v, run in zip(validations, runs)]),
-        "per_class": mean_of_classes([v.per_class[run] for v, run in zip(validations, runs)]),
-    }
-
-
-def save_classifier(evaluation: Evaluation, name: str, probe: LinearProbe) -> None:
-    """The classifier of the first rate and seed after its last epoch, beside the JSON and under the same name."""
-    result = evaluation.result
-    state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
-    keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
-    state |= {key: result[key] for key in keys}
-    state["classes"] = list(class_names(result["dataset"])[: evaluation.num_classes])
-    checkpoints.write(evaluation.folder / f"{evaluation.task_of(name)}.pth.tar", state)
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    complete_args(args)
+    if args.finetune:
+        report_finetuning(args)
+    else:
+        report_probe(args)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from tools.options import (
     positive_float,
     positive_int,
 )
+from tools.precision import add_amp_option, choose_amp
 from tools.processes import Processes, agree, detect, processes, wait_for_all
 from tools.signals import StopSignal
 from tools.training import OBJECTIVES, Trainer
@@ -64,12 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
     parser.add_argument("--batch-size", type=int, help="global batch, of all processes together; default: the recipe")
     parser.add_argument("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe")
-    parser.add_argument(
-        "--amp",
-        choices=("bf16", "fp16", "off"),
-        help="precision of the model (the objective is float32); default: bf16 on a GPU that has it, fp16 on others, "
-        "off on a CPU",
-    )
+    add_amp_option(parser, "the model (the objective is float32)")
     add_objective_options(parser)
     parser.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
     parser.add_argument(
@@ -131,10 +127,7 @@ def complete_args(args: argparse.Namespace, device: torch.device, world_size: in
             setattr(args, name, list(value) if isinstance(value, tuple) else value)
     if schedule_is_given:
         check_schedule(args.schedule, args.epochs)
-    if args.amp is None:
-        args.amp = "off" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if args.amp == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16 needs a GPU; on a CPU use --amp off or bf16")
+    args.amp = choose_amp(args.amp, device)
     if args.batch_size < 2:
         raise UserError(f"--batch-size {args.batch_size}: the objective needs at least 2 clips a batch")
     if args.batch_size < world_size:

@@ -9,14 +9,4 @@ set -euo pipefail
 find_python
 take_test_name "$@"
 
-# Under srun, SLURM starts the processes; pretrain.py reads its variables.
-if [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then
-    NPROC=1
-fi
-NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
-
-if [ "$NPROC" -gt 1 ]; then
-    exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$NPROC" \
-        pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
-fi
-exec "$PYTHON" pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
+run_in_processes pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}

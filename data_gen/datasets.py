@@ -57,7 +57,8 @@ class Protocol:
 @dataclass(frozen=True)
 class DataSet:
     """`raw` are places under the data root that are searched when the user names none; `converter` is the program in
-    data_gen/, with its flags, that makes the packed data set; `setups` are those of NTU's names."""
+    data_gen/, with its flags, that makes the packed data set; `setups` are those of NTU's names; `video` is a
+    regular expression for the names of PKU-MMD's."""
 
     name: str
     title: str
@@ -66,6 +67,7 @@ class DataSet:
     converter: str
     protocols: tuple[Protocol, ...]
     setups: int = 0
+    video: str = ""
     published_long: int | None = None  # recordings of more than 300 frames
 
     def covers(self, name: RecordingName) -> bool:
@@ -160,6 +162,7 @@ PKU = (
         "PKU-MMD I",
         classes=51,
         raw=("pkummd_raw/v1",),
+        video=r"\d{4}-[LMR]",
         converter="pku_gendata.py --part 1",
         protocols=(
             Protocol(
@@ -179,6 +182,7 @@ PKU = (
         "PKU-MMD II",
         classes=51,  # as in part I, though not all of them occur
         raw=("pkummd_raw/v2",),
+        video=r"A\d{2}N\d{2}-[LMR]",
         converter="pku_gendata.py --part 2",
         protocols=(
             Protocol("xsub", "cross_subject", _PKU2_RECIPE, split_file="cross_subject_v2"),

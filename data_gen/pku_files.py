@@ -24,7 +24,6 @@ MAX_VIDEO = 128 * 2**20
 MAX_LIST = 2**20
 MAX_CUT = 5 * MAX_FRAMES  # frames of a video's clips together
 
-_VIDEO = re.compile(r"(\d{4}|A\d{2}N\d{2})-[LMR]", re.ASCII)
 _LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
 _SIDES = {2: "train", 4: "val"}  # by line of a split file
 _BLOCK = 2**18  # bytes of text that are read at once
@@ -48,24 +47,27 @@ class Split:
 
 
 def find_split(raw: Path, stem: str) -> Path:
-    """The split file `stem`.txt, its underscores perhaps hyphens: in `raw`, beside it, or in `split` of either.
+    """The split file `stem`.txt, its underscores perhaps hyphens: in `raw`, beside it, or in `split` of either. In part
+    II's own folder the name may lack its `_v2`; beside it, such a file is part I's.
 
     Raises FileNotFoundError, and DataSetError where a folder has two of that name.
     """
     beside = Path(os.path.abspath(raw)).parent
-    folders = (raw, raw / "split", beside, beside / "split")
-    for folder in folders:
-        names = os.listdir(folder) if folder.is_dir() else []
-        found = sorted(name for name in names if name.replace("-", "_") == stem + SUFFIX)
-        if len(found) > 1:
-            raise DataSetError(f"{folder} holds both {' and '.join(found)}: remove one of them")
-        if found:
-            return folder / found[0]
-    raise FileNotFoundError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, folders))}")
+    own, shared = ([base, base / "split", base / "Split"] for base in (raw, beside))
+    for name, folders in ((stem, own + shared), (stem.removesuffix("_v2"), own)):
+        for folder in folders:
+            entries = os.listdir(folder) if folder.is_dir() else []
+            found = sorted(entry for entry in entries if entry.replace("-", "_") == name + SUFFIX)
+            if len(found) > 1:
+                raise DataSetError(f"{folder} holds both {' and '.join(found)}: remove one of them")
+            if found:
+                return folder / found[0]
+    raise FileNotFoundError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, own[:2] + shared[:2]))}")
 
 
-def read_split(path: Path) -> Split:
-    """The videos that a split file lists: those of training on line 2, those of testing on line 4.
+def read_split(path: Path, video: str) -> Split:
+    """The videos that a split file lists, those of training on line 2, those of testing on line 4; the regular
+    expression `video` fits their names.
 
     What is no name of a video and videos on both sides are left out and reported in `bad`. Raises DataSetError for
     a file that cannot be read or has another layout.
@@ -74,18 +76,18 @@ def read_split(path: Path) -> Split:
         text = Recording(path.stem, str(path)).read(MAX_LIST).decode("utf-8-sig", errors="replace")
     except SkeletonError as error:
         raise DataSetError(f"{path}: {error}") from error
-    split, both = Split(path), set()
+    split, both, videos = Split(path), set(), re.compile(video, re.ASCII)
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
         if number not in _SIDES:
-            if _VIDEO.search(line):
+            if videos.search(line):
                 raise DataSetError(f"{path}: line {number}: videos should stand on lines 2 and 4 only")
             continue
-        if not _VIDEO.search(line):
-            raise DataSetError(f"{path}: line {number} lists no video")
+        if not videos.search(line):
+            raise DataSetError(f"{path}: line {number} lists no video of this part")
         for name in filter(None, map(str.strip, line.split(","))):
             place = f"{path}: line {number}: {quote(name.encode())}"
-            if not _VIDEO.fullmatch(name):
-                split.bad[place] = "not the name of a video"
+            if not videos.fullmatch(name):
+                split.bad[place] = "not the name of a video of this part"
             elif split.side.setdefault(name, _SIDES[number]) != _SIDES[number]:
                 split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one side"
                 both.add(name)

@@ -45,7 +45,7 @@ def convert(dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: 
     in use. In each case an earlier data set in `out` stays as it was.
     """
     there = _stems(raw / "skeleton") | _stems(raw / "label")
-    splits = {p.name: read_split(find_split(raw, p.split_file)) for p in dataset.protocols}
+    splits = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
     bad = {place: reason for split in splits.values() for place, reason in split.bad.items()}
     videos = _videos(dataset, raw, splits)
     info = {

@@ -165,6 +165,11 @@ class Backbone(nn.Module):
     def _embedding(self, modality: str) -> Embedding:
         return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality]
 
+    def unused(self, modalities: Sequence[str]) -> list[nn.Module]:
+        """The parts that `forward` of these modalities leaves out."""
+        parts: list[nn.Module] = [self._embedding(m) for m in MODALITIES if m not in modalities]
+        return [*parts, self.mm_fusion] if len(modalities) == 1 else parts
+
     def embed(self, tokens: Tokens, modality: str) -> Tokens:
         return self._embedding(modality)(tokens)
 

@@ -31,6 +31,15 @@ def leave_no_log():
 
 
 @pytest.fixture
+def published(tmp_path):
+    """A run's folder that holds a checkpoint in the published layout and nothing else."""
+    folder = tmp_path / "demo_published"
+    folder.mkdir()
+    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
+    return folder
+
+
+@pytest.fixture
 def pretrain(demo_root, tmp_path):
     """Run pretrain.py in this process on the tiny data set; `.folder` is the run's."""
     import pretrain as program
@@ -43,12 +52,3 @@ def pretrain(demo_root, tmp_path):
         return folder
 
     return SimpleNamespace(run=call, folder=folder)
-
-
-@pytest.fixture
-def published(tmp_path):
-    """A run's folder that holds a checkpoint in the published layout and nothing else."""
-    folder = tmp_path / "demo_published"
-    folder.mkdir()
-    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
-    return folder

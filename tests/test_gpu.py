@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import action_recognition
 from data_gen.packed import PackedDataset
 from feeder.augment import training_view
 from feeder.clips import ClipSource
@@ -47,3 +48,11 @@ def test_every_precision_trains_and_resumes(pretrain, amp):
     assert len(losses) == 4 and losses[-1] < losses[0]
     scaler = loading.load(loading.newest(folder))["scaler"]
     assert bool(scaler) == (amp == "fp16")
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+def test_every_precision_fine_tunes(published, demo_root, amp):
+    flags = ["--finetune", "--device", "cuda", "--amp", amp, "--epochs", "20", "--schedule", "15"]
+    action_recognition.main(["--pretrained", str(published), "--data-root", str(demo_root), *flags])
+    losses = [h["loss"][0] for h in json.loads((published / "finetune.json").read_text())["history"]]
+    assert len(losses) == 4 and losses[-1] < losses[0]

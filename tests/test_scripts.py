@@ -62,7 +62,7 @@ def test_from_recordings_to_scores(copy):
         done = run(copy, f"./script_action_{task}.sh", "demo_small", "--modality", "bone", "--device", "cpu")
         assert done.returncode == 0, done.stderr
         assert json.loads((folder / f"action_{task}_bone.json").read_text())["epoch"] == 3
-        assert "%" in (folder / f"action_{task}_bone.log").read_text()
+        assert "%" in (folder / f"action_{task}.log").read_text()
     done = run(copy, sys.executable, "-m", "tools.results")
     assert re.search(r"\| demo_small \| 3 +\| bone", done.stdout), done.stdout
 
@@ -73,6 +73,28 @@ def test_several_processes_by_a_variable(copy):
     assert done.returncode == 0 and "2 process(es)" in done.stdout, done.stderr
 
 
+def test_fine_tuning_scripts(copy):
+    run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    run(copy, "./script_pretrain.sh", "demo_labels", *SMALL, "--epochs", "0", NPROC="1")
+    packed = copy / "data" / "ntu60"
+    shutil.copytree(copy / "data" / "demo", packed)
+    info = json.loads((packed / "dataset.json").read_text()) | {"dataset": "ntu60", "classes": 60}
+    (packed / "dataset.json").write_text(json.dumps(info))
+    short = ("--epochs", "5", "--schedule", "--device", "cpu")
+    for script, flags, processes, task in (
+        ("semi_supervised", ("--seed", "0"), "1", "semi_supervised"),
+        ("finetune", ("--modality", "bone", "--from-scratch"), "2", "finetune_scratch_bone"),
+        ("transfer", ("--finetune-dataset=ntu60",), "1", "transfer_ntu60_xsub"),
+    ):
+        done = run(copy, f"./script_{script}.sh", "demo_labels", *short, *flags, NPROC=processes)
+        assert done.returncode == 0 and f"{task}.json" in done.stdout, done.stderr
+        result = json.loads((copy / "checkpoints" / "demo_labels" / f"{task}.json").read_text())
+        shares = result.get("fractions", [result])
+        expected = [0.01, 0.02, 0.05, 0.1, 0.2] if script == "semi_supervised" else [1.0]
+        assert [share["fraction"] for share in shares] == expected
+        assert [share["labelled"] for share in shares] == ([3] * 5 if len(shares) > 1 else [result["train"]])
+
+
 @pytest.mark.parametrize(
     "command, message",
     [
@@ -81,6 +103,9 @@ def test_several_processes_by_a_variable(copy):
         (("./script_pretrain.sh", "demo_x", "--batch-size", "1"), "--batch-size 1"),
         (("./script_action_recognition.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_action_retrieval.sh",), "no checkpoint (at|in) checkpoints/ntu120_xsub"),
+        (("./script_transfer.sh",), "give the data set to transfer to: .* ntu120_xsub --finetune-dataset DATA_SET"),
+        (("./script_transfer.sh", "demo_x", "--protocol", "xsub"), "give the data set to transfer to"),
+        (("./script_finetune.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_pretrain.sh", "demo_x", "--nonsense"), "unrecognized arguments: --nonsense"),
     ],
 )

@@ -13,7 +13,9 @@ from tools.features import FrozenEncoder
 
 # Of the machine that trained, not of the recipe.
 _LOCAL = ("checkpoint_path", "data_root", "device", "resume", "save_freq", "keep", "compile", "dataset", "protocol")
-_SCORES = ("modality", "dataset", "protocol", "train", "val", "lr", "best", "last", "top1", "k", "knn", "map")
+# Of an evaluation's JSON, what is said elsewhere, and what is long.
+_SAID = ("task", "checkpoint", "encoder", "epoch", "hidden_size", "args", "versions")
+_LONG = ("history", "per_class", "rates")
 
 
 def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
@@ -46,15 +48,17 @@ def text_of(card: dict[str, Any]) -> str:
 def _scores(folder: Path, identity: str) -> dict[str, dict]:
     """The figures of each evaluation of these weights in a run's folder, by its task."""
     found = {}
-    for path in sorted(folder.glob("action_*.json")):
+    for path in sorted(folder.glob("*.json")):
         try:
             result = json.loads(path.read_text())
         except ValueError:  # of no use here; tools.results says so
             continue
-        if isinstance(result, dict) and result.get("encoder") == identity:
-            found[path.stem] = {key: _without_classes(result[key]) for key in _SCORES if key in result}
+        if isinstance(result, dict) and result.get("encoder") == identity and "task" in result:
+            found[path.stem] = _scores_in(result)
     return found
 
 
-def _without_classes(value: Any) -> Any:
-    return {k: v for k, v in value.items() if k != "per_class"} if isinstance(value, dict) else value
+def _scores_in(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _scores_in(inner) for key, inner in value.items() if key not in _SAID + _LONG}
+    return [_scores_in(inner) for inner in value] if isinstance(value, list) else value

@@ -58,3 +58,16 @@ take_test_name() {
     fi
     FLAGS=("$@")
 }
+
+# run_in_processes PROGRAM [flags]: becomes the program, in one process a GPU of this machine, or NPROC of them.
+run_in_processes() {
+    # Under srun, SLURM starts the processes; the program reads its variables.
+    if [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then
+        NPROC=1
+    fi
+    NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
+    if [ "$NPROC" -gt 1 ]; then
+        exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$NPROC" "$@"
+    fi
+    exec "$PYTHON" "$@"
+}

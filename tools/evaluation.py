@@ -7,12 +7,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from data_gen.datasets import DATASETS, DataSet, Protocol
-from data_gen.packed import SIDES
+from data_gen.datasets import DATASETS, DataSet, Protocol, from_test_name
+from data_gen.packed import SIDES, PackedDataset
 from feeder.clips import ClipSource
+from models.encoder import Backbone
 from models.loading import fingerprint
 from tools import checkpoints
 from tools.features import FrozenEncoder, extract_features, modality_name
@@ -38,17 +41,12 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass
-class Evaluation:
-    """A frozen encoder's features of both sides of a protocol, by the names given to --modality, and their labels."""
+class Report:
+    """Where a task's scores go, and what is said of all of them."""
 
-    train: dict[str, Tensor]
-    val: dict[str, Tensor]
-    train_labels: Tensor
-    val_labels: Tensor
-    num_classes: int
-    result: dict
-    folder: Path
     task: str
+    folder: Path
+    result: dict
 
     def task_of(self, modality: str) -> str:
         """What the files of a modality are called: the task alone for `all`."""
@@ -64,27 +62,48 @@ class Evaluation:
         return write_result(self.folder, task, metrics | self.result | {"task": task, "modality": modality})
 
 
-def prepare(args: argparse.Namespace, task: str) -> Evaluation:
-    """Load the encoder, choose the data and compute the features of both sides. Raises UserError."""
-    device = single_process(args.device, f"{task}.py")
-    folder = args.pretrained if args.pretrained.is_dir() else args.pretrained.parent
-    if folder.is_dir():
-        start_log(folder, task)
+@dataclass
+class Evaluation(Report):
+    """A frozen encoder's features of both sides of a protocol, by the names given to --modality, and their labels."""
+
+    train: dict[str, Tensor]
+    val: dict[str, Tensor]
+    train_labels: Tensor
+    val_labels: Tensor
+    num_classes: int
+
+
+@dataclass
+class Subject:
+    """What is evaluated: an encoder, on a protocol of a data set. `split` holds int64 indices of the data set by side,
+    `modalities` what each name given to --modality means, and `result` what a task's JSON says of all this."""
+
+    backbone: Backbone
+    modalities: dict[str, tuple[str, ...]]
+    packed: PackedDataset
+    split: dict[str, np.ndarray]
+    is_transfer: bool
+    result: dict
+
+
+def folder_of(pretrained: Path) -> Path:
+    """Where a checkpoint's scores and logs go."""
+    return pretrained if pretrained.is_dir() else pretrained.parent
+
+
+def load_subject(args: argparse.Namespace, device: torch.device) -> Subject:
+    """The encoder, in evaluation mode on `device`, and the data that the flags choose. Raises UserError."""
+    folder = folder_of(args.pretrained)
     encoder = FrozenEncoder.open(args.pretrained, device)
     state, backbone = encoder.state, encoder.backbone
-    names = list(dict.fromkeys(args.modality))
-    combinations = [encoder.modalities(name) for name in names]
+    modalities = {name: encoder.modalities(name) for name in args.modality}
     dataset, protocol = _data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     logging.getLogger("umurl").info(
         f"{encoder.path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
-        f"{protocol.long_name}, modality {' '.join(names)}, {device}"
+        f"{protocol.long_name}, modality {' '.join(modalities)}, {device}"
     )
-    features, labels = {}, {}
-    for side in SIDES:
-        source = ClipSource.of_dataset(packed, packed.split(protocol.name, side), device)
-        found = extract_features(backbone, source, combinations, device, f"features, {side}")
-        features[side], labels[side] = dict(zip(names, found)), source.label.to(device)
+    split = {side: packed.split(protocol.name, side) for side in SIDES}
     result = {
         "dataset": dataset.name,
         "protocol": protocol.name,
@@ -92,14 +111,44 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
         "encoder": fingerprint(backbone),
         "epoch": state.get("epoch"),
         "hidden_size": backbone.hidden_size,
-        "train": len(labels["train"]),
-        "val": len(labels["val"]),
+        **{side: len(indices) for side, indices in split.items()},
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
+    return Subject(backbone, modalities, packed, split, _own_dataset(state, folder) not in (None, dataset.name), result)
+
+
+def prepare(args: argparse.Namespace, task: str) -> Evaluation:
+    """Load the encoder, choose the data and compute the features of both sides. Raises UserError."""
+    device = single_process(args.device, f"{task}.py")
+    folder = folder_of(args.pretrained)
+    if folder.is_dir():
+        start_log(folder, task)
+    subject = load_subject(args, device)
+    features, labels = {}, {}
+    for side, indices in subject.split.items():
+        source = ClipSource.of_dataset(subject.packed, indices, device)
+        combinations = list(subject.modalities.values())
+        found = extract_features(subject.backbone, source, combinations, device, f"features, {side}")
+        features[side], labels[side] = dict(zip(subject.modalities, found)), source.label.to(device)
     return Evaluation(
-        features["train"], features["val"], labels["train"], labels["val"], packed.num_classes, result, folder, task
+        task,
+        folder,
+        subject.result,
+        features["train"],
+        features["val"],
+        labels["train"],
+        labels["val"],
+        subject.packed.num_classes,
     )
+
+
+def _own_dataset(state: dict, folder: Path) -> str | None:
+    """The data set that a checkpoint was trained on, as it says itself or else by its folder's name."""
+    if state.get("dataset") in DATASETS:
+        return state["dataset"]
+    known = from_test_name(folder.resolve().name)
+    return known[0].name if known else None
 
 
 def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:

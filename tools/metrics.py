@@ -15,8 +15,13 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     """Share of rows of scores (N, classes) whose label is among the k highest, in %; k is cut to the classes."""
+    return 100.0 * in_top_k(scores, labels, k).double().mean().item()
+
+
+def in_top_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """Whether a row's label (N,) is among its k highest scores (N, classes): bool (N,)."""
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices
-    return 100.0 * (best == labels[:, None]).any(1).double().mean().item()
+    return (best == labels[:, None]).any(1)
 
 
 def class_accuracies(predicted: Tensor, labels: Tensor, num_classes: int) -> list[float | None]:

@@ -102,6 +102,10 @@ def non_negative_float(text: str) -> float:
     return _checked(float(text), lambda v: 0 <= v < math.inf, "at least 0")
 
 
+def fraction(text: str) -> float:
+    return _checked(float(text), lambda v: 0 < v <= 1, "above 0 and at most 1")
+
+
 def _checked(value: Number, is_right: Callable[[Number], bool], what: str) -> Number:
     if not is_right(value):
         raise argparse.ArgumentTypeError(f"{value} is not {what}")

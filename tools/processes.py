@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tools.errors import UserError
 
@@ -88,6 +90,22 @@ def agree(value: object, what: str) -> None:
         dist.all_gather_object(values, value)
         if any(v != values[0] for v in values):
             raise UserError(f"the processes differ in {what}: {values}; all of them must see the same folders")
+
+
+def distribute(model: nn.Module, procs: Processes) -> nn.Module:
+    """The model with its gradients averaged over the processes, and the main process's weights in all of them."""
+    if procs.world_size == 1:
+        return model
+    device_ids = [procs.device] if procs.device.type == "cuda" else None
+    # Running statistics come out of the same sums everywhere, so nothing needs to be sent round each step.
+    return DistributedDataParallel(model, device_ids, broadcast_buffers=False)
+
+
+def added_up(values: Tensor) -> Tensor:
+    """The sum over all processes of each of the values, which it replaces."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
 
 
 def wait_for_all() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from feeder.augment import training_view
 from feeder.clips import ClipSource
@@ -21,7 +20,8 @@ from models.umurl import Projections, SimpleBaseline, UmURL
 from tools import checkpoints
 from tools.errors import UserError
 from tools.meter import LossMeter
-from tools.processes import Processes
+from tools.precision import autocast
+from tools.processes import Processes, distribute
 from tools.signals import StopSignal
 
 log = logging.getLogger("umurl")
@@ -92,10 +92,7 @@ class Trainer:
         if self.args.compile:
             # As a whole, for any numbers of clips: the last batch and one-person clips vary.
             self.model.compile(fullgraph=True, dynamic=True)
-        if self.procs.world_size > 1:
-            device_ids = [self.procs.device] if self.procs.device.type == "cuda" else None
-            # Running statistics come out of the same sums everywhere, so nothing needs to be sent round each step.
-            self.parallel = DistributedDataParallel(self.model, device_ids, broadcast_buffers=False)
+        self.parallel = distribute(self.model, self.procs)
 
     def train_epoch(self, stop: StopSignal) -> dict[str, float] | None:
         """One pass over the data, or what is left of it; returns the epoch's figures, or None where `stop` came
@@ -137,8 +134,7 @@ class Trainer:
         draw = Draw.for_step(self.args.seed, self.epoch, self.step, len(rows), mine)
         clips = self.source.clips(rows[mine], draw)
         views = tuple(self.view(clips).to(device, non_blocking=True) for _ in range(self.model.num_views))
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.args.amp)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with autocast(self.args.amp, device):
             projections = self._project(views, lone)
         together = gather(projections, [s.stop - s.start for s in shares], self.procs.rank)
         loss = self.loss(together, self.weights)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data_gen import pku_files
+from data_gen.datasets import PKU
 from data_gen.packed import DataSetError
 from data_gen.pku_files import Video, cut_video, find_split, parse_label, parse_video, read_split
 from data_gen.recordings import Recording
@@ -131,7 +132,7 @@ def test_labels_are_read_and_repaired_by_rule():
     assert parse_label(b"51,399,401,0", 51, None) == (51, 399, 401, [])
 
 
-@pytest.mark.parametrize("subfolder", [".", "split", "..", "../split"])
+@pytest.mark.parametrize("subfolder", [".", "split", "Split", "..", "../split"])
 @pytest.mark.parametrize("file", ["cross_subject_v2.txt", "cross-subject_v2.txt", "cross-subject-v2.txt"])
 def test_split_files_are_found(file, subfolder, tmp_path):
     (tmp_path / "raw" / "v2").mkdir(parents=True)
@@ -143,6 +144,18 @@ def test_split_files_are_found(file, subfolder, tmp_path):
     assert found.samefile(where / file)
     with pytest.raises(FileNotFoundError, match=r"no split file cross_subject.txt in .*v2, .*split"):
         find_split(tmp_path / "raw" / "v2", "cross_subject")
+
+
+def test_part_iis_own_folder_may_leave_out_its_suffix_but_beside_it_that_is_part_is(tmp_path):
+    raw = tmp_path / "v2"
+    raw.mkdir()
+    (tmp_path / "cross-subject.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"no split file cross_subject_v2.txt"):
+        find_split(raw, "cross_subject_v2")
+    (raw / "cross-subject.txt").touch()
+    assert find_split(raw, "cross_subject_v2") == raw / "cross-subject.txt"
+    (tmp_path / "cross_subject_v2.txt").touch()
+    assert find_split(raw, "cross_subject_v2") == tmp_path / "cross_subject_v2.txt"
 
 
 def test_two_spellings_of_a_split_file_in_one_folder_are_refused(tmp_path):
@@ -158,7 +171,7 @@ def test_two_spellings_of_a_split_file_in_one_folder_are_refused(tmp_path):
         ("T\n0002-L\n0003-L\nV\n0004-L\n", "line 3: videos should stand on lines 2 and 4 only"),
         ("T\n0002-L\nV\n0003-L\n0004-L\n", "line 5: videos should stand on lines 2 and 4 only"),
         ("0002-L\n0003-L\n", "line 1: videos should stand"),
-        ("T\n0002-L\nV\n", "line 4 lists no video"),
+        ("T\n0002-L\nV\n", "line 4 lists no video of this part"),
         ("T\n0002-L\nV", "ends on line 3; the videos should stand on lines 2 and 4"),
         ("T\n,\nV\n0003-L\n", "line 2 lists no video"),
         ("", "ends on line 1; the videos should"),
@@ -168,7 +181,7 @@ def test_two_spellings_of_a_split_file_in_one_folder_are_refused(tmp_path):
 def test_split_files_of_another_layout_are_refused(text, message, tmp_path):
     (tmp_path / "cross_view.txt").write_text(text)
     with pytest.raises(DataSetError, match=f"cross_view.txt: {message}"):
-        read_split(tmp_path / "cross_view.txt")
+        read_split(tmp_path / "cross_view.txt", PKU[0].video)
 
 
 @pytest.mark.parametrize("change", [None, "crlf", "cr", "bom", "unended", "blank end"])
@@ -183,7 +196,7 @@ def test_split_files_are_read_whatever_ends_their_lines(change, tmp_path):
         "blank end": text + b"\n \n",
     }[change]
     (tmp_path / "s.txt").write_bytes(text)
-    split = read_split(tmp_path / "s.txt")
+    split = read_split(tmp_path / "s.txt", PKU[0].video)
     assert split.side == {"0002-L": "train", "0002-M": "train", "0003-L": "val"} and not split.bad
     assert split.line == {"0002-L": 2, "0002-M": 2, "0003-L": 4}
 
@@ -191,12 +204,12 @@ def test_split_files_are_read_whatever_ends_their_lines(change, tmp_path):
 def test_entries_of_a_split_file_that_cannot_be_used_are_left_out_and_named(tmp_path):
     path = tmp_path / "s.txt"
     path.write_bytes(b"T\n0002-L,0002-M 0002-R,../0004-M,\xff,0005-L\nV\n0003-L,0002-L\n")
-    split = read_split(path)
+    split = read_split(path, PKU[0].video)
     assert split.side == {"0005-L": "train", "0003-L": "val"}
     assert split.bad == {
-        f"{path}: line 2: '0002-M 0002-R'": "not the name of a video",
-        f"{path}: line 2: '../0004-M'": "not the name of a video",
-        f"{path}: line 2: '\\xef\\xbf\\xbd'": "not the name of a video",
+        f"{path}: line 2: '0002-M 0002-R'": "not the name of a video of this part",
+        f"{path}: line 2: '../0004-M'": "not the name of a video of this part",
+        f"{path}: line 2: '\\xef\\xbf\\xbd'": "not the name of a video of this part",
         f"{path}: line 4: '0002-L'": "on line 2 too, but a video belongs to one side",
     }
 

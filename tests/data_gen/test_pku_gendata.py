@@ -203,7 +203,7 @@ def damaged(raw):
         "skeleton/0003-R.txt": "cannot be read (not a regular file)",
         "label/0003-R.txt": "the file is empty",
         "cross_view.txt: line 4: '0003-R'": "on line 2 too, but a video belongs to one side",
-        "cross_view.txt: line 4: '0003_R'": "not the name of a video",
+        "cross_view.txt: line 4: '0003_R'": "not the name of a video of this part",
     }
 
 
@@ -243,7 +243,7 @@ def test_videos_in_no_split_are_reported_and_passed_over(raw, tmp_path, capsys):
         (["--part", "1", "--raw", "README.md"], "no folder README.md"),
         (["--part", "1", "--raw", "nowhere"], "no folder nowhere"),
         (["--part", "2", "--raw", "docs"], "no folder docs/skeleton"),
-        (["--part", "2", "--raw", "{raw}"], "no split file cross_subject_v2.txt in {raw}, {raw}/split"),
+        (["--part", "2", "--raw", "{raw}"], "{raw}/cross_subject.txt: line 2 lists no video of this part"),
     ],
 )
 def test_mistakes_are_explained(arguments, message, raw, capsys, monkeypatch):

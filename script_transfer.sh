@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Transfer: ./script_transfer.sh [TEST_NAME] --finetune-dataset DATA_SET [--protocol P] [other flags]
+#
+# As script_finetune.sh, on another data set than the one that the encoder was pre-trained on.
+set -euo pipefail
+. "$(dirname "$0")/tools/common.sh"
+find_python
+take_test_name "$@"
+
+case " ${FLAGS[*]-} " in
+    *" --finetune-dataset"[\ =]*) ;;
+    *)
+        echo "error: give the data set to transfer to: ./script_transfer.sh $TEST_NAME --finetune-dataset DATA_SET" >&2
+        exit 1
+        ;;
+esac
+run_in_processes action_recognition.py --finetune --pretrained "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}

@@ -1,0 +1,37 @@
+"""One step of fine-tuning on the tiny data set, run by tests in several processes: its gradients and a validation.
+
+python -m torch.distributed.run --nproc_per_node=N -m tests.finetune_step DATA_SET BATCH MODALITIES OUT
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_gen.packed import PackedDataset
+from feeder.clips import ClipSource
+from models.encoder import Backbone
+from tools.finetune import FinetuneOptions, Finetuner, new_classifier
+from tools.processes import Processes, processes
+
+
+def step(folder: Path, batch: int, modalities: tuple[str, ...], procs: Processes) -> dict:
+    """Gradients by name after a step on the first `batch` training recordings, and the accuracies before it."""
+    packed = PackedDataset(folder)
+    source = ClipSource.of_dataset(packed, np.arange(len(packed)), procs.device)
+    train, val = (torch.from_numpy(packed.split("xsub", side)) for side in ("train", "val"))
+    torch.manual_seed(0)
+    model = new_classifier(Backbone(8), modalities, packed.num_classes, seed=procs.rank)  # the main one's counts
+    tuner = Finetuner(model, source, FinetuneOptions(), 0, procs)
+    accuracies = tuner.validate(torch.cat((val, train))[: 7 * batch])
+    tuner.train_step(train[:batch])
+    return {"accuracies": accuracies, "gradients": {n: p.grad for n, p in model.named_parameters()}}
+
+
+if __name__ == "__main__":
+    folder, batch, modalities, out = sys.argv[1:]
+    with processes("cpu") as procs:
+        result = step(Path(folder), int(batch), tuple(modalities.split("+")), procs)
+        if procs.is_main:
+            torch.save(result, out)
