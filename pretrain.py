@@ -119,7 +119,7 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
 
 def complete_args(args: argparse.Namespace, device: torch.device, world_size: int) -> tuple[DataSet, Protocol]:
     """Fill in what the flags left to the recipe, and refuse contradictions. Raises UserError."""
-    dataset, protocol = choose_data(args.dataset, args.protocol, args.checkpoint_path.resolve().name)
+    dataset, protocol = choose_data(args.dataset, args.protocol, args.checkpoint_path.resolve().name, args.data_root)
     args.dataset, args.protocol = dataset.name, protocol.name
     schedule_is_given = args.schedule is not None
     for name, value in vars(protocol.recipe).items():

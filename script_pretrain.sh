@@ -3,6 +3,7 @@
 #
 # TEST_NAME is the folder under checkpoints/ and chooses the protocol and its recipe by how it begins:
 #   ntu60_xsub  ntu60_xview  ntu120_xsub (default)  ntu120_xsetup  pku1_xsub  pku1_xview  pku2_xsub  pku2_xview  demo
+#   or NAME_PROTOCOL of another data set in data/
 # Run again, it goes on from the last checkpoint. One process a GPU of this machine; NPROC=n sets their number.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"

@@ -1,53 +1,55 @@
-"""From the bodies a sensor listed to two normalised people (docs/method.md, 2)."""
+"""From the bodies a sensor listed to normalised people (docs/method.md, 2)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-NUM_PEOPLE = 2
-CENTRE_JOINT = 1  # spine middle
-SHOULDERS = (8, 4)  # right, left
+from data_gen.skeletons import KINECT_V2, Skeleton
+
+NUM_PEOPLE = 2  # of NTU's recordings
 _EPSILON = 1e-6
 
 
-def normalise(bodies: np.ndarray) -> np.ndarray:
-    """Bodies float64 (T, S, 25, 3) in camera space → people float32 (T, 2, 25, 3), centred and aligned."""
-    result = np.zeros((len(bodies), NUM_PEOPLE, *bodies.shape[2:]), np.float32)
-    people = select_people(bodies)
-    num_people = people.shape[1]  # the others stay zero
-    if num_people:
-        for person in range(num_people):
+def normalise(bodies: np.ndarray, skeleton: Skeleton = KINECT_V2, num_people: int = NUM_PEOPLE) -> np.ndarray:
+    """Bodies float64 (T, S, V, C), of 2 or 3 coordinates → people float32 (T, num_people, V, C), centred and aligned
+    as the skeleton says; absent people are zero."""
+    result = np.zeros((len(bodies), num_people, *bodies.shape[2:]), np.float32)
+    people = select_people(bodies, num_people)
+    present = people.shape[1]  # the others stay zero
+    if present:
+        for person in range(present):
             fill_null_frames(people[:, person])
-        result[:, :num_people] = align(centre(people))
+        result[:, :present] = align(centre(people, skeleton.centre), skeleton.align)
     return result
 
 
-def select_people(bodies: np.ndarray) -> np.ndarray:
-    """The two slots of highest energy, or as many as there are, in descending order: float32 (T, 2, 25, 3)."""
+def select_people(bodies: np.ndarray, num_people: int = NUM_PEOPLE) -> np.ndarray:
+    """The slots of highest energy, at most `num_people`, in descending order: float32 (T, ≤ num_people, V, C)."""
     if bodies.shape[1] < 2:
         return bodies.astype(np.float32)
     energy = np.array([_energy(bodies[:, slot]) for slot in range(bodies.shape[1])])
-    return bodies[:, energy.argsort()[::-1][:NUM_PEOPLE]].astype(np.float32, order="C")
+    return bodies[:, energy.argsort()[::-1][:num_people]].astype(np.float32, order="C")
 
 
 def _energy(body: np.ndarray) -> float:
-    """Spread of a body (T, V, 3): the standard deviations of x, y and z over its non-zero frames, summed."""
+    """Spread of a body (T, V, C): the standard deviations of x, y and z over its non-zero frames, summed."""
     present = body[~_null_frames(body)]
-    return float(present.reshape(-1, 3).std(axis=0).sum()) if len(present) else 0.0
+    return float(present.reshape(-1, body.shape[-1]).std(axis=0).sum()) if len(present) else 0.0
 
 
 def _null_frames(person: np.ndarray) -> np.ndarray:
-    """Which frames of a person (T, V, 3) sum to zero: bool (T,)."""
+    """Which frames of a person (T, V, C) sum to zero: bool (T,)."""
     return _sum(person).sum(-1) == 0
 
 
 def _sum(joints: np.ndarray) -> np.ndarray:
-    """x + y + z, in that order: `sum` takes a multiple of the time over an axis of three."""
-    return joints[..., 0] + joints[..., 1] + joints[..., 2]
+    """x + y (+ z), in that order: `sum` takes a multiple of the time over so short an axis."""
+    flat = joints[..., 0] + joints[..., 1]
+    return flat + joints[..., 2] if joints.shape[-1] == 3 else flat
 
 
 def fill_null_frames(person: np.ndarray) -> None:
-    """Close the gaps of a person (T, V, 3) who is absent at first, then repeat what there is to the end.
+    """Close the gaps of a person (T, V, C) who is absent at first, then repeat what there is to the end.
 
     In place. A gap in the middle of a person who is there in frame 0 stays zero.
     """
@@ -64,9 +66,11 @@ def fill_null_frames(person: np.ndarray) -> None:
     person[end:] = person[np.arange(len(person) - end) % end]
 
 
-def centre(people: np.ndarray) -> np.ndarray:
-    """Subtract person 0's spine middle, frame by frame; joints that sum to zero stay zero. (T, 1 or 2, V, 3)."""
-    origin = people[:, :1, CENTRE_JOINT : CENTRE_JOINT + 1]
+def centre(people: np.ndarray, joint: int | None) -> np.ndarray:
+    """Subtract that joint of person 0, frame by frame; joints that sum to zero stay zero. (T, M, V, C)."""
+    if joint is None:
+        return people
+    origin = people[:, :1, joint : joint + 1]
     present = _sum(people) != 0
     centred = people - origin
     if not present.all():
@@ -74,11 +78,15 @@ def centre(people: np.ndarray) -> np.ndarray:
     return centred
 
 
-def align(people: np.ndarray) -> np.ndarray:
-    """Turn (T, 1 or 2, V, 3) so that person 0's shoulder line, left to right in frame 0, points along +x; float64."""
-    right, left = people[0, 0, SHOULDERS[0]], people[0, 0, SHOULDERS[1]]
-    rotation = rotation_to_x((right - left).astype(np.float64))
-    return (people.reshape(-1, 3) @ rotation.T).reshape(people.shape)  # one product instead of one a frame
+def align(people: np.ndarray, joints: tuple[int, int] | None) -> np.ndarray:
+    """Turn (T, M, V, C) so that person 0's line from the second of the joints to the first, in frame 0, points along
+    +x, or in the plane along the x axis; float64."""
+    if joints is None:
+        return people
+    first, second = people[0, 0, joints[0]], people[0, 0, joints[1]]
+    vector = (first - second).astype(np.float64)
+    rotation = rotation_to_x(vector) if len(vector) == 3 else rotation_in_plane(vector)
+    return (people.reshape(-1, len(vector)) @ rotation.T).reshape(people.shape)  # one product instead of one a frame
 
 
 def rotation_to_x(vector: np.ndarray) -> np.ndarray:
@@ -92,3 +100,13 @@ def rotation_to_x(vector: np.ndarray) -> np.ndarray:
     x, y, z = axis / sine
     skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * skew + (1 - np.cos(angle)) * (skew @ skew)
+
+
+def rotation_in_plane(vector: np.ndarray) -> np.ndarray:
+    """The shortest rotation, float64 (2, 2), that takes `vector` onto the x axis, in whichever direction is nearer:
+    in an image, somebody seen from behind must not be turned upside down. The identity where it is on the axis."""
+    x, y = vector if vector[0] >= 0 else -vector
+    if abs(y) < _EPSILON:
+        return np.eye(2)
+    length = np.hypot(x, y)
+    return np.array([[x, y], [-y, x]]) / length

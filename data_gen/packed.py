@@ -1,9 +1,10 @@
 """The packed data set: one copy of every recording, a protocol is a pair of index files.
 
-    joints.npy     float32 (F, 2, 25, 3)   every recording's frames [0, num_frame), end to end
+    joints.npy     float32 (F, M, V, C)   every recording's frames [0, num_frame), end to end: people, joints, x y (z)
     num_frame.npy  int64 (N,)   label.npy  int64 (N,)   name.npy  text (N,), sorted
+    subject.npy    camera.npy   text (N,), where dataset.json lists them under "tables"
     {protocol}_{train,val}.npy  int64 indices into N
-    dataset.json   format version, data set, counts, frame rate, how it was made
+    dataset.json   format version, data set, classes, skeleton, counts, frame rate, how it was made
 
 Plain `.npy`, no pickle, memory-mappable. `dataset.json` is moved into place last: a folder without it is not a
 data set.
@@ -17,7 +18,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -25,21 +26,26 @@ from typing import IO, Any
 import numpy as np
 
 from data_gen.normalise import NUM_PEOPLE
-from data_gen.skeleton_file import NUM_JOINTS
+from data_gen.packed_info import (
+    FORMAT_VERSION,
+    INFO,
+    MAX_NAME,
+    NAME,
+    REMEDY,
+    SIDES,
+    DataSetError,
+    read_info,
+    skeleton_of,
+)
+from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
-FORMAT_VERSION = 1
 FRAME_RATE = 30
-FRAME_SHAPE = (NUM_PEOPLE, NUM_JOINTS, 3)
-INFO = "dataset.json"
-SIDES = ("train", "val")
-_PARTIAL = ".partial"
+FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
+PARTIAL = ".partial"
 
+Splits = dict[str, dict[str, list[int]]]  # of each protocol, the recordings of each side
 # Bounds far above any data set, below what could exhaust memory.
 _MAX_RECORDINGS = 10**6
-_MAX_NAME = 64
-_MAX_CLASSES = 999  # names have three digits for it
-_MAX_INFO = 64 * 2**20  # bytes
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
 # What numpy writes before the values.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)\{'descr': '(?P<dtype>[<>|][biufU]\d{1,4})', "
@@ -47,11 +53,6 @@ _HEADER = re.compile(
     re.DOTALL,
 )
 _LONGEST_HEADER = 1024
-_REMEDY = "convert the recordings again"
-
-
-class DataSetError(ValueError):
-    """A folder that is not a usable packed data set, or cannot become one."""
 
 
 class PackedDataset:
@@ -61,14 +62,19 @@ class PackedDataset:
         self.path = Path(path)
         if not (self.path / INFO).is_file():
             raise DataSetError(f"{self.path} is not a packed data set: it has no {INFO}; see Data in README.md")
-        self.info = _read_info(self.path / INFO)
+        self.info = read_info(self.path / INFO)
         self.name: str = self.info["dataset"]
+        self.title: str = self.info.get("title", self.name)
         self.num_classes: int = self.info["classes"]
+        self.class_names: list[str] | None = self.info.get("class_names")
         self.protocols: list[str] = list(self.info["protocols"])
-        self.joints = self._load("joints.npy", np.float32, (-1, *FRAME_SHAPE))
+        self.skeleton: Skeleton = skeleton_of(self.info)
+        self.joints = self._load("joints.npy", np.float32, (-1, -1, len(self.skeleton.joints), -1))
+        self.shape: tuple[int, int, int] = self.joints.shape[1:]  # people, joints, coordinates
+        self._check_shape()
         self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
         self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
-        self.names = np.array(self._load("name.npy", np.str_, (len(self),)))
+        self.names = self._load_texts("name.npy", "a name", "the name of a recording")
         self._check()
         self.first = np.cumsum(self.num_frame) - self.num_frame
 
@@ -88,14 +94,20 @@ class PackedDataset:
         return indices
 
     def recording(self, index: int) -> np.ndarray:
-        """One recording's frames: float32 (T, 2, 25, 3)."""
+        """One recording's frames: float32 (T, M, V, C)."""
         return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
 
+    def table(self, kind: str) -> list[str] | None:
+        """Each recording's `subject` or `camera`; None where the data set does not tell them."""
+        if kind not in self.info.get("tables", ()):
+            return None
+        return self._load_texts(f"{kind}.npy", f"a {kind}", f"a {kind}").tolist()
+
     def _load(self, file: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-        array = map_array(self.path / file, f"; {_REMEDY}")
+        array = map_array(self.path / file, f"; {REMEDY}")
         right_shape = array.ndim == len(shape) and all(w in (-1, h) for w, h in zip(shape, array.shape))
         if dtype is np.str_:
-            right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * _MAX_NAME
+            right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * MAX_NAME
         else:
             right_type = array.dtype == dtype
         if not (right_shape and right_type):
@@ -103,6 +115,24 @@ class PackedDataset:
         if len(shape) == 1 and len(array) > _MAX_RECORDINGS:  # read into memory, unlike the joints
             raise self._damaged(file, f"holds {len(array)} values, more than {_MAX_RECORDINGS}")
         return array
+
+    def _load_texts(self, file: str, what: str, expected: str) -> np.ndarray:
+        texts = np.array(self._load(file, np.str_, (len(self),)))
+        if len(texts) and texts.view(np.uint32).max() > 127:  # perhaps beyond all characters, of which no text can be
+            raise self._damaged(file, f"{what} has other characters than letters, digits, - and _")
+        for text in texts.tolist():
+            if not NAME.fullmatch(text):
+                raise self._damaged(file, f"{ascii(text)} is not {expected}")
+        return texts
+
+    def _check_shape(self) -> None:
+        people, joints, coordinates = self.shape
+        if not 1 <= people <= MAX_PEOPLE or coordinates not in (2, 3):
+            raise self._damaged(
+                "joints.npy",
+                f"holds {people} people of {joints} joints and {coordinates} coordinates, expected 1 to {MAX_PEOPLE} "
+                "people and 2 or 3 coordinates",
+            )
 
     def _check(self) -> None:
         """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
@@ -117,12 +147,7 @@ class PackedDataset:
             )
         if self.label.min() < 0 or self.label.max() >= self.num_classes:
             raise self._damaged("label.npy", f"a label lies outside 0..{self.num_classes - 1}")
-        if self.names.view(np.uint32).max() > 127:  # perhaps beyond all characters, of which no text can be made
-            raise self._damaged("name.npy", "a name has other characters than letters, digits, - and _")
         names = self.names.tolist()
-        if not all(map(_NAME.fullmatch, names)):
-            wrong = next(name for name in names if not _NAME.fullmatch(name))
-            raise self._damaged("name.npy", f"{ascii(wrong)} is not the name of a recording")
         if any(a >= b for a, b in zip(names, names[1:])):
             raise self._damaged("name.npy", "the names do not ascend")
         if not np.isfinite(self._sample()).all():
@@ -130,7 +155,7 @@ class PackedDataset:
         for protocol in self.protocols:
             train, val = (self.split(protocol, side) for side in SIDES)
             if np.intersect1d(train, val).size:
-                raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {_REMEDY}")
+                raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {REMEDY}")
 
     def _sample(self) -> np.ndarray:
         """Values of 256 frames, evenly spaced. Read, since the mapping would bring in the neighbours of each."""
@@ -142,32 +167,7 @@ class PackedDataset:
         return np.frombuffer(b"".join(read), np.float32)
 
     def _damaged(self, file: str, reason: str) -> DataSetError:
-        return DataSetError(f"{self.path / file}: {reason}; {_REMEDY}")
-
-
-def _read_info(path: Path) -> dict:
-    """What dataset.json says, its format and the entries that are used checked. Raises DataSetError."""
-    try:
-        if path.stat().st_size > _MAX_INFO:
-            raise ValueError(f"it is larger than {_MAX_INFO // 2**20} MiB")
-        info = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(info, dict) or "format" not in info:
-            raise ValueError("it states no format")
-        if type(info["format"]) is not int or info["format"] != FORMAT_VERSION:
-            raise DataSetError(
-                f"{path}: format {ascii(info['format']):.40}, this code reads {FORMAT_VERSION}; {_REMEDY}"
-            )
-        if not isinstance(info.get("dataset"), str) or not _NAME.fullmatch(info["dataset"]):
-            raise ValueError("it names no data set")
-        if type(info.get("classes")) is not int or not 1 <= info["classes"] <= _MAX_CLASSES:
-            raise ValueError(f"classes is not a whole number from 1 to {_MAX_CLASSES}")
-        if not isinstance(info.get("protocols"), dict) or not all(map(_NAME.fullmatch, info["protocols"])):
-            raise ValueError("protocols does not map names of protocols")
-    except DataSetError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataSetError(f"{path}: cannot be read ({error}); {_REMEDY}") from error
-    return info
+        return DataSetError(f"{self.path / file}: {reason}; {REMEDY}")
 
 
 def map_array(path: Path, remedy: str = "") -> np.ndarray:
@@ -193,12 +193,20 @@ def map_array(path: Path, remedy: str = "") -> np.ndarray:
         raise DataSetError(f"{path}: cannot be read ({error}){remedy}") from error
 
 
+def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What dataset.json says of protocols: how many recordings each side has, and the rule, where one made it."""
+    return {
+        name: {side: len(sides[side]) for side in SIDES} | ({"rule": rules[name]} if name in rules else {})
+        for name, sides in splits.items()
+    }
+
+
 class PackedWriter:
     """Write a packed data set recording by recording, in constant memory; `packing(out)` makes one."""
 
-    def __init__(self, out: Path):
-        self.out = out
-        self.partial = out / _PARTIAL
+    def __init__(self, out: Path, shape: tuple[int, int, int] = FRAME_SHAPE):
+        self.out, self.shape = out, shape
+        self.partial = out / PARTIAL
         shutil.rmtree(self.partial, ignore_errors=True)  # what a killed conversion left
         self.partial.mkdir(parents=True)
         self._file = open(self.partial / "joints.npy", "wb")
@@ -209,7 +217,9 @@ class PackedWriter:
         self.without_a_body: list[str] = []
 
     def add(self, name: str, label: int, people: np.ndarray) -> None:
-        """Append a recording, float32 (T, 2, 25, 3). Names must come in ascending order."""
+        """Append a recording, float32 (T, M, V, C) of the writer's shape. Names must come in ascending order."""
+        if people.shape[1:] != self.shape:
+            raise ValueError(f"{name} has the shape {people.shape}, expected (T, {', '.join(map(str, self.shape))})")
         if self.names and name <= self.names[-1]:
             raise ValueError(f"{name} after {self.names[-1]}: names must ascend")
         self._file.write(np.ascontiguousarray(people, np.float32).data)
@@ -219,38 +229,46 @@ class PackedWriter:
         if not people.any():
             self.without_a_body.append(name)
 
-    def counts(self, splits: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
-        """What dataset.json says of the recordings that were added."""
+    def counts(self, splits: Splits, rules: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What dataset.json says of the recordings that were added, and of the rules that made the protocols."""
         return {
             "recordings": len(self.names),
             "frames": sum(self.num_frame),
             "longest": max(self.num_frame),
             "without_a_body": self.without_a_body,
-            "protocols": {name: {side: len(sides[side]) for side in SIDES} for name, sides in splits.items()},
+            "protocols": describe(splits, rules or {}),
         }
 
-    def finish(self, splits: dict[str, dict[str, list[int]]], info: dict) -> None:
-        """Write the rest, then move it all into place, dataset.json last."""
+    def finish(self, splits: Splits, info: dict, tables: Mapping[str, list[str]] | None = None) -> None:
+        """Write the rest, then move it all into place, dataset.json last.
+
+        info: `dataset` (its name), `title`, `classes`, the `counts`, and where they are known `class_names` and
+        `skeleton` (of `Skeleton.to_json`; by default Kinect v2's). tables: each recording's `subject` and `camera`, or
+        one of them, in the order of the recordings. Raises ValueError where these do not fit the recordings.
+        """
+        tables = tables or {}
+        info = {"skeleton": KINECT_V2.to_json(), **info, **({"tables": list(tables)} if tables else {})}
+        for table, values in tables.items():
+            if len(values) != len(self.names) or not all(map(NAME.fullmatch, values)):
+                raise ValueError(f"{table}: not a value of letters, digits, - and _ for each recording")
+        joints = len(skeleton_of(info).joints)
+        if joints != self.shape[1]:
+            raise ValueError(f"the skeleton has {joints} joints, the recordings {self.shape[1]}")
         length = self._file.tell()
         self._file.seek(0)
         self._write_header(sum(self.num_frame))
-        if length != self._file.tell() + 4 * sum(self.num_frame) * int(np.prod(FRAME_SHAPE)):
+        if length != self._file.tell() + 4 * sum(self.num_frame) * math.prod(self.shape):
             raise AssertionError("the final header must be as long as the first one")
         self._close()
         arrays = {
             "num_frame": np.array(self.num_frame, np.int64),
             "label": np.array(self.labels, np.int64),
             "name": np.array(self.names, np.str_),
+            **{table: np.array(values, np.str_) for table, values in tables.items()},
         }
         for protocol, sides in splits.items():
-            arrays |= {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
-        for stem, array in arrays.items():
-            with open(self.partial / f"{stem}.npy", "wb") as file:
-                np.save(file, array, allow_pickle=False)
-                _flush(file)
-        with open(self.partial / INFO, "w") as file:
-            json.dump({"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info}, file, indent=1)
-            _flush(file)
+            arrays |= index_arrays(protocol, sides)
+        write_files(self.partial, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})
         (self.out / INFO).unlink(missing_ok=True)
         for path in sorted(self.partial.iterdir(), key=lambda p: p.name == INFO):
             os.replace(path, self.out / path.name)
@@ -263,12 +281,28 @@ class PackedWriter:
 
     def _write_header(self, frames: int) -> None:
         # numpy pads a header so that its first axis can grow in place.
-        header = {"descr": "<f4", "fortran_order": False, "shape": (frames, *FRAME_SHAPE)}
+        header = {"descr": "<f4", "fortran_order": False, "shape": (frames, *self.shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def _close(self) -> None:
         _flush(self._file)
         self._file.close()
+
+
+def index_arrays(protocol: str, sides: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    """What a protocol's index files hold, by their stems."""
+    return {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
+
+
+def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> None:
+    """Write `.npy` files by their stems, and dataset.json, onto the disk."""
+    for stem, array in arrays.items():
+        with open(folder / f"{stem}.npy", "wb") as file:
+            np.save(file, array, allow_pickle=False)
+            _flush(file)
+    with open(folder / INFO, "w") as text:
+        json.dump(info, text, indent=1)
+        _flush(text)
 
 
 def _flush(file: IO) -> None:
@@ -291,11 +325,11 @@ def locked(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def packing(out: Path) -> Iterator[PackedWriter]:
-    """A writer into folder `out`, held for it; it leaves nothing behind where the block fails. Raises DataSetError if
-    another one holds it."""
+def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE) -> Iterator[PackedWriter]:
+    """A writer of recordings with frames of that shape, (people, joints, coordinates), into folder `out`, held for it;
+    it leaves nothing behind where the block fails. Raises DataSetError if another one holds it."""
     with locked(out):
-        writer = PackedWriter(out)
+        writer = PackedWriter(out, shape)
         try:
             yield writer
         except BaseException:

@@ -17,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import DataSet, Protocol
-from data_gen.normalise import CENTRE_JOINT, NUM_PEOPLE
+from data_gen.normalise import NUM_PEOPLE
 from data_gen.ntu_gendata import derive_splits
 from data_gen.packed import SIDES, DataSetError, map_array, packing
 from data_gen.recordings import SUFFIX
 from data_gen.safe_pickle import load_labels
 from data_gen.skeleton_file import NUM_JOINTS, RecordingName, SkeletonError, parse_name
+from data_gen.skeletons import KINECT_V2
 
 _OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
 
@@ -44,7 +45,7 @@ class _Side:
         what = f"{self.path}: recording {row}" + (f" ({self.names[row]})" if self.names else "")
         if not np.isfinite(people).all():
             raise DataSetError(f"{what} holds values that are not finite")
-        if np.abs(people[:, 0, CENTRE_JOINT]).max() > _OFF_CENTRE:
+        if np.abs(people[:, 0, KINECT_V2.centre]).max() > _OFF_CENTRE:
             raise DataSetError(f"{what} is not centred on the first person's spine: convert the raw recordings instead")
         return people
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchvision.transforms import v2
 
-from feeder.clips import NUM_COORDS, NUM_FRAMES, NUM_JOINTS, ClipBatch, Render
+from feeder.clips import NUM_FRAMES, ClipBatch, Render
 
 
 class RandomCrop(v2.Transform):
@@ -37,22 +37,22 @@ class RandomJointMap(v2.Transform):
     """One spatial augmentation a clip, each of them a linear map per joint.
 
     With probability `shear` every joint is sheared by one matrix (unit diagonal, U(−1, 1) elsewhere); otherwise
-    `num_joints` of the joints, the same in all frames and for both people, are set to zero or multiplied by one
-    matrix of U(−1, 1), equally often.
+    a `share` of the joints (15 of 25), the same in all frames and for all people, are set to zero or multiplied by
+    one matrix of U(−1, 1), equally often.
     """
 
     _transformed_types = (ClipBatch,)
 
-    def __init__(self, shear: float = 0.5, num_joints: int = 15):
+    def __init__(self, shear: float = 0.5, share: float = 0.6):
         super().__init__()
-        self.shear, self.num_joints = shear, num_joints
+        self.shear, self.share = shear, share
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        draw = flat_inputs[0].draw
+        draw, (_, joints, coordinates) = flat_inputs[0].draw, flat_inputs[0].shape
         kind = draw.uniform()[:, None, None, None]
-        matrix = (2 * draw.uniform(NUM_COORDS, NUM_COORDS) - 1)[:, None]
-        chosen = (draw.uniform(NUM_JOINTS).argsort(-1) < self.num_joints)[:, :, None, None]
-        identity = torch.eye(NUM_COORDS)
+        matrix = (2 * draw.uniform(coordinates, coordinates) - 1)[:, None]
+        chosen = (draw.uniform(joints).argsort(-1) < round(self.share * joints))[:, :, None, None]
+        identity = torch.eye(coordinates)
         shear = torch.where(identity.bool(), identity, matrix)
         is_mask = kind < (1 + self.shear) / 2
         some = torch.where(chosen, torch.where(is_mask, torch.zeros(()), matrix), identity)
@@ -63,10 +63,10 @@ class RandomJointMap(v2.Transform):
 
 
 def training_view() -> v2.Compose:
-    """One augmented view: ClipBatch with its `draw` → (B, 64, 2, 25, 3)."""
+    """One augmented view: ClipBatch with its `draw` → (B, 64, M, V, C)."""
     return v2.Compose([RandomCrop(), RandomJointMap(), Render()])
 
 
 def evaluation_view() -> v2.Compose:
-    """The whole clip, without randomness: ClipBatch → (B, 64, 2, 25, 3)."""
+    """The whole clip, without randomness: ClipBatch → (B, 64, M, V, C)."""
     return v2.Compose([Render()])

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from data_gen.packed import FRAME_SHAPE, PackedDataset
+from data_gen.packed import PackedDataset
+from feeder.body import NTU_BODY, BodyShape
 from feeder.sampling import Draw
 
 NUM_FRAMES = 64
-NUM_PEOPLE, NUM_JOINTS, NUM_COORDS = FRAME_SHAPE
 # Clips rendered at a time on a CPU: their frames stay in its cache between gathering and mapping.
 _CPU_CHUNK = 64
 _SCAN_CHUNK = 2**16  # frames looked at together, of a data set that may not fit into memory
@@ -25,8 +25,9 @@ _SCAN_CHUNK = 2**16  # frames looked at together, of a data set that may not fit
 class ClipBatch:
     """B clips, not yet rendered. Transforms narrow the window and compose joint maps; `Render` does the work.
 
-    frames: float32 (F, 150), shared by all batches; first, length: int64 (B,), each clip's window in it;
-    joint_map: float32 (B, 25, 3, 3), applied to every joint x as S·x, or None; draw: the step's random numbers.
+    frames: float32 (F, M·V·C), shared by all batches; first, length: int64 (B,), each clip's window in it;
+    joint_map: float32 (B, V, C, C), applied to every joint x as S·x, or None; draw: the step's random numbers;
+    shape: (M, V, C), a frame's people, joints and coordinates.
     """
 
     frames: Tensor
@@ -34,6 +35,7 @@ class ClipBatch:
     length: Tensor
     draw: Draw | None = None
     joint_map: Tensor | None = None
+    shape: tuple[int, int, int] = NTU_BODY.shape
 
     def __len__(self) -> int:
         return len(self.first)
@@ -43,15 +45,25 @@ class ClipBatch:
         return replace(self, first=self.first + start, length=length)
 
     def map_joints(self, joint_map: Tensor) -> ClipBatch:
-        """The same clips with another linear map, (B, 25, 3, 3), after those there are."""
+        """The same clips with another linear map, (B, V, C, C), after those there are."""
         return replace(self, joint_map=joint_map if self.joint_map is None else joint_map @ self.joint_map)
 
 
 class ClipSource:
-    """Recordings as clips: frames float32 (F, 2, 25, 3) end to end, num_frame and label int64 (N,) of those that
-    are used, and `first`, where each begins (by default they are all of the frames)."""
+    """Recordings as clips: frames float32 (F, M, V, C) of `body`, end to end, num_frame and label int64 (N,) of those
+    that are used, and `first`, where each begins (by default they are all of the frames)."""
 
-    def __init__(self, frames: Tensor, num_frame: np.ndarray, label: np.ndarray, first: np.ndarray | None = None):
+    def __init__(
+        self,
+        frames: Tensor,
+        num_frame: np.ndarray,
+        label: np.ndarray,
+        first: np.ndarray | None = None,
+        body: BodyShape = NTU_BODY,
+    ):
+        if frames.shape[1:] != body.shape:
+            raise ValueError(f"frames of the shape {tuple(frames.shape[1:])}, expected {body.shape}")
+        self.body = body
         self.frames = frames.flatten(1)
         self.num_frame = torch.from_numpy(num_frame)
         self.first = self.num_frame.cumsum(0) - self.num_frame if first is None else torch.from_numpy(first)
@@ -71,14 +83,15 @@ class ClipSource:
             frames = torch.from_numpy(dataset.joints)
         if device.type == "cuda" and dataset.joints.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             frames = frames.to(device)
-        return cls(frames, dataset.num_frame[indices], dataset.label[indices], dataset.first[indices])
+        rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
+        return cls(frames, *rows, BodyShape.of_dataset(dataset))
 
     def __len__(self) -> int:
         return len(self.first)
 
     def clips(self, rows: Tensor | slice, draw: Draw | None = None) -> ClipBatch:
         """Whole recordings, by their positions in the source."""
-        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], draw)
+        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], draw, shape=self.body.shape)
 
     def lone_first(self, rows: Tensor | slice) -> tuple[Tensor, int]:
         """The order, int64 (B,), in which `rows` begin with recordings of one person, and how many such there are:
@@ -91,15 +104,19 @@ class ClipSource:
         return (~is_lone).long().argsort(stable=True), 0 if count == 1 else count
 
     def _find_lone(self) -> Tensor:
-        """Whether a recording's second person is zero in every frame: bool (N,), on the CPU."""
+        """Whether all people but the first are zero in every frame of a recording: bool (N,), on the CPU. Where
+        there is only one, no recording counts: there is nothing to save."""
+        people = self.body.people
+        if people == 1:
+            return torch.zeros(len(self), dtype=torch.bool)
         parts = self.frames.split(_SCAN_CHUNK)
-        seen = torch.cat([(part[:, part.shape[1] // NUM_PEOPLE :] != 0).any(1) for part in parts])
+        seen = torch.cat([(part[:, part.shape[1] // people :] != 0).any(1) for part in parts])
         before = F.pad(seen.cumsum(0), (1, 0)).cpu()
         return before[self.first + self.num_frame] == before[self.first]
 
 
 class Render(v2.Transform):
-    """Clips → float32 (B, num_frames, 2, 25, 3): each window linearly interpolated along time (half-pixel
+    """Clips → float32 (B, num_frames, M, V, C): each window linearly interpolated along time (half-pixel
     centres, edges clamped), then its joint map (docs/method.md, 3).
 
     Interpolation and joint maps are both linear, so their order does not matter.
@@ -116,10 +133,10 @@ class Render(v2.Transform):
         first, length = inpt.first.to(device, non_blocking=True), inpt.length.to(device, non_blocking=True)
         joint_map = None if inpt.joint_map is None else inpt.joint_map.to(device, non_blocking=True)
         chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(inpt))
-        result = torch.empty(len(inpt), self.num_frames, *FRAME_SHAPE, device=device)
+        result = torch.empty(len(inpt), self.num_frames, *inpt.shape, device=device)
         for start in range(0, len(inpt), chunk):
             part = slice(start, start + chunk)
-            resized = _resize(inpt.frames, first[part], length[part], self.num_frames)
+            resized = _resize(inpt.frames, first[part], length[part], self.num_frames).unflatten(-1, inpt.shape)
             if joint_map is None:
                 result[part] = resized
             else:
@@ -128,7 +145,7 @@ class Render(v2.Transform):
 
 
 def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> Tensor:
-    """Windows (B,) of frames (F, 150), interpolated: (B, num_frames, 2, 25, 3)."""
+    """Windows (B,) of frames (F, D), interpolated: (B, num_frames, D)."""
     step = torch.arange(num_frames, device=frames.device) + 0.5
     position = (step * (length / num_frames)[:, None] - 0.5).clamp_(min=0)
     low = position.long()
@@ -138,24 +155,25 @@ def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> T
     weights = torch.stack((1 - weight, weight), -1).view(-1, 2)
     # A bag of two frames and their weights: gather and interpolation in one pass over memory.
     resized = F.embedding_bag(neighbours, frames, per_sample_weights=weights, mode="sum")
-    return resized.view(len(first), num_frames, *FRAME_SHAPE)
+    return resized.view(len(first), num_frames, -1)
 
 
 def _map_joints(clips: Tensor, joint_map: Tensor, out: Tensor) -> None:
     """out[b, t, m, v] = joint_map[b, v] @ clips[b, t, m, v].
 
-    Over a frame's 150 values the maps are one block-diagonal matrix, and 3×3 blocks on the diagonal leave only
-    five diagonals, so five multiply-adds along whole rows do it; products of 3×3 matrices are several times
-    slower.
+    Over a frame's values the maps are one block-diagonal matrix, and 3×3 blocks on the diagonal leave only five
+    diagonals (2×2 blocks three), so as many multiply-adds along whole rows do it; products of 3×3 matrices are several
+    times slower.
     """
     x, y = clips.flatten(2), out.flatten(2)
-    padded = F.pad(joint_map, (2, 2))
+    people, size = clips.shape[2], joint_map.shape[-1]
+    padded = F.pad(joint_map, (size - 1, size - 1))
 
     def diagonal(shift: int) -> Tensor:
-        entry = padded[..., shift + 2 : shift + 5].diagonal(dim1=-2, dim2=-1)
-        return entry[:, None].expand(-1, NUM_PEOPLE, -1, -1).reshape(len(x), 1, -1)
+        entry = padded[..., shift + size - 1 : shift + 2 * size - 1].diagonal(dim1=-2, dim2=-1)
+        return entry[:, None].expand(-1, people, -1, -1).reshape(len(x), 1, -1)
 
     torch.mul(x, diagonal(0), out=y)
-    for shift in (1, 2):
+    for shift in range(1, size):
         y[..., :-shift].addcmul_(x[..., shift:], diagonal(shift)[..., :-shift])
         y[..., shift:].addcmul_(x[..., :-shift], diagonal(-shift)[..., shift:])

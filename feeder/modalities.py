@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from data_gen.packed import FRAME_SHAPE
+from feeder.body import NTU_BODY
 
 MODALITIES = ("joint", "bone", "motion")
-# 0-based parent of each joint; joint 20, the spine at the shoulders, is the root.
-PARENTS = (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11)
-# Of each of a frame's 150 values, the place of the same coordinate of the parent: gathering single values along
-# rows is several times faster on a CPU than gathering joints of three.
-_PARENT_VALUES = torch.arange(math.prod(FRAME_SHAPE)).view(FRAME_SHAPE)[:, list(PARENTS)].flatten()
+PARENTS = NTU_BODY.skeleton.parents  # of NTU's joints; joint 20, the spine at the shoulders, is the root
+# Gathering single values along rows is several times faster on a CPU than gathering joints of three.
+_PARENT_VALUES = NTU_BODY.parent_values()
 
 
 def modalities_of(name: str, trained: Sequence[str] = MODALITIES) -> tuple[str, ...]:
@@ -37,7 +33,7 @@ class Tokens(NamedTuple):
     """temporal: (B, T, M·V·C), one token a frame. spatial: (B − L, M·V, T·C), one token a joint.
 
     lone: (L, V + 1, T·C), the spatial tokens of the batch's first L clips, which show one person: a token a joint,
-    and one zero token for the V zero tokens of the absent person.
+    and one zero token for the (M − 1)·V zero tokens of absent people.
     """
 
     temporal: Tensor
@@ -45,22 +41,23 @@ class Tokens(NamedTuple):
     lone: Tensor
 
 
-def to_modality(clip: Tensor, modality: str) -> Tensor:
-    """A clip (B, T, 2, 25, 3) as `joint` (itself), `bone` (joint minus its parent) or `motion` (next frame minus
-    this one, the last one zero). Raises ValueError for another name."""
+def to_modality(clip: Tensor, modality: str, parent_values: Tensor = _PARENT_VALUES) -> Tensor:
+    """A clip (B, T, M, V, C) as `joint` (itself), `bone` (joint minus its parent) or `motion` (next frame minus
+    this one, the last one zero). `parent_values` is its `BodyShape`'s. Raises ValueError for another name."""
     if modality == "joint":
         return clip
     if modality == "bone":
         frames = clip.flatten(2)
-        parents = _PARENT_VALUES.to(clip.device, non_blocking=True).expand_as(frames)
+        parents = parent_values.to(clip.device, non_blocking=True).expand_as(frames)
         return (frames - frames.gather(2, parents)).view_as(clip)
     if modality == "motion":
         return clip.diff(dim=1, append=clip[:, -1:])
     raise ValueError(f"unknown modality {modality!r}; known: {', '.join(MODALITIES)}")
 
 
-def to_tokens(clip: Tensor, modality: str, lone: int = 0) -> Tokens:
-    """Tokens of one modality of clips (B, T, M, V, C), of which the first `lone` have zeros as second person."""
-    x = to_modality(clip, modality)
+def to_tokens(clip: Tensor, modality: str, lone: int = 0, parent_values: Tensor = _PARENT_VALUES) -> Tokens:
+    """Tokens of one modality of clips (B, T, M, V, C), of which the first `lone` have zeros as all people but the
+    first. `parent_values` is their `BodyShape`'s."""
+    x = to_modality(clip, modality, parent_values)
     joints = x.flatten(2, 3).transpose(1, 2)  # (B, M·V, T, C)
     return Tokens(x.flatten(2), joints[lone:].flatten(2), joints[:lone, : x.shape[3] + 1].flatten(2))

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from feeder.modalities import to_tokens
 from models.encoder import Backbone
 
 
 class Classifier(nn.Module):
-    """Clips (B, T, 2, 25, 3), of which the first `lone` show one person, in; scores (B, classes) out.
+    """Clips (B, T, M, V, C), of which the first `lone` show one person, in; scores (B, classes) out.
 
     One modality is encoded without fusion, several are fused; what the others pass through is not trained. The Linear
     begins with weights from N(0, 0.01), drawn from `generator`, and zero bias.
@@ -30,4 +29,4 @@ class Classifier(nn.Module):
             self.linear.bias.zero_()
 
     def forward(self, clip: Tensor, lone: int = 0) -> Tensor:
-        return self.linear(self.backbone({m: to_tokens(clip, m, lone) for m in self.modalities}))
+        return self.linear(self.backbone({m: self.backbone.tokens(clip, m, lone) for m in self.modalities}))

@@ -12,21 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from feeder.modalities import MODALITIES, PARENTS, Tokens
+from feeder.body import NTU_BODY, BodyShape
+from feeder.clips import NUM_FRAMES
+from feeder.modalities import MODALITIES, Tokens, to_tokens
 
-NUM_JOINTS = len(PARENTS)
-TEMPORAL_SIZE = 150  # people · joints · coordinates
-SPATIAL_SIZE = 192  # frames · coordinates
 MAX_POSITIONS = 200
 
 
 class Embedding(nn.Module):
-    """Tokens of one modality to the hidden size: (B, T, 150) → (B, T, H), (..., 192) → (..., H)."""
+    """Tokens of one modality to the hidden size: (B, T, M·V·C) → (B, T, H), (..., T·C) → (..., H)."""
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, body: BodyShape):
         super().__init__()
-        self.t_embedding = self._layers(TEMPORAL_SIZE, hidden_size)
-        self.s_embedding = self._layers(SPATIAL_SIZE, hidden_size)
+        self.t_embedding = self._layers(body.size, hidden_size)
+        self.s_embedding = self._layers(NUM_FRAMES * body.coordinates, hidden_size)
 
     @staticmethod
     def _layers(token_size: int, hidden_size: int) -> nn.Sequential:
@@ -126,12 +125,12 @@ class ModalityAgnosticEncoder(nn.Module):
 
     lone_bias: Tensor
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, body: BodyShape):
         super().__init__()
         self.pe = PositionCode(hidden_size)
         self.t_tr = Transformer(hidden_size)
         self.s_tr = Transformer(hidden_size)
-        counts = torch.tensor([1.0] * NUM_JOINTS + [NUM_JOINTS])
+        counts = torch.tensor([1.0] * body.joints + [(body.people - 1) * body.joints])
         self.register_buffer("lone_bias", counts.log().expand(len(counts), -1).contiguous(), persistent=False)
 
     def forward(self, embedded: Tokens) -> Tensor:
@@ -149,16 +148,19 @@ class ModalityAgnosticEncoder(nn.Module):
 
 class Backbone(nn.Module):
     """The part that is kept after pre-training. Embeddings of other than the `modalities` are there, as published
-    checkpoints have them, but are not trained."""
+    checkpoints have them, but are not trained. `body` is what frames hold."""
 
-    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES):
+    parent_values: Tensor
+
+    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, body: BodyShape = NTU_BODY):
         super().__init__()
-        self.hidden_size = hidden_size
-        self.j_emb = Embedding(hidden_size)
-        self.b_emb = Embedding(hidden_size)
-        self.m_emb = Embedding(hidden_size)
+        self.hidden_size, self.body = hidden_size, body
+        self.j_emb = Embedding(hidden_size, body)
+        self.b_emb = Embedding(hidden_size, body)
+        self.m_emb = Embedding(hidden_size, body)
         self.mm_fusion = Fusion(hidden_size)
-        self.ma_encoder = ModalityAgnosticEncoder(hidden_size)
+        self.ma_encoder = ModalityAgnosticEncoder(hidden_size, body)
+        self.register_buffer("parent_values", body.parent_values(), persistent=False)
         for modality in MODALITIES:
             self._embedding(modality).requires_grad_(modality in modalities)
 
@@ -169,6 +171,10 @@ class Backbone(nn.Module):
         """The parts that `forward` of these modalities leaves out."""
         parts: list[nn.Module] = [self._embedding(m) for m in MODALITIES if m not in modalities]
         return [*parts, self.mm_fusion] if len(modalities) == 1 else parts
+
+    def tokens(self, clip: Tensor, modality: str, lone: int = 0) -> Tokens:
+        """`to_tokens` of clips (B, T, M, V, C) of this encoder's bodies."""
+        return to_tokens(clip, modality, lone, self.parent_values)
 
     def embed(self, tokens: Tokens, modality: str) -> Tokens:
         return self._embedding(modality)(tokens)

@@ -10,15 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_gen.packed import FRAME_SHAPE
 from feeder.clips import NUM_FRAMES
-from feeder.modalities import modalities_of, to_tokens
+from feeder.modalities import modalities_of
 from models import loading
 from models.encoder import Backbone
 
 
 class ClipEncoder(nn.Module):
-    """Clips of any length, float32 (B, T, 2, 25, 3), in; features (B, 2H) out. One modality is encoded without fusion,
+    """Clips of any length, float32 (B, T, M, V, C), in; features (B, 2H) out. One modality is encoded without fusion,
     several are fused. It holds nothing but tensors' arithmetic, so that it can be traced."""
 
     def __init__(self, backbone: Backbone, modalities: Sequence[str]):
@@ -28,38 +27,40 @@ class ClipEncoder(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         clips = resize(clips)
-        return self.backbone({m: to_tokens(clips, m) for m in self.modalities})
+        return self.backbone({m: self.backbone.tokens(clips, m) for m in self.modalities})
 
 
 class Encoder(nn.Module):
-    """What `load_encoder` returns. `feature_size` is 2H, `modalities` are those that it fuses."""
+    """What `load_encoder` returns. `feature_size` is 2H, `modalities` are those that it fuses, `body` is what frames
+    hold: people, joints and coordinates, (2, 25, 3) for NTU."""
 
     def __init__(self, backbone: Backbone, modalities: Sequence[str]):
         super().__init__()
         self.clip_encoder = ClipEncoder(backbone, modalities)
-        self.modalities = self.clip_encoder.modalities
+        self.modalities, self.body = self.clip_encoder.modalities, backbone.body
         self.feature_size = 2 * backbone.hidden_size
 
     @torch.no_grad()
     def forward(self, clips: Tensor | Sequence[np.ndarray | Tensor]) -> Tensor:
         """Features, float32 (B, 2H) on the encoder's device, of one batch of whole normalised recordings: a tensor
-        (B, T, 2, 25, 3) of clips of equal length, or arrays (T, 2, 25, 3) of any lengths. Raises ValueError for other
+        (B, T, M, V, C) of clips of equal length, or arrays (T, M, V, C) of any lengths. Raises ValueError for other
         shapes."""
         device = next(self.parameters()).device
         if not isinstance(clips, Tensor):
             parts = [c if isinstance(c, Tensor) else torch.tensor(np.asarray(c)) for c in clips]
             for part in parts:
-                _check(part[None], part.shape, "(T, 2, 25, 3)")
+                self._check(part, "")
             if not parts:
                 return torch.empty(0, self.feature_size, device=device)
             clips = torch.cat([resize(part[None].to(device, torch.float32)) for part in parts])
-        _check(clips, clips.shape, "(B, T, 2, 25, 3)")
+        self._check(clips, "B, ")
         return self.clip_encoder(clips.to(device, torch.float32))
 
-
-def _check(clips: Tensor, shape: torch.Size, expected: str) -> None:
-    if clips.shape[2:] != FRAME_SHAPE or clips.shape[1] == 0:
-        raise ValueError(f"clips are {expected}, frames of two people's 25 joints; these are {tuple(shape)}")
+    def _check(self, clips: Tensor, batch: str) -> None:
+        shape = tuple(clips.shape)
+        if shape[-3:] != self.body.shape or len(shape) != 4 + bool(batch) or shape[-4] == 0:
+            expected = ", ".join(map(str, self.body.shape))
+            raise ValueError(f"clips are ({batch}T, {expected}), frames of {self.body}; these are {shape}")
 
 
 def resize(clips: Tensor) -> Tensor:

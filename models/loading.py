@@ -1,7 +1,7 @@
 """Read encoders: checkpoints of this project and the published ones, and the weights that tools.slim makes of them.
 
     epoch, state_dict (keys begin with `module.`), optimizer          as published
-    scaler, args, dataset, protocol, recordings, versions             ours
+    scaler, args, dataset, protocol, recordings, versions, body       ours; body: skeleton, people, coordinates
     step, meter                                                       where a signal stopped an epoch midway
 
 Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from feeder.body import NTU_BODY, BodyShape
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 
@@ -146,18 +147,34 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
 
     Raises CheckpointError naming what is missing, left over or of the wrong shape.
     """
+    body = body_of(state, path)
     own = {k.removeprefix(PART): v for k, v in weights(state).items() if k.startswith(PART)}
     first = own.get("j_emb.t_embedding.0.weight")
     if not isinstance(first, Tensor) or first.dim() != 2:
         raise CheckpointError(f"{path} holds no encoder of this model (no {PART}j_emb.t_embedding.0.weight)")
+    if first.shape[1] != body.size:
+        raise CheckpointError(
+            f"{path} is of another model: it takes {first.shape[1]} values a frame, {body} {body.size}"
+        )
     try:
-        backbone = Backbone(first.shape[0])
+        backbone = Backbone(first.shape[0], body=body)
         backbone.load_state_dict(own)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
     if not all(v.isfinite().all() for v in own.values()):
         raise CheckpointError(f"{path} holds weights that are not finite")
     return backbone.eval()
+
+
+def body_of(state: dict[str, Any], path: Path) -> BodyShape:
+    """What bodies a checkpoint was trained on; those of NTU where it does not say, as the published ones do not. Raises
+    CheckpointError."""
+    if "body" not in state:
+        return NTU_BODY
+    try:
+        return BodyShape.from_json(state["body"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kind: its 'body': {error}") from error
 
 
 def fingerprint(backbone: Backbone) -> str:

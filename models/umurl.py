@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from feeder.modalities import MODALITIES, to_tokens
+from feeder.body import NTU_BODY, BodyShape
+from feeder.modalities import MODALITIES
 from models.batch_norm import GlobalBatchNorm
 from models.encoder import Backbone
 
@@ -16,24 +17,24 @@ Projections = dict[str, Tensor]
 
 
 class UmURL(nn.Module):
-    """A view of each modality and one of all of them, each (B, T, 2, 25, 3), in; two projections a modality out: its
+    """A view of each modality and one of all of them, each (B, T, M, V, C), in; two projections a modality out: its
     uni-modal stream's, called as the modality, and the multi-modal stream's by the same projector, `multi_…`.
 
-    Batch statistics are those of the global batch. The first `lone` clips of each view show one person: their second
-    one is zero.
+    Batch statistics are those of the global batch. The first `lone` clips of each view show one person: the others
+    are zero.
     """
 
-    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES):
+    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, body: BodyShape = NTU_BODY):
         super().__init__()
         self.modalities = tuple(modalities)
         self.num_views = len(self.modalities) + 1
-        self.backbone = Backbone(hidden_size, modalities)
+        self.backbone = Backbone(hidden_size, modalities, body)
         for modality in self.modalities:  # j_projector, b_projector, m_projector, as published
             self.add_module(f"{modality[0]}_projector", _projector(hidden_size))
 
     def forward(self, views: tuple[Tensor, ...], lone: int = 0) -> Projections:
-        single = {m: to_tokens(view, m, lone) for m, view in zip(self.modalities, views)}
-        joined = {m: to_tokens(views[-1], m, lone) for m in self.modalities}
+        single = {m: self.backbone.tokens(view, m, lone) for m, view in zip(self.modalities, views)}
+        joined = {m: self.backbone.tokens(views[-1], m, lone) for m in self.modalities}
         *uni, multi = self.backbone.streams(single, [joined])
         projectors = [self.get_submodule(f"{m[0]}_projector") for m in self.modalities]
         projected = [p(y) for p, y in zip(projectors, uni)] + [p(multi) for p in projectors]
@@ -46,19 +47,19 @@ def name_projections(projected: Iterable[Tensor], modalities: Sequence[str] = MO
 
 
 class SimpleBaseline(nn.Module):
-    """Early fusion alone, the ablation's baseline: two views, each (B, T, 2, 25, 3), in; their multi-modal projections,
+    """Early fusion alone, the ablation's baseline: two views, each (B, T, M, V, C), in; their multi-modal projections,
     `view_1` and `view_2`, by one projector, out. Otherwise as `UmURL`."""
 
     num_views = 2
 
-    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES):
+    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, body: BodyShape = NTU_BODY):
         super().__init__()
         self.modalities = tuple(modalities)
-        self.backbone = Backbone(hidden_size, modalities)
+        self.backbone = Backbone(hidden_size, modalities, body)
         self.projector = _projector(hidden_size)
 
     def forward(self, views: tuple[Tensor, ...], lone: int = 0) -> Projections:
-        joined = [{m: to_tokens(view, m, lone) for m in self.modalities} for view in views]
+        joined = [{m: self.backbone.tokens(view, m, lone) for m in self.modalities} for view in views]
         streams = self.backbone.streams({}, joined)
         return {f"view_{i}": self.projector(y) for i, y in enumerate(streams, 1)}
 

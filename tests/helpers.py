@@ -11,7 +11,9 @@ import numpy as np
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
-from data_gen.packed import PackedDataset
+from data_gen.packed import PackedDataset, packing
+from data_gen.protocols import Table, derive, parse_split
+from data_gen.skeletons import SKELETONS
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -63,6 +65,27 @@ def tiny_dataset(folder: Path, name: str = "demo", **options) -> PackedDataset:
     write_recordings(folder / "raw", **options)
     convert(DATASETS[name], [folder / "raw"], folder / name)
     return PackedDataset(folder / name)
+
+
+def own_dataset(
+    folder: Path, skeleton: str, people: int, coordinates: int, splits=("fold=kfold:2",), name: str = "mine", num=24
+) -> PackedDataset:
+    """A packed data set that is not in the table, of simulated people, by six subjects in three classes."""
+    rng = np.random.default_rng(0)
+    table = Table([f"clip_{i:02d}" for i in range(num)], [f"s{i % 6}" for i in range(num)])
+    definition = SKELETONS[skeleton]
+    shape = (people, len(definition.joints), coordinates)
+    with packing(folder, shape) as writer:
+        for i, recording in enumerate(table.names):
+            length = int(rng.integers(20, 70))
+            phase = np.linspace(0, 2 * np.pi, length)[:, None, None, None] * (1 + i % 3)
+            clip = np.sin(phase + np.arange(shape[1])[:, None]) + rng.normal(size=(length, *shape)) * 0.05
+            clip[:, 1 + i % people :] = 0
+            writer.add(recording, i % 3, clip)
+        made, rules = derive([parse_split(text) for text in splits], table)
+        info = {"dataset": name, "title": "my recordings", "classes": 3, "skeleton": definition.to_json()}
+        writer.finish(made, info | writer.counts(made, rules), {"subject": table.column("subject")})
+    return PackedDataset(folder)
 
 
 def run_python(*args: str | Path, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:

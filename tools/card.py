@@ -25,13 +25,14 @@ def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
     checkpoint, as far as they are of these weights. What the checkpoint does not tell is None.
     """
     state, backbone = encoder.state, encoder.backbone
-    told = {key: state.get(key) for key in ("dataset", "protocol", "recordings", "epoch", "skeleton")}
+    told = {key: state.get(key) for key in ("dataset", "protocol", "recordings", "epoch")}
     by_name = from_test_name(encoder.path.resolve().parent.name)
     if by_name and not told["dataset"]:
         told |= {"dataset": by_name[0].name, "protocol": by_name[1].name}
     identity = fingerprint(backbone)
     return told | {
         "hidden_size": backbone.hidden_size,
+        "body": backbone.body.to_json(),
         "modalities": list(modalities(state)),
         "args": {k: v for k, v in state.get("args", {}).items() if k not in _LOCAL},
         "scores": state.get("scores", {}) | _scores(encoder.path.parent, identity),

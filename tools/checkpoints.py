@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from feeder.body import BodyShape
 from models.loading import PREFIX, UNTRAINED, CheckpointError, in_folder, load, progress_of
 from tools.errors import UserError
 
@@ -99,3 +100,10 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if paths:
         raise CheckpointError(f"no checkpoint in {folder} can be read; --resume none starts anew and removes them")
     return None
+
+
+def check_body(body: BodyShape, path: Path, data: BodyShape, place: object) -> None:
+    """Raises UserError where a checkpoint at `path` was trained on other bodies than the data at `place` holds."""
+    if body != data:
+        differing = ", defined in another way" if str(body) == str(data) else ""
+        raise UserError(f"{path} was trained on {body}; {place} holds {data}{differing}: choose data of the same kind")

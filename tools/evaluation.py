@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from data_gen.datasets import DATASETS, DataSet, Protocol, from_test_name
+from data_gen.datasets import DataSet, Protocol, from_test_name
 from data_gen.packed import SIDES, PackedDataset
+from feeder.body import BodyShape
 from feeder.clips import ClipSource
 from models.encoder import Backbone
 from models.loading import fingerprint
 from tools import checkpoints
 from tools.features import FrozenEncoder, extract_features, modality_name
 from tools.logs import start_log, write_result
-from tools.options import add_data_options, choose_data, open_dataset
+from tools.options import add_data_options, choose_data, classes_of, open_dataset
 from tools.processes import single_process
 
 
@@ -70,7 +71,11 @@ class Evaluation(Report):
     val: dict[str, Tensor]
     train_labels: Tensor
     val_labels: Tensor
-    num_classes: int
+    classes: list[str]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
 
 @dataclass
@@ -103,6 +108,7 @@ def load_subject(args: argparse.Namespace, device: torch.device) -> Subject:
         f"{encoder.path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
         f"{protocol.long_name}, modality {' '.join(modalities)}, {device}"
     )
+    checkpoints.check_body(backbone.body, encoder.path, BodyShape.of_dataset(packed), packed.path)
     split = {side: packed.split(protocol.name, side) for side in SIDES}
     result = {
         "dataset": dataset.name,
@@ -139,13 +145,13 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
         features["val"],
         labels["train"],
         labels["val"],
-        subject.packed.num_classes,
+        classes_of(subject.packed),
     )
 
 
 def _own_dataset(state: dict, folder: Path) -> str | None:
     """The data set that a checkpoint was trained on, as it says itself or else by its folder's name."""
-    if state.get("dataset") in DATASETS:
+    if isinstance(state.get("dataset"), str):
         return state["dataset"]
     known = from_test_name(folder.resolve().name)
     return known[0].name if known else None
@@ -153,8 +159,8 @@ def _own_dataset(state: dict, folder: Path) -> str | None:
 
 def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
     """By flags, else what the checkpoint was trained on, else by its folder's name."""
-    own = state.get("dataset") if state.get("dataset") in DATASETS else None
+    own = _own_dataset(state, folder)
     dataset, protocol = args.dataset or own, args.protocol
     if dataset and dataset == own:
         protocol = protocol or state.get("protocol")
-    return choose_data(dataset, protocol, folder.resolve().name)
+    return choose_data(dataset, protocol, folder.resolve().name, args.data_root)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_gen.packed import FRAME_SHAPE
 from feeder.clips import NUM_FRAMES
 from models.inference import ClipEncoder
 from tools.card import card_of, text_of
@@ -38,7 +37,7 @@ Model = Callable[[np.ndarray], list[np.ndarray]]  # clips in, outputs out
 
 
 class Exported(nn.Module):
-    """Clips (B, T, 2, 25, 3) in; features (B, 2H) and, with a classifier, scores (B, classes) out."""
+    """Clips (B, T, M, V, C) in; features (B, 2H) and, with a classifier, scores (B, classes) out."""
 
     def __init__(self, encoder: ClipEncoder, classifier: SavedClassifier | None):
         super().__init__()
@@ -61,7 +60,7 @@ def export(model: Exported, formats: list[str], folder: Path) -> dict[str, float
     format; raises UserError where it is above the tolerance."""
     model = model.eval().requires_grad_(False)
     dims = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
-    program = torch.export.export(model, (_clips(*_TRACED),), dynamic_shapes=dims, strict=False)
+    program = torch.export.export(model, (_clips(model, *_TRACED),), dynamic_shapes=dims, strict=False)
     found = {}
     for kind in formats:
         path = folder / FORMATS[kind]
@@ -100,9 +99,11 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list
     return lambda clips: session.run(outputs, {"clips": clips})
 
 
-def _clips(count: int, frames: int) -> Tensor:
+def _clips(model: Exported, count: int, frames: int) -> Tensor:
     """Something like people: the last clip shows one of them."""
-    clips = torch.randn(count, frames, *FRAME_SHAPE, generator=torch.Generator().manual_seed(count))
+    clips = torch.randn(
+        count, frames, *model.encoder.backbone.body.shape, generator=torch.Generator().manual_seed(count)
+    )
     clips[-1, :, 1:] = 0
     return clips
 
@@ -110,7 +111,7 @@ def _clips(count: int, frames: int) -> Tensor:
 def _largest_difference(model: Exported, written: Model) -> float:
     largest = []
     for shape in _CHECKED:
-        clips = _clips(*shape)
+        clips = _clips(model, *shape)
         for expected, found in zip(model(clips), written(clips.numpy()), strict=True):
             largest.append(np.abs(expected.numpy() - found).max())
     return float(np.max(largest))
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     model = Exported(ClipEncoder(encoder.backbone, chosen), classifier)
     card = card_of(encoder) | {
         "modality": "+".join(chosen),
-        "input": {"clips": ["batch", "frames", *FRAME_SHAPE]},
+        "input": {"clips": ["batch", "frames", *encoder.backbone.body.shape]},
         "outputs": model.outputs,
     }
     if classifier:

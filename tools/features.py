@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feeder.augment import evaluation_view
 from feeder.clips import ClipSource
-from feeder.modalities import MODALITIES, modalities_of, to_tokens
+from feeder.modalities import MODALITIES, modalities_of
 from models.encoder import Backbone
 from models.loading import load, load_backbone, modalities, newest
 from tools.errors import UserError
@@ -101,5 +101,5 @@ def feature_batches(
         rows = torch.arange(start, min(start + BATCH_SIZE, len(source)))
         order, lone = source.lone_first(rows)
         clip = view(source.clips(rows[order])).to(device, non_blocking=True)
-        embedded = {m: backbone.embed(to_tokens(clip, m, lone), m) for m in used}
+        embedded = {m: backbone.embed(backbone.tokens(clip, m, lone), m) for m in used}
         yield rows, [backbone.encode([embedded[m] for m in c])[order.argsort()] for c in combinations]

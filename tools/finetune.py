@@ -52,7 +52,7 @@ def new_classifier(
     """A copy of the encoder, or with `from_scratch` a fresh one of its width, and a Linear; both by the seed."""
     if from_scratch:
         torch.manual_seed(seed)
-        encoder = Backbone(backbone.hidden_size)
+        encoder = Backbone(backbone.hidden_size, body=backbone.body)
     else:
         encoder = deepcopy(backbone)
     return Classifier(encoder, modalities, num_classes, torch.Generator().manual_seed(seed))

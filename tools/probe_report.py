@@ -6,7 +6,6 @@ import argparse
 import logging
 from typing import Any
 
-from data_gen.class_names import class_names
 from feeder.modalities import MODALITIES
 from tools import checkpoints
 from tools.evaluation import Evaluation, prepare
@@ -98,5 +97,5 @@ def save_classifier(evaluation: Evaluation, name: str, probe: LinearProbe) -> No
     state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
     keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
     state |= {key: result[key] for key in keys}
-    state["classes"] = list(class_names(result["dataset"])[: evaluation.num_classes])
+    state["classes"] = evaluation.classes
     checkpoints.write(evaluation.folder / f"{evaluation.task_of(name)}.pth.tar", state)

@@ -14,15 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_gen.class_names import class_label, class_names
+from data_gen.class_names import class_label
 from data_gen.packed import INFO, PackedDataset
 from data_gen.recordings import SUFFIX, Recording, convert_all, find_recordings
 from data_gen.skeleton_file import SkeletonError, parse_name
 from data_gen.workers import num_cores
+from feeder.body import NTU_BODY, BodyShape
 from feeder.clips import ClipSource
+from tools.checkpoints import check_body
 from tools.errors import UserError
 from tools.features import BATCH_SIZE, FrozenEncoder, feature_batches
 from tools.logs import progress
+from tools.options import classes_of
 
 PLACES = f"a packed data set, or folders, zip archives and {SUFFIX} files"
 
@@ -41,6 +44,8 @@ class RecordingsInput:
 
     def __init__(self, places: list[Path]):
         self.bad: dict[str, str] = {}
+        self._place = places[0]
+        self._body = NTU_BODY  # that of .skeleton files
         self._packed: PackedDataset | None = None
         self._found: list[Recording] = []
         packed = [place for place in places if (place / INFO).is_file()]
@@ -48,6 +53,7 @@ class RecordingsInput:
             raise UserError(f"{packed[0]} is a packed data set: give it by itself")
         if packed:
             self._packed = PackedDataset(packed[0])
+            self._body = BodyShape.of_dataset(self._packed)
         else:
             self._found = _find(places)
 
@@ -57,11 +63,12 @@ class RecordingsInput:
     @property
     def classes(self) -> list[str]:
         """Names of a packed data set's classes; empty for recordings without one."""
-        return [] if self._packed is None else list(class_names(self._packed.name)[: self._packed.num_classes])
+        return [] if self._packed is None else classes_of(self._packed)
 
     def features(self, encoder: FrozenEncoder, chosen: tuple[str, ...], only_whole: bool = False) -> Iterator[Features]:
         """Features of all that can be read, in batches, for one combination of modalities, in memory that does not grow
         with their number. With `only_whole`, none after the first that cannot be read: the others are only checked."""
+        check_body(encoder.backbone.body, encoder.path, self._body, self._place)
         with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
             for names, source in self._parts(encoder.device):
                 if not (only_whole and self.bad):

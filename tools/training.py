@@ -46,7 +46,7 @@ class Trainer:
         torch.manual_seed(args.seed)
         model, self.loss = OBJECTIVES[args.objective]
         self.weights = Weights(args.intra_weight, args.inter_weight, args.std_weight, args.cov_weight)
-        self.model = model(args.hidden_size, args.pretrain_modalities).to(procs.device)
+        self.model = model(args.hidden_size, args.pretrain_modalities, source.body).to(procs.device)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, args.lr, weight_decay=args.wd, fused=True)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
@@ -65,6 +65,7 @@ class Trainer:
                 f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.source):,}: choose "
                 "another --checkpoint-path, or start anew with --resume none"
             )
+        checkpoints.check_body(loading.body_of(state, path), path, self.source.body, "the data set now")
         changed = [f"--{k.replace('_', '-')} {saved[k]} (now {getattr(self.args, k)})"
                    for k in FIXED if k in saved and saved[k] != getattr(self.args, k)]  # fmt: skip
         if changed:
@@ -170,6 +171,7 @@ class Trainer:
             "dataset": args["dataset"],
             "protocol": args["protocol"],
             "recordings": len(self.source),
+            "body": self.source.body.to_json(),
             "versions": checkpoints.versions(),
         }
         if self.step:

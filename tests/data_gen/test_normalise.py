@@ -3,8 +3,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from data_gen.normalise import fill_null_frames, normalise, rotation_to_x, select_people
+from data_gen.normalise import fill_null_frames, normalise, rotation_in_plane, rotation_to_x, select_people
 from data_gen.skeleton_file import parse_skeleton
+from data_gen.skeletons import SKELETONS, Skeleton
 from tests.helpers import GOLDEN
 
 
@@ -73,3 +74,49 @@ def test_normalised_people_do_not_depend_on_where_they_stood():
     bodies = rng.normal(size=(30, 2, 25, 3)) * 0.3
     moved = bodies + [0.5, -0.2, 3.0]
     np.testing.assert_allclose(normalise(moved), normalise(bodies + 1e-3), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["coco", "openpose", "smpl", "mediapipe", "kinect_v1"])
+@pytest.mark.parametrize("num_people", [1, 2, 3])
+def test_other_skeletons_are_centred_and_aligned_by_their_own_joints(name, num_people):
+    skeleton = SKELETONS[name]
+    bodies = np.random.default_rng(0).normal(size=(20, 4, len(skeleton.joints), 3)) + [0.5, -0.2, 3]
+    people = normalise(bodies, skeleton, num_people)
+    assert people.shape == (20, num_people, len(skeleton.joints), 3) and people.any((0, 2, 3)).all()
+    np.testing.assert_array_equal(people[:, 0, skeleton.centre], 0)
+    line = people[0, 0, skeleton.align[0]] - people[0, 0, skeleton.align[1]]
+    np.testing.assert_allclose(line, [np.linalg.norm(line), 0, 0], atol=1e-5)
+    # Nothing is stretched: distances between the joints of a frame are those of a body that was there.
+    energy = [bodies[:, slot].reshape(-1, 3).std(0).sum() for slot in range(4)]
+    kept = bodies[:, np.argsort(energy)[::-1][:num_people]]
+    distances = [np.linalg.norm(x[..., 1:, :] - x[..., :-1, :], axis=-1) for x in (people, kept)]
+    np.testing.assert_allclose(*distances, rtol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 89, 91, 150, 180, 200, 269, 271, 350])
+def test_in_the_plane_nobody_is_turned_by_more_than_a_right_angle(angle):
+    vector = 3 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    rotation = rotation_in_plane(vector)
+    np.testing.assert_allclose(np.abs(rotation @ vector), [3, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(2), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    turn = angle % 180 if angle % 180 < 90 else 180 - angle % 180
+    assert np.degrees(np.arccos(min(rotation[0, 0], 1))) == pytest.approx(turn, abs=1e-5)
+
+
+def test_in_the_plane_people_are_centred_and_aligned():
+    skeleton = SKELETONS["coco"]
+    bodies = np.random.default_rng(1).normal(size=(9, 1, 17, 2)) * 40 + 200
+    people = normalise(bodies, skeleton, 2)
+    assert people.shape == (9, 2, 17, 2) and not people[:, 1].any() and not people[:, 0, 0].any()
+    left, right = people[0, 0, 5], people[0, 0, 6]
+    assert left[1] == pytest.approx(right[1], abs=1e-4)
+    assert np.linalg.norm(left - right) == pytest.approx(np.linalg.norm(bodies[0, 0, 5] - bodies[0, 0, 6]), rel=1e-5)
+
+
+def test_a_step_without_joints_is_left_out():
+    bodies = np.random.default_rng(0).normal(size=(5, 1, 3, 3))
+    plain = Skeleton("mine", ("a", "b", "c"), (0, 0, 0))
+    np.testing.assert_array_equal(normalise(bodies, plain, 1), bodies.astype(np.float32))
+    centred = normalise(bodies, Skeleton("mine", ("a", "b", "c"), (0, 0, 0), centre=2), 1)
+    np.testing.assert_array_equal(centred[:, 0], bodies[:, 0].astype(np.float32) - bodies[:, 0, 2:].astype(np.float32))

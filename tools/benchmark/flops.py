@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from feeder.clips import NUM_FRAMES, NUM_JOINTS, NUM_PEOPLE
-from models.encoder import SPATIAL_SIZE, TEMPORAL_SIZE
+from feeder.body import NTU_BODY
+from feeder.clips import NUM_FRAMES
 from models.umurl import PROJECTION_SIZE
 
-_TOKENS = (NUM_FRAMES, NUM_PEOPLE * NUM_JOINTS)  # temporal, spatial
+_TOKENS = (NUM_FRAMES, NTU_BODY.people * NTU_BODY.joints)  # temporal, spatial
+_TOKEN_SIZES = (NTU_BODY.size, NUM_FRAMES * NTU_BODY.coordinates)
 STREAMS = 4  # and views: joint, bone, motion, and the three fused
 _EMBEDDINGS = 6  # of each modality: one by itself, one to be fused
 _PROJECTIONS = 6
@@ -30,7 +31,7 @@ def pretraining_flops(hidden_size: int) -> int:
 
 
 def _first_layers(h: int) -> int:
-    return 2 * h * (_TOKENS[0] * TEMPORAL_SIZE + _TOKENS[1] * SPATIAL_SIZE)
+    return 2 * h * sum(n * size for n, size in zip(_TOKENS, _TOKEN_SIZES))
 
 
 def embedding_flops(hidden_size: int) -> int:

@@ -14,9 +14,9 @@ from data_gen.recordings import Recording, find_recordings
 from data_gen.skeleton_file import parse_skeleton
 from data_gen.workers import num_cores
 from feeder.augment import training_view
+from feeder.body import NTU_BODY
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
 from feeder.sampling import Draw
-from models.encoder import TEMPORAL_SIZE
 from tools.benchmark.figures import CPU, Row, Setup, check_same, folder
 from tools.benchmark.flops import STREAMS
 from tools.benchmark.measure import PeakMemory, copy_limit, largest_difference, measure, split_limit
@@ -84,7 +84,7 @@ def feed(setup: Setup) -> list[Row]:
         timing = measure(views, setup.device, sizes.runs, warm_up)
         used = memory.figures()
         # The least that must move: every value of a view is written once, from as many that are read.
-        needs = 2 * 4 * STREAMS * sizes.feed_batch * NUM_FRAMES * TEMPORAL_SIZE
+        needs = 2 * 4 * STREAMS * sizes.feed_batch * NUM_FRAMES * NTU_BODY.size
         limit = copy_limit(setup.device, sizes.copy_bytes, sizes.runs)
         row = Row("feed", f"4 views, batch {sizes.feed_batch}", "sample", sizes.feed_batch, timing, limit, needs, used)
         if setup.baseline:

@@ -1,0 +1,72 @@
+"""Add protocols to a packed data set.
+
+python -m data_gen.add_protocol data/ntu60 --split young=subject:1,2,5 --split fold=kfold:5
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from data_gen.catalogue import row_of
+from data_gen.packed import PARTIAL, PackedDataset, describe, index_arrays, locked, write_files
+from data_gen.packed_info import INFO, DataSetError
+from data_gen.protocols import Rule, Table, derive, parse_split
+
+
+def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
+    """Split the packed data set in `folder` by further rules; returns what its dataset.json now says of them.
+
+    Raises DataSetError where a rule does not fit or names a protocol that there is; then nothing has changed.
+    """
+    PackedDataset(folder)  # locking would make a folder that is not there
+    with locked(folder):
+        packed = PackedDataset(folder)
+        splits, made_by = derive(rules, Table.of_dataset(packed))
+        taken = {name for p in row_of(packed.info).protocols for name in (p.name, p.long_name)}
+        for name in splits:
+            if name in taken:
+                raise DataSetError(f"{folder} has a protocol {name} already; choose another name")
+        added = describe(splits, made_by)
+        info = packed.info | {"protocols": packed.info["protocols"] | added}
+        arrays = {stem: array for name, sides in splits.items() for stem, array in index_arrays(name, sides).items()}
+        partial = folder / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            write_files(partial, arrays, info)
+            for file in (*(f"{stem}.npy" for stem in arrays), INFO):  # dataset.json last: until then nothing counts
+                os.replace(partial / file, folder / file)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return added
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the packed data set")
+    parser.add_argument(
+        "--split",
+        action="append",
+        required=True,
+        metavar="NAME=RULE",
+        help="a protocol by the subjects or cameras it trains on (subject:1,2,5, camera:2,3), by a file of the names "
+        "of recordings (names:FILE), or for each of several folds of the subjects (kfold:5: NAME1 to NAME5)",
+    )
+    args = parser.parse_args(argv)
+    try:
+        added = add_protocols(args.folder, [parse_split(text) for text in args.split])
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for name, said in added.items():
+        print(f"{name} ({said['rule']}): {said['train']:,} train, {said['val']:,} val in {args.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""What dataset.json says of a packed data set."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from data_gen.skeletons import KINECT_V2, Skeleton
+
+INFO = "dataset.json"
+FORMAT_VERSION = 1
+SIDES = ("train", "val")
+TABLES = ("subject", "camera")
+MAX_NAME = 64
+NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
+REMEDY = "convert the recordings again"
+_MAX_CLASSES = 999  # names have three digits for it
+_MAX_INFO = 64 * 2**20  # bytes
+
+
+class DataSetError(ValueError):
+    """A folder that is not a usable packed data set, or cannot become one."""
+
+
+def read_info(path: Path) -> dict:
+    """What a dataset.json says, its format and the entries that are used checked. Raises DataSetError."""
+    try:
+        if path.stat().st_size > _MAX_INFO:
+            raise ValueError(f"it is larger than {_MAX_INFO // 2**20} MiB")
+        info = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(info, dict) or "format" not in info:
+            raise ValueError("it states no format")
+        if type(info["format"]) is not int or info["format"] != FORMAT_VERSION:
+            raise DataSetError(
+                f"{path}: format {ascii(info['format']):.40}, this code reads {FORMAT_VERSION}; {REMEDY}"
+            )
+        _check_entries(info)
+    except DataSetError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataSetError(f"{path}: cannot be read ({error}); {REMEDY}") from error
+    return info
+
+
+def _check_entries(info: dict) -> None:
+    if not isinstance(info.get("dataset"), str) or not NAME.fullmatch(info["dataset"]):
+        raise ValueError("it names no data set")
+    if not isinstance(info.get("title", ""), str):
+        raise ValueError("title is not a text")
+    if type(info.get("classes")) is not int or not 1 <= info["classes"] <= _MAX_CLASSES:
+        raise ValueError(f"classes is not a whole number from 1 to {_MAX_CLASSES}")
+    if not isinstance(info.get("protocols"), dict) or not all(map(NAME.fullmatch, info["protocols"])):
+        raise ValueError("protocols does not map names of protocols")
+    skeleton_of(info)
+    names = info.get("class_names")
+    if names is not None and not (
+        isinstance(names, list) and len(names) == info["classes"] and all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"class_names is not a list of {info['classes']} texts")
+    tables = info.get("tables", [])
+    if not isinstance(tables, list) or not all(table in TABLES for table in tables):
+        raise ValueError(f"tables does not list some of {', '.join(TABLES)}")
+
+
+def skeleton_of(info: dict) -> Skeleton:
+    """The skeleton that dataset.json defines; Kinect v2 where none is, as in older data sets. Raises ValueError."""
+    if "skeleton" not in info:
+        return KINECT_V2
+    try:
+        return Skeleton.from_json(info["skeleton"])
+    except ValueError as error:
+        raise ValueError(f"its skeleton: {error}") from error

@@ -1,0 +1,207 @@
+"""The one table of skeletons: joints, bones, and what conversion centres and aligns people by."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAX_JOINTS = 500
+MAX_PEOPLE = 100
+_MAX_FILE = 2**20  # bytes
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """`parents` holds each joint's parent, counted from 0; the root is its own. `centre` is the joint that conversion
+    moves to the origin. `align` is two joints: conversion turns people so that the line from the second to the first
+    points along +x (docs/method.md, 2). None leaves that step out. Raises ValueError where these contradict."""
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    centre: int | None = None
+    align: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ValueError("a skeleton's name has 1 to 64 letters, digits, - and _")
+        if not 1 <= len(self.joints) <= MAX_JOINTS:
+            raise ValueError(f"a skeleton has 1 to {MAX_JOINTS} joints, {self.name} has {len(self.joints)}")
+        if not all(isinstance(joint, str) and joint.isprintable() and 0 < len(joint) <= 64 for joint in self.joints):
+            raise ValueError(f"{self.name}: the name of a joint is not a text of 1 to 64 characters")
+        if len(set(self.joints)) < len(self.joints):
+            twice = next(joint for joint in self.joints if self.joints.count(joint) > 1)
+            raise ValueError(f"{self.name}: two joints are called {twice!r}")
+        if len(self.parents) != len(self.joints):
+            raise ValueError(f"{self.name} has {len(self.joints)} joints and {len(self.parents)} parents")
+        for what, places in (("parents", self.parents), ("align", self.align or ()), ("centre", self._centres())):
+            for place in places:
+                if type(place) is not int or not 0 <= place < len(self.joints):
+                    raise ValueError(f"{self.name}: {what} holds {place!r:.40}, of joints 0 to {len(self.joints) - 1}")
+        if self.align is not None and len(set(self.align)) != 2:
+            raise ValueError(f"{self.name}: align is not two different joints")
+        self._check_tree()
+
+    def _centres(self) -> tuple[int, ...]:
+        return () if self.centre is None else (self.centre,)
+
+    def _check_tree(self) -> None:
+        roots = [joint for joint, parent in enumerate(self.parents) if joint == parent]
+        if len(roots) != 1:
+            raise ValueError(f"{self.name}: one joint, the root, must be its own parent; {len(roots)} are")
+        reached = set(roots)
+        for joint in range(len(self.joints)):
+            path = []
+            while joint not in reached:
+                path.append(joint)
+                joint = self.parents[joint]
+                if joint in path:
+                    raise ValueError(f"{self.name}: the parents of joint {joint} ({self.joints[joint]}) go in a circle")
+            reached.update(path)
+
+    @property
+    def root(self) -> int:
+        return next(joint for joint, parent in enumerate(self.parents) if joint == parent)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads, of plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: object) -> Skeleton:
+        """The skeleton that JSON holds. Raises ValueError."""
+        if not isinstance(found, dict) or not {"name", "joints", "parents"} <= found.keys():
+            raise ValueError("a skeleton is an object with name, joints and parents")
+        unknown = found.keys() - {"name", "joints", "parents", "centre", "align"}
+        if unknown:
+            raise ValueError(
+                f"a skeleton has name, joints, parents, centre and align, not {ascii(min(map(str, unknown))):.80}"
+            )
+        align = found.get("align")
+        for key in ("joints", "parents", *(["align"] if align is not None else [])):
+            if not isinstance(found[key], list | tuple):
+                raise ValueError(f"{key} is not a list")
+        return cls(
+            found["name"],
+            tuple(found["joints"]),
+            tuple(found["parents"]),
+            found.get("centre"),
+            None if align is None else tuple(align),
+        )
+
+
+_KINECT_LIMBS = (
+    "left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow right_wrist right_hand "
+    "left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot"
+)
+KINECT_V2 = Skeleton(
+    "kinect_v2",
+    tuple(
+        f"spine_base spine_middle neck head {_KINECT_LIMBS} "
+        "spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb".split()
+    ),
+    # As published: a hand's tip hangs on its thumb, the spine's root is at the shoulders.
+    (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11),
+    centre=1,
+    align=(8, 4),
+)
+# Kinects count x to their own left: there a person who faces one has the right shoulder. For the others, x goes to
+# the right of the image, or of SMPL's body that looks along +z, so the left shoulder comes first.
+SKELETONS: dict[str, Skeleton] = {
+    s.name: s
+    for s in (
+        KINECT_V2,
+        Skeleton(
+            "kinect_v1",
+            tuple(f"hip_centre spine shoulder_centre head {_KINECT_LIMBS}".split()),
+            (1, 2, 2, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18),
+            centre=1,
+            align=(8, 4),
+        ),
+        # It has no joint in the trunk; the nose alone favours neither side.
+        Skeleton(
+            "coco",
+            tuple(
+                "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+                "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle".split()
+            ),
+            (0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
+            centre=0,
+            align=(5, 6),
+        ),
+        Skeleton(
+            "openpose",
+            tuple(
+                "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
+                "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear".split()
+            ),
+            (1, 1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15),
+            centre=1,
+            align=(5, 2),
+        ),
+        Skeleton(
+            "smpl",
+            tuple(
+                "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot "
+                "right_foot neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow "
+                "left_wrist right_wrist left_hand right_hand".split()
+            ),
+            (0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
+            centre=0,
+            align=(16, 17),
+        ),
+        # As coco: no joint in the trunk.
+        Skeleton(
+            "mediapipe",
+            tuple(
+                "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear "
+                "right_ear mouth_left mouth_right left_shoulder right_shoulder left_elbow right_elbow left_wrist "
+                "right_wrist left_pinky right_pinky left_index right_index left_thumb right_thumb left_hip right_hip "
+                "left_knee right_knee left_ankle right_ankle left_heel right_heel left_foot_index "
+                "right_foot_index".split()
+            ),
+            (0, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26)
+            + (27, 28, 29, 30),
+            centre=0,
+            align=(11, 12),
+        ),
+    )
+}
+
+# (from, to): which joint of the first stands for each of the second's. Kinect v1's first 20 joints are v2's, but for
+# the shoulder centre, which is v2's spine_shoulder and is copied to its neck; the hand tips and thumbs, which v1 lacks,
+# are copies of the hands.
+JOINT_MAPS: dict[tuple[str, str], tuple[int, ...]] = {
+    ("kinect_v1", "kinect_v2"): (*range(20), 2, 7, 7, 11, 11),
+}
+
+
+def load_skeleton(name_or_file: str) -> Skeleton:
+    """The skeleton of the table that is called so, or that a JSON file holds. Raises ValueError with the reason."""
+    if name_or_file in SKELETONS:
+        return SKELETONS[name_or_file]
+    path = Path(name_or_file)
+    try:
+        if not path.is_file():
+            raise ValueError(f"no such skeleton, of {', '.join(SKELETONS)}, and no such file")
+        if path.stat().st_size > _MAX_FILE:
+            raise ValueError("larger than 1 MiB")
+        return Skeleton.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"skeleton {name_or_file}: {error}") from error
+
+
+def map_joints(people: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
+    """People (..., V, C) of one skeleton as people (..., V', C) of another, by the table JOINT_MAPS. Raises ValueError
+    where it has no such row."""
+    rows = {(SKELETONS[a], SKELETONS[b]): joints for (a, b), joints in JOINT_MAPS.items()}
+    if (source, target) not in rows:
+        known = ", ".join(f"{a} to {b}" for a, b in JOINT_MAPS)
+        raise ValueError(f"there is no joint mapping from {source.name} to {target.name}, only from {known}")
+    return people[..., list(rows[source, target]), :]

@@ -1,0 +1,98 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data_gen.skeletons import JOINT_MAPS, KINECT_V2, SKELETONS, Skeleton, load_skeleton, map_joints
+
+PLAIN = {"name": "mine", "joints": ["a", "b", "c"], "parents": [1, 1, 1]}
+
+
+def mirrored(joint: str) -> str:
+    return re.sub("left|right", lambda side: {"left": "right", "right": "left"}[side[0]], joint)
+
+
+def test_the_table_has_the_joints_of_its_sensors_and_estimators():
+    counts = {"kinect_v2": 25, "kinect_v1": 20, "coco": 17, "openpose": 18, "smpl": 24, "mediapipe": 33}
+    assert {name: len(s.joints) for name, s in SKELETONS.items()} == counts
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=str)
+def test_every_skeleton_is_the_same_in_a_mirror(skeleton):
+    bones = {(joint, skeleton.joints[parent]) for joint, parent in zip(skeleton.joints, skeleton.parents)}
+    assert {(mirrored(joint), mirrored(parent)) for joint, parent in bones} == bones
+    for central in (skeleton.root, skeleton.centre):
+        assert mirrored(skeleton.joints[central]) == skeleton.joints[central]
+    first, second = (skeleton.joints[joint] for joint in skeleton.align)
+    assert mirrored(first) == second and "shoulder" in first
+    assert first.startswith("right") == skeleton.name.startswith("kinect")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": "../mine"}, "a skeleton's name has 1 to 64 letters"),
+        ({"name": 3}, "a skeleton's name"),
+        ({"joints": []}, "a skeleton has 1 to 500 joints, mine has 0"),
+        ({"joints": ["a", "b", "a"]}, "two joints are called 'a'"),
+        ({"joints": ["a", "b", 3]}, "the name of a joint is not a text"),
+        ({"joints": "abc"}, "joints is not a list"),
+        ({"parents": [0, 0]}, "mine has 3 joints and 2 parents"),
+        ({"parents": [0, 0, 3]}, "parents holds 3, of joints 0 to 2"),
+        ({"parents": [0, 0, -1]}, "parents holds -1"),
+        ({"parents": [0, 0, 1.0]}, "parents holds 1.0"),
+        ({"parents": [0, 0, True]}, "parents holds True"),
+        ({"parents": [0, 1, 0]}, "one joint, the root, must be its own parent; 2 are"),
+        ({"parents": [1, 2, 0]}, "must be its own parent; 0 are"),
+        ({"parents": [0, 2, 1]}, r"the parents of joint 1 \(b\) go in a circle"),
+        ({"centre": 3}, "centre holds 3, of joints 0 to 2"),
+        ({"centre": "a"}, "centre holds 'a'"),
+        ({"align": [0, 0]}, "align is not two different joints"),
+        ({"align": [0, 1, 2]}, "align is not two different joints"),
+        ({"align": 1}, "align is not a list"),
+        ({"sizes": [], 3: 1}, "a skeleton has name, joints, parents, centre and align, not '3'"),
+        ({"sizes": []}, "a skeleton has name, joints, parents, centre and align, not 'sizes'"),
+    ],
+)
+def test_definitions_that_contradict_themselves_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Skeleton.from_json(PLAIN | change)
+
+
+def test_a_users_skeleton_is_read_from_a_file(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(PLAIN | {"align": [2, 0]}))
+    assert load_skeleton(str(file)) == Skeleton("mine", ("a", "b", "c"), (1, 1, 1), None, (2, 0))
+    for skeleton in SKELETONS.values():
+        file.write_text(json.dumps(skeleton.to_json()))
+        assert load_skeleton(str(file)) == skeleton == load_skeleton(skeleton.name)
+    for content, message in (("{", "Expecting"), ("[" * 10**5, "recursion"), ("[]", "an object with name, joints and")):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=f"skeleton .*mine.json: .*{message}"):
+            load_skeleton(str(file))
+    with pytest.raises(ValueError, match="skeleton kinect: no such skeleton, of kinect_v2, kinect_v1, coco, "):
+        load_skeleton("kinect")
+
+
+def test_kinect_v1_stands_for_kinect_v2_joint_by_joint():
+    v1, joints = SKELETONS["kinect_v1"], JOINT_MAPS["kinect_v1", "kinect_v2"]
+    people = np.random.default_rng(0).normal(size=(7, 2, 20, 3)).astype(np.float32)
+    mapped = map_joints(people, v1, KINECT_V2)
+    assert mapped.shape == (7, 2, 25, 3) and mapped.dtype == np.float32
+    told = {"spine_base": "hip_centre", "spine_middle": "spine", "neck": "shoulder_centre"}
+    told |= {"spine_shoulder": "shoulder_centre"}
+    told |= {f"{side}_{part}": f"{side}_hand" for side in ("left", "right") for part in ("hand_tip", "thumb")}
+    for place, joint in enumerate(KINECT_V2.joints):
+        np.testing.assert_array_equal(mapped[:, :, place], people[:, :, v1.joints.index(told.get(joint, joint))])
+    # A bone becomes a bone, or nothing where a joint was copied.
+    for child, parent in enumerate(KINECT_V2.parents):
+        assert joints[parent] in (v1.parents[joints[child]], joints[child])
+
+
+def test_a_mapping_that_nobody_stated_is_refused():
+    with pytest.raises(ValueError, match="no joint mapping from coco to kinect_v2, only from kinect_v1 to kinect_v2"):
+        map_joints(np.zeros((1, 1, 17, 3)), SKELETONS["coco"], KINECT_V2)
+    impostor = Skeleton("kinect_v1", ("a", "b"), (0, 0))
+    with pytest.raises(ValueError, match="no joint mapping"):
+        map_joints(np.zeros((1, 1, 2, 3)), impostor, KINECT_V2)
