@@ -9,9 +9,11 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from data_gen.catalogue import row_of
+from data_gen.conversion import exit_status
 from data_gen.packed import PARTIAL, PackedDataset, describe, index_arrays, locked, write_files
 from data_gen.packed_info import INFO, DataSetError
 from data_gen.protocols import Rule, Table, derive, parse_split
@@ -57,15 +59,13 @@ def main(argv: list[str] | None = None) -> int:
         help="a protocol by the subjects or cameras it trains on (subject:1,2,5, camera:2,3), by a file of the names "
         "of recordings (names:FILE), or for each of several folds of the subjects (kfold:5: NAME1 to NAME5)",
     )
-    args = parser.parse_args(argv)
-    try:
-        added = add_protocols(args.folder, [parse_split(text) for text in args.split])
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_status(_add(parser.parse_args(argv)))
+
+
+def _add(args: argparse.Namespace) -> Iterator[str]:
+    added = add_protocols(args.folder, [parse_split(text) for text in args.split])
     for name, said in added.items():
-        print(f"{name} ({said['rule']}): {said['train']:,} train, {said['val']:,} val in {args.folder}")
-    return 0
+        yield f"{name} ({said['rule']}): {said['train']:,} train, {said['val']:,} val in {args.folder}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Bring data that others have prepared into a packed data set.
+"""Bring recordings in other formats into a packed data set.
 
-python -m data_gen.import_dataset padded --dataset ntu60 --protocol xsub FOLDER
+python -m data_gen.import_dataset padded --dataset ntu60 --protocol xsub FOLDER     train_data_joint.npy and the like
+python -m data_gen.import_dataset npz --dataset ntu60 --protocol xsub NTU60_CS.npz  of CTR-GCN, InfoGCN, MAMP
+python -m data_gen.import_dataset pyskl --dataset ntu60 ntu60_3danno.pkl            of PYSKL, MMAction2
+python -m data_gen.import_dataset folder --name mine FOLDER                         .csv, .npy or .skeleton files
 """
 
 from __future__ import annotations
@@ -10,29 +13,108 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_gen.catalogue import row_of
 from data_gen.conversion import count_lines, exit_status
-from data_gen.datasets import DATA_ROOT, NTU, get_dataset
-from data_gen.padded import import_padded
+from data_gen.datasets import DATA_ROOT, DATASETS, NTU
+from data_gen.formats.base import MAX_CLASSES, Options, Source, pack
+from data_gen.formats.folder import read_folder
+from data_gen.formats.npz import read_npz
+from data_gen.formats.padded import read_padded
+from data_gen.formats.pyskl import read_pyskl
+from data_gen.packed_info import NAME
+from data_gen.protocols import parse_split
+from data_gen.skeletons import load_skeleton
+
+_FORMATS = {
+    "padded": ("FOLDER", "train_ and val_ data_joint.npy, num_frame.npy, label.pkl or label.npy"),
+    "npz": ("FILE", "CTR-GCN's, InfoGCN's, MAMP's x_train, y_train, x_test, y_test"),
+    "pyskl": ("FILE", "PYSKL's and MMAction2's pickle of split and annotations"),
+    "folder": ("FOLDER", "recordings in .csv, .npy or .skeleton files, with a table recordings.csv"),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formats = parser.add_subparsers(dest="format", required=True)
+    for name, (place, content) in _FORMATS.items():
+        command = formats.add_parser(name, help=content, description=content)
+        command.add_argument("place", type=Path, metavar=place, help="where they are")
+        what = command.add_mutually_exclusive_group(required=True)
+        what.add_argument("--dataset", choices=[d.name for d in NTU], help="which published data set they are of")
+        what.add_argument("--name", help="what to call a data set of one's own")
+        if name in ("padded", "npz"):
+            command.add_argument("--protocol", help="how they are split; of one's own data, default: split")
+        command.add_argument("--out", type=Path, help="folder of the packed data set; default: data/NAME")
+        command.add_argument(
+            "--skeleton",
+            metavar="NAME|FILE",
+            help="default: kinect_v2" + (", or coco where there are 17 joints" if name == "pyskl" else ""),
+        )
+        command.add_argument("--map-joints", metavar="NAME", help="take the joints onto this skeleton")
+        normal = command.add_mutually_exclusive_group()
+        told = "by default where" if name in ("pyskl", "folder") else "not by default, even where"
+        normal.add_argument(
+            "--normalise", action="store_true", help=f"centre and align the people; {told} they are not centred"
+        )
+        normal.add_argument("--as-stored", action="store_true", help="keep them bit for bit, centred or not")
+        command.add_argument(
+            "--labels-from", type=int, choices=(0, 1), help="what labels count from; default: 0, and 1 is refused"
+        )
+        command.add_argument("--classes", type=int, help="of one's own data; default: as many as the labels tell")
+        command.add_argument(
+            "--split", action="append", default=[], metavar="NAME=RULE", help="a protocol, as data_gen.add_protocol's"
+        )
+    return parser
+
+
+def read(args: argparse.Namespace, options: Options) -> Source:
+    """The data set that the arguments name. Raises DataSetError, ValueError."""
+    if args.format == "pyskl":
+        return read_pyskl(args.place, load_skeleton(args.skeleton) if args.skeleton else None)
+    skeleton = load_skeleton(args.skeleton or "kinect_v2")
+    if args.format == "folder":
+        return read_folder(args.place, skeleton)
+    protocol = args.protocol or "split"
+    if options.dataset:
+        if not args.protocol:
+            raise ValueError("--protocol must say how they are split into train and val")
+        protocol = options.dataset.protocol(args.protocol).name
+    elif not NAME.fullmatch(protocol):
+        raise ValueError("--protocol has 1 to 64 letters, digits, - and _")
+    return (read_padded if args.format == "padded" else read_npz)(args.place, protocol, skeleton)
+
+
+def make_options(args: argparse.Namespace) -> Options:
+    """What the arguments ask for. Raises ValueError."""
+    if args.name is not None and (args.name in DATASETS or not NAME.fullmatch(args.name)):
+        raise ValueError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
+    if args.classes is not None and (args.dataset or not 1 <= args.classes <= MAX_CLASSES):
+        raise ValueError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
+    return Options(
+        DATASETS[args.dataset] if args.dataset else None,
+        args.dataset or args.name,
+        True if args.normalise else False if args.as_stored else None,
+        args.labels_from,
+        args.classes,
+        load_skeleton(args.map_joints) if args.map_joints else None,
+        tuple(parse_split(text) for text in args.split),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    formats = parser.add_subparsers(dest="format", required=True)
-    padded = formats.add_parser("padded", help="train_ and val_ data_joint.npy, num_frame.npy, label.pkl or label.npy")
-    padded.add_argument("folder", type=Path, metavar="FOLDER", help="where the arrays are")
-    padded.add_argument("--dataset", required=True, choices=[d.name for d in NTU], help="which data set they are of")
-    padded.add_argument("--protocol", required=True, help="how they are split into train and val")
-    padded.add_argument("--out", type=Path, help="folder of the packed data set; default: data/DATASET")
-    args = parser.parse_args(argv)
-    return exit_status(_import(args))
+    return exit_status(_import(make_parser().parse_args(argv)))
 
 
 def _import(args: argparse.Namespace) -> Iterator[str]:
-    dataset = get_dataset(args.dataset)
-    out = args.out or DATA_ROOT / dataset.name
-    info = import_padded(dataset, dataset.protocol(args.protocol), args.folder, out)
-    yield "\n".join(count_lines(dataset, out, info))
+    options = make_options(args)
+    out = args.out or DATA_ROOT / options.name
+    info = pack(read(args, options), out, options)
+    lines = count_lines(row_of(info), out, info)
+    if "normalised" in info["made"]:
+        lines.append("  they were raw: their people are now centred and aligned")
+    yield "\n".join(lines)
 
 
 if __name__ == "__main__":

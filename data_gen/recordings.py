@@ -26,7 +26,7 @@ MISSING_LISTS = (
     "NTU_RGBD120_samples_with_missing_skeletons.txt",
 )
 # What zipfile raises for damaged archives, or ones of another kind.
-_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
+ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
 _CHUNK = 16  # recordings a worker takes at a time
 
 
@@ -62,7 +62,7 @@ class Recording:
                 return text.read(entry.file_size + 1)  # bounded, whatever size the archive claims for the entry
         except SkeletonError:
             raise
-        except (*_ZIP_ERRORS, KeyError, zlib.error) as error:
+        except (*ZIP_ERRORS, KeyError, zlib.error) as error:
             raise SkeletonError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
@@ -124,7 +124,7 @@ def _in_archive(path: Path) -> Iterator[Recording]:
             raise zipfile.BadZipFile("not a regular file")
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise zipfile.BadZipFile(f"{path} is not a zip archive, or a damaged one ({error})") from error
     for member in members:
         name = PurePosixPath(member).name  # only the last part is used, so no entry can point elsewhere

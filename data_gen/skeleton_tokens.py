@@ -27,7 +27,7 @@ class SkeletonError(ValueError):
 
 def too_large(most: int) -> SkeletonError:
     """The error of a text of more than `most` bytes."""
-    return SkeletonError(f"larger than {most // 2**20} MiB, as no sound file is")
+    return SkeletonError(f"larger than {most // 2**20} MiB: too large for what it should be")
 
 
 def tidied(text: bytes, most: int) -> bytes:

@@ -243,6 +243,6 @@ def test_files_that_are_not_there_loop_or_are_too_large(tmp_path, monkeypatch):
         file.truncate(2**40)
     (tmp_path / "label.txt").write_bytes(b" " * 2**20 + b"1,1,5,1")
     assert cut_video(video(tmp_path)).bad == {
-        str(tmp_path / "skeleton.txt"): "larger than 128 MiB, as no sound file is",
-        str(tmp_path / "label.txt"): "larger than 1 MiB, as no sound file is",
+        str(tmp_path / "skeleton.txt"): "larger than 128 MiB: too large for what it should be",
+        str(tmp_path / "label.txt"): "larger than 1 MiB: too large for what it should be",
     }

@@ -1,0 +1,76 @@
+"""Write a packed data set in the formats of other projects; import_dataset reads them back bit for bit.
+
+python -m data_gen.export_dataset padded --data data/ntu60 --protocol xsub --out FOLDER
+python -m data_gen.export_dataset npz --data data/ntu60 --protocol xsub --out NTU60_CS.npz
+python -m data_gen.export_dataset pyskl --data data/ntu60 --out ntu60_3danno.pkl
+python -m data_gen.export_dataset folder --data data/ntu60 --as csv --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_gen.catalogue import row_of
+from data_gen.conversion import exit_status
+from data_gen.formats.folder import export_folder
+from data_gen.formats.npz import export_npz
+from data_gen.formats.padded import export_padded
+from data_gen.formats.pyskl import export_pyskl
+from data_gen.packed import DataSetError, PackedDataset
+from data_gen.skeleton_file import MAX_FRAMES
+
+_FORMATS = {
+    "padded": ("FOLDER", "{train,val}_data_joint.npy, num_frame.npy and label.pkl of one protocol"),
+    "npz": ("FILE", "x_train, y_train, x_test, y_test of one protocol, as CTR-GCN, InfoGCN and MAMP have them"),
+    "pyskl": ("FILE", "the pickle of split and annotations that PYSKL and MMAction2 have"),
+    "folder": ("FOLDER", "a .npy or .csv file a recording, with a table recordings.csv"),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formats = parser.add_subparsers(dest="format", required=True)
+    for name, (place, content) in _FORMATS.items():
+        command = formats.add_parser(name, help=content, description=content)
+        command.add_argument("--data", type=Path, required=True, metavar="DIR", help="the packed data set")
+        command.add_argument("--out", type=Path, required=True, metavar=place, help="must not be there, or be empty")
+        if name in ("padded", "npz"):
+            command.add_argument("--protocol", help="which one; default: the first")
+            command.add_argument("--frames", type=int, default=300, help="of the arrays (default: %(default)s)")
+        if name == "folder":
+            command.add_argument(
+                "--as", dest="suffix", choices=("npy", "csv"), default="npy", help="kind of file (default: %(default)s)"
+            )
+    return parser
+
+
+def export(args: argparse.Namespace) -> list[Path]:
+    """Write what the arguments name; returns the files to tell of. Raises DataSetError, ValueError."""
+    packed = PackedDataset(args.data)
+    if args.format == "folder":
+        return export_folder(packed, f".{args.suffix}", args.out)
+    if args.format == "pyskl":
+        return export_pyskl(packed, args.out)
+    if not 1 <= args.frames <= MAX_FRAMES:
+        raise ValueError(f"--frames is a number from 1 to {MAX_FRAMES}")
+    if not packed.protocols:
+        raise DataSetError(f"{args.data}: has no protocol; add one with data_gen.add_protocol")
+    protocol = row_of(packed.info).protocol(args.protocol or packed.protocols[0]).name
+    return (export_padded if args.format == "padded" else export_npz)(packed, protocol, args.frames, args.out)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return exit_status(_export(make_parser().parse_args(argv)))
+
+
+def _export(args: argparse.Namespace) -> Iterator[str]:
+    yield from map(str, export(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""What the formats have in common: what a reader tells of a data set, and how it becomes a packed one."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from data_gen.datasets import DataSet
+from data_gen.normalise import NUM_PEOPLE, normalise
+from data_gen.ntu_gendata import derive_splits
+from data_gen.packed import FRAME_SHAPE, SIDES, DataSetError, PackedWriter, Splits, packing
+from data_gen.packed_info import NAME, TABLES
+from data_gen.protocols import Rule, Table, derive
+from data_gen.skeleton_file import FARTHEST, MAX_FRAMES, RecordingName, SkeletonError, parse_name
+from data_gen.skeletons import Skeleton, map_joints
+
+T = TypeVar("T")
+_OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
+MAX_CLASSES = 999  # as in a packed data set
+
+
+class Entry(NamedTuple):
+    """One recording: its name, its label, the file that states them, the file with its joints, and what it is called
+    in errors."""
+
+    name: str
+    label: int
+    stated_in: Path
+    stored_in: Path
+    called: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.stored_in}: {self.called}"
+
+
+@dataclass
+class Source:
+    """A data set in another format, checked but for the joints.
+
+    `entries` ascend by name, and `people` gives each one's joints in their order: (T, M, V, C) of some float type,
+    with at most the people of `shape` (M, V, C). `splits` are the protocols that the format holds, as indices into
+    the entries.
+    """
+
+    format: str
+    place: Path
+    skeleton: Skeleton
+    shape: tuple[int, int, int]
+    entries: list[Entry]
+    splits: Splits
+    people: Callable[[], Iterator[np.ndarray]]
+    named: bool = True  # else the names were made up by the reader
+    raw: bool = False  # its recordings are normalised, unless they are so already
+    every_frame: bool = True  # where they are normalised, they are centred in every frame, not only in the first
+    made: dict[str, str] = field(default_factory=dict)  # what dataset.json says of how it was made
+    classes: int | None = None
+    class_names: list[str] | None = None
+    tables: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for. `dataset`: the row of the table that the recordings are of; else `name`, a data set of one's
+    own. `normalise`: whether to, None to see from the joints."""
+
+    dataset: DataSet | None
+    name: str
+    normalise: bool | None = None
+    labels_from: int | None = None
+    classes: int | None = None
+    map_to: Skeleton | None = None
+    rules: tuple[Rule, ...] = ()
+
+
+def in_order(rows: list[tuple[Entry, T]]) -> tuple[list[Entry], list[T]]:
+    """Recordings, each with what its format needs to read it, by ascending names. Raises DataSetError for a name that
+    is none, or stands there twice."""
+    rows = sorted(rows, key=lambda row: row[0].name)
+    last = None
+    for entry, _ in rows:
+        if not NAME.fullmatch(entry.name):
+            raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no name of 1 to 64 letters, digits, - and _")
+        if entry.name == last:
+            raise DataSetError(f"{entry.stated_in}: {entry.name} stands there, or on the other side, a second time")
+        last = entry.name
+    return [entry for entry, _ in rows], [kept for _, kept in rows]
+
+
+def shown(name: str) -> str:
+    """A name as an error shows it, in ASCII and short."""
+    return ascii(name[:80])
+
+
+def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
+    """Write the source's recordings as the packed data set `out`; returns its info.
+
+    Raises DataSetError for what is not as it should be; an earlier data set in `out` then stays as it was.
+    """
+    entries = [entry._replace(label=entry.label - (options.labels_from or 0)) for entry in source.entries]
+    splits, made_by = _splits(source, options, entries)
+    classes = _check_labels(source, entries, options)
+    skeleton = options.map_to or source.skeleton
+    normalised = _decide(source, options, skeleton)
+    with packing(out, _frame_shape(source, options, normalised)) as writer:
+        _write(writer, source, entries, options, normalised)
+        info = {
+            "dataset": options.name,
+            "title": options.dataset.title if options.dataset else options.name,
+            "classes": classes,
+            **({"class_names": source.class_names} if source.class_names else {}),
+            "skeleton": skeleton.to_json(),
+            "made": {source.format: str(source.place), **source.made, **({"normalised": True} if normalised else {})},
+        }
+        info |= writer.counts(splits, made_by)
+        writer.finish(splits, info, source.tables)
+    return info
+
+
+def _splits(source: Source, options: Options, entries: list[Entry]) -> tuple[Splits, dict[str, str]]:
+    """All protocols: the source's, the data set's where names tell the sides, those that rules make, and the rules."""
+    splits = dict(source.splits)
+    if options.dataset and source.named:
+        derived = derive_splits(options.dataset, _check_names(source, options.dataset, entries))
+        splits = derived | {name: sides for name, sides in splits.items() if name not in derived}
+    names = [entry.name for entry in entries]
+    told = Table.of_names(names)
+    columns = (source.tables.get(kind) or getattr(told, kind) for kind in TABLES)
+    added, made_by = derive(options.rules, Table(names, *columns))
+    taken = {name for p in (options.dataset.protocols if options.dataset else ()) for name in (p.name, p.long_name)}
+    for name in added:
+        if name in taken | splits.keys():
+            raise DataSetError(f"{source.place}: there is a protocol {name} already; choose another name for --split")
+    return splits | added, made_by
+
+
+def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list[RecordingName]:
+    """Names in numbers. Refuses names that are none, labels and sides that do not agree with them."""
+    numbers = []
+    for entry in entries:
+        try:
+            number = parse_name(entry.name)
+        except SkeletonError as error:
+            raise DataSetError(f"{entry.stated_in}: {entry.name}: {error.reason}") from None
+        if not dataset.covers(number):
+            raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no recording of {dataset.title}")
+        numbers.append(number)
+    for protocol in dataset.protocols:
+        for side in SIDES if protocol.name in source.splits else ():
+            for i in source.splits[protocol.name][side]:
+                belongs = "train" if protocol.trains_on(numbers[i]) else "val"
+                if belongs != side:
+                    raise DataSetError(
+                        f"{entries[i].stated_in}: {shown(entries[i].name)} belongs to {belongs} in "
+                        f"{protocol.long_name} ({protocol.name})"
+                    )
+    shifted = Counter(entry.stated_in for entry, number in zip(entries, numbers) if entry.label == number.action)
+    for entry, number in zip(entries, numbers):
+        if entry.label != number.label:
+            if shifted[entry.stated_in] == sum(other.stated_in == entry.stated_in for other in entries):
+                raise _one_based(entry.stated_in)
+            raise DataSetError(
+                f"{entry.stated_in}: {entry.name} has label {entry.label}, its action − 1 is {number.label}"
+            )
+    return numbers
+
+
+def _check_labels(source: Source, entries: list[Entry], options: Options) -> int:
+    """The number of classes. Refuses labels outside them, and those that seem to count from 1."""
+    least, most = (choose(entry.label for entry in entries) for choose in (min, max))
+    told = options.dataset.classes if options.dataset else options.classes
+    if source.classes and told and source.classes != told:
+        whose = options.dataset.title if options.dataset else "--classes"
+        raise DataSetError(f"{source.place}: holds {source.classes} classes, {whose} has {told}")
+    known = source.classes or (told if options.dataset else None)
+    classes = known or told or most + 1
+    if classes > MAX_CLASSES:
+        raise DataSetError(f"{source.place}: has labels up to {most}; at most {MAX_CLASSES} classes can be told apart")
+    named = options.dataset and source.named
+    if least == 1 and options.labels_from is None and not named and (most == classes or not known):
+        raise _one_based(next(entry.stated_in for entry in entries if entry.label == most))
+    for entry in entries:
+        if not 0 <= entry.label < classes:
+            raise DataSetError(f"{entry.stated_in}: {entry.called} has label {entry.label}, of 0 to {classes - 1}")
+    return classes
+
+
+def _one_based(path: Path) -> DataSetError:
+    return DataSetError(
+        f"{path}: the labels count from 1, they must count from 0 (action − 1): say --labels-from 1, and 1 is "
+        "subtracted (or --labels-from 0, where merely nothing is of class 0)"
+    )
+
+
+def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
+    """Whether the recordings are to be normalised. Of raw formats the first one tells, unless the options do."""
+    if options.normalise is not None:
+        return options.normalise
+    if not source.raw or skeleton.centre is None:
+        return source.raw
+    for people in source.people():
+        if people.any():
+            return not _is_centred(_mapped(people, source, options), skeleton.centre, source.every_frame)
+    return True
+
+
+def _mapped(people: np.ndarray, source: Source, options: Options) -> np.ndarray:
+    return map_joints(people, source.skeleton, options.map_to) if options.map_to else people
+
+
+def _frame_shape(source: Source, options: Options, normalised: bool) -> tuple[int, int, int]:
+    """People, joints and coordinates of a frame in the packed data set. Raises DataSetError."""
+    people, joints, coordinates = source.shape
+    joints = _mapped(np.zeros((joints, 1)), source, options).shape[0]
+    people = min(people, NUM_PEOPLE) if normalised else people
+    if not options.dataset:
+        return people, joints, coordinates
+    if people > FRAME_SHAPE[0] or (joints, coordinates) != FRAME_SHAPE[1:]:
+        raise DataSetError(
+            f"{source.place}: holds {people} people of {joints} joints and {coordinates} coordinates, {options.name} "
+            "has {} of {} and {}".format(*FRAME_SHAPE)
+        )
+    return FRAME_SHAPE
+
+
+def _write(writer: PackedWriter, source: Source, entries: list[Entry], options: Options, normalised: bool) -> None:
+    """Feed the recordings to the writer."""
+    skeleton = options.map_to or source.skeleton
+    progress = tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty())
+    for entry, people in zip(progress, source.people()):
+        people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
+        if not 1 <= len(people) <= MAX_FRAMES:
+            raise DataSetError(f"{entry.where} has {len(people)} frames, of 1 to {MAX_FRAMES}")
+        if not np.isfinite(people).all():
+            raise DataSetError(f"{entry.where} holds values that are not finite")
+        if people.size and np.abs(people).max() > FARTHEST:
+            raise DataSetError(f"{entry.where} holds values beyond {FARTHEST:.0e}")
+        people = _mapped(people, source, options)
+        if options.normalise is None and skeleton.centre is not None and people.any():
+            centred = _is_centred(people, skeleton.centre, source.every_frame)
+            if centred == normalised:
+                raise _off_centre(entry, source.raw, skeleton.joints[skeleton.centre], centred)
+        if normalised:
+            people = normalise(people.astype(np.float64), skeleton, writer.shape[0])
+        frames = np.zeros((len(people), *writer.shape), np.float32)
+        frames[:, : people.shape[1]] = people
+        writer.add(entry.name, entry.label, frames)
+
+
+def _is_centred(people: np.ndarray, centre: int, every_frame: bool) -> bool:
+    """Whether the centre joint of person 0 is at the origin, in every frame or in the first that shows the person."""
+    present = people[people[:, 0].any(axis=(1, 2)), 0, centre]
+    return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= _OFF_CENTRE)
+
+
+def _off_centre(entry: Entry, raw: bool, joint: str, centred: bool) -> DataSetError:
+    problem = f"is {'' if centred else 'not '}centred on the first person's {joint}"
+    if raw:
+        problem += f", the first recording is{' not' if centred else ''}"
+    return DataSetError(
+        f"{entry.where} {problem}: say --normalise for raw recordings, --as-stored to keep them as they are"
+    )

@@ -1,0 +1,300 @@
+"""A folder of recordings of one's own, a file each, with a table of what they are.
+
+recordings.csv   a line a recording, under a heading that names the columns: name (of the file, with or without its
+                 suffix) and label; where they are known subject and camera; and split:X, the side on which protocol X
+                 has the recording: train, val or nothing
+classes.txt      the classes' names, a line each, in the order of their numbers; not needed
+NAME.csv         a line a frame: joint by joint x y z (or x y) of the first person, then of the second; a heading may
+                 stand above
+NAME.npy         floats (T, V, C) or (T, M, V, C)
+NAME.skeleton    NTU's text
+
+Labels are whole numbers from 0, or names of classes. Names are numbered as classes.txt lists them, or where there is
+none, in the order of the alphabet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_gen.formats.arrays import open_header, read_recording
+from data_gen.formats.base import Entry, Source, in_order, shown
+from data_gen.formats.export import staging
+from data_gen.packed import SIDES, DataSetError, PackedDataset, Splits
+from data_gen.packed_info import NAME, TABLES
+from data_gen.recordings import SUFFIX, Recording
+from data_gen.skeleton_file import MAX_BODIES, MAX_BYTES, SkeletonError, parse_skeleton
+from data_gen.skeleton_tokens import too_large
+from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
+
+TABLE, CLASSES = "recordings.csv", "classes.txt"
+_SPLIT = "split:"
+_MAX_TABLE = 64 * 2**20  # bytes
+_SUFFIXES = (".csv", ".npy", SUFFIX)
+_WHOLE = re.compile(r"-?\d{1,9}")
+_MAX_PEOPLE = 2  # in a .csv, where their number follows from that of the columns
+
+
+class _Row(NamedTuple):
+    """One line of the table, and the file it is about."""
+
+    line: int
+    values: dict[str, str]
+    path: Path
+
+
+def read_folder(folder: Path, skeleton: Skeleton) -> Source:
+    """The recordings in `folder`. Raises DataSetError for what they should not be."""
+    table = folder / TABLE
+    found = [_Row(line, values, _find(folder, line, values["name"])) for line, values in _read_table(table)]
+    labels, class_names = _labels(folder, found)
+    entries, rows = in_order(
+        [(Entry(row.path.stem, label, table, row.path, row.path.stem), row) for row, label in zip(found, labels)]
+    )
+    shapes = [_shape(row.path, skeleton) for row in rows]
+    people, joints, coordinates = max(shapes)
+    if any(shape[2] != coordinates for shape in shapes):
+        raise DataSetError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
+
+    def read() -> Iterator[np.ndarray]:
+        for row in rows:
+            yield _read(row.path, (joints, coordinates))
+
+    return Source(
+        "folder",
+        folder,
+        skeleton,
+        (people, joints, coordinates),
+        entries,
+        _splits(table, rows),
+        read,
+        raw=True,
+        classes=len(class_names) if class_names else None,
+        class_names=class_names,
+        tables=_tables(table, rows),
+    )
+
+
+def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The table's lines, by their numbers, as {column: value}."""
+    lines = csv.reader(io.StringIO(_text(path, _MAX_TABLE), newline=""))
+    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        heading = [column.strip() for column in next(lines, [])]
+        known = [column for column in heading if column in ("name", "label", *TABLES) or _is_split(column)]
+        if known != heading or len(set(heading)) < len(heading) or not {"name", "label"} <= set(heading):
+            raise DataSetError(
+                f"{path}:1: the heading {shown(','.join(heading))} is not name,label, perhaps with subject, camera and "
+                "split:NAME"
+            )
+        for values in lines:
+            if len(values) not in (0, len(heading)):
+                raise DataSetError(f"{path}:{lines.line_num}: has {len(values)} values, the heading {len(heading)}")
+            if values:
+                rows.append((lines.line_num, {c: v.strip() for c, v in zip(heading, values)}))
+    except csv.Error as error:
+        raise DataSetError(f"{path}:{lines.line_num}: {error}") from None
+    if not rows:
+        raise DataSetError(f"{path}: names no recordings")
+    return rows
+
+
+def _is_split(column: str) -> bool:
+    return column.startswith(_SPLIT) and NAME.fullmatch(column.removeprefix(_SPLIT)) is not None
+
+
+def _text(path: Path, most: int, first_line: bool = False) -> str:
+    """A file's text, or its first line. Raises DataSetError."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("no such file" if not path.exists() else "not a regular file")
+        if path.stat().st_size > most:
+            raise ValueError(str(too_large(most)))
+        with open(path, encoding="utf-8-sig") as file:
+            return file.readline() if first_line else file.read()
+    except (OSError, ValueError) as error:
+        raise DataSetError(f"{path}: cannot be read ({error})") from None
+
+
+def _find(folder: Path, line: int, name: str) -> Path:
+    """The file of a recording, by the name in the table."""
+    where = f"{folder / TABLE}:{line}: {shown(name)}"
+    suffixes = [suffix for suffix in _SUFFIXES if name.endswith(suffix)] or list(_SUFFIXES)
+    stem = name.removesuffix(suffixes[0]) if len(suffixes) == 1 else name
+    if not NAME.fullmatch(stem):
+        raise DataSetError(f"{where} is no name of 1 to 64 letters, digits, - and _")
+    found = [path for path in (folder / f"{stem}{suffix}" for suffix in suffixes) if path.exists()]
+    if len(found) != 1:
+        files = f"{stem}{' or '.join(suffixes)}"
+        raise DataSetError(f"{where}: there is {'more than one' if found else 'no'} {files} in the folder")
+    return found[0]
+
+
+def _labels(folder: Path, rows: list[_Row]) -> tuple[list[int], list[str] | None]:
+    """Labels, and the classes' names where they have any."""
+    table, texts = folder / TABLE, [row.values["label"] for row in rows]
+    listed = _text(folder / CLASSES, _MAX_TABLE).splitlines() if (folder / CLASSES).exists() else None
+    names = [name.strip() for name in listed] if listed is not None else None
+    if names is not None and (not all(names) or len(set(names)) < len(names)):
+        raise DataSetError(f"{folder / CLASSES}: a line is empty, or stands there twice")
+    if all(map(_WHOLE.fullmatch, texts)):
+        return [int(text) for text in texts], names
+    names = names or sorted(set(texts))
+    numbers = {name: number for number, name in enumerate(names)}
+    for row, text in zip(rows, texts):
+        if not text:
+            raise DataSetError(f"{table}:{row.line}: has no label")
+        if text not in numbers:
+            raise DataSetError(f"{table}:{row.line}: the label {shown(text)} is not in {CLASSES}")
+    if any(map(_WHOLE.fullmatch, texts)):
+        number = next(text for text in texts if _WHOLE.fullmatch(text))
+        name = next(text for text in texts if not _WHOLE.fullmatch(text))
+        raise DataSetError(f"{table}: labels are numbers, such as {number}, and names, such as {shown(name)}")
+    return [numbers[text] for text in texts], names
+
+
+def _tables(path: Path, rows: list[_Row]) -> dict[str, list[str]]:
+    """The columns subject and camera, where they are filled."""
+    tables = {}
+    for column in TABLES:
+        values = [row.values.get(column, "") for row in rows]
+        if not any(values):
+            continue
+        for row, value in zip(rows, values):
+            if not NAME.fullmatch(value):
+                raise DataSetError(f"{path}:{row.line}: {column} {shown(value)} is not letters, digits, - and _")
+        tables[column] = values
+    return tables
+
+
+def _splits(path: Path, rows: list[_Row]) -> Splits:
+    splits: Splits = {}
+    for column in rows[0].values:
+        if _is_split(column):
+            sides: dict[str, list[int]] = {side: [] for side in SIDES}
+            for i, row in enumerate(rows):
+                value = row.values[column]
+                if value and value not in sides:
+                    raise DataSetError(f"{path}:{row.line}: {column} is {shown(value)}, not train, val or empty")
+                if value:
+                    sides[value].append(i)
+            splits[column.removeprefix(_SPLIT)] = sides
+    return splits
+
+
+def _shape(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
+    """The most people, joints and coordinates of a recording's frames, of which only the start is read."""
+    joints = len(skeleton.joints)
+    if path.suffix == SUFFIX:
+        if skeleton != KINECT_V2:
+            raise DataSetError(f"{path}: holds joints of kinect_v2, --skeleton says {skeleton.name}")
+        return MAX_BODIES, joints, 3
+    if path.suffix == ".npy":
+        header = open_header(path)
+        shape = header.shape[:1] + (1,) + header.shape[1:] if len(header.shape) == 3 else header.shape
+        if header.dtype.kind != "f" or len(shape) != 4 or not 1 <= shape[1] <= MAX_PEOPLE or shape[3] not in (2, 3):
+            raise DataSetError(
+                f"{path}: holds {header.dtype} {header.shape}, expected floats (T, V, 3) or (T, M, V, 3), or 2 in "
+                "place of 3"
+            )
+        if shape[2] != joints:
+            raise DataSetError(f"{path}: has {shape[2]} joints, {skeleton.name} {joints}: pass --skeleton")
+        return shape[1], joints, shape[3]
+    columns = _text(path, MAX_BYTES, first_line=True).count(",") + 1
+    for people in range(1, _MAX_PEOPLE + 1):
+        for coordinates in (2, 3):
+            if columns == people * joints * coordinates:
+                return people, joints, coordinates
+    raise DataSetError(
+        f"{path}: has {columns} columns, {joints} joints of {skeleton.name} take 2 or 3 each, or twice that for two "
+        "people: pass --skeleton"
+    )
+
+
+def _read(path: Path, frame: tuple[int, int]) -> np.ndarray:
+    """A recording (T, M, V, C) with frames of that shape."""
+    if path.suffix == ".npy":
+        values = read_recording(path)
+        return values.reshape(len(values), -1, *frame) if len(values) else np.zeros((0, 1, *frame))
+    if path.suffix == ".csv":
+        values = _read_csv(path)
+        return values.reshape(len(values), -1, *frame)
+    try:
+        return parse_skeleton(Recording(path.stem, str(path)).read())
+    except SkeletonError as error:
+        raise DataSetError(f"{path}: {error}") from None
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    """The numbers in a .csv, float64 (T, columns); a first line that holds none is a heading."""
+    lines = [(number, line) for number, line in enumerate(_text(path, MAX_BYTES).splitlines(), 1) if line.strip()]
+    columns = lines[0][1].count(",") + 1 if lines else 0
+    if lines and not any(map(_is_number, lines[0][1].split(","))):
+        del lines[0]
+    if not lines:
+        raise DataSetError(f"{path}: holds no frames")
+    try:
+        values = np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
+        if values.shape[1] != columns:
+            raise ValueError
+        return values
+    except ValueError:  # which tells of rows, not of lines
+        for number, line in lines:
+            found = line.split(",")
+            if len(found) != columns:
+                raise DataSetError(f"{path}:{number}: has {len(found)} values, the first line {columns}") from None
+            wrong = next((value for value in found if not _is_number(value)), None)
+            if wrong is not None:
+                raise DataSetError(f"{path}:{number}: {shown(wrong.strip())} is no number") from None
+        raise
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(text.strip()) and np.loadtxt([text], delimiter=",", comments=None, ndmin=1) is not None
+    except ValueError:
+        return False
+
+
+def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
+    """Write every recording into the folder `out` as a `.csv` or `.npy`, with the table; returns the table. Raises
+    DataSetError where more people are in a frame than a `.csv` can hold."""
+    people, joints, coordinates = packed.shape
+    if suffix == ".csv" and TABLE.removesuffix(suffix) in packed.names:
+        raise DataSetError(f"{packed.path}: a recording is called as the table, {TABLE}: use npy")
+    if suffix == ".csv" and people > _MAX_PEOPLE:
+        raise DataSetError(f"{packed.path}: frames have {people} people, a .csv has up to {_MAX_PEOPLE}: use npy")
+    columns = {"name": packed.names.tolist(), "label": packed.label.tolist()}
+    columns |= {kind: values for kind in TABLES if (values := packed.table(kind)) is not None}
+    for protocol in packed.protocols:
+        sides = np.full(len(packed), "", dtype="U5")
+        for side in SIDES:
+            sides[packed.split(protocol, side)] = side
+        columns[f"{_SPLIT}{protocol}"] = sides.tolist()
+    heading = ",".join(
+        f"{person}_{joint.replace(',', ' ')}_{axis}"
+        for person in range(1, people + 1)
+        for joint in packed.skeleton.joints
+        for axis in "xyz"[:coordinates]
+    )
+    with staging(out) as folder:
+        for i, name in enumerate(packed.names.tolist()):
+            clip = packed.recording(i)
+            if suffix == ".npy":
+                np.save(folder / f"{name}.npy", clip)
+            else:  # nine digits tell every float32 apart
+                np.savetxt(
+                    folder / f"{name}.csv", clip.reshape(len(clip), -1), "%.9g", ",", header=heading, comments=""
+                )
+        with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([list(columns), *zip(*columns.values())])
+        if packed.class_names:
+            (folder / CLASSES).write_text("".join(f"{name}\n" for name in packed.class_names), encoding="utf-8")
+        return [out / TABLE]

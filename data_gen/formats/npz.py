@@ -1,0 +1,226 @@
+"""The archive of CTR-GCN, InfoGCN and MAMP: one `.npz` file for one protocol, with
+
+x_train  x_test   float32 (N, T, 150)   normalised; person 1's 75 values, x y z a joint, then person 2's; zeros after
+y_train  y_test   (N, classes)          one-hot
+
+An archive that this project has written also holds {name,num_frame}_{train,test}, which others pass over: with them
+the recordings keep their names, and frames at the end that are zero.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from data_gen.formats.arrays import Header, read_header
+from data_gen.formats.base import Entry, Source, in_order
+from data_gen.formats.export import check_lengths, staged
+from data_gen.packed import SIDES, DataSetError, PackedDataset
+from data_gen.recordings import ZIP_ERRORS
+from data_gen.skeleton_file import MAX_FRAMES
+from data_gen.skeletons import Skeleton
+
+_PARTS = {"train": "train", "val": "test"}  # our sides, and how the archive calls them
+_MAX_SMALL = 512 * 2**20  # bytes of the members that are read whole: labels, names, frames
+_MAX_PEOPLE = 2
+_COORDINATES = (3, 2)
+
+
+def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
+    """The archive at `path`, which `protocol` split. Raises DataSetError for what it should not hold."""
+    archive = _Archive(path)
+    rows: list[tuple[Entry, tuple[str, int | None]]] = []
+    headers, classes = {}, set()
+    named = f"name_{_PARTS['train']}" in archive.members
+    for side, part in _PARTS.items():
+        headers[side] = archive.header(f"x_{part}")
+        _check_header(path, part, headers[side])
+        count = headers[side].shape[0]
+        labels, num_classes = _labels(path, part, archive.whole(f"y_{part}"), count)
+        classes.add(num_classes)
+        names, frames = _extras(archive, part, count) if named else ([f"{side}_{i:06d}" for i in range(count)], None)
+        for row, (name, label) in enumerate(zip(names, labels)):
+            entry = Entry(name, label, path, path, f"recording {row} of x_{part} ({name})")
+            rows.append((entry, (side, frames[row] if frames else None)))
+    if len(classes) > 1 or len({header.shape[2] for header in headers.values()}) > 1:
+        raise DataSetError(f"{path}: train and test have other values a frame, or other numbers of classes")
+    entries, places = in_order(rows)
+
+    def people() -> Iterator[np.ndarray]:
+        shape = _frame_shape(path, headers["train"].shape[2], skeleton)
+        streams = {side: archive.rows(f"x_{part}") for side, part in _PARTS.items()}
+        for (side, frames), entry in zip(places, entries):
+            recording = next(streams[side])
+            last = np.flatnonzero((recording != 0).any(axis=1))[-1:] + 1  # nan differs from zero too
+            length = frames or int(last[0] if len(last) else 1)  # without a body: one frame of zeros
+            if len(last) and last[0] > length:
+                raise DataSetError(f"{entry.where} has values after its {length} frames")
+            yield recording[:length].reshape(length, *shape)
+        for stream in streams.values():
+            next(stream, None)  # to the end, where what was read is compared with its checksum
+
+    return Source(
+        "npz",
+        path,
+        skeleton,
+        _frame_shape(path, headers["train"].shape[2], skeleton),
+        entries,
+        {protocol: {side: [i for i, place in enumerate(places) if place[0] == side] for side in SIDES}},
+        people,
+        named=named,
+        every_frame=False,
+        made={"protocol": protocol},
+        classes=classes.pop(),
+    )
+
+
+class _Archive:
+    """The members of a `.npz` file, each read in one pass, row by row; never as a whole unless it is small."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with self._errors():
+            if not path.is_file():  # a pipe would be waited for
+                raise ValueError("no such file" if not path.exists() else "not a regular file")
+            self._zip = zipfile.ZipFile(path)
+            entries = self._zip.infolist()
+            self.members = {entry.filename.removesuffix(".npy"): entry for entry in entries}
+            if len(self.members) < len(entries):
+                raise ValueError("two members have one name")
+
+    @contextmanager
+    def _errors(self, member: str = "") -> Iterator[None]:
+        try:
+            yield
+        except DataSetError:
+            raise
+        except (*ZIP_ERRORS, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataSetError(f"{self.path}: {member}{': ' * bool(member)}cannot be read ({reason})") from None
+
+    @contextmanager
+    def _open(self, member: str) -> Iterator[tuple[IO[bytes], Header]]:
+        if member not in self.members:
+            found = ", ".join(sorted(self.members)[:10])
+            raise DataSetError(f"{self.path}: has no {member}; it holds {found or 'nothing'}")
+        entry = self.members[member]
+        with self._errors(member):
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("compressed by another method than deflate")
+            with self._zip.open(entry) as file:
+                header = read_header(file)
+                if header.size != entry.file_size - file.tell():
+                    raise ValueError(f"its header tells of {header.size} bytes, it has {entry.file_size - file.tell()}")
+                yield file, header
+
+    def header(self, member: str) -> Header:
+        """What a member tells of itself. Raises DataSetError."""
+        with self._open(member) as (_, header):
+            return header
+
+    def whole(self, member: str) -> np.ndarray:
+        """A small member. Raises DataSetError."""
+        with self._open(member) as (file, header):
+            if header.size > _MAX_SMALL:
+                raise ValueError(f"larger than {_MAX_SMALL // 2**20} MiB")
+            values = np.frombuffer(_read(file, header.size), header.dtype)
+            _read(file, 0)
+            return values.reshape(header.shape, order="F" if header.fortran else "C")
+
+    def rows(self, member: str) -> Iterator[np.ndarray]:
+        """The rows (T, ...) of a member, one after the other. Raises DataSetError."""
+        with self._open(member) as (file, header):
+            size = header.size // max(header.shape[0], 1)
+            for _ in range(header.shape[0]):
+                yield np.frombuffer(_read(file, size), header.dtype).reshape(header.shape[1:])
+            _read(file, 0)
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    """The next `size` bytes; with 0, the end, where zipfile looks at the checksum. Raises EOFError."""
+    content = file.read(size or 1)
+    if len(content) != size:
+        raise EOFError(f"{size} bytes should stand there, {len(content)} do")
+    return content
+
+
+def _check_header(path: Path, part: str, header: Header) -> None:
+    shape = header.shape
+    if header.dtype.kind != "f" or len(shape) != 3:
+        raise DataSetError(f"{path}: x_{part} holds {header.dtype} {shape}, expected float32 (N, T, 150)")
+    if not shape[0]:
+        raise DataSetError(f"{path}: x_{part} holds no recordings")
+    if not 1 <= shape[1] <= MAX_FRAMES:
+        raise DataSetError(f"{path}: x_{part} has {shape[1]} frames, of 1 to {MAX_FRAMES}")
+    if header.fortran:
+        raise DataSetError(f"{path}: x_{part} is in Fortran's order; save np.ascontiguousarray(x_{part})")
+
+
+def _frame_shape(path: Path, values: int, skeleton: Skeleton) -> tuple[int, int, int]:
+    """People, joints and coordinates of the values in a frame. Raises DataSetError."""
+    joints = len(skeleton.joints)
+    for people in range(_MAX_PEOPLE, 0, -1):
+        for coordinates in _COORDINATES:
+            if values == people * joints * coordinates:
+                return people, joints, coordinates
+    raise DataSetError(
+        f"{path}: {values} values a frame are not those of one or two people of the {joints} joints of "
+        f"{skeleton.name}; see --skeleton"
+    )
+
+
+def _labels(path: Path, part: str, onehot: np.ndarray, count: int) -> tuple[list[int], int]:
+    """Labels and the number of classes."""
+    if onehot.ndim != 2 or onehot.dtype.kind not in "biuf" or onehot.shape[0] != count or not onehot.shape[1]:
+        raise DataSetError(f"{path}: y_{part} holds {onehot.dtype} {onehot.shape}, expected one-hot ({count}, classes)")
+    right = ((onehot == 0) | (onehot == 1)).all(axis=1) & ((onehot == 1).sum(axis=1) == 1)
+    if not right.all():
+        raise DataSetError(f"{path}: recording {right.argmin()} of y_{part} is not one-hot: one 1, the others 0")
+    return onehot.argmax(axis=1).tolist(), onehot.shape[1]
+
+
+def _extras(archive: _Archive, part: str, count: int) -> tuple[list[str], list[int]]:
+    """The names and frames that this project writes beside the arrays."""
+    names, frames = (archive.whole(f"{what}_{part}") for what in ("name", "num_frame"))
+    if names.dtype.kind != "U" or frames.dtype.kind not in "iu" or not names.shape == frames.shape == (count,):
+        raise DataSetError(f"{archive.path}: name_{part} or num_frame_{part} is not text, or integers, ({count},)")
+    if names.size and names.astype(names.dtype.newbyteorder("=")).view(np.uint32).max() > 127:
+        raise DataSetError(f"{archive.path}: name_{part} holds text beyond ASCII")
+    texts, length = names.tolist(), archive.header(f"x_{part}").shape[1]
+    if texts != sorted(texts):
+        raise DataSetError(f"{archive.path}: the names in name_{part} do not ascend")
+    if frames.min() < 1 or frames.max() > length:
+        raise DataSetError(f"{archive.path}: num_frame_{part} holds numbers outside 1 to {length}")
+    return texts, frames.tolist()
+
+
+def export_npz(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:
+    """Write a protocol as the archive `out`, zeros up to `num_frame` frames; returns it. Raises DataSetError where a
+    recording is longer, a side empty, or a frame has more than two people."""
+    if packed.shape[0] > _MAX_PEOPLE:
+        raise DataSetError(f"{packed.path}: frames have {packed.shape[0]} people, this format has up to {_MAX_PEOPLE}")
+    indices = {side: np.sort(check_lengths(packed, protocol, side, num_frame)) for side in SIDES}
+    values = int(np.prod(packed.shape))
+    with staged(out) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for side, part in _PARTS.items():
+            chosen = indices[side]
+            with archive.open(f"x_{part}.npy", "w", force_zip64=True) as file:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (len(chosen), num_frame, values)}
+                np.lib.format.write_array_header_1_0(file, header)
+                for index in chosen:
+                    row = np.zeros((num_frame, values), "<f4")
+                    clip = packed.recording(index)
+                    row[: len(clip)] = clip.reshape(len(clip), values)
+                    file.write(row.data)
+            onehot = np.eye(packed.num_classes, dtype=np.float32)[packed.label[chosen]]
+            small = {"y": onehot, "name": packed.names[chosen], "num_frame": packed.num_frame[chosen]}
+            for what, array in small.items():
+                with archive.open(f"{what}_{part}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+    return [out]

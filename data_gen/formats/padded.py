@@ -1,0 +1,116 @@
+"""The padded arrays of this family of projects. A folder holds, for `train` and for `val`,
+
+{side}_data_joint.npy  float32 (N, C, T, V, M)   normalised, T = 300 in all that is known
+{side}_num_frame.npy   integers (N,)             of the T frames, how many are the recording's
+{side}_label.pkl       (names, labels)           or {side}_label.npy, integers (N,): labels count from 0
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_gen.formats.base import Entry, Source, in_order
+from data_gen.formats.export import check_lengths, staging
+from data_gen.packed import SIDES, DataSetError, PackedDataset, map_array
+from data_gen.recordings import SUFFIX
+from data_gen.safe_pickle import load_labels
+from data_gen.skeletons import MAX_PEOPLE, Skeleton
+
+
+def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
+    """The padded arrays in `folder`, which `protocol` split. Raises DataSetError for what they should not be."""
+    suffix = ".pkl" if (folder / "train_label.pkl").exists() else ".npy"
+    rows: list[tuple[Entry, tuple[np.ndarray, int, int, str]]] = []
+    shapes = set()
+    for side in SIDES:
+        path, label_path = folder / f"{side}_data_joint.npy", folder / f"{side}_label{suffix}"
+        data, num_frame = _read_data(folder, side, skeleton)
+        shapes.add((data.shape[4], data.shape[3], data.shape[1]))
+        names, labels = _read_labels(label_path, side, path, len(data))
+        for row, (name, label) in enumerate(zip(names, labels)):
+            called = f"recording {row}" + (f" ({name})" if suffix == ".pkl" else "")
+            entry = Entry(name, label, label_path, path, called)
+            rows.append((entry, (data, row, num_frame[row], side)))
+    if len(shapes) > 1:
+        raise DataSetError(f"{folder}: train and val have other people, joints or coordinates: {sorted(shapes)}")
+    entries, places = in_order(rows)
+
+    def people() -> Iterator[np.ndarray]:
+        for data, row, frames, _ in places:
+            yield data[row, :, :frames].transpose(1, 3, 2, 0)
+
+    return Source(
+        "padded",
+        folder,
+        skeleton,
+        shapes.pop(),
+        entries,
+        {protocol: {side: [i for i, place in enumerate(places) if place[3] == side] for side in SIDES}},
+        people,
+        named=suffix == ".pkl",
+        made={"protocol": protocol},
+    )
+
+
+def _read_data(folder: Path, side: str, skeleton: Skeleton) -> tuple[np.ndarray, list[int]]:
+    """One side's joints (N, C, T, V, M), memory-mapped, and frames; the values are looked at later."""
+    path, frame_path, joints = folder / f"{side}_data_joint.npy", folder / f"{side}_num_frame.npy", len(skeleton.joints)
+    data = map_array(path)
+    right = data.dtype == np.float32 and data.ndim == 5 and data.shape[1] in (2, 3) and data.shape[3] == joints
+    if not right or not 1 <= data.shape[4] <= MAX_PEOPLE:
+        raise DataSetError(
+            f"{path}: holds {data.dtype} {data.shape}, expected float32 (N, 3, 300, {joints}, 2) for the skeleton "
+            f"{skeleton.name}; see --skeleton"
+        )
+    if not len(data):
+        raise DataSetError(f"{path}: holds no recordings")
+    num_frame = _read_integers(frame_path, len(data))
+    for row, number in enumerate(num_frame):
+        if not 1 <= number <= data.shape[2]:
+            raise DataSetError(f"{frame_path}: recording {row} has {number} frames, of 1 to {data.shape[2]}")
+    return data, num_frame
+
+
+def _read_labels(path: Path, side: str, data_path: Path, count: int) -> tuple[list[str], list[int]]:
+    """One side's names (made up where the labels come without) and labels."""
+    if path.suffix == ".npy":
+        return [f"{side}_{row:06d}" for row in range(count)], _read_integers(path, count)
+    names, labels = load_labels(path)
+    if len(names) != count:
+        raise DataSetError(f"{path}: holds {len(names)} names, {data_path.name} {count} recordings")
+    return [name.removesuffix(SUFFIX) for name in names], labels
+
+
+def _read_integers(path: Path, expected: int) -> list[int]:
+    values = map_array(path)
+    if values.dtype.kind not in "iu" or values.shape != (expected,):
+        raise DataSetError(f"{path}: holds {values.dtype} {values.shape}, expected integers ({expected},)")
+    return values.tolist()
+
+
+def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:
+    """Write both sides of a protocol into the folder `out` as padded arrays of `num_frame` frames; returns the files.
+
+    A recording's frames are repeated end to end to fill the array, as the published converter does. Raises
+    DataSetError where a recording is longer, or a side empty.
+    """
+    people, joints, coordinates = packed.shape
+    indices = {side: check_lengths(packed, protocol, side, num_frame) for side in SIDES}
+    with staging(out) as folder:
+        for side, chosen in indices.items():
+            path = folder / f"{side}_data_joint.npy"
+            shape = (len(chosen), coordinates, num_frame, joints, people)
+            data = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+            for row, index in enumerate(chosen):
+                clip = packed.recording(index)
+                data[row] = clip[np.arange(num_frame) % len(clip)].transpose(3, 0, 2, 1)
+            data.flush()
+            np.save(folder / f"{side}_num_frame.npy", packed.num_frame[chosen])
+            labels: Any = ([f"{name}{SUFFIX}" for name in packed.names[chosen]], packed.label[chosen].tolist())
+            (folder / f"{side}_label.pkl").write_bytes(pickle.dumps(labels, protocol=2))
+        return sorted(out / path.name for path in folder.iterdir())

@@ -1,0 +1,156 @@
+"""The annotations of PYSKL and MMAction2: one pickle, {"split": {name: [frame_dir, ...]}, "annotations": [table, ...]}.
+
+A table has `frame_dir` (the name), `label`, `total_frames` and `keypoint`, float16 or float32 (M, T, V, C); what else
+it holds, such as scores, is passed over. Splits called x_train and x_val (or x_test) are protocol x. The pickle is read
+without running anything of it (`safe_pickle.py`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_gen.formats.base import Entry, Source, in_order, shown
+from data_gen.formats.export import staged
+from data_gen.packed import NAME, SIDES, DataSetError, PackedDataset, Splits
+from data_gen.safe_pickle import describe_array, load_annotations, read_array
+from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
+
+_LIST = re.compile(r"(?:(?P<protocol>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")
+_ALIASES = {"xset": "xsetup", None: "split"}  # as they call NTU-120's; lists called train and val
+_PROTOCOL = 3  # each table a pickle of its own: what one memorises, the next may overwrite
+
+
+class _Shape(NamedTuple):
+    people: int
+    frames: int
+    joints: int
+    coordinates: int
+
+
+def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
+    """The annotations at `path`. Without a skeleton, 25 joints are Kinect v2's, 17 COCO's. Raises DataSetError for what
+    they should not be."""
+    lists, annotations = load_annotations(path)
+    rows: list[tuple[Entry, Any]] = []
+    shapes: set[_Shape] = set()
+    total = 0
+    for i, annotation in enumerate(annotations):
+        name, label, keypoint = (annotation.get(key) for key in ("frame_dir", "label", "keypoint"))
+        called = f"annotation {i}" + (f" ({shown(name)[1:-1]})" if type(name) is str else "")
+        where = f"{path}: {called}"
+        if type(name) is not str:
+            raise DataSetError(f"{where} has no frame_dir, or one that is no text")
+        if type(label) is not int:
+            raise DataSetError(f"{where} has no label, or one that is no whole number")
+        shape = _shape(keypoint, where)
+        frames = annotation.get("total_frames", shape.frames)
+        if frames != shape.frames:
+            raise DataSetError(f"{where} has {frames!s:.20} total_frames, its keypoint {shape.frames}")
+        shapes.add(shape)
+        total += 2 * int(np.prod(shape))
+        rows.append((Entry(name, label, path, path, called), keypoint))
+    if not rows:
+        raise DataSetError(f"{path}: holds no annotations")
+    if total > path.stat().st_size:  # two tables share one array
+        raise DataSetError(f"{path}: tells of more joints than it holds")
+    skeleton, frame = _skeleton(path, shapes, skeleton)
+    entries, keypoints = in_order(rows)
+
+    def people() -> Iterator[np.ndarray]:
+        for entry, keypoint in zip(entries, keypoints):
+            try:
+                yield read_array(keypoint).transpose(1, 0, 2, 3)
+            except ValueError as error:
+                raise DataSetError(f"{entry.where}: keypoint {error}") from None
+
+    positions = {entry.name: i for i, entry in enumerate(entries)}
+    return Source("pyskl", path, skeleton, frame, entries, _splits(path, lists, positions), people, raw=True)
+
+
+def _shape(keypoint: Any, where: str) -> _Shape:
+    """The shape of a keypoint, whose values are not read yet."""
+    try:
+        shape, kind = describe_array(keypoint)
+    except ValueError as error:
+        raise DataSetError(f"{where}: keypoint {error}") from None
+    if kind != "f" or len(shape) != 4 or not 1 <= shape[0] <= MAX_PEOPLE or shape[1] < 1 or shape[3] not in (2, 3):
+        raise DataSetError(f"{where}: keypoint is not floats (M, T, V, 2 or 3), but {kind} {shape}")
+    return _Shape(*shape)
+
+
+def _skeleton(path: Path, shapes: set[_Shape], skeleton: Skeleton | None) -> tuple[Skeleton, tuple[int, int, int]]:
+    """The skeleton, where none is given by its number of joints, and a frame's shape: the most people, V, C."""
+    frames = {(shape.joints, shape.coordinates) for shape in shapes}
+    if len(frames) > 1:
+        raise DataSetError(f"{path}: keypoints of other joints and coordinates in one file: {sorted(frames)[:5]}")
+    joints, coordinates = frames.pop()
+    skeleton = skeleton or {25: KINECT_V2, 17: SKELETONS["coco"]}.get(joints)
+    if skeleton is None or len(skeleton.joints) != joints:
+        expected = f"{skeleton.name} has {len(skeleton.joints)}" if skeleton else "of which skeleton is not told"
+        raise DataSetError(f"{path}: keypoints of {joints} joints, {expected}: pass --skeleton")
+    return skeleton, (max(shape.people for shape in shapes), joints, coordinates)
+
+
+def _splits(path: Path, lists: dict[str, list[str]], positions: dict[str, int]) -> Splits:
+    """The protocols whose sides are in the file; refuses names without an annotation, and those on both sides."""
+    splits: Splits = {}
+    for list_name, names in lists.items():
+        match = _LIST.fullmatch(list_name)
+        protocol = _ALIASES.get(match["protocol"], match["protocol"]) + match["number"] if match else ""
+        if not match or not NAME.fullmatch(protocol):
+            raise DataSetError(f"{path}: split {shown(list_name)} is called neither x_train nor x_val or x_test")
+        side = "train" if match["side"] == "train" else "val"
+        sides = splits.setdefault(protocol, {})
+        if side in sides:
+            raise DataSetError(f"{path}: split {shown(list_name)} is a second {side} side of {protocol}")
+        for name in names:
+            if name not in positions:
+                raise DataSetError(f"{path}: split {shown(list_name)} names {shown(name)}, which has no annotation")
+        sides[side] = sorted(positions[name] for name in names)
+        if len(set(sides[side])) < len(names):
+            twice = Counter(names).most_common(1)[0][0]
+            raise DataSetError(f"{path}: split {shown(list_name)} names {shown(twice)} twice")
+    for protocol, sides in splits.items():
+        if len(sides) < len(SIDES):
+            raise DataSetError(f"{path}: protocol {protocol} has only a {next(iter(sides))} side")
+        both = set(sides["train"]) & set(sides["val"])
+        if both:
+            name = min(name for name, position in positions.items() if position in both)
+            raise DataSetError(f"{path}: {shown(name)} is on both sides of {protocol}")
+    return splits
+
+
+def export_pyskl(packed: PackedDataset, out: Path) -> list[Path]:
+    """Write all recordings and protocols as the pickle `out`, one recording at a time; returns it."""
+    split = {
+        f"{protocol}_{side}": packed.names[packed.split(protocol, side)].tolist()
+        for protocol in packed.protocols
+        for side in SIDES
+    }
+    with staged(out) as partial, open(partial, "wb") as file:
+        file.write(pickle.PROTO + bytes([_PROTOCOL]) + pickle.EMPTY_DICT)
+        file.write(_body("split") + _body(split) + pickle.SETITEM)
+        file.write(_body("annotations") + pickle.EMPTY_LIST)
+        for i, name in enumerate(packed.names.tolist()):
+            clip = packed.recording(i)
+            annotation = {
+                "frame_dir": name,
+                "label": int(packed.label[i]),
+                "total_frames": len(clip),
+                "keypoint": np.array(clip.transpose(1, 0, 2, 3), np.float32, order="C"),
+            }
+            file.write(_body(annotation) + pickle.APPEND)
+        file.write(pickle.SETITEM + pickle.STOP)
+    return [out]
+
+
+def _body(value: Any) -> bytes:
+    """A pickle without its beginning and end, for use within another."""
+    return pickle.dumps(value, _PROTOCOL)[2:-1]

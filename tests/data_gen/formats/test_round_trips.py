@@ -1,0 +1,155 @@
+"""A packed data set that is exported and imported again is the same, bit for bit, through every format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_gen.packed import PackedDataset, packing
+from data_gen.skeletons import SKELETONS
+from tests.data_gen.formats.samples import KINDS, assert_same, bring, export, flags, make_packed, refused
+
+FORMATS = {  # the format, flags to export, flags to import
+    "padded": (["padded", "--frames", "12"], ["--protocol", "xsub"]),
+    "npz": (["npz", "--frames", "12"], ["--protocol", "xsub"]),
+    "pyskl": (["pyskl"], []),
+    "npy": (["folder"], []),
+    "csv": (["folder", "--as", "csv"], []),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_round_trip_changes_no_bit(form, kind, tmp_path):
+    packed = make_packed(tmp_path / "packed", kind)
+    (name, *there), back = FORMATS[form]
+    export(name, *there, "--data", packed.path, "--out", tmp_path / "file.npz")
+    own = ["--classes", "12"] if KINDS[kind][0] != "demo" and form != "npz" else []
+    bring(name, tmp_path / "file.npz", *flags(kind), *back, *own, "--out", tmp_path / "out")
+    assert_same(packed, tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_a_folder_keeps_the_classes_names(suffix, tmp_path):
+    packed = make_packed(tmp_path / "packed", "20 joints", class_names=True)
+    export("folder", "--as", suffix, "--data", packed.path, "--out", tmp_path / "folder")
+    bring("folder", tmp_path / "folder", *flags("20 joints"), "--out", tmp_path / "out")
+    assert_same(packed, tmp_path / "out")
+    assert PackedDataset(tmp_path / "out").class_names == packed.class_names and packed.class_names
+
+
+def test_a_folder_keeps_subjects_and_cameras_and_pyskl_more_than_two_people(tmp_path):
+    names, rng = ["a", "b-1", "c_2"], np.random.default_rng(0)
+    with packing(tmp_path / "packed", (3, 25, 3)) as writer:
+        for label, name in enumerate(names):
+            clip = rng.normal(size=(4, 3, 25, 3)).astype(np.float32)
+            clip[:, 0, 1] = 0
+            writer.add(name, label, clip)
+        info = {"dataset": "own", "title": "own", "classes": 3, "made": {}} | writer.counts({})
+        writer.finish({}, info, {"subject": ["x", "y", "x"], "camera": ["1", "01", "3"]})
+    packed = PackedDataset(tmp_path / "packed")
+    export("folder", "--data", packed.path, "--out", tmp_path / "folder")
+    bring("folder", tmp_path / "folder", "--name", "own", "--out", tmp_path / "out")
+    assert packed.table("camera") == ["1", "01", "3"]
+    for table in ("subject", "camera"):
+        assert PackedDataset(tmp_path / "out").table(table) == packed.table(table)
+    export("pyskl", "--data", packed.path, "--out", tmp_path / "own.pkl")
+    bring("pyskl", tmp_path / "own.pkl", "--name", "own", "--out", tmp_path / "again")
+    for out in ("out", "again"):
+        assert (tmp_path / out / "joints.npy").read_bytes() == (packed.path / "joints.npy").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["padded", "npz"])
+def test_longer_recordings_are_refused_with_the_length_to_pass(form, tmp_path, capsys):
+    packed = make_packed(tmp_path / "packed", longest=400)
+    longest = int(packed.num_frame.max())
+    message = f"pass --frames {longest}"
+    refused(capsys, tmp_path / "out", message, form, "--data", packed.path, to=True)
+    export(form, "--data", packed.path, "--out", tmp_path / "out", "--frames", longest)
+    bring(form, tmp_path / "out", *flags("25 joints"), "--protocol", "xsub", "--out", tmp_path / "again")
+    assert_same(packed, tmp_path / "again")
+
+
+def test_what_is_there_already_is_not_written_over(tmp_path, capsys):
+    packed = make_packed(tmp_path / "packed")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("mine")
+    for form in ("padded", "folder"):
+        refused(capsys, tmp_path / "folder", "is not empty", form, "--data", packed.path, to=True)
+    for form in ("npz", "pyskl"):
+        refused(capsys, tmp_path / "folder" / "mine", "is there already", form, "--data", packed.path, to=True)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["mine"]
+    assert (tmp_path / "folder" / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", ["padded", "npz", "pyskl", "folder"])
+def test_an_export_that_fails_leaves_nothing(form, tmp_path, capsys, monkeypatch):
+    packed = make_packed(tmp_path / "packed")
+    read, asked = PackedDataset.recording, []
+
+    def fail(self: PackedDataset, index: int) -> np.ndarray:
+        asked.append(index)
+        if len(asked) == 3:
+            raise OSError(28, "No space left on device")
+        return read(self, index)
+
+    monkeypatch.setattr(PackedDataset, "recording", fail)
+    refused(capsys, tmp_path / "out", "No space left", form, "--data", packed.path, to=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+
+
+def test_exports_that_cannot_be_are_refused(tmp_path, capsys):
+    packed, data = make_packed(tmp_path / "packed"), tmp_path / "packed"
+    out = tmp_path / "out"
+    refused(capsys, out, "demo has no protocol 'x'", "npz", "--data", data, "--protocol", "x", to=True)
+    refused(capsys, out, "is not a packed data set", "npz", "--data", tmp_path, to=True)
+    refused(capsys, out, "--frames is a number from 1", "npz", "--data", data, "--frames", "0", to=True)
+    with packing(tmp_path / "many", (3, 25, 3)) as writer:
+        writer.add("recordings", 0, np.zeros((2, 3, 25, 3), np.float32))
+        splits = {"a": {"train": [0], "val": []}}
+        writer.finish(splits, {"dataset": "own", "classes": 1, "made": {}} | writer.counts(splits))
+    many = ["--data", tmp_path / "many"]
+    refused(capsys, out, "frames have 3 people, this format has up to 2", "npz", *many, to=True)
+    refused(capsys, out, "a has no recordings on the val side", "padded", *many, to=True)
+    refused(capsys, out, "a recording is called as the table", "folder", "--as", "csv", *many, to=True)
+    assert SKELETONS["kinect_v2"] == packed.skeleton
+
+
+def test_padding_repeats_the_recording_as_the_published_converter_does(tmp_path):
+    packed = make_packed(tmp_path / "packed")
+    export("padded", "--data", packed.path, "--out", tmp_path / "padded", "--protocol", "xview")
+    data = np.load(tmp_path / "padded" / "val_data_joint.npy", mmap_mode="r")
+    assert data.shape == (6, 3, 300, 25, 2) and data.dtype == np.float32
+    for row, index in enumerate(packed.split("xview", "val")):
+        clip = packed.recording(index)
+        for frame in (0, len(clip) - 1, len(clip), 2 * len(clip) + 1, 299):
+            np.testing.assert_array_equal(data[row, :, frame].transpose(2, 1, 0), clip[frame % len(clip)])
+
+
+def test_the_arrays_of_the_npz_are_those_that_others_expect(tmp_path):
+    packed = make_packed(tmp_path / "packed")
+    export("npz", "--data", packed.path, "--out", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as found:
+        arrays = {key: found[key] for key in found}
+    val = packed.split("xsub", "val")
+    assert arrays["x_test"].shape == (6, 300, 150) and arrays["x_test"].dtype == np.float32
+    np.testing.assert_array_equal(arrays["y_test"].argmax(1), packed.label[val])
+    np.testing.assert_array_equal(arrays["y_test"].sum(1), 1)
+    clip = packed.recording(val[0])
+    np.testing.assert_array_equal(arrays["x_test"][0, : len(clip), 75:78], clip[:, 1, 0])
+    np.testing.assert_array_equal(arrays["x_test"][0, 1, 3:6], clip[1, 0, 1])
+    assert not arrays["x_test"][0, len(clip) :].any()
+
+
+def test_what_others_load_from_the_pickle(tmp_path):
+    import pickle
+
+    packed = make_packed(tmp_path / "packed")
+    export("pyskl", "--data", packed.path, "--out", tmp_path / "out.pkl")
+    found = pickle.loads(Path(tmp_path / "out.pkl").read_bytes())
+    assert found["split"]["xview_val"] == packed.names[packed.split("xview", "val")].tolist()
+    assert sorted(found) == ["annotations", "split"] and len(found["annotations"]) == 12
+    one = found["annotations"][3]
+    assert one["frame_dir"] == packed.names[3] and one["label"] == packed.label[3]
+    assert one["total_frames"] == packed.num_frame[3] and one["keypoint"].flags.c_contiguous
+    np.testing.assert_array_equal(one["keypoint"].transpose(1, 0, 2, 3), packed.recording(3))
