@@ -15,9 +15,9 @@ from data_gen.datasets import OWN_RECIPE, ROOT
 from data_gen.packed import PackedDataset
 from data_gen.protocols import parse_split
 from data_gen.skeletons import SKELETONS, load_skeleton
-from models import loading
-from tests.helpers import GOLDEN, own_dataset, tiny_dataset
-from tools import extract
+from models import load_encoder, loading
+from tests.helpers import GOLDEN, moving_body, own_dataset, skeleton_text, tiny_dataset
+from tools import export, extract, predict, slim
 from tools.errors import UserError
 
 SMALL = ["--hidden-size", "8", "--batch-size", "6", "--epochs", "2", "--save-freq", "1", "--device", "cpu"]
@@ -53,6 +53,33 @@ def test_another_skeleton_is_trained_on_and_evaluated(skeleton, people, coordina
     assert retrieval["top1"] == pytest.approx(100 * (packed.label[nearest] == packed.label[val_side]).mean())
     (other,) = {"fold1"} & set(packed.protocols)
     assert evaluate(run, tmp_path, "--protocol", other)[1]["protocol"] == "fold1"
+
+
+def test_the_encoder_of_another_skeleton_is_used_slimmed_and_exported(tmp_path, capsys):
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    info = json.loads((packed.path / "dataset.json").read_text()) | {"class_names": ["wave", "nod", "bow"]}
+    (packed.path / "dataset.json").write_text(json.dumps(info))
+    run = tmp_path / "mine_fold1"
+    train(run, tmp_path, "--epochs", 1)
+    evaluate(run, tmp_path)
+    slim.main(["--pretrained", str(run), "--out", str(tmp_path / "slim")])
+    clip = packed.recording(4)
+    feature = load_encoder(run, device="cpu")([clip])
+    encoder = load_encoder(tmp_path / "slim", device="cpu")
+    assert encoder.body.skeleton == SKELETONS["coco"] and torch.equal(encoder([clip]), feature)
+    with pytest.raises(ValueError, match=r"clips are \(T, 1, 17, 2\), frames of coco .*; these are \(9, 2, 25, 3\)"):
+        encoder([np.zeros((9, 2, 25, 3))])
+    export.main(["--pretrained", str(run), "--format", "torch", "--out", str(tmp_path / "out")])
+    (found,) = torch.export.load(tmp_path / "out" / "encoder.pt2").module()(torch.tensor(clip[None]))
+    torch.testing.assert_close(found, feature, atol=1e-5, rtol=0)
+    capsys.readouterr()
+    predict.main(["--pretrained", str(run), "--device", "cpu", "--json", str(packed.path)])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["recording"] for line in lines] == packed.names.tolist()
+    assert {action["name"] for action in lines[0]["actions"]} == {"wave", "nod", "bow"}
+    (tmp_path / "a.skeleton").write_bytes(skeleton_text(moving_body(np.random.default_rng(0), 20)))
+    with pytest.raises(UserError, match="was trained on coco .*a.skeleton holds kinect_v2"):
+        predict.main(["--pretrained", str(run), "--device", "cpu", str(tmp_path / "a.skeleton")])
 
 
 def test_a_run_of_another_skeleton_resumes(tmp_path):
