@@ -16,7 +16,7 @@ import pretrain
 from data_gen import ntu_gendata, pku_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import write_recordings
-from tools import extract
+from tools import export, extract, predict, search, slim
 from tools.benchmark import __main__ as benchmark
 from tools.figures import __main__ as figures
 
@@ -63,7 +63,7 @@ def test_from_recordings_to_scores(copy):
         done = run(copy, f"./script_action_{task}.sh", "demo_small", "--modality", "bone", "--device", "cpu")
         assert done.returncode == 0, done.stderr
         assert json.loads((folder / f"action_{task}_bone.json").read_text())["epoch"] == 3
-        assert "%" in (folder / f"action_{task}_bone.log").read_text()
+        assert "%" in (folder / f"action_{task}.log").read_text()
     done = run(copy, sys.executable, "-m", "tools.results")
     assert re.search(r"\| demo_small \| 3 +\| bone", done.stdout), done.stdout
 
@@ -144,6 +144,10 @@ def test_the_readme_names_what_there_is(capsys):
         ntu_gendata.main,
         pku_gendata.main,
         extract.main,
+        predict.main,
+        search.main,
+        export.main,
+        slim.main,
         benchmark.main,
     ):
         with pytest.raises(SystemExit):
