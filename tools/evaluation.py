@@ -98,7 +98,7 @@ def load_subject(args: argparse.Namespace, device: torch.device) -> Subject:
     state = checkpoints.load(path)
     backbone = checkpoints.load_backbone(state, path).to(device)
     modalities = {name: modalities_of(name, checkpoints.modalities(state)) for name in args.modality}
-    dataset, protocol = _data_of(args, state, folder)
+    dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     logging.getLogger("umurl").info(
         f"{path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
@@ -152,7 +152,7 @@ def _own_dataset(state: dict, folder: Path) -> str | None:
     return known[0].name if known else None
 
 
-def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
+def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
     """By flags, else what the checkpoint was trained on, else by its folder's name."""
     own = _own_dataset(state, folder)
     dataset, protocol = args.dataset or own, args.protocol

@@ -1,0 +1,104 @@
+"""What figures of features need: a run's encoder, its data and the features of some recordings."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_gen.class_names import class_label, class_names
+from data_gen.datasets import ROOT, Protocol
+from data_gen.packed import PackedDataset
+from feeder.clips import ClipSource
+from models.encoder import Backbone
+from tools import checkpoints
+from tools.errors import UserError
+from tools.evaluation import data_of
+from tools.features import extract_features, modalities_of
+from tools.options import open_dataset
+
+RUNS = ROOT / "checkpoints"
+
+
+def find_run(text: str) -> Path:
+    """A checkpoint or a run's folder: a path, or a name under checkpoints/. Raises UserError."""
+    for path in (Path(text), RUNS / text):
+        if path.exists():
+            return path
+    known = sorted(p.name for p in RUNS.glob("*") if p.is_dir())
+    raise UserError(
+        f"there is no checkpoint or run {text!r}; the runs in {RUNS} are: {', '.join(known) or 'none, pre-train one'}"
+    )
+
+
+def figure_path(given: Path | None, folder: Path, name: str) -> Path:
+    """Where a picture goes: as given by --out, else among the run's figures. Raises UserError for another kind."""
+    path = given or folder / "figures" / name
+    if path.suffix != Path(name).suffix:
+        raise UserError(f"--out {path}: the figure is a {Path(name).suffix} file")
+    return path
+
+
+def find_name(packed: PackedDataset, name: str, flag: str) -> int:
+    """The index of a recording. Raises UserError."""
+    found = np.flatnonzero(packed.names == name)
+    if not len(found):
+        raise UserError(f"{flag} {name}: {packed.path} has no such recording; the first is {packed.names[0]}")
+    return int(found[0])
+
+
+def names_for(dataset: str, file: Path | None) -> tuple[str, ...]:
+    """The data set's names of its classes, or those in a file, one a line. Raises UserError."""
+    if file is None:
+        return class_names(dataset)
+    if not file.is_file():
+        raise UserError(f"--class-names {file}: there is no such file")
+    return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+
+
+def name_of(names: tuple[str, ...], index: int) -> str:
+    """A class's name, or its number where it has none."""
+    return names[index] if index < len(names) and names[index] else class_label(index)
+
+
+@dataclass
+class Encoded:
+    """A frozen encoder, and the folder of its run."""
+
+    path: Path
+    folder: Path
+    state: dict
+    backbone: Backbone
+    device: torch.device
+
+    @classmethod
+    def load(cls, text: str, device: torch.device) -> Encoded:
+        """The encoder that `find_run` finds. Raises UserError."""
+        path = checkpoints.newest(find_run(text))
+        state = checkpoints.load(path)
+        return cls(path, path.parent, state, checkpoints.load_backbone(state, path).to(device), device)
+
+    @property
+    def epoch(self) -> int:
+        return self.state.get("epoch", 0)
+
+    @property
+    def title(self) -> str:
+        """What it is called in a figure where nobody says: its run, and how long that was trained."""
+        return f"{self.folder.resolve().name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
+
+    def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
+        """Data set and protocol as the flags say, else its own, or those of the classifier `own`. Raises UserError."""
+        dataset, protocol = data_of(args, own or self.state, self.folder)
+        return open_dataset(args.data_root, dataset, protocol), protocol
+
+    def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
+        """Features (N, 2·hidden), float32 on the CPU, of a data set's recordings by their index."""
+        source = ClipSource.of_dataset(packed, rows, self.device)
+        chosen = modalities_of(modality, checkpoints.modalities(self.state))
+        (features,) = extract_features(self.backbone, source, [chosen], self.device)
+        return features.cpu()
