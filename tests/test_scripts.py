@@ -18,6 +18,7 @@ from data_gen.datasets import ROOT
 from tests.helpers import write_recordings
 from tools import export, extract, predict, search, slim
 from tools.benchmark import __main__ as benchmark
+from tools.figures import __main__ as figures
 
 CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
 
@@ -151,6 +152,9 @@ def test_the_readme_names_what_there_is(capsys):
     ):
         with pytest.raises(SystemExit):
             main(["--help"])
+    for figure in re.findall(r"-m tools\.figures (\w+)", text):
+        with pytest.raises(SystemExit):
+            figures.main([figure, "--help"])
     helps = capsys.readouterr().out
     torchrun = {"--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port", "--logdir"}
     slurm = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-exit"}

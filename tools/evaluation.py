@@ -102,7 +102,7 @@ def load_subject(args: argparse.Namespace, device: torch.device) -> Subject:
     encoder = FrozenEncoder.open(args.pretrained, device)
     state, backbone = encoder.state, encoder.backbone
     modalities = {name: encoder.modalities(name) for name in args.modality}
-    dataset, protocol = _data_of(args, state, folder)
+    dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     logging.getLogger("umurl").info(
         f"{encoder.path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
@@ -157,7 +157,7 @@ def _own_dataset(state: dict, folder: Path) -> str | None:
     return known[0].name if known else None
 
 
-def _data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
+def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
     """By flags, else what the checkpoint was trained on, else by its folder's name."""
     own = _own_dataset(state, folder)
     dataset, protocol = args.dataset or own, args.protocol

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from tools.errors import UserError
 from tools.logs import progress
 
 BATCH_SIZE = 256
+Opened = TypeVar("Opened", bound="FrozenEncoder")
 
 
 def modality_name(text: str) -> str:
@@ -55,7 +56,7 @@ class FrozenEncoder:
     state: dict[str, Any]
 
     @classmethod
-    def open(cls, pretrained: Path, device: torch.device) -> FrozenEncoder:
+    def open(cls: type[Opened], pretrained: Path, device: torch.device) -> Opened:
         """That of a checkpoint, or of the last one of a run's folder. Raises CheckpointError."""
         path = newest(pretrained)
         state = load(path)

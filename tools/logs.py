@@ -57,7 +57,7 @@ class EpochLog:
 
     def __init__(self, folder: Path, start_epoch: int):
         path = folder / "log.jsonl"
-        kept = [line for line in _lines(path) if line["epoch"] < start_epoch]
+        kept = [line for line in read_lines(path) if line["epoch"] < start_epoch]
         _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a", buffering=1)
         self._board = SummaryWriter(str(folder), purge_step=start_epoch)
@@ -74,7 +74,7 @@ class EpochLog:
         self._board.close()
 
 
-def _lines(path: Path) -> list[dict]:
+def read_lines(path: Path) -> list[dict]:
     """The whole lines of a log; one that a crash cut short is left out."""
     lines = []
     for text in path.read_text().splitlines() if path.is_file() else []:

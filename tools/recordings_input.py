@@ -70,13 +70,14 @@ class RecordingsInput:
         with their number. With `only_whole`, none after the first that cannot be read: the others are only checked."""
         check_body(encoder.backbone.body, encoder.path, self._body, self._place)
         with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
-            for names, source in self._parts(encoder.device):
+            for names, source in self.parts(encoder.device):
                 if not (only_whole and self.bad):
                     for rows, (feature,) in feature_batches(encoder.backbone, source, [chosen], encoder.device):
                         yield Features([names[i] for i in rows], source.label[rows].numpy(), feature)
                         bar.update(len(rows))
 
-    def _parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipSource]]:
+    def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipSource]]:
+        """Names and clips of all that can be read, some at a time."""
         if self._packed is not None:
             every = np.arange(len(self._packed))
             yield self._packed.names.tolist(), ClipSource.of_dataset(self._packed, every, device)

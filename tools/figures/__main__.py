@@ -1,0 +1,136 @@
+"""Pictures of a run, of its features and of its recordings: PNG files, and the same in TensorBoard.
+
+python -m tools.figures tsne ntu60_xsub_baseline ntu60_xsub
+python -m tools.figures confusion ntu60_xsub
+python -m tools.figures curves ntu60_xsub ntu60_xsub_lr1e-3
+python -m tools.figures skeleton data/ntu60 --name S001C001P001R001A001
+python -m tools.figures retrieval ntu60_xsub --query S001C001P003R001A001 -k 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from tools.errors import UserError, run
+from tools.features import modality_name
+from tools.options import HelpFormatter, add_data_options, non_negative_int, positive_int
+
+DRAWING = ("matplotlib", "sklearn", "PIL")  # packages that only figures need
+CHECKPOINT = "checkpoint, a run's folder, or its name under checkpoints/"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.figures", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
+    )
+    figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
+    for add in (_tsne, _confusion, _curves, _skeleton, _retrieval):
+        add(figures)
+    return parser.parse_args(argv)
+
+
+def _add(figures: argparse._SubParsersAction, name: str, help: str, out: str) -> argparse.ArgumentParser:
+    parser = figures.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the picture; default: {out}")
+    return parser
+
+
+def _tsne(figures: argparse._SubParsersAction) -> None:
+    parser = _add(
+        figures,
+        "tsne",
+        "t-SNE of the features of some classes of the test side; of two checkpoints, side by side",
+        "figures/tsne.png in the first run's folder",
+    )
+    parser.add_argument("checkpoints", nargs="+", metavar="CKPT", help=CHECKPOINT)
+    parser.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
+    parser.add_argument("--classes", type=positive_int, default=10, metavar="N", help="classes, chosen at random")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the choice and of t-SNE")
+    _add_encoder_options(parser)
+
+
+def _confusion(figures: argparse._SubParsersAction) -> None:
+    parser = _add(
+        figures,
+        "confusion",
+        "confusion matrix of the linear probe on the test side",
+        "figures/confusion.png in the run's folder",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
+    _add_encoder_options(parser)
+
+
+def _curves(figures: argparse._SubParsersAction) -> None:
+    parser = _add(
+        figures,
+        "curves",
+        "training curves of several runs, and their probes' accuracy",
+        "figures/curves.png in the first run's folder",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
+    parser.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
+
+
+def _skeleton(figures: argparse._SubParsersAction) -> None:
+    parser = _add(
+        figures,
+        "skeleton",
+        "a recording with its modalities and four training views, as an animation and a sheet of frames",
+        "checkpoints/figures/NAME.gif, with NAME.png beside it",
+    )
+    parser.add_argument("source", type=Path, metavar="PATH", help="a .skeleton file, or a packed data set")
+    parser.add_argument("--name", help="which recording of the data set")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the views")
+    _add_class_names(parser)
+
+
+def _retrieval(figures: argparse._SubParsersAction) -> None:
+    parser = _add(
+        figures,
+        "retrieval",
+        "a recording of the test side with its nearest neighbours on the training side",
+        "figures/retrieval_NAME.png in the run's folder",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
+    parser.add_argument("--query", required=True, metavar="NAME", help="a recording of the test side")
+    parser.add_argument("-k", type=positive_int, default=5, help="neighbours")
+    _add_encoder_options(parser)
+
+
+def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    add_data_options(parser, "--finetune-dataset")
+    parser.add_argument(
+        "--modality",
+        type=modality_name,
+        default="all",
+        metavar="M",
+        help="what is encoded: all modalities fused, one without fusion, or as joint+bone",
+    )
+    _add_class_names(parser)
+
+
+def _add_class_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes, one a line, from A001 on; default: the data set's own",
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    try:
+        figure = importlib.import_module(f"tools.figures.{args.figure}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in DRAWING:
+            raise
+        raise UserError(f"figures need {package}, which is not installed: pip install -r requirements.txt") from error
+    figure.main(args)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,147 @@
+"""The confusion matrix of a linear probe on a protocol's test side."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tools.errors import UserError
+from tools.figures import style
+from tools.figures.encoded import Encoded, figure_path, find_run, name_of, names_for
+from tools.processes import single_process
+
+FEW = 20  # classes with names on both axes and figures in the cells
+PAIRS = 10  # most confused pairs that are printed
+
+
+def count(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """How often class i (row) was taken for class j (column): int64 (num_classes, num_classes)."""
+    pairs = np.bincount(true * num_classes + predicted, minlength=num_classes**2)
+    return pairs.reshape(num_classes, num_classes)
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Rows in %; one without recordings is zero."""
+    return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+
+def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]]:
+    """Pairs of a class and another that it was taken for, by their share of the class, the largest first."""
+    share = shares(counts)
+    np.fill_diagonal(share, 0)
+    order = np.argsort(-share, axis=None, kind="stable")[:most]
+    return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, share.shape)) if share[i, j] > 0]
+
+
+def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
+    """The classes that occur, or are predicted: shares of each row, with figures where there are few classes."""
+    classes = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    share, n = shares(counts)[np.ix_(classes, classes)], len(classes)
+    labels = [name_of(names, int(c)) for c in classes]
+    few = n <= FEW
+    size = 8.0 if few else 7.0
+    # Enough height for the names, whose lines are 1.45 times as high as the letters' size.
+    height = 0.78 * style.WIDTH if n <= 60 else 1.45 * size / 72 * n
+    figure = style.new_figure(height + 1.2)
+    axes = figure.subplots()
+    # The root shows the rare mistakes of many classes.
+    norm = PowerNorm(1 if few else 0.5, 0, 100)
+    image = axes.imshow(share, "cividis", norm=norm, aspect="auto", interpolation="nearest")
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
+    axes.set_ylabel("true class")
+    axes.set_xlabel("predicted class" + ("" if few else ", by number"))
+    axes.set_yticks(range(n), labels if few else [f"{x}  {c + 1}" for x, c in zip(labels, classes)], fontsize=size)
+    if few:
+        axes.set_xticks(range(n), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+        _write_shares(axes, share, 8 if n <= 12 else 6.5)
+    else:
+        step = 1 if n <= 60 else 5
+        at = range(0, n, step) if step == 1 else [i for i in range(n) if (classes[i] + 1) % step == 0]
+        axes.set_xticks(at, [str(classes[i] + 1) for i in at], rotation=90, fontsize=size)
+    axes.tick_params(length=2)
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.6 if n > 60 else 1, aspect=35)
+    bar.set_label("share of the true class's recordings (%)")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _write_shares(axes: Axes, share: np.ndarray, size: float) -> None:
+    for (i, j), value in np.ndenumerate(share):
+        if value >= 0.5:
+            paint = "black" if value > 55 else "white"  # on the bright and the dark end of the colours
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=paint, fontsize=size)
+
+
+def load_classifier(folder: Path, modality: str) -> tuple[Path, dict]:
+    """What recognition left beside its JSON: weight (classes, D), bias (classes,), and what they were trained on.
+    Raises UserError."""
+    task = "action_recognition" + ("" if modality == "all" else f"_{modality}")
+    path = folder / f"{task}.pth.tar"
+    remedy = f"run action_recognition.py --pretrained {folder} --modality {modality} first"
+    if not path.is_file():
+        raise UserError(f"there is no classifier {path}: {remedy}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        right = state["weight"].dim() == 2 and state["bias"].shape == state["weight"].shape[:1]
+        if not (right and all(isinstance(state[key], str) for key in ("dataset", "protocol", "checkpoint"))):
+            raise ValueError("its entries are of the wrong kind")
+    except (
+        OSError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise UserError(f"{path} is damaged or no classifier ({type(error).__name__}); {remedy}") from error
+    return path, state
+
+
+def predict(features: Tensor, classifier: dict, path: Path) -> Tensor:
+    """The class of each feature (N, D): int64 (N,). Raises UserError where the encoder is of another width."""
+    if features.shape[1] != classifier["weight"].shape[1]:
+        raise UserError(f"{path} is of another encoder: run action_recognition.py for this one")
+    return (features @ classifier["weight"].T + classifier["bias"]).argmax(1)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Draw, and print the pairs that are taken for each other most often. Raises UserError."""
+    device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
+    folder = run if run.is_dir() else run.parent
+    path, classifier = load_classifier(folder, args.modality)
+    checkpoint = folder / Path(classifier["checkpoint"]).name  # the run's folder may have been moved since
+    if not run.is_dir() and run.name != checkpoint.name:
+        raise UserError(f"{path} is of {checkpoint.name}: run action_recognition.py --pretrained {run} first")
+    encoder = Encoded.load(str(checkpoint), device)
+    packed, protocol = encoder.data(args, classifier)
+    if (packed.name, packed.num_classes) != (classifier["dataset"], len(classifier["weight"])):
+        raise UserError(
+            f"{path} knows the {len(classifier['weight'])} classes of {classifier['dataset']}, {packed.path} has the "
+            f"{packed.num_classes} of {packed.name}: run action_recognition.py on it first"
+        )
+    out = figure_path(args.out, folder, "confusion.png" if args.modality == "all" else f"confusion_{args.modality}.png")
+    rows = packed.split(protocol.name, "val")
+    predicted = predict(encoder.features(packed, rows, args.modality), classifier, path).numpy()
+    counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed, args.class_names)
+    title = (
+        f"{encoder.title}: {packed.name} {protocol.long_name}, {len(rows)} test recordings, modality {args.modality}"
+    )
+    style.save(draw(counts, names, title), out)
+    style.to_board(folder, out.stem if args.out is None else "confusion", out, encoder.epoch)
+    share = shares(counts)
+    for true, taken in most_confused(counts):
+        pair = f"{name_of(names, true)} → {name_of(names, taken)}"
+        print(f"{share[true, taken]:5.1f} %  {pair} ({counts[true, taken]} of {counts[true].sum()})")
+    print(f"top-1 {100 * counts.trace() / counts.sum():.2f} % of {len(rows)} recordings: {out}")

@@ -1,0 +1,102 @@
+"""What figures of features need: a run's encoder, its data and the features of some recordings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_gen.class_names import class_label
+from data_gen.datasets import ROOT, Protocol
+from data_gen.packed import PackedDataset
+from feeder.body import BodyShape
+from feeder.clips import ClipSource
+from tools.checkpoints import check_body
+from tools.errors import UserError
+from tools.evaluation import data_of
+from tools.features import FrozenEncoder, extract_features
+from tools.options import classes_of, open_dataset
+
+RUNS = ROOT / "checkpoints"
+
+
+def find_run(text: str) -> Path:
+    """A checkpoint or a run's folder: a path, or a name under checkpoints/. Raises UserError."""
+    for path in (Path(text), RUNS / text):
+        if path.exists():
+            return path
+    known = sorted(p.name for p in RUNS.glob("*") if p.is_dir())
+    raise UserError(
+        f"there is no checkpoint or run {text!r}; the runs in {RUNS} are: {', '.join(known) or 'none, pre-train one'}"
+    )
+
+
+def figure_path(given: Path | None, folder: Path, name: str) -> Path:
+    """Where a picture goes: as given by --out, else among the run's figures. Raises UserError for another kind."""
+    path = given or folder / "figures" / name
+    if path.suffix != Path(name).suffix:
+        raise UserError(f"--out {path}: the figure is a {Path(name).suffix} file")
+    return path
+
+
+def find_name(packed: PackedDataset, name: str, flag: str) -> int:
+    """The index of a recording. Raises UserError."""
+    found = np.flatnonzero(packed.names == name)
+    if not len(found):
+        raise UserError(f"{flag} {name}: {packed.path} has no such recording; the first is {packed.names[0]}")
+    return int(found[0])
+
+
+def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
+    """The data set's names of its classes, or those in a file, one a line. Raises UserError."""
+    if file is None:
+        return classes_of(packed)
+    if not file.is_file():
+        raise UserError(f"--class-names {file}: there is no such file")
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def name_of(names: Sequence[str], index: int) -> str:
+    """A class's name, or its number where it has none."""
+    return names[index] if index < len(names) and names[index] else class_label(index)
+
+
+@dataclass(frozen=True)
+class Encoded(FrozenEncoder):
+    """A frozen encoder, and the folder of its run."""
+
+    @classmethod
+    def load(cls, text: str, device: torch.device) -> Encoded:
+        """The encoder that `find_run` finds. Raises UserError."""
+        return cls.open(find_run(text), device)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def epoch(self) -> int:
+        return self.state.get("epoch", 0)
+
+    @property
+    def title(self) -> str:
+        """What it is called in a figure where nobody says: its run, and how long that was trained."""
+        return f"{self.folder.resolve().name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
+
+    def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
+        """Data set and protocol as the flags say, else its own, or those of the classifier `own`. Raises UserError."""
+        dataset, protocol = data_of(args, own or self.state, self.folder)
+        packed = open_dataset(args.data_root, dataset, protocol)
+        check_body(self.backbone.body, self.path, BodyShape.of_dataset(packed), packed.path)
+        return packed, protocol
+
+    def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
+        """Features (N, 2·hidden), float32 on the CPU, of a data set's recordings by their index."""
+        source = ClipSource.of_dataset(packed, rows, self.device)
+        (features,) = extract_features(self.backbone, source, [self.modalities(modality)], self.device)
+        return features.cpu()

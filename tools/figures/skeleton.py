@@ -1,0 +1,227 @@
+"""A recording as the model sees it: the whole clip, its bones and motion, and the four views of a training step."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from torch import Tensor
+
+from data_gen.packed import FRAME_RATE, PackedDataset
+from feeder.augment import evaluation_view, training_view
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
+from feeder.modalities import to_modality
+from feeder.sampling import Draw
+from tools.errors import UserError
+from tools.figures import people, style
+from tools.figures.encoded import RUNS, figure_path, find_name, name_of, names_for
+from tools.recordings_input import RecordingsInput
+
+VIEWS = 4
+EVERY = 2  # frames of a clip of which the animation shows one
+SPEED = 10  # frames a second
+ANIMATION_DPI = 100  # the width of a README, not twice that
+SHEET = 8  # frames of a row of the contact sheet
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A clip to draw: `paint(axes, t)` draws frame t, `seen` (..., 2) is all that it may cover."""
+
+    title: str
+    paint: Callable[[Axes, int], None]
+    seen: np.ndarray
+
+
+def panels_of(source: ClipSource, seed: int) -> list[Panel]:
+    """The only recording of the source. Raises UserError where nobody is in it."""
+    clips = source.clips(slice(0, 1), Draw.for_step(seed, 0, 0, 1, slice(0, 1)))
+    whole, body = evaluation_view()(clips), source.body
+    sticks = people.StickFigure(body.skeleton)
+    who = people.present(whole[0].numpy())
+    if not who:
+        raise UserError("the recording shows nobody: all of its joints are zero")
+    total = int(clips.length[0])
+    views = [_view(clips, who, sticks, i + 1) for i in range(VIEWS)]
+    return [_joints(whole, who, sticks, f"whole clip: joint\n{total} frames, {total / FRAME_RATE:.1f} s"),
+            _bones(whole, who, sticks, body.parent_values()), _motion(whole, who, sticks), *views]  # fmt: skip
+
+
+def _joints(
+    clip: Tensor,
+    who: list[int],
+    sticks: people.StickFigure,
+    title: str,
+    hidden: np.ndarray | None = None,
+    ghost: Tensor | None = None,
+) -> Panel:
+    """Joints of a clip (1, T, M, V, C); the hidden ones are drawn where those of `ghost` are."""
+    frames = clip[0].numpy()
+    if hidden is not None and ghost is not None:
+        frames = np.where(hidden[:, None], ghost[0].numpy(), frames)
+
+    def paint(axes: Axes, t: int) -> None:
+        sticks.draw_frame(axes, frames[t], who, hidden=hidden)
+
+    return Panel(title, paint, people.project(frames[:, who]))
+
+
+def _bones(clip: Tensor, who: list[int], sticks: people.StickFigure, parent_values: Tensor) -> Panel:
+    bones = to_modality(clip, "bone", parent_values)[0].numpy()
+    origin = np.zeros_like(bones[0])
+
+    def paint(axes: Axes, t: int) -> None:
+        sticks.draw_vectors(axes, origin, bones[t], who)
+
+    return Panel("whole clip: bone\njoint minus parent", paint, people.project(bones[:, who]))
+
+
+def _motion(clip: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
+    frames, motion = clip[0].numpy(), to_modality(clip, "motion")[0].numpy()
+    # Enlarged so that the quickest joint of a usual frame moves a third of the body's height.
+    quick = np.median(np.linalg.norm(motion[:-1, who], axis=-1).max((1, 2)))
+    times = max(1, round(0.33 * float(np.ptp(frames[:, who[0], :, 1])) / max(quick, 1e-3)))
+    pale = ["#BBBBBB"]
+
+    def paint(axes: Axes, t: int) -> None:
+        sticks.draw_frame(axes, frames[t], who, colours=pale)
+        sticks.draw_vectors(axes, frames[t], times * motion[t], who)
+
+    ends = people.project(frames[:, who] + times * motion[:, who]).reshape(-1, 2)
+    usual = np.quantile(ends, (0.01, 0.99), axis=0)  # a jump of the sensor would leave no room for the person
+    seen = np.concatenate((people.project(frames[:, who]).reshape(-1, 2), usual))
+    return Panel(f"whole clip: motion\nto the next frame, ×{times}", paint, seen)
+
+
+def _view(clips: ClipBatch, who: list[int], sticks: people.StickFigure, number: int) -> Panel:
+    """A training view, with what was drawn for it in its title."""
+    *before, render = training_view().transforms
+    cut = clips
+    for transform in before:
+        cut = transform(cut)
+    first, length = int(cut.first[0] - clips.first[0]), int(cut.length[0])
+    assert cut.joint_map is not None  # one of the transforms gave it
+    kind, hidden = describe(cut.joint_map[0])
+    ghost = render(clips.window(cut.first - clips.first, cut.length))
+    title = f"view {number}: {kind}\nframes {first + 1}–{first + length}"
+    return _joints(render(cut), who, sticks, title, hidden if hidden.any() else None, ghost)
+
+
+def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
+    """What linear maps (V, C, C) of the joints do, and which joints they set to zero, bool (V,)."""
+    hidden = (joint_map == 0).all((1, 2)).numpy()
+    kept = int((joint_map == torch.eye(joint_map.shape[-1])).all((1, 2)).sum())
+    if hidden.any():
+        return f"{hidden.sum()} joints masked (×)", hidden
+    if kept == 0:
+        return "all joints sheared", hidden
+    return f"{len(joint_map) - kept} joints mapped", hidden
+
+
+def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int:
+    """Write a GIF of the panels side by side, whole or not at all; the number of its frames."""
+    figure = style.new_figure(5.4)
+    figure.set_dpi(ANIMATION_DPI)
+    grid = figure.subplots(2, (len(panels) + 1) // 2, squeeze=False)
+    note_at = grid[0, -1]
+    places = [axes for axes in grid.flat if axes is not note_at]
+    for axes, panel in zip(places, panels):
+        people.set_view(axes, panel.seen)
+        axes.set_title(panel.title)
+    note = _explain(note_at, name, coordinates)
+    note.set_text(f"frame {NUM_FRAMES} of {NUM_FRAMES}")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the panels stay where they are, which need not be found anew for each frame
+    times = range(0, NUM_FRAMES, EVERY)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.gif")  # Pillow knows the format by it
+    writer = PillowWriter(fps=SPEED)
+    try:
+        with writer.saving(figure, str(partial), dpi=ANIMATION_DPI):
+            for t in times:
+                for axes, panel in zip(places, panels):
+                    _paint(axes, panel, t)
+                note.set_text(f"frame {t + 1} of {NUM_FRAMES}")
+                writer.grab_frame()
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return len(times)
+
+
+def _explain(axes: Axes, name: str, coordinates: int) -> Text:
+    """Name, axes and signs, in an empty panel; the text that tells the frame."""
+    axes.axis("off")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.text(0, 0.98, name, va="top", weight="bold", fontsize=8)
+    axes.text(0, 0.62, "A colour for each limb;\nthe second person dashed;\n× a masked joint, which is zero", va="top")
+    at, length = 0.08, 0.22
+    for label, (x, y) in zip("xyz", length * people.project(np.eye(coordinates))):
+        axes.annotate("", (at + x, at + y), (at, at), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
+        axes.text(at + 1.25 * x, at + 1.25 * y, label, ha="center", va="center")
+    return axes.text(0.45, 0.1, "")
+
+
+def _paint(axes: Axes, panel: Panel, t: int) -> None:
+    """Frame t in place of the one before; clearing the axes would take longer than drawing."""
+    for artist in list(axes.collections):
+        artist.remove()
+    panel.paint(axes, t)
+
+
+def sheet(panels: list[Panel], name: str) -> Figure:
+    """A row of frames for each panel."""
+    figure = style.new_figure(1.3 * len(panels) + 0.4)
+    grid = figure.subplots(len(panels), SHEET + 1, width_ratios=[1.5] + [1] * SHEET)
+    times = np.linspace(0, NUM_FRAMES - 1, SHEET).round().astype(int)
+    figure.suptitle(name, fontsize=9)
+    for row, panel in zip(grid, panels):
+        row[0].axis("off")
+        row[0].text(0, 0.5, panel.title.replace(": ", ":\n"), va="center", transform=row[0].transAxes)
+        for axes, t in zip(row[1:], times):
+            panel.paint(axes, int(t))
+            people.set_view(axes, panel.seen)
+            axes.set_title(f"frame {t + 1}" if panel is panels[0] else "")
+    return figure
+
+
+def load(args: argparse.Namespace) -> tuple[ClipSource, str, str]:
+    """The recording as a source of its own, its name, and its class where that is known. Raises UserError."""
+    path, cpu = args.source, torch.device("cpu")
+    if not path.is_dir():
+        if args.name:
+            raise UserError(f"--name {args.name}: {path} is a single recording; leave the flag away")
+        recordings = RecordingsInput([path])
+        found = [(names[0], source) for names, source in recordings.parts(cpu)]
+        if not found:
+            raise UserError(f"{path}: {recordings.bad[str(path)]}")
+        name, source = found[0]
+        return source, name, ""
+    packed = PackedDataset(path)
+    if args.name is None:
+        raise UserError(f"{path} has {len(packed)} recordings: choose one by --name, such as {packed.names[0]}")
+    index = find_name(packed, args.name, "--name")
+    names = names_for(packed, args.class_names)
+    source = ClipSource.of_dataset(packed, np.array([index]), cpu)
+    return source, args.name, name_of(names, int(packed.label[index]))
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write the animation, and the contact sheet beside it. Raises UserError."""
+    source, name, action = load(args)
+    out = figure_path(args.out, RUNS, f"{name}.gif")
+    panels = panels_of(source, args.seed)
+    picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
+    style.save(sheet(panels, caption.strip().replace("\n", ": ")), picture)
+    style.to_board(RUNS / "figures", f"skeleton/{name}", picture, 0)
+    frames = animate(panels, caption, source.body.coordinates, out)
+    print(f"{name}: {frames} frames in {out}, a sheet of some in {picture}")

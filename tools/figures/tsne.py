@@ -1,0 +1,111 @@
+"""t-SNE of the features of some classes of a protocol's test side, for one encoder or two side by side."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from tools.errors import UserError
+from tools.figures import style
+from tools.figures.encoded import Encoded, figure_path, name_of, names_for
+from tools.processes import single_process
+
+PERPLEXITY = 30.0
+FEWEST = 5  # recordings of which a map can be made
+
+
+def choose_classes(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`count` of the classes that occur, at random by the seed, ascending. Raises UserError where there are fewer."""
+    there = np.unique(labels)
+    if count > len(there):
+        raise UserError(
+            f"--classes {count}: only {len(there)} classes occur among the {len(labels)} test recordings; "
+            f"give --classes {len(there)} or fewer"
+        )
+    return np.sort(np.random.default_rng(seed).permutation(there)[:count])
+
+
+def embed(features: Tensor, seed: int) -> np.ndarray:
+    """Features (N, D) on a plane by t-SNE on cosine distances: float32 (N, 2), the same for the same seed."""
+    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
+    model = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
+    return model.fit_transform(features.double().numpy())
+
+
+def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: Sequence[str]) -> Figure:
+    """Maps (N, 2) of the same recordings side by side, a marker and a colour for each class."""
+    classes = np.unique(labels)
+    columns = min(5, len(classes))
+    legend_rows = math.ceil(len(classes) / columns)
+    side = style.WIDTH / max(len(maps), 1.5)
+    figure = style.new_figure(side + 0.3 + 0.2 * legend_rows)
+    panels = figure.subplots(1, len(maps), squeeze=False)[0]
+    size = float(np.clip(6000 / len(labels), 8, 30))
+    for axes, points, title in zip(panels, maps, titles):
+        for i, c in enumerate(classes):
+            x, y = points[labels == c].T
+            axes.scatter(
+                x,
+                y,
+                s=size,
+                c=style.colour(i),
+                marker=style.marker(i),
+                edgecolors="black",
+                linewidths=0.25,
+                label=name_of(names, int(c)),
+            )
+        axes.set_title(title)
+        axes.set_xlabel("t-SNE, first dimension")
+        axes.set_ylabel("t-SNE, second dimension")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_box_aspect(1)
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=columns, markerscale=(30 / size) ** 0.5)
+    return figure
+
+
+def main(args: argparse.Namespace) -> None:
+    """Draw, and show the features in TensorBoard's projector. Raises UserError."""
+    device = single_process(args.device, "tools.figures")
+    encoders = [Encoded.load(text, device) for text in args.checkpoints]
+    first = encoders[0]
+    out = figure_path(args.out, first.folder, "tsne.png")
+    if args.labels and len(args.labels) != len(encoders):
+        raise UserError(f"--labels: {len(args.labels)} titles for {len(encoders)} checkpoint(s); give one for each")
+    titles = args.labels or [encoder.title for encoder in encoders]
+    packed, protocol = first.data(args)
+    rows = packed.split(protocol.name, "val")
+    rows = rows[np.isin(packed.label[rows], choose_classes(packed.label[rows], args.classes, args.seed))]
+    if len(rows) < FEWEST:
+        raise UserError(f"--classes {args.classes}: only {len(rows)} test recordings are of these; give more classes")
+    names, labels = names_for(packed, args.class_names), packed.label[rows]
+    features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
+    figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
+    style.save(figure, out)
+    style.to_board(first.folder, "tsne", out, first.epoch)
+    metadata = [[name_of(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
+    for folder in dict.fromkeys(encoder.folder for encoder in encoders):
+        # One writer for all checkpoints of a run, as it lists what it has written. It prints a line where it replaces
+        # an earlier embedding, which is what is wanted.
+        with SummaryWriter(str(folder)) as board, contextlib.redirect_stdout(io.StringIO()):
+            for encoder, values in zip(encoders, features):
+                if encoder.folder == folder:
+                    board.add_embedding(
+                        values,
+                        metadata,
+                        metadata_header=["class", "recording"],
+                        global_step=encoder.epoch,
+                        tag="features",
+                    )
+    said = f"{len(rows)} recordings of {args.classes} classes, {packed.name} {protocol.long_name}"
+    print(f"t-SNE of {said}: {out}")
