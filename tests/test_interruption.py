@@ -37,7 +37,7 @@ def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain)
     log = (folder / "log.jsonl").read_text()
     for path in folder.glob("*.pth.tar"):
         path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="no checkpoint in .* can be read; --resume none starts anew"):
+    with pytest.raises(loading.CheckpointError, match="no checkpoint in .* can be read; --resume none starts anew"):
         pretrain.run("--epochs", "2")
     assert (folder / "log.jsonl").read_text() == log
     assert "checkpoint_0000.pth.tar" in (folder / "pretrain.log").read_text()

@@ -70,6 +70,7 @@ def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
 
 
 def text_of(name: str, rows: list[dict[str, Any]]) -> str:
-    """A recording's name and its rows, numbered, as a table."""
-    cells = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in row.values()] for row in rows]
-    return f"{name}\n" + table(["", *rows[0]], [[str(rank), *row] for rank, row in enumerate(cells, 1)]) + "\n"
+    """A recording's name and its rows, numbered, as a table; columns that hold nothing are left out."""
+    columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    cells = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in map(row.get, columns)] for row in rows]
+    return f"{name}\n" + table(["", *columns], [[str(rank), *row] for rank, row in enumerate(cells, 1)]) + "\n"
