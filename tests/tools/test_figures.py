@@ -172,10 +172,10 @@ def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
         assert packed.names[n.index] in texts[2 * place + 1]
 
 
-def test_class_names_of_a_file(tmp_path):
+def test_class_names_of_a_file(demo_root, tmp_path):
     file = tmp_path / "names.txt"
     file.write_text("elbow\n\nknee\n")
-    names = encoded.names_for("ntu60", file)
+    names = encoded.names_for(PackedDataset(demo_root / "demo"), file)
     assert [encoded.name_of(names, i) for i in range(4)] == ["elbow", "A002", "knee", "A004"]
 
 

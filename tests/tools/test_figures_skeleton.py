@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from data_gen.packed import PackedDataset
+from data_gen.skeletons import KINECT_V2
 from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.modalities import PARENTS
@@ -60,10 +61,11 @@ def test_masked_joints_are_crosses_without_bones():
     hidden = np.zeros(25, bool)
     hidden[[20, 0]] = True
     axes = Figure().subplots()
-    people.draw_frame(axes, frame, [0, 1], hidden=hidden)
+    sticks = people.StickFigure(KINECT_V2)
+    sticks.draw_frame(axes, frame, [0, 1], hidden=hidden)
     bones, joints, crosses = axes.collections[:3]
     assert len(axes.collections) == 6  # of two people
-    left = [j for j, p in people.BONES if not {j, p} & {20, 0}]
+    left = [j for j, p in sticks.bones if not {j, p} & {20, 0}]
     assert len(bones.get_segments()) == len(left) < 24
     np.testing.assert_allclose(np.asarray(crosses.get_offsets()), people.project(frame[0, [0, 20]]))
     assert len(joints.get_offsets()) == 23
@@ -78,23 +80,25 @@ def test_somebody_stands_upright_and_undistorted():
 
 
 def test_limbs_begin_where_the_skeleton_branches():
-    limbs = people.limbs()
-    assert len(people.BONES) == 24 and len(set(limbs)) == 7  # the root; trunk, head, arms, legs
+    sticks = people.StickFigure(KINECT_V2)
+    limbs = sticks.limbs
+    assert len(sticks.bones) == 24 and len(set(limbs)) == 7  # the root; trunk, head, arms, legs
     for chain in ([4, 5, 6, 7, 22, 21], [8, 9, 10, 11, 24, 23], [12, 13, 14, 15], [16, 17, 18, 19], [2, 3], [1, 0]):
         assert len({limbs[j] for j in chain}) == 1
-    assert all(PARENTS[j] == p for j, p in people.BONES)
+    assert all(PARENTS[j] == p for j, p in sticks.bones)
 
 
 def test_errors_name_the_remedy(demo_root, runs, tmp_path):
     file = tmp_path / "S001C001P001R001A001.skeleton"
     file.write_bytes(skeleton_text([[np.zeros((25, 3))]] * 4))
+    (tmp_path / "x.txt").touch()
     data = str(demo_root / "demo")
     for flags, message in (
         ([data], "has 24 recordings: choose one by --name, such as S001"),
         ([data, "--name", "nobody"], "--name nobody: .* has no such recording"),
         ([str(file), "--name", "S001"], "is a single recording"),
         ([str(file)], "shows nobody"),
-        ([str(tmp_path / "x.txt")], "neither a packed data set nor a .skeleton file"),
+        ([str(tmp_path / "x.txt")], "what is read: a packed data set"),
     ):
         with pytest.raises(UserError, match=message):
             main(["skeleton", *flags])

@@ -1,4 +1,4 @@
-"""Stick figures. All that the figures know of a skeleton's joints is here."""
+"""Stick figures. All that the figures do with a skeleton's joints is here."""
 
 from __future__ import annotations
 
@@ -8,41 +8,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from feeder.modalities import PARENTS
+from data_gen.skeletons import Skeleton
 from tools.figures import style
 
-BONES = tuple((joint, parent) for joint, parent in enumerate(PARENTS) if joint != parent)
 # Seen from a little to the side and above: y is up, and depth shows.
 _YAW, _PITCH = np.radians(25), np.radians(12)
 _SECOND = (0, (2.5, 1.5))  # dashes of the second person
 
 
-def limbs() -> list[int]:
-    """A number for each joint's limb: a new one begins where the skeleton branches."""
-    children = [[j for j, p in BONES if p == joint] for joint in range(len(PARENTS))]
-    found, todo, count = [0] * len(PARENTS), [j for j, p in enumerate(PARENTS) if j == p], 0
-    while todo:
-        joint = todo.pop()
-        for child in children[joint]:
-            if len(children[joint]) > 1:
-                count += 1
-            found[child] = count if len(children[joint]) > 1 else found[joint]
-            todo.append(child)
-    return found
-
-
-_LIMBS = limbs()
-
-
 def project(points: np.ndarray) -> np.ndarray:
-    """Points or vectors (..., 3) as they are seen: (..., 2), to the right and up."""
+    """Points or vectors (..., C) as they are seen: (..., 2), to the right and up. Of two coordinates y is down, as in
+    images."""
+    if points.shape[-1] == 2:
+        return np.asarray(points, np.float64) * (1, -1)
     x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
     depth = z * np.cos(_YAW) - x * np.sin(_YAW)
     return np.stack((x * np.cos(_YAW) + z * np.sin(_YAW), y * np.cos(_PITCH) + depth * np.sin(_PITCH)), -1)
 
 
 def present(clip: np.ndarray) -> list[int]:
-    """Which people are in a clip (T, M, V, 3): those not zero throughout."""
+    """Which people are in a clip (T, M, V, C): those not zero throughout."""
     return [person for person in range(clip.shape[1]) if clip[:, person].any()]
 
 
@@ -57,57 +42,83 @@ def set_view(axes: Axes, points: np.ndarray, margin: float = 0.06) -> None:
     style.hide_frame(axes)
 
 
-def draw_frame(
-    axes: Axes,
-    frame: np.ndarray,
-    people: Sequence[int],
-    *,
-    hidden: np.ndarray | None = None,
-    colours: Sequence[str] = style.COLOURS,
-    width: float = 1.6,
-) -> None:
-    """The bones of a frame (M, V, 3): a colour for each limb, the second person dashed.
+class StickFigure:
+    """Draws people of a skeleton, a colour for each limb: a new one begins where the skeleton branches."""
 
-    Joints that are `hidden`, bool (V,), are crosses, and what hangs on them is not drawn.
-    """
-    there = np.ones(len(PARENTS), bool) if hidden is None else ~hidden
-    for person in people:
-        seen = project(frame[person])
-        bones = [(j, p) for j, p in BONES if there[j] and there[p]]
-        axes.add_collection(
-            LineCollection(
-                [seen[[j, p]] for j, p in bones],
-                colors=[colours[_LIMBS[j] % len(colours)] for j, _ in bones],
-                linewidths=width,
-                linestyles="-" if person == 0 else _SECOND,
-                capstyle="round" if person == 0 else "butt",
+    def __init__(self, skeleton: Skeleton):
+        self.bones = [(joint, parent) for joint, parent in enumerate(skeleton.parents) if joint != parent]
+        self.limbs = self._find_limbs(skeleton.parents)
+
+    def _find_limbs(self, parents: Sequence[int]) -> list[int]:
+        """A number for each joint's limb."""
+        children = [[j for j, p in self.bones if p == joint] for joint in range(len(parents))]
+        found, todo, count = [0] * len(parents), [j for j, p in enumerate(parents) if j == p], 0
+        while todo:
+            joint = todo.pop()
+            for child in children[joint]:
+                if len(children[joint]) > 1:
+                    count += 1
+                found[child] = count if len(children[joint]) > 1 else found[joint]
+                todo.append(child)
+        return found
+
+    def draw_frame(
+        self,
+        axes: Axes,
+        frame: np.ndarray,
+        people: Sequence[int],
+        *,
+        hidden: np.ndarray | None = None,
+        colours: Sequence[str] = style.COLOURS,
+        width: float = 1.6,
+    ) -> None:
+        """The bones of a frame (M, V, C): a colour for each limb, the second person dashed.
+
+        Joints that are `hidden`, bool (V,), are crosses, and what hangs on them is not drawn.
+        """
+        there = np.ones(len(self.limbs), bool) if hidden is None else ~hidden
+        for person in people:
+            seen = project(frame[person])
+            bones = [(j, p) for j, p in self.bones if there[j] and there[p]]
+            axes.add_collection(
+                LineCollection(
+                    [seen[[j, p]] for j, p in bones],
+                    colors=[colours[self.limbs[j] % len(colours)] for j, _ in bones],
+                    linewidths=width,
+                    linestyles="-" if person == 0 else _SECOND,
+                    capstyle="round" if person == 0 else "butt",
+                )
             )
-        )
-        axes.scatter(seen[there, 0], seen[there, 1], s=(1.5 * width) ** 2, color=style.GREY, linewidths=0, zorder=3)
-        if not there.all():
+            axes.scatter(seen[there, 0], seen[there, 1], s=(1.5 * width) ** 2, color=style.GREY, linewidths=0, zorder=3)
+            if not there.all():
+                axes.scatter(
+                    seen[~there, 0],
+                    seen[~there, 1],
+                    s=(3 * width) ** 2,
+                    color=style.GREY,
+                    marker="x",
+                    linewidths=0.8,
+                    zorder=3,
+                )
+
+    def draw_vectors(
+        self, axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int], width: float = 1.2
+    ) -> None:
+        """Vectors (M, V, C) from where they start, (M, V, C): a colour for each limb, the second person dashed."""
+        for person in people:
+            begin, end = project(start[person]), project(start[person] + vectors[person])
+            axes.add_collection(
+                LineCollection(
+                    list(np.stack((begin, end), 1)),
+                    colors=[style.colour(limb) for limb in self.limbs],
+                    linewidths=width,
+                    linestyles="-" if person == 0 else _SECOND,
+                )
+            )
             axes.scatter(
-                seen[~there, 0],
-                seen[~there, 1],
-                s=(3 * width) ** 2,
-                color=style.GREY,
-                marker="x",
-                linewidths=0.8,
-                zorder=3,
+                end[:, 0],
+                end[:, 1],
+                s=(1.8 * width) ** 2,
+                color=[style.colour(limb) for limb in self.limbs],
+                linewidths=0,
             )
-
-
-def draw_vectors(axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int], width: float = 1.2) -> None:
-    """Vectors (M, V, 3) from where they start, (M, V, 3): a colour for each limb, the second person dashed."""
-    for person in people:
-        begin, end = project(start[person]), project(start[person] + vectors[person])
-        axes.add_collection(
-            LineCollection(
-                list(np.stack((begin, end), 1)),
-                colors=[style.colour(limb) for limb in _LIMBS],
-                linewidths=width,
-                linestyles="-" if person == 0 else _SECOND,
-            )
-        )
-        axes.scatter(
-            end[:, 0], end[:, 1], s=(1.8 * width) ** 2, color=[style.colour(limb) for limb in _LIMBS], linewidths=0
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +44,11 @@ def neighbours(
     return [Neighbour(int(gallery[i]), float(s)) for i, s in zip(found.tolist(), similarity)]
 
 
-def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: tuple[str, ...]) -> Figure:
+def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Sequence[str]) -> Figure:
     """The query above its neighbours: a row of frames each, in a frame of solid (right) or dashed (wrong) lines."""
     rows = [query, *(n.index for n in found)]
     clips = evaluation_view()(ClipSource.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
+    sticks = people.StickFigure(packed.skeleton)
     times = np.linspace(0, NUM_FRAMES - 1, FRAMES + 2).round().astype(int)[1:-1]
     figure = style.new_figure(1.35 * len(rows))
     bands = figure.subfigures(len(rows), 1, squeeze=False, hspace=0.06)[:, 0]
@@ -67,7 +69,7 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: tuple
         who = people.present(clip)
         seen = people.project(clip[:, who])
         for axes, t in zip(grid[1:], times):
-            people.draw_frame(axes, clip[t], who)
+            sticks.draw_frame(axes, clip[t], who)
             people.set_view(axes, seen)
     return figure
 
@@ -84,7 +86,7 @@ def main(args: argparse.Namespace) -> None:
             f"side there is {packed.names[queries[0]]}"
         )
     out = figure_path(args.out, encoder.folder, f"retrieval_{args.query}.png")
-    names = names_for(packed.name, args.class_names)
+    names = names_for(packed, args.class_names)
     found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
     style.save(draw(packed, query, found, names), out)
     style.to_board(encoder.folder, f"retrieval/{args.query}", out, encoder.epoch)
