@@ -5,11 +5,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from data_gen.packed import PackedDataset
+from data_gen.skeletons import KINECT_V2, SKELETONS
 from feeder.augment import training_view
 from feeder.clips import ClipSource
-from feeder.modalities import PARENTS
 from feeder.sampling import Draw
-from tests.helpers import moving_body, skeleton_text
+from tests.helpers import moving_body, own_dataset, skeleton_text
 from tools.errors import UserError
 from tools.figures import encoded, people, skeleton
 from tools.figures.__main__ import main
@@ -60,10 +60,11 @@ def test_masked_joints_are_crosses_without_bones():
     hidden = np.zeros(25, bool)
     hidden[[20, 0]] = True
     axes = Figure().subplots()
-    people.draw_frame(axes, frame, [0, 1], hidden=hidden)
+    sticks = people.StickFigures(KINECT_V2.parents)
+    sticks.draw_frame(axes, frame, [0, 1], hidden=hidden)
     bones, joints, crosses = axes.collections[:3]
     assert len(axes.collections) == 6  # of two people
-    left = [j for j, p in people.BONES if not {j, p} & {20, 0}]
+    left = [j for j, p in sticks.bones if not {j, p} & {20, 0}]
     assert len(bones.get_segments()) == len(left) < 24
     np.testing.assert_allclose(np.asarray(crosses.get_offsets()), people.project(frame[0, [0, 20]]))
     assert len(joints.get_offsets()) == 23
@@ -78,11 +79,11 @@ def test_somebody_stands_upright_and_undistorted():
 
 
 def test_limbs_begin_where_the_skeleton_branches():
-    limbs = people.limbs()
-    assert len(people.BONES) == 24 and len(set(limbs)) == 7  # the root; trunk, head, arms, legs
+    limbs = people.limbs(KINECT_V2.parents)
+    assert len(set(limbs)) == 7  # the root; trunk, head, arms, legs
     for chain in ([4, 5, 6, 7, 22, 21], [8, 9, 10, 11, 24, 23], [12, 13, 14, 15], [16, 17, 18, 19], [2, 3], [1, 0]):
         assert len({limbs[j] for j in chain}) == 1
-    assert all(PARENTS[j] == p for j, p in people.BONES)
+    assert len(people.StickFigures(SKELETONS["coco"].parents).bones) == 16
 
 
 def test_errors_name_the_remedy(demo_root, runs, tmp_path):
@@ -109,3 +110,16 @@ def test_a_raw_recording(runs, tmp_path):
     assert (len(source), name, action) == (1, file.stem, "")
     assert len(skeleton.panels_of(source, 0)) == 7
     assert encoded.figure_path(None, runs, "a.gif") == runs / "figures" / "a.gif"
+
+
+def test_another_skeleton_of_two_coordinates(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(skeleton, "EVERY", 32)
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    main(["skeleton", str(packed.path), "--name", "clip_03"])
+    assert Image.open(runs / "figures" / "clip_03.gif").n_frames == 2
+    source = ClipSource.of_dataset(packed, np.array([3]), torch.device("cpu"))
+    panels = skeleton.panels_of(source, 0)
+    frames = packed.recording(3)
+    bones = frames - frames[:, :, list(SKELETONS["coco"].parents)]
+    assert np.abs(panels[1].seen).max(axis=(0, 1, 2)) == pytest.approx(np.abs(bones).max(axis=(0, 1, 2)), rel=0.1)
+    assert people.project(np.array([2.0, 3.0])).tolist() == [2, -3]  # an image's rows count downwards

@@ -133,7 +133,7 @@ def main(args: argparse.Namespace) -> None:
     out = figure_path(args.out, folder, "confusion.png" if args.modality == "all" else f"confusion_{args.modality}.png")
     rows = packed.split(protocol.name, "val")
     predicted = predict(encoder.features(packed, rows, args.modality), classifier, path).numpy()
-    counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed.name, args.class_names)
+    counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed, args.class_names)
     title = (
         f"{encoder.title}: {packed.name} {protocol.long_name}, {len(rows)} test recordings, modality {args.modality}"
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from data_gen.class_names import class_label, class_names
 from data_gen.datasets import ROOT, Protocol
 from data_gen.packed import PackedDataset
+from feeder.body import BodyShape
 from feeder.clips import ClipSource
 from models.encoder import Backbone
 from tools import checkpoints
@@ -29,7 +30,7 @@ def find_run(text: str) -> Path:
     for path in (Path(text), RUNS / text):
         if path.exists():
             return path
-    known = sorted(p.name for p in RUNS.glob("*") if p.is_dir())
+    known = sorted(p.name for p in RUNS.glob("*") if checkpoints.in_folder(p))
     raise UserError(
         f"there is no checkpoint or run {text!r}; the runs in {RUNS} are: {', '.join(known) or 'none, pre-train one'}"
     )
@@ -51,10 +52,11 @@ def find_name(packed: PackedDataset, name: str, flag: str) -> int:
     return int(found[0])
 
 
-def names_for(dataset: str, file: Path | None) -> tuple[str, ...]:
-    """The data set's names of its classes, or those in a file, one a line. Raises UserError."""
+def names_for(packed: PackedDataset, file: Path | None) -> tuple[str, ...]:
+    """The data set's names of its classes, its own or those known of it, or those in a file, one a line. Raises
+    UserError."""
     if file is None:
-        return class_names(dataset)
+        return tuple(packed.class_names or class_names(packed.name))
     if not file.is_file():
         raise UserError(f"--class-names {file}: there is no such file")
     return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines())
@@ -94,7 +96,9 @@ class Encoded:
     def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
         """Data set and protocol as the flags say, else its own, or those of the classifier `own`. Raises UserError."""
         dataset, protocol = data_of(args, own or self.state, self.folder)
-        return open_dataset(args.data_root, dataset, protocol), protocol
+        packed = open_dataset(args.data_root, dataset, protocol)
+        checkpoints.check_body(self.backbone.body, self.path, BodyShape.of_dataset(packed), packed.path)
+        return packed, protocol
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
         """Features (N, 2·hidden), float32 on the CPU, of a data set's recordings by their index."""

@@ -16,6 +16,7 @@ from feeder.clips import NUM_FRAMES, ClipSource
 from tools.errors import UserError
 from tools.figures import people, style
 from tools.figures.encoded import Encoded, figure_path, find_name, name_of, names_for
+from tools.figures.people import StickFigures
 from tools.neighbours import nearest
 from tools.processes import single_process
 
@@ -48,7 +49,7 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: tuple
     rows = [query, *(n.index for n in found)]
     clips = evaluation_view()(ClipSource.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
     times = np.linspace(0, NUM_FRAMES - 1, FRAMES + 2).round().astype(int)[1:-1]
-    figure = style.new_figure(1.35 * len(rows))
+    sticks, figure = StickFigures(packed.skeleton.parents), style.new_figure(1.35 * len(rows))
     bands = figure.subfigures(len(rows), 1, squeeze=False, hspace=0.06)[:, 0]
     for place, (band, index, clip) in enumerate(zip(bands, rows, clips.numpy())):
         right = bool(packed.label[index] == packed.label[query])
@@ -67,7 +68,7 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: tuple
         who = people.present(clip)
         seen = people.project(clip[:, who])
         for axes, t in zip(grid[1:], times):
-            people.draw_frame(axes, clip[t], who)
+            sticks.draw_frame(axes, clip[t], who)
             people.set_view(axes, seen)
     return figure
 
@@ -84,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
             f"side there is {packed.names[queries[0]]}"
         )
     out = figure_path(args.out, encoder.folder, f"retrieval_{args.query}.png")
-    names = names_for(packed.name, args.class_names)
+    names = names_for(packed, args.class_names)
     found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
     style.save(draw(packed, query, found, names), out)
     style.to_board(encoder.folder, f"retrieval/{args.query}", out, encoder.epoch)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
 
-from data_gen.packed import FRAME_RATE, PackedDataset
+from data_gen.packed import PackedDataset
 from feeder.augment import evaluation_view, training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
 from feeder.modalities import to_modality
@@ -24,6 +24,7 @@ from tools.errors import UserError
 from tools.extract import read_data
 from tools.figures import people, style
 from tools.figures.encoded import RUNS, figure_path, find_name, name_of, names_for
+from tools.figures.people import StickFigures
 
 VIEWS = 4
 EVERY = 2  # frames of a clip of which the animation shows one
@@ -48,46 +49,56 @@ def panels_of(source: ClipSource, seed: int) -> list[Panel]:
     who = people.present(whole[0].numpy())
     if not who:
         raise UserError("the recording shows nobody: all of its joints are zero")
-    total = int(clips.length[0])
-    views = [_view(clips, who, i + 1) for i in range(VIEWS)]
-    return [_joints(whole, who, f"whole clip: joint\n{total} frames, {total / FRAME_RATE:.1f} s"),
-            _bones(whole, who), _motion(whole, who), *views]  # fmt: skip
+    sticks = StickFigures(source.body.skeleton.parents)
+    bones = to_modality(whole, "bone", source.body.parent_values())
+    return [
+        _joints(sticks, whole, who, f"whole clip: joint\n{int(clips.length[0])} frames"),
+        _bones(sticks, bones, who),
+        _motion(sticks, whole, who),
+        *(_view(sticks, clips, who, i + 1) for i in range(VIEWS)),
+    ]
 
 
 def _joints(
-    clip: Tensor, who: list[int], title: str, hidden: np.ndarray | None = None, ghost: Tensor | None = None
+    sticks: StickFigures,
+    clip: Tensor,
+    who: list[int],
+    title: str,
+    hidden: np.ndarray | None = None,
+    ghost: Tensor | None = None,
 ) -> Panel:
-    """Joints of a clip (1, T, M, V, 3); the hidden ones are drawn where those of `ghost` are."""
+    """Joints of a clip (1, T, M, V, C); the hidden ones are drawn where those of `ghost` are."""
     frames = clip[0].numpy()
     if hidden is not None and ghost is not None:
         frames = np.where(hidden[:, None], ghost[0].numpy(), frames)
 
     def paint(axes: Axes, t: int) -> None:
-        people.draw_frame(axes, frames[t], who, hidden=hidden)
+        sticks.draw_frame(axes, frames[t], who, hidden=hidden)
 
     return Panel(title, paint, people.project(frames[:, who]))
 
 
-def _bones(clip: Tensor, who: list[int]) -> Panel:
-    bones = to_modality(clip, "bone")[0].numpy()
+def _bones(sticks: StickFigures, clip: Tensor, who: list[int]) -> Panel:
+    bones = clip[0].numpy()
     origin = np.zeros_like(bones[0])
 
     def paint(axes: Axes, t: int) -> None:
-        people.draw_vectors(axes, origin, bones[t], who)
+        sticks.draw_vectors(axes, origin, bones[t], who)
 
     return Panel("whole clip: bone\njoint minus parent", paint, people.project(bones[:, who]))
 
 
-def _motion(clip: Tensor, who: list[int]) -> Panel:
+def _motion(sticks: StickFigures, clip: Tensor, who: list[int]) -> Panel:
     frames, motion = clip[0].numpy(), to_modality(clip, "motion")[0].numpy()
     # Enlarged so that the quickest joint of a usual frame moves a third of the body's height.
     quick = np.median(np.linalg.norm(motion[:-1, who], axis=-1).max((1, 2)))
-    times = max(1, round(0.33 * float(np.ptp(frames[:, who[0], :, 1])) / max(quick, 1e-3)))
+    height = np.ptp(frames[:, who[0], :, 1])
+    times = max(1, round(0.33 * height / quick)) if quick > 1e-3 * height else 1
     pale = ["#BBBBBB"]
 
     def paint(axes: Axes, t: int) -> None:
-        people.draw_frame(axes, frames[t], who, colours=pale)
-        people.draw_vectors(axes, frames[t], times * motion[t], who)
+        sticks.draw_frame(axes, frames[t], who, colours=pale)
+        sticks.draw_vectors(axes, frames[t], times * motion[t], who)
 
     ends = people.project(frames[:, who] + times * motion[:, who]).reshape(-1, 2)
     usual = np.quantile(ends, (0.01, 0.99), axis=0)  # a jump of the sensor would leave no room for the person
@@ -95,7 +106,7 @@ def _motion(clip: Tensor, who: list[int]) -> Panel:
     return Panel(f"whole clip: motion\nto the next frame, ×{times}", paint, seen)
 
 
-def _view(clips: ClipBatch, who: list[int], number: int) -> Panel:
+def _view(sticks: StickFigures, clips: ClipBatch, who: list[int], number: int) -> Panel:
     """A training view, with what was drawn for it in its title."""
     *before, render = training_view().transforms
     cut = clips
@@ -106,13 +117,13 @@ def _view(clips: ClipBatch, who: list[int], number: int) -> Panel:
     kind, hidden = describe(cut.joint_map[0])
     ghost = render(clips.window(cut.first - clips.first, cut.length))
     title = f"view {number}: {kind}\nframes {first + 1}–{first + length}"
-    return _joints(render(cut), who, title, hidden if hidden.any() else None, ghost)
+    return _joints(sticks, render(cut), who, title, hidden if hidden.any() else None, ghost)
 
 
 def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
-    """What linear maps (V, 3, 3) of the joints do, and which joints they set to zero, bool (V,)."""
+    """What linear maps (V, C, C) of the joints do, and which joints they set to zero, bool (V,)."""
     hidden = (joint_map == 0).all((1, 2)).numpy()
-    kept = int((joint_map == torch.eye(3)).all((1, 2)).sum())
+    kept = int((joint_map == torch.eye(joint_map.shape[-1])).all((1, 2)).sum())
     if hidden.any():
         return f"{hidden.sum()} joints masked (×)", hidden
     if kept == 0:
@@ -120,8 +131,8 @@ def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
     return f"{len(joint_map) - kept} joints mapped", hidden
 
 
-def animate(panels: list[Panel], name: str, path: Path) -> int:
-    """Write a GIF of the panels side by side, whole or not at all; the number of its frames."""
+def animate(panels: list[Panel], coordinates: int, name: str, path: Path) -> int:
+    """Write a GIF of panels, of clips of so many coordinates, whole or not at all; the number of its frames."""
     figure = style.new_figure(5.4)
     figure.set_dpi(ANIMATION_DPI)
     grid = figure.subplots(2, (len(panels) + 1) // 2, squeeze=False)
@@ -130,7 +141,7 @@ def animate(panels: list[Panel], name: str, path: Path) -> int:
     for axes, panel in zip(places, panels):
         people.set_view(axes, panel.seen)
         axes.set_title(panel.title)
-    note = _explain(note_at, name)
+    note = _explain(note_at, name, coordinates)
     note.set_text(f"frame {NUM_FRAMES} of {NUM_FRAMES}")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the panels stay where they are, which need not be found anew for each frame
@@ -151,17 +162,20 @@ def animate(panels: list[Panel], name: str, path: Path) -> int:
     return len(times)
 
 
-def _explain(axes: Axes, name: str) -> Text:
+def _explain(axes: Axes, name: str, coordinates: int) -> Text:
     """Name, axes and signs, in an empty panel; the text that tells the frame."""
     axes.axis("off")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.text(0, 0.98, name, va="top", weight="bold", fontsize=8)
-    axes.text(0, 0.62, "A colour for each limb;\nthe second person dashed;\n× a masked joint, which is zero", va="top")
+    axes.text(
+        0, 0.62, "A colour for each limb;\nall but the first person dashed;\n× a masked joint, which is zero", va="top"
+    )
     at, length = 0.08, 0.22
-    for label, (x, y) in zip("xyz", length * people.project(np.eye(3))):
-        axes.annotate("", (at + x, at + y), (at, at), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
-        axes.text(at + 1.25 * x, at + 1.25 * y, label, ha="center", va="center")
+    start = at + length * (coordinates == 2)  # an image's y points downwards
+    for label, (x, y) in zip("xyz", length * people.project(np.eye(coordinates))):
+        axes.annotate("", (at + x, start + y), (at, start), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
+        axes.text(at + 1.25 * x, start + 1.25 * y, label, ha="center", va="center")
     return axes.text(0.45, 0.1, "")
 
 
@@ -200,7 +214,7 @@ def load(args: argparse.Namespace) -> tuple[ClipSource, str, str]:
     if args.name is None:
         raise UserError(f"{path} has {len(packed)} recordings: choose one by --name, such as {packed.names[0]}")
     index = find_name(packed, args.name, "--name")
-    names = names_for(packed.name, args.class_names)
+    names = names_for(packed, args.class_names)
     source = ClipSource.of_dataset(packed, np.array([index]), cpu)
     return source, args.name, name_of(names, int(packed.label[index]))
 
@@ -213,4 +227,5 @@ def main(args: argparse.Namespace) -> None:
     picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
     style.save(sheet(panels, caption.strip().replace("\n", ": ")), picture)
     style.to_board(RUNS / "figures", f"skeleton/{name}", picture, 0)
-    print(f"{name}: {animate(panels, caption, out)} frames in {out}, a sheet of some in {picture}")
+    frames = animate(panels, source.body.coordinates, caption, out)
+    print(f"{name}: {frames} frames in {out}, a sheet of some in {picture}")

@@ -87,7 +87,7 @@ def main(args: argparse.Namespace) -> None:
     rows = rows[np.isin(packed.label[rows], choose_classes(packed.label[rows], args.classes, args.seed))]
     if len(rows) < FEWEST:
         raise UserError(f"--classes {args.classes}: only {len(rows)} test recordings are of these; give more classes")
-    names, labels = names_for(packed.name, args.class_names), packed.label[rows]
+    names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
     style.save(figure, out)
