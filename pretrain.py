@@ -20,6 +20,7 @@ from data_gen.datasets import DataSet, Protocol
 from data_gen.packed import PackedDataset
 from feeder.clips import ClipSource
 from feeder.modalities import MODALITIES
+from models import loading
 from models.objective import Weights
 from tools import checkpoints
 from tools.errors import UserError, run
@@ -145,7 +146,7 @@ def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
         return None
     if args.resume == "auto":
         return checkpoints.newest_readable(args.checkpoint_path)
-    return Path(args.resume), checkpoints.load(Path(args.resume))
+    return Path(args.resume), loading.load(Path(args.resume))
 
 
 def resume(trainer: Trainer) -> bool:
@@ -165,7 +166,7 @@ def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, pro
     agree((trainer.epoch, trainer.step), "the epoch and step that they go on from")
     trainer.prepare()
     if args.resume == "none" and procs.is_main:
-        for path in checkpoints.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
+        for path in loading.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
             path.unlink()
     if trainer.epoch >= args.epochs:
         if not resumed:  # --epochs 0

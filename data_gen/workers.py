@@ -23,11 +23,15 @@ def num_cores() -> int:
 def map_in_workers(function: Callable[[Item], Result], items: list[Item], workers: int, chunk: int) -> Iterator[Result]:
     """`function`, which a worker can import, of each item, in the order given; a worker takes `chunk` at a time.
 
-    At most a few chunks a worker are in flight, so memory does not grow with the data set.
+    At most a few chunks a worker are in flight, so memory does not grow with the data set. What is no more than one
+    chunk is done in this process, sooner than a worker would start.
     """
+    if len(items) <= chunk:
+        yield from map(function, items)
+        return
     chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
     pending: deque = deque()
-    workers = min(workers, len(chunks) or 1)
+    workers = min(workers, len(chunks))
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             for some in chunks:

@@ -13,11 +13,12 @@ from data_gen.datasets import DATASETS
 from data_gen.packed import PackedDataset
 from feeder.augment import evaluation_view
 from feeder.clips import ClipSource
-from feeder.modalities import Tokens, to_tokens
-from tests.helpers import moving_body, run_python, skeleton_text, tiny_dataset
-from tools import checkpoints, extract, results
+from feeder.modalities import Tokens, modalities_of, to_tokens
+from models import loading
+from tests.helpers import run_python, tiny_dataset
+from tools import extract, results
 from tools.errors import UserError, run
-from tools.features import extract_features, modalities_of
+from tools.features import extract_features
 from tools.options import open_dataset
 from tools.tables import table
 
@@ -60,21 +61,10 @@ def test_several_learning_rates_run_in_one_pass(published, demo_root, capsys):
 
 def test_retrieval_is_that_of_the_extracted_features(published, demo_root, tmp_path):
     out = tmp_path / "features.npz"
+    common = ["--pretrained", str(published), "--data", str(demo_root / "demo"), "--out", str(out), "--device", "cpu"]
     for modality in ("all", "joint", "bone", "motion"):
         more = ("--modality", modality)
-        extract.main(
-            [
-                "--pretrained",
-                str(published),
-                "--data",
-                str(demo_root / "demo"),
-                "--out",
-                str(out),
-                "--device",
-                "cpu",
-                *more,
-            ]
-        )
+        extract.main([*common, *more])
         features = np.load(out)
         packed = PackedDataset(demo_root / "demo")
         assert features["name"].tolist() == packed.names.tolist() and features["feature"].shape == (24, 16)
@@ -85,22 +75,6 @@ def test_retrieval_is_that_of_the_extracted_features(published, demo_root, tmp_p
         task = "action_retrieval" if modality == "all" else f"action_retrieval_{modality}"
         result = json.loads((published / f"{task}.json").read_text())
         assert result["top1"] == pytest.approx(100 * (predicted == packed.label[val]).mean())
-
-
-def test_one_recording_gives_the_features_it_has_in_its_data_set(published, demo_root, tmp_path):
-    paths = sorted((demo_root / "raw").glob("*.skeleton"))[:3]
-    common = ["--pretrained", str(published), "--device", "cpu", "--out"]
-    extract.main([*common, str(tmp_path / "a.npz"), "--data", *map(str, paths)])
-    extract.main([*common, str(tmp_path / "b.npz"), "--data", str(demo_root / "demo")])
-    a, b = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
-    np.testing.assert_allclose(a["feature"], b["feature"][:3], atol=1e-5)
-    assert a["name"].tolist() == b["name"][:3].tolist() and a["label"].tolist() == b["label"][:3].tolist()
-
-
-def test_extract_needs_a_folder_to_write_to(published, demo_root, tmp_path):
-    out = str(tmp_path / "nowhere" / "a.npz")
-    with pytest.raises(UserError, match="there is no folder"):
-        extract.main(["--pretrained", str(published), "--data", str(demo_root / "demo"), "--out", out])
 
 
 def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published, demo_root):
@@ -118,15 +92,15 @@ def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published
 
 @pytest.mark.parametrize("program", [action_recognition, action_retrieval])
 def test_a_missing_or_damaged_checkpoint_is_an_error(program, published, demo_root, tmp_path):
-    with pytest.raises(UserError, match="no checkpoint at"):
+    with pytest.raises(loading.CheckpointError, match="no checkpoint at"):
         program.main(flags(tmp_path / "nowhere", demo_root))
     empty = tmp_path / "demo_empty"
     empty.mkdir()
-    with pytest.raises(UserError, match="no checkpoint in"):
+    with pytest.raises(loading.CheckpointError, match="no checkpoint in"):
         program.main(flags(empty, demo_root))
     path = published / "checkpoint_0450.pth.tar"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(UserError, match="checkpoint_0450.pth.tar"):
+    with pytest.raises(loading.CheckpointError, match="checkpoint_0450.pth.tar"):
         program.main(flags(published, demo_root))
     assert not list(published.glob("*.json"))
 
@@ -200,7 +174,7 @@ def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
 
 def test_features_are_float32_and_can_be_trained_on(published, demo_root):
     packed = PackedDataset(demo_root / "demo")
-    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["bone"]], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()
@@ -222,21 +196,6 @@ def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkey
     (folder / "action_retrieval.json").write_text('{"modality": ')
     with pytest.raises(UserError, match="action_retrieval.json is damaged .*evaluate that run again"):
         results.main([])
-
-
-def test_extract_reads_recordings_of_any_name_and_refuses_other_files(tmp_path):
-    text = skeleton_text(moving_body(np.random.default_rng(0), 50))
-    paths = [tmp_path / "mine.skeleton", tmp_path / "S001C001P001R001A007.skeleton"]
-    for path in paths:
-        path.write_bytes(text)
-    source, names = extract.read_data(paths, torch.device("cpu"))
-    assert names.tolist() == ["mine", "S001C001P001R001A007"] and source.label.tolist() == [-1, 6]
-    assert source.num_frame.tolist() == [50, 50]
-    paths[0].write_bytes(b"1\n")
-    with pytest.raises(UserError, match="mine.skeleton: "):
-        extract.read_data(paths, torch.device("cpu"))
-    with pytest.raises(UserError, match=r"mine.txt is neither a packed data set nor a .skeleton file"):
-        extract.read_data([tmp_path / "mine.txt"], torch.device("cpu"))
 
 
 def test_a_data_set_that_does_not_fit_is_refused(demo_root, tmp_path):
@@ -287,7 +246,7 @@ def test_modalities_in_one_pass_score_as_by_themselves(published, demo_root):
 
 
 def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
-    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     packed = PackedDataset(demo_root / "demo")
     source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
@@ -302,7 +261,7 @@ def test_the_saved_classifier_gives_the_last_scores(published, demo_root):
     saved = torch.load(published / "action_recognition_joint.pth.tar", weights_only=True)
     last = scores_of(published, "action_recognition", "joint")["last"]
     packed = PackedDataset(demo_root / "demo")
-    backbone = checkpoints.load_backbone(checkpoints.load(checkpoints.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     source = ClipSource.of_dataset(packed, packed.split("xsub", "val"), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["joint"]], torch.device("cpu"))
     predicted = (feature @ saved["weight"].T + saved["bias"]).argmax(1)

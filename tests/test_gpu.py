@@ -11,10 +11,10 @@ from data_gen.packed import PackedDataset
 from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.sampling import Draw
+from models import loading
 from models.objective import umurl_loss
 from models.umurl import UmURL
 from tests.helpers import GOLDEN
-from tools import checkpoints
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]
 
@@ -33,7 +33,7 @@ def test_views_are_those_of_a_cpu(demo_root):
 def test_golden_loss():
     golden = np.load(GOLDEN / "pretrain_h8.npz")
     model = UmURL(8).cuda().train()
-    model.load_state_dict(checkpoints.weights(checkpoints.load(GOLDEN / "official_h8.pth.tar")))
+    model.load_state_dict(loading.weights(loading.load(GOLDEN / "official_h8.pth.tar")))
     views = tuple(torch.from_numpy(golden[f"view{i}"]).permute(0, 2, 4, 3, 1).cuda() for i in (1, 2, 3, 4))
     loss = umurl_loss(model(views))
     np.testing.assert_allclose([x.item() for x in (loss.total, *loss.terms.values())], golden["loss"], rtol=1e-4)
@@ -46,7 +46,7 @@ def test_every_precision_trains_and_resumes(pretrain, amp):
     folder = pretrain.run(*flags, "--epochs", "4")
     losses = [json.loads(line)["loss/total"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert len(losses) == 4 and losses[-1] < losses[0]
-    scaler = checkpoints.load(checkpoints.newest(folder))["scaler"]
+    scaler = loading.load(loading.newest(folder))["scaler"]
     assert bool(scaler) == (amp == "fp16")
 
 

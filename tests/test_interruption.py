@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from data_gen.datasets import ROOT
+from models import loading
 from tests.helpers import run_python
 from tests.runs import assert_equal_runs, figures, launched
 from tools import checkpoints
@@ -36,7 +37,7 @@ def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain)
     log = (folder / "log.jsonl").read_text()
     for path in folder.glob("*.pth.tar"):
         path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="no checkpoint in .* can be read; --resume none starts anew"):
+    with pytest.raises(loading.CheckpointError, match="no checkpoint in .* can be read; --resume none starts anew"):
         pretrain.run("--epochs", "2")
     assert (folder / "log.jsonl").read_text() == log
     assert "checkpoint_0000.pth.tar" in (folder / "pretrain.log").read_text()
@@ -105,7 +106,7 @@ def test_a_signal_saves_the_step_reached_and_the_run_goes_on_from_there(
                 pretrain.run("--epochs", "3", folder=folder)
         assert stopped.value.code == 128 + number and len(steps) == at
         name = checkpoints.name_of(at // 3, at % 3)
-        assert checkpoints.newest(folder).name == name and signal.getsignal(number) is not None
+        assert loading.newest(folder).name == name and signal.getsignal(number) is not None
         assert f"stopped by {number.name} after {at // 3} epochs and {at % 3} steps" in capsys.readouterr().out
         pretrain.run("--epochs", "3", folder=folder)
         assert f"going on from {folder / name}" in capsys.readouterr().out
@@ -142,7 +143,7 @@ def test_a_signal_to_torchrun_stops_all_processes_at_the_same_step(pretrain, dem
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert process.returncode != 0 and b"stopped by SIGTERM after" in output, errors.decode()
-    state = checkpoints.load(checkpoints.newest(folder))
+    state = loading.load(loading.newest(folder))
     reached = f"{state['epoch']} epochs and {state.get('step', 0)} steps"
     assert reached in (folder / "pretrain.log").read_text()
     pretrain.run("--epochs", state["epoch"] + 1, folder=folder)  # in one process, too
@@ -188,6 +189,6 @@ def test_a_full_disk_is_reported_and_leaves_the_checkpoints_there(demo_root, tmp
         assert done.returncode == 1 and "checkpoint_0002.pth.tar: the disk is full; earlier" in done.stderr
         assert "Traceback" not in done.stderr
         assert sorted(p.name for p in folder.glob("checkpoint*")) == [f"checkpoint_{i:04d}.pth.tar" for i in (0, 1)]
-        assert checkpoints.load(checkpoints.newest(folder))["epoch"] == 2
+        assert loading.load(loading.newest(folder))["epoch"] == 2
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -15,8 +15,9 @@ from data_gen.datasets import OWN_RECIPE, ROOT
 from data_gen.packed import PackedDataset
 from data_gen.protocols import parse_split
 from data_gen.skeletons import SKELETONS, load_skeleton
-from tests.helpers import GOLDEN, own_dataset, tiny_dataset
-from tools import checkpoints, extract
+from models import load_encoder, loading
+from tests.helpers import GOLDEN, moving_body, own_dataset, skeleton_text, tiny_dataset
+from tools import export, extract, predict, slim
 from tools.errors import UserError
 
 SMALL = ["--hidden-size", "8", "--batch-size", "6", "--epochs", "2", "--save-freq", "1", "--device", "cpu"]
@@ -38,7 +39,7 @@ def test_another_skeleton_is_trained_on_and_evaluated(skeleton, people, coordina
     packed = own_dataset(tmp_path / "mine", skeleton, people, coordinates)
     run = tmp_path / "mine_fold2_first"
     train(run, tmp_path)
-    state = checkpoints.load(run / "checkpoint_0001.pth.tar")
+    state = loading.load(run / "checkpoint_0001.pth.tar")
     assert (state["dataset"], state["protocol"]) == ("mine", "fold2")
     assert state["body"] == {"skeleton": SKELETONS[skeleton].to_json(), "people": people, "coordinates": coordinates}
     probe, retrieval = evaluate(run, tmp_path)
@@ -54,12 +55,51 @@ def test_another_skeleton_is_trained_on_and_evaluated(skeleton, people, coordina
     assert evaluate(run, tmp_path, "--protocol", other)[1]["protocol"] == "fold1"
 
 
+def test_the_encoder_of_another_skeleton_is_used_slimmed_and_exported(tmp_path, capsys):
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    info = json.loads((packed.path / "dataset.json").read_text()) | {"class_names": ["wave", "nod", "bow"]}
+    (packed.path / "dataset.json").write_text(json.dumps(info))
+    run = tmp_path / "mine_fold1"
+    train(run, tmp_path, "--epochs", 1)
+    evaluate(run, tmp_path)
+    slim.main(["--pretrained", str(run), "--out", str(tmp_path / "slim")])
+    clip = packed.recording(4)
+    feature = load_encoder(run, device="cpu")([clip])
+    encoder = load_encoder(tmp_path / "slim", device="cpu")
+    assert encoder.body.skeleton == SKELETONS["coco"] and torch.equal(encoder([clip]), feature)
+    with pytest.raises(ValueError, match=r"clips are \(T, 1, 17, 2\), frames of coco .*; these are \(9, 2, 25, 3\)"):
+        encoder([np.zeros((9, 2, 25, 3))])
+    export.main(["--pretrained", str(run), "--format", "torch", "--out", str(tmp_path / "out")])
+    (found,) = torch.export.load(tmp_path / "out" / "encoder.pt2").module()(torch.tensor(clip[None]))
+    torch.testing.assert_close(found, feature, atol=1e-5, rtol=0)
+    capsys.readouterr()
+    predict.main(["--pretrained", str(run), "--device", "cpu", "--json", str(packed.path)])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["recording"] for line in lines] == packed.names.tolist()
+    assert {action["name"] for action in lines[0]["actions"]} == {"wave", "nod", "bow"}
+    (tmp_path / "a.skeleton").write_bytes(skeleton_text(moving_body(np.random.default_rng(0), 20)))
+    with pytest.raises(UserError, match="was trained on coco .*a.skeleton holds kinect_v2"):
+        predict.main(["--pretrained", str(run), "--device", "cpu", str(tmp_path / "a.skeleton")])
+
+
+@pytest.mark.parametrize("start", ["pretrained", "scratch"])
+def test_another_skeleton_is_fine_tuned(start, tmp_path):
+    own_dataset(tmp_path / "mine", "openpose", 1, 2)
+    run, more = tmp_path / "mine_fold1", ["--from-scratch"] * (start == "scratch")
+    train(run, tmp_path, "--epochs", 1)
+    flags = ["--pretrained", str(run), "--data-root", str(tmp_path), "--device", "cpu", "--finetune", *more]
+    action_recognition.main([*flags, "--epochs", "8", "--schedule", "7", "--batch-size", "4", "--lr", "0.05"])
+    result = json.loads((run / f"finetune{'_scratch' * len(more)}.json").read_text())
+    assert (result["dataset"], result["protocol"], result["val"]) == ("mine", "fold1", 12)
+    assert 0 <= result["last"]["top1"]["mean"] <= result["best"]["top1"]["mean"] <= 100
+
+
 def test_a_run_of_another_skeleton_resumes(tmp_path):
     own_dataset(tmp_path / "mine", "coco", 1, 2)
     train(tmp_path / "mine_fold1_a", tmp_path)
     train(tmp_path / "mine_fold1_b", tmp_path, "--epochs", 1)
     train(tmp_path / "mine_fold1_b", tmp_path)
-    whole, resumed = (checkpoints.load(tmp_path / f"mine_fold1_{x}" / "checkpoint_0001.pth.tar") for x in "ab")
+    whole, resumed = (loading.load(tmp_path / f"mine_fold1_{x}" / "checkpoint_0001.pth.tar") for x in "ab")
     torch.testing.assert_close(whole["state_dict"], resumed["state_dict"], rtol=0, atol=0)
 
 
@@ -99,9 +139,9 @@ def test_a_skeleton_defined_in_another_way_is_another_one(tmp_path):
     ],
 )
 def test_a_checkpoint_that_tells_of_wrong_bodies_is_refused(body, message, tmp_path):
-    state = checkpoints.load(GOLDEN / "official_h8.pth.tar") | {"body": body}
-    with pytest.raises(checkpoints.CheckpointError, match=message):
-        checkpoints.load_backbone(state, tmp_path / "c.pth.tar")
+    state = loading.load(GOLDEN / "official_h8.pth.tar") | {"body": body}
+    with pytest.raises(loading.CheckpointError, match=message):
+        loading.load_backbone(state, tmp_path / "c.pth.tar")
 
 
 def test_unknown_names_are_answered_with_the_known_ones(tmp_path):
@@ -126,7 +166,7 @@ def test_a_data_set_of_ones_own_has_a_recipe_and_its_place_may_be_the_root(tmp_p
     assert (dataset.name, protocol.name, args.epochs, args.batch_size) == ("mine", "fold1", 40, 128)
     assert (args.schedule, args.hidden_size) == (list(OWN_RECIPE.schedule), OWN_RECIPE.hidden_size)
     train(tmp_path / "run", place, "--pre-dataset", "mine", "--protocol", "fold2", "--epochs", 1)
-    assert checkpoints.load(tmp_path / "run" / "checkpoint_0000.pth.tar")["protocol"] == "fold2"
+    assert loading.load(tmp_path / "run" / "checkpoint_0000.pth.tar")["protocol"] == "fold2"
 
 
 def test_a_protocol_added_to_a_published_data_set_is_used_with_its_recipe(tmp_path):

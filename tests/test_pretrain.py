@@ -8,10 +8,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import action_retrieval
 import pretrain as program
+from models import loading
 from models.umurl import UmURL
 from tests.helpers import run_python, tiny_dataset
 from tests.runs import assert_equal_runs, figures, launched
-from tools import checkpoints
 from tools.errors import UserError
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
@@ -39,7 +39,7 @@ def test_checkpoints_are_named_by_the_last_epochs_index(pretrain):
     folder = pretrain.run("--epochs", "6", "--save-freq", "2")
     names = sorted(p.name for p in folder.glob("*.pth.tar"))
     assert names == [f"checkpoint_{i:04d}.pth.tar" for i in (0, 2, 4, 5)]
-    state = checkpoints.load(folder / "checkpoint_0004.pth.tar")
+    state = loading.load(folder / "checkpoint_0004.pth.tar")
     assert state["epoch"] == 5 and (state["dataset"], state["protocol"]) == ("demo", "xsub")
     assert state["args"]["hidden_size"] == 8 and state["versions"]["torch"] == str(torch.__version__)
     assert all(key.startswith("module.") for key in state["state_dict"])
@@ -48,10 +48,10 @@ def test_checkpoints_are_named_by_the_last_epochs_index(pretrain):
 
 def test_epoch_zero_is_the_untrained_encoder(pretrain):
     folder = pretrain.run("--epochs", "0", "--seed", "3")
-    state = checkpoints.load(checkpoints.newest(folder))
+    state = loading.load(loading.newest(folder))
     torch.manual_seed(3)
     expected = UmURL(8).state_dict()
-    torch.testing.assert_close(checkpoints.weights(state), expected, rtol=0, atol=0)
+    torch.testing.assert_close(loading.weights(state), expected, rtol=0, atol=0)
     assert state["epoch"] == 0
 
 
@@ -68,10 +68,10 @@ def test_epoch_zero_is_the_untrained_encoder(pretrain):
     ],
 )
 def test_a_checkpoint_that_cannot_be_resumed_from_is_refused(pretrain, tmp_path, change, message):
-    state = checkpoints.load(checkpoints.newest(pretrain.run("--epochs", "1")))
+    state = loading.load(loading.newest(pretrain.run("--epochs", "1")))
     change(state)
     torch.save(state, tmp_path / "odd.pth.tar")
-    with pytest.raises(UserError, match=f"(?s){message}"):
+    with pytest.raises((UserError, loading.CheckpointError), match=f"(?s){message}"):
         pretrain.run("--resume", tmp_path / "odd.pth.tar")
 
 
@@ -96,11 +96,11 @@ def test_a_finished_run_is_left_alone(pretrain, capsys):
 def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
     folder = pretrain.run("--epochs", "3", "--seed", "1")
     pretrain.run("--epochs", "2", "--resume", "none")
-    assert len(figures(folder)) == 2 and checkpoints.newest(folder).name == "checkpoint_0001.pth.tar"
+    assert len(figures(folder)) == 2 and loading.newest(folder).name == "checkpoint_0001.pth.tar"
     pretrain.run("--epochs", "3")
     other = tmp_path / "other" / "demo"
     pretrain.run("--epochs", "3", "--resume", folder / "checkpoint_0001.pth.tar", folder=other)
-    a, b = (checkpoints.load(f / "checkpoint_0002.pth.tar")["state_dict"] for f in (folder, other))
+    a, b = (loading.load(f / "checkpoint_0002.pth.tar")["state_dict"] for f in (folder, other))
     torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
@@ -118,7 +118,7 @@ def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
     ],
 )
 def test_contradictions_are_refused_at_the_start(pretrain, flags, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, loading.CheckpointError), match=message):
         pretrain.run(*flags)
 
 
@@ -166,7 +166,7 @@ def test_bf16_trains_and_keeps_float32_weights(pretrain, tmp_path):
     rough = figures(folder)
     assert rough[0]["loss/total"] == pytest.approx(exact[0]["loss/total"], rel=0.02)
     assert rough[0]["loss/total"] != exact[0]["loss/total"]
-    state = checkpoints.load(checkpoints.newest(folder))
+    state = loading.load(loading.newest(folder))
     assert all(v.dtype in (torch.float32, torch.int64) for v in state["state_dict"].values())
 
 
@@ -206,7 +206,7 @@ def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tm
         assert done.returncode == 0, done.stderr
         for a, b in zip(figures(one), figures(folder)):
             assert a == pytest.approx(b, rel=2e-3)
-        first, second = (checkpoints.weights(checkpoints.load(checkpoints.newest(f))) for f in (one, folder))
+        first, second = (loading.weights(loading.load(loading.newest(f))) for f in (one, folder))
         for key, value in first.items():
             if not key.endswith(NOISE):
                 torch.testing.assert_close(second[key], value, rtol=1e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
@@ -264,13 +264,13 @@ def test_ablations_train_resume_and_are_evaluated(pretrain, demo_root, tmp_path,
     keys = set(figures(parts)[0])
     assert {f"loss/{term}" for term in terms} | {"loss/total"} == {key for key in keys if key.startswith("loss/")}
     assert {f"std/{name}" for name in projections} <= keys
-    state = checkpoints.load(checkpoints.newest(parts))
+    state = loading.load(loading.newest(parts))
     torch.manual_seed(0)
     start = UmURL(8).backbone.state_dict()
-    trained = checkpoints.modalities(state)
+    trained = loading.modalities(state)
     for modality in ("joint", "bone", "motion"):
         key = f"{modality[0]}_emb.t_embedding.0.weight"
-        moved = not torch.equal(start[key], checkpoints.weights(state)[f"backbone.{key}"])
+        moved = not torch.equal(start[key], loading.weights(state)[f"backbone.{key}"])
         assert moved == (modality in trained)
     common = ["--pretrained", str(parts), "--data-root", str(demo_root), "--device", "cpu"]
     action_retrieval.main(common)

@@ -22,8 +22,8 @@ for line in open("requirements.txt"):
 PY
 }
 
-# find_python [install]: sets PYTHON to that of the active environment, else of .venv. With `install`, the packages for
-# figures and tests count too, and where neither has them all, .venv is made.
+# find_python [install]: sets PYTHON to that of the active environment, else of .venv. With `install`, the optional
+# packages count too, and where neither has them all, .venv is made.
 find_python() {
     local candidate wanted=base
     [ "${1:-}" = install ] && wanted=all

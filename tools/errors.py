@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from data_gen.packed import DataSetError
+from models.loading import CheckpointError
 
 
 class UserError(Exception):
@@ -18,7 +19,7 @@ def run(main: Callable[[], None]) -> None:
     its log, and status 1."""
     try:
         main()
-    except (UserError, DataSetError, OSError) as error:
+    except (UserError, DataSetError, CheckpointError, OSError) as error:
         _say(f"error: {error}")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -17,10 +17,11 @@ from data_gen.packed import SIDES, PackedDataset
 from feeder.body import BodyShape
 from feeder.clips import ClipSource
 from models.encoder import Backbone
+from models.loading import fingerprint
 from tools import checkpoints
-from tools.features import extract_features, modalities_of, modality_name
+from tools.features import FrozenEncoder, extract_features, modality_name
 from tools.logs import start_log, write_result
-from tools.options import add_data_options, choose_data, open_dataset
+from tools.options import add_data_options, choose_data, classes_of, open_dataset
 from tools.processes import single_process
 
 
@@ -70,7 +71,11 @@ class Evaluation(Report):
     val: dict[str, Tensor]
     train_labels: Tensor
     val_labels: Tensor
-    num_classes: int
+    classes: list[str]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
 
 @dataclass
@@ -94,22 +99,22 @@ def folder_of(pretrained: Path) -> Path:
 def load_subject(args: argparse.Namespace, device: torch.device) -> Subject:
     """The encoder, in evaluation mode on `device`, and the data that the flags choose. Raises UserError."""
     folder = folder_of(args.pretrained)
-    path = checkpoints.newest(args.pretrained)
-    state = checkpoints.load(path)
-    backbone = checkpoints.load_backbone(state, path).to(device)
-    modalities = {name: modalities_of(name, checkpoints.modalities(state)) for name in args.modality}
+    encoder = FrozenEncoder.open(args.pretrained, device)
+    state, backbone = encoder.state, encoder.backbone
+    modalities = {name: encoder.modalities(name) for name in args.modality}
     dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     logging.getLogger("umurl").info(
-        f"{path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
+        f"{encoder.path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
         f"{protocol.long_name}, modality {' '.join(modalities)}, {device}"
     )
-    checkpoints.check_body(backbone.body, path, BodyShape.of_dataset(packed), packed.path)
+    checkpoints.check_body(backbone.body, encoder.path, BodyShape.of_dataset(packed), packed.path)
     split = {side: packed.split(protocol.name, side) for side in SIDES}
     result = {
         "dataset": dataset.name,
         "protocol": protocol.name,
-        "checkpoint": str(path),
+        "checkpoint": str(encoder.path),
+        "encoder": fingerprint(backbone),
         "epoch": state.get("epoch"),
         "hidden_size": backbone.hidden_size,
         **{side: len(indices) for side, indices in split.items()},
@@ -140,7 +145,7 @@ def prepare(args: argparse.Namespace, task: str) -> Evaluation:
         features["val"],
         labels["train"],
         labels["val"],
-        subject.packed.num_classes,
+        classes_of(subject.packed),
     )
 
 

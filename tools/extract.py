@@ -1,81 +1,85 @@
 """Features of recordings, for use elsewhere.
 
 python -m tools.extract --pretrained checkpoints/ntu60_xsub --data data/ntu60 --out features.npz
-python -m tools.extract --pretrained CKPT --data A.skeleton B.skeleton --out features.npz
+python -m tools.extract --pretrained CKPT --data FOLDER recordings.zip A.skeleton --out features.npz
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
-import torch
 
-from data_gen.normalise import normalise
-from data_gen.packed import INFO, PackedDataset
-from data_gen.recordings import SUFFIX, Recording
-from data_gen.skeleton_file import SkeletonError, parse_name, parse_skeleton
-from feeder.clips import ClipSource
-from tools import checkpoints
+from data_gen.conversion import BadRecordings
+from models.loading import fingerprint
 from tools.errors import UserError, run
-from tools.features import extract_features, modalities_of, modality_name
+from tools.features import FrozenEncoder, add_encoder_options, modality_name
+from tools.files import whole
 from tools.options import HelpFormatter
 from tools.processes import single_process
+from tools.recordings_input import PLACES, Features, RecordingsInput
 
 
-def read_data(paths: list[Path], device: torch.device) -> tuple[ClipSource, np.ndarray]:
-    """Clips and names of a packed data set, or of `.skeleton` files (label −1 where the name tells none).
-
-    Raises UserError, DataSetError.
-    """
-    if len(paths) == 1 and (paths[0] / INFO).is_file():
-        packed = PackedDataset(paths[0])
-        return ClipSource.of_dataset(packed, np.arange(len(packed)), device), packed.names
-    people, labels = [], []
-    for path in paths:
-        if path.suffix != SUFFIX:
-            raise UserError(f"{path} is neither a packed data set nor a {SUFFIX} file")
-        try:
-            people.append(normalise(parse_skeleton(Recording(path.stem, str(path)).read())))
-        except SkeletonError as error:
-            raise UserError(f"{path}: {error}") from error
-        try:
-            labels.append(parse_name(path.stem).label)
-        except SkeletonError:
-            labels.append(-1)
-    num_frame = np.array([len(p) for p in people])
-    source = ClipSource(torch.from_numpy(np.concatenate(people)), num_frame, np.array(labels))
-    return source, np.array([path.stem for path in paths])
+def write_features(out: Path, batches: Iterable[Features], size: int, more: dict[str, Any]) -> int:
+    """An .npz of `feature` float32 (N, size), `name`, `label` and what `more` holds, in memory that does not grow with
+    N, which is returned. Raises UserError where there are none."""
+    names, labels = [], []
+    with TemporaryFile(dir=out.parent) as values, whole(out) as partial:
+        for batch in batches:
+            values.write(batch.feature.cpu().numpy().data)
+            names += batch.names
+            labels += batch.labels.tolist()
+        if not names:
+            raise UserError(f"no recording could be read, so there is nothing to write to {out}")
+        values.seek(0)
+        arrays = {"name": np.array(names), "label": np.array(labels), **{k: np.array(v) for k, v in more.items()}}
+        with zipfile.ZipFile(partial, "w") as archive:
+            with archive.open("feature.npy", "w", force_zip64=True) as entry:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), size)}
+                np.lib.format.write_array_header_1_0(entry, header)
+                shutil.copyfileobj(values, entry)
+            for key, array in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
+    return len(names)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
-    parser.add_argument("--pretrained", type=Path, required=True, metavar="CKPT", help="checkpoint, or a run's folder")
+    add_encoder_options(parser)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help=PLACES)
     parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, metavar="PATH", help="a packed data set, or .skeleton files"
+        "--out", type=Path, required=True, metavar="FILE.npz", help="where feature, name and label go, and by what"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="where feature, name and label go")
     parser.add_argument(
         "--modality", type=modality_name, default="all", help="all of them fused, one without fusion, or as joint+bone"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
     args = parser.parse_args(argv)
     if not args.out.parent.is_dir():
         raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
-    device = single_process(args.device, "tools.extract")
-    path = checkpoints.newest(args.pretrained)
-    state = checkpoints.load(path)
-    backbone = checkpoints.load_backbone(state, path).to(device)
-    chosen = modalities_of(args.modality, checkpoints.modalities(state))
-    source, names = read_data(args.data, device)
-    checkpoints.check_body(backbone.body, path, source.body, args.data[0])
-    (feature,) = extract_features(backbone, source, [chosen], device)
-    partial = args.out.with_name(args.out.name + ".partial")
-    with open(partial, "wb") as file:
-        np.savez(file, feature=feature.cpu().numpy(), name=names, label=source.label.numpy())
-    partial.replace(args.out)
-    print(f"{len(names)} features of {feature.shape[1]} values: {args.out}")
+    encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.extract"))
+    chosen = encoder.modalities(args.modality)
+    recordings = RecordingsInput(args.data)
+
+    def batches() -> Iterable[Features]:
+        yield from recordings.features(encoder, chosen, only_whole=not args.skip_bad)
+        if recordings.bad and not args.skip_bad:
+            raise BadRecordings(recordings.bad)
+
+    size = 2 * encoder.backbone.hidden_size
+    more = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone)}
+    count = write_features(args.out, batches(), size, more | {"classes": np.array(recordings.classes, np.str_)})
+    print(f"{count} features of {size} values: {args.out}")
+    for place, reason in recordings.bad.items():
+        print(f"warning: left out: {place}: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ VALIDATION_BATCH = 256
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """The published recipe. `batch_size` is global; `amp` is the precision of the model, `bf16`, `fp16` or `off`."""
+    """The published recipe. `batch_size`, the largest batch there is, is global; `amp` is the precision of the model,
+    `bf16`, `fp16` or `off`."""
 
     lr: float = 0.01
     epochs: int = 80
@@ -80,7 +81,9 @@ class Finetuner:
             group["lr"] = self.options.lr * 0.1 ** sum(epoch >= at for at in self.options.schedule)
         self.parallel.train()
         losses = torch.zeros((), device=self.procs.device)
-        for batch in rows[epoch_order(len(rows), self.seed, epoch)].split(self.options.batch_size):
+        # As equal as they can be: a last batch of a few recordings would be as many steps as a full one.
+        count = -(-len(rows) // self.options.batch_size)
+        for batch in rows[epoch_order(len(rows), self.seed, epoch)].tensor_split(count):
             losses += self.train_step(batch)
         loss = added_up(losses).item() / len(rows)
         if not abs(loss) < float("inf"):

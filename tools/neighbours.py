@@ -50,7 +50,8 @@ def _check(k: int, gallery: Tensor) -> None:
 def _similarities(queries: Tensor, gallery: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Some queries at a time: which, and their cosines (q, G) with the whole gallery."""
     queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
-    for start in progress(range(0, len(queries), CHUNK), desc="retrieve", unit="chunk"):
+    starts = range(0, len(queries), CHUNK)
+    for start in progress(starts, desc="retrieve", unit="chunk", disable=len(starts) <= 1):
         rows = slice(start, start + CHUNK)
         yield rows, queries[rows] @ gallery.T
 

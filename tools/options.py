@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_gen.catalogue import find_dataset, packed_in, rows_in
+from data_gen.class_names import class_names
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, from_test_name
 from data_gen.packed import INFO, PackedDataset
 from tools.errors import UserError
@@ -83,6 +84,11 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
         if len(packed.split(protocol.name, side)) < 2:
             raise UserError(f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}")
     return packed
+
+
+def classes_of(packed: PackedDataset) -> list[str]:
+    """The names of a data set's classes, index 0 first: its own, else the known ones, else `A001` and so on."""
+    return packed.class_names or list(class_names(packed.name)[: packed.num_classes])
 
 
 def check_schedule(schedule: list[int], epochs: int) -> None:

@@ -95,5 +95,7 @@ def save_classifier(evaluation: Evaluation, name: str, probe: LinearProbe) -> No
     """The classifier of the first rate and seed after its last epoch, beside the JSON and under the same name."""
     result = evaluation.result
     state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
-    state |= {key: result[key] for key in ("dataset", "protocol", "checkpoint", "epoch", "hidden_size", "versions")}
+    keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
+    state |= {key: result[key] for key in keys}
+    state["classes"] = evaluation.classes
     checkpoints.write(evaluation.folder / f"{evaluation.task_of(name)}.pth.tar", state)

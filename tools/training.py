@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.sampling import Draw, epoch_order, global_batches, share
+from models import loading
 from models.objective import Loss, Weights, baseline_loss, gather, umurl_loss
 from models.umurl import Projections, SimpleBaseline, UmURL
 from tools import checkpoints
@@ -64,7 +65,7 @@ class Trainer:
                 f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.source):,}: choose "
                 "another --checkpoint-path, or start anew with --resume none"
             )
-        checkpoints.check_body(checkpoints.body_of(state, path), path, self.source.body, "the data set now")
+        checkpoints.check_body(loading.body_of(state, path), path, self.source.body, "the data set now")
         changed = [f"--{k.replace('_', '-')} {saved[k]} (now {getattr(self.args, k)})"
                    for k in FIXED if k in saved and saved[k] != getattr(self.args, k)]  # fmt: skip
         if changed:
@@ -73,7 +74,7 @@ class Trainer:
                 "--checkpoint-path, or start anew with --resume none"
             )
         try:
-            self.model.load_state_dict(checkpoints.weights(state))
+            self.model.load_state_dict(loading.weights(state))
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scaler.is_enabled() and state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])

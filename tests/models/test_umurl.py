@@ -4,11 +4,11 @@ import torch
 
 from feeder.augment import evaluation_view
 from feeder.modalities import MODALITIES, to_tokens
+from models.loading import load, load_backbone, weights
 from models.objective import umurl_loss
 from models.umurl import SimpleBaseline, UmURL
 from tests.feeder.test_clips import golden_source
 from tests.helpers import GOLDEN
-from tools.checkpoints import load, load_backbone, weights
 
 
 @pytest.fixture

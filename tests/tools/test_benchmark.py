@@ -12,13 +12,12 @@ from data_gen.skeleton_file import parse_skeleton
 from feeder.augment import training_view
 from feeder.modalities import MODALITIES, Tokens
 from feeder.sampling import Draw
-from models import umurl
+from models import loading, umurl
 from models.encoder import Backbone
 from models.objective import umurl_loss
 from models.umurl import UmURL, name_projections
 from tests import baselines
 from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text
-from tools import checkpoints
 from tools.benchmark import __main__ as program
 from tools.benchmark import flops, measure
 from tools.benchmark.figures import QUICK
@@ -199,7 +198,7 @@ def test_plain_step(source):
 def test_the_plain_model_and_objective_give_the_published_loss():
     golden = np.load(GOLDEN / "pretrain_h8.npz")
     model = UmURL(8).train()
-    model.load_state_dict(checkpoints.weights(checkpoints.load(GOLDEN / "official_h8.pth.tar")))
+    model.load_state_dict(loading.weights(loading.load(GOLDEN / "official_h8.pth.tar")))
     views = tuple(torch.from_numpy(golden[f"view{i}"]).permute(0, 2, 4, 3, 1) for i in (1, 2, 3, 4))
     with torch.no_grad():
         loss = baselines.loss(baselines.forward(model, views))

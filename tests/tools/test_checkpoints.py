@@ -5,22 +5,22 @@ import zipfile
 import pytest
 import torch
 
+from models import loading
+from models.loading import CheckpointError
 from models.umurl import UmURL
 from tests.helpers import GOLDEN
-from tools import checkpoints
-from tools.checkpoints import CheckpointError
 
 OFFICIAL = GOLDEN / "official_h8.pth.tar"
 
 
 @pytest.fixture
 def state():
-    return checkpoints.load(OFFICIAL)
+    return loading.load(OFFICIAL)
 
 
 def resaved(path, state):
     torch.save(state, path)
-    return checkpoints.load(path)
+    return loading.load(path)
 
 
 def test_published_layout_loads_whatever_its_width(tmp_path):
@@ -31,14 +31,14 @@ def test_published_layout_loads_whatever_its_width(tmp_path):
             "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()},
             "optimizer": {},
         }
-        backbone = checkpoints.load_backbone(resaved(tmp_path / "p.pth.tar", published), tmp_path)
+        backbone = loading.load_backbone(resaved(tmp_path / "p.pth.tar", published), tmp_path)
         assert not backbone.training and backbone.hidden_size == hidden_size
         torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict(), rtol=0, atol=0)
 
 
 def test_projectors_and_the_prefix_are_not_needed(state, tmp_path):
     bare = {k.removeprefix("module."): v for k, v in state["state_dict"].items() if "projector" not in k}
-    checkpoints.load_backbone(resaved(tmp_path / "bare.pth.tar", {"state_dict": bare}), tmp_path)
+    loading.load_backbone(resaved(tmp_path / "bare.pth.tar", {"state_dict": bare}), tmp_path)
 
 
 def cut(path):
@@ -68,7 +68,7 @@ def test_missing_or_damaged_is_an_error(tmp_path, damage, message):
     path.write_bytes(OFFICIAL.read_bytes())
     damage(path)
     with pytest.raises(CheckpointError, match=message):
-        checkpoints.load(path)
+        loading.load(path)
 
 
 def test_a_bomb_is_refused_before_memory_is_taken(state, tmp_path):
@@ -81,7 +81,7 @@ def test_a_bomb_is_refused_before_memory_is_taken(state, tmp_path):
         for name in archive.namelist():
             other.writestr(name, archive.read(name))
     with pytest.raises(CheckpointError, match="it is compressed"):
-        checkpoints.load(packed)
+        loading.load(packed)
 
 
 def without(key):
@@ -102,7 +102,7 @@ def without(key):
 def test_another_model_is_an_error(state, change, message):
     change(state["state_dict"])
     with pytest.raises(CheckpointError, match=f"(?s){message}"):
-        checkpoints.load_backbone(state, OFFICIAL)
+        loading.load_backbone(state, OFFICIAL)
 
 
 class Attack:
@@ -118,13 +118,13 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, write):
     path, marker = tmp_path / "evil.pth.tar", tmp_path / "marker"
     write({"state_dict": {}, "epoch": Attack(marker)}, path)
     with pytest.raises(CheckpointError, match="no checkpoint, a damaged one, or holds more than tensors"):
-        checkpoints.load(path)
+        loading.load(path)
     assert not marker.exists()
 
 
 def test_the_last_checkpoint_of_a_folder(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
-        checkpoints.newest(tmp_path)
+        loading.newest(tmp_path)
     for name in (
         "checkpoint_untrained.pth.tar",
         "checkpoint_0450.pth.tar",
@@ -133,5 +133,5 @@ def test_the_last_checkpoint_of_a_folder(tmp_path):
     ):
         (tmp_path / name).touch()
     (tmp_path / "checkpoint_9999.pth.tar.partial").touch()
-    assert checkpoints.newest(tmp_path).name == "checkpoint_1000.pth.tar"
-    assert [p.name[11:15] for p in checkpoints.in_folder(tmp_path)] == ["1000", "0450", "0050", "untr"]
+    assert loading.newest(tmp_path).name == "checkpoint_1000.pth.tar"
+    assert [p.name[11:15] for p in loading.in_folder(tmp_path)] == ["1000", "0450", "0050", "untr"]

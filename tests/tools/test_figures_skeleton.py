@@ -5,9 +5,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from data_gen.packed import PackedDataset
-from data_gen.skeletons import KINECT_V2, SKELETONS
+from data_gen.skeletons import KINECT_V2
 from feeder.augment import training_view
 from feeder.clips import ClipSource
+from feeder.modalities import PARENTS
 from feeder.sampling import Draw
 from tests.helpers import moving_body, own_dataset, skeleton_text
 from tools.errors import UserError
@@ -60,7 +61,7 @@ def test_masked_joints_are_crosses_without_bones():
     hidden = np.zeros(25, bool)
     hidden[[20, 0]] = True
     axes = Figure().subplots()
-    sticks = people.StickFigures(KINECT_V2.parents)
+    sticks = people.StickFigure(KINECT_V2)
     sticks.draw_frame(axes, frame, [0, 1], hidden=hidden)
     bones, joints, crosses = axes.collections[:3]
     assert len(axes.collections) == 6  # of two people
@@ -79,23 +80,25 @@ def test_somebody_stands_upright_and_undistorted():
 
 
 def test_limbs_begin_where_the_skeleton_branches():
-    limbs = people.limbs(KINECT_V2.parents)
-    assert len(set(limbs)) == 7  # the root; trunk, head, arms, legs
+    sticks = people.StickFigure(KINECT_V2)
+    limbs = sticks.limbs
+    assert len(sticks.bones) == 24 and len(set(limbs)) == 7  # the root; trunk, head, arms, legs
     for chain in ([4, 5, 6, 7, 22, 21], [8, 9, 10, 11, 24, 23], [12, 13, 14, 15], [16, 17, 18, 19], [2, 3], [1, 0]):
         assert len({limbs[j] for j in chain}) == 1
-    assert len(people.StickFigures(SKELETONS["coco"].parents).bones) == 16
+    assert all(PARENTS[j] == p for j, p in sticks.bones)
 
 
 def test_errors_name_the_remedy(demo_root, runs, tmp_path):
     file = tmp_path / "S001C001P001R001A001.skeleton"
     file.write_bytes(skeleton_text([[np.zeros((25, 3))]] * 4))
+    (tmp_path / "x.txt").touch()
     data = str(demo_root / "demo")
     for flags, message in (
         ([data], "has 24 recordings: choose one by --name, such as S001"),
         ([data, "--name", "nobody"], "--name nobody: .* has no such recording"),
         ([str(file), "--name", "S001"], "is a single recording"),
         ([str(file)], "shows nobody"),
-        ([str(tmp_path / "x.txt")], "neither a packed data set nor a .skeleton file"),
+        ([str(tmp_path / "x.txt")], "what is read: a packed data set"),
     ):
         with pytest.raises(UserError, match=message):
             main(["skeleton", *flags])
@@ -120,6 +123,6 @@ def test_another_skeleton_of_two_coordinates(runs, tmp_path, monkeypatch):
     source = ClipSource.of_dataset(packed, np.array([3]), torch.device("cpu"))
     panels = skeleton.panels_of(source, 0)
     frames = packed.recording(3)
-    bones = frames - frames[:, :, list(SKELETONS["coco"].parents)]
+    bones = frames - frames[:, :, list(packed.skeleton.parents)]
     assert np.abs(panels[1].seen).max(axis=(0, 1, 2)) == pytest.approx(np.abs(bones).max(axis=(0, 1, 2)), rel=0.1)
     assert people.project(np.array([2.0, 3.0])).tolist() == [2, -3]  # an image's rows count downwards

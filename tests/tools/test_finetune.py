@@ -52,7 +52,7 @@ def textbook(backbone, linear, source, train, val, options, orders):
     history = []
     for epoch, order in enumerate(orders, start=1):
         losses = []
-        for rows in train[order].split(options.batch_size):
+        for rows in train[order].tensor_split(-(-len(train) // options.batch_size)):
             optimizer.zero_grad()
             loss = cross_entropy(scores(rows), source.label[rows])
             loss.backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]
     return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, share.shape)) if share[i, j] > 0]
 
 
-def draw(counts: np.ndarray, names: tuple[str, ...], title: str) -> Figure:
+def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     """The classes that occur, or are predicted: shares of each row, with figures where there are few classes."""
     classes = np.flatnonzero(counts.sum(0) + counts.sum(1))
     share, n = shares(counts)[np.ix_(classes, classes)], len(classes)

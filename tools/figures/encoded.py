@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_gen.class_names import class_label, class_names
+from data_gen.class_names import class_label
 from data_gen.datasets import ROOT, Protocol
 from data_gen.packed import PackedDataset
 from feeder.body import BodyShape
 from feeder.clips import ClipSource
-from models.encoder import Backbone
-from tools import checkpoints
+from models.loading import in_folder
+from tools.checkpoints import check_body
 from tools.errors import UserError
 from tools.evaluation import data_of
-from tools.features import extract_features, modalities_of
-from tools.options import open_dataset
+from tools.features import FrozenEncoder, extract_features
+from tools.options import classes_of, open_dataset
 
 RUNS = ROOT / "checkpoints"
 
@@ -30,7 +31,7 @@ def find_run(text: str) -> Path:
     for path in (Path(text), RUNS / text):
         if path.exists():
             return path
-    known = sorted(p.name for p in RUNS.glob("*") if checkpoints.in_folder(p))
+    known = sorted(p.name for p in RUNS.glob("*") if in_folder(p))
     raise UserError(
         f"there is no checkpoint or run {text!r}; the runs in {RUNS} are: {', '.join(known) or 'none, pre-train one'}"
     )
@@ -52,37 +53,32 @@ def find_name(packed: PackedDataset, name: str, flag: str) -> int:
     return int(found[0])
 
 
-def names_for(packed: PackedDataset, file: Path | None) -> tuple[str, ...]:
-    """The data set's names of its classes, its own or those known of it, or those in a file, one a line. Raises
-    UserError."""
+def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
+    """The data set's names of its classes, or those in a file, one a line. Raises UserError."""
     if file is None:
-        return tuple(packed.class_names or class_names(packed.name))
+        return classes_of(packed)
     if not file.is_file():
         raise UserError(f"--class-names {file}: there is no such file")
-    return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def name_of(names: tuple[str, ...], index: int) -> str:
+def name_of(names: Sequence[str], index: int) -> str:
     """A class's name, or its number where it has none."""
     return names[index] if index < len(names) and names[index] else class_label(index)
 
 
-@dataclass
-class Encoded:
+@dataclass(frozen=True)
+class Encoded(FrozenEncoder):
     """A frozen encoder, and the folder of its run."""
-
-    path: Path
-    folder: Path
-    state: dict
-    backbone: Backbone
-    device: torch.device
 
     @classmethod
     def load(cls, text: str, device: torch.device) -> Encoded:
         """The encoder that `find_run` finds. Raises UserError."""
-        path = checkpoints.newest(find_run(text))
-        state = checkpoints.load(path)
-        return cls(path, path.parent, state, checkpoints.load_backbone(state, path).to(device), device)
+        return cls.open(find_run(text), device)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
 
     @property
     def epoch(self) -> int:
@@ -97,12 +93,11 @@ class Encoded:
         """Data set and protocol as the flags say, else its own, or those of the classifier `own`. Raises UserError."""
         dataset, protocol = data_of(args, own or self.state, self.folder)
         packed = open_dataset(args.data_root, dataset, protocol)
-        checkpoints.check_body(self.backbone.body, self.path, BodyShape.of_dataset(packed), packed.path)
+        check_body(self.backbone.body, self.path, BodyShape.of_dataset(packed), packed.path)
         return packed, protocol
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
         """Features (N, 2·hidden), float32 on the CPU, of a data set's recordings by their index."""
         source = ClipSource.of_dataset(packed, rows, self.device)
-        chosen = modalities_of(modality, checkpoints.modalities(self.state))
-        (features,) = extract_features(self.backbone, source, [chosen], self.device)
+        (features,) = extract_features(self.backbone, source, [self.modalities(modality)], self.device)
         return features.cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,6 @@ from feeder.clips import NUM_FRAMES, ClipSource
 from tools.errors import UserError
 from tools.figures import people, style
 from tools.figures.encoded import Encoded, figure_path, find_name, name_of, names_for
-from tools.figures.people import StickFigures
 from tools.neighbours import nearest
 from tools.processes import single_process
 
@@ -44,12 +44,13 @@ def neighbours(
     return [Neighbour(int(gallery[i]), float(s)) for i, s in zip(found.tolist(), similarity)]
 
 
-def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: tuple[str, ...]) -> Figure:
+def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Sequence[str]) -> Figure:
     """The query above its neighbours: a row of frames each, in a frame of solid (right) or dashed (wrong) lines."""
     rows = [query, *(n.index for n in found)]
     clips = evaluation_view()(ClipSource.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
+    sticks = people.StickFigure(packed.skeleton)
     times = np.linspace(0, NUM_FRAMES - 1, FRAMES + 2).round().astype(int)[1:-1]
-    sticks, figure = StickFigures(packed.skeleton.parents), style.new_figure(1.35 * len(rows))
+    figure = style.new_figure(1.35 * len(rows))
     bands = figure.subfigures(len(rows), 1, squeeze=False, hspace=0.06)[:, 0]
     for place, (band, index, clip) in enumerate(zip(bands, rows, clips.numpy())):
         right = bool(packed.label[index] == packed.label[query])

@@ -21,10 +21,9 @@ from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
 from feeder.modalities import to_modality
 from feeder.sampling import Draw
 from tools.errors import UserError
-from tools.extract import read_data
 from tools.figures import people, style
 from tools.figures.encoded import RUNS, figure_path, find_name, name_of, names_for
-from tools.figures.people import StickFigures
+from tools.recordings_input import RecordingsInput
 
 VIEWS = 4
 EVERY = 2  # frames of a clip of which the animation shows one
@@ -45,24 +44,21 @@ class Panel:
 def panels_of(source: ClipSource, seed: int) -> list[Panel]:
     """The only recording of the source. Raises UserError where nobody is in it."""
     clips = source.clips(slice(0, 1), Draw.for_step(seed, 0, 0, 1, slice(0, 1)))
-    whole = evaluation_view()(clips)
+    whole, body = evaluation_view()(clips), source.body
+    sticks = people.StickFigure(body.skeleton)
     who = people.present(whole[0].numpy())
     if not who:
         raise UserError("the recording shows nobody: all of its joints are zero")
-    sticks = StickFigures(source.body.skeleton.parents)
-    bones = to_modality(whole, "bone", source.body.parent_values())
-    return [
-        _joints(sticks, whole, who, f"whole clip: joint\n{int(clips.length[0])} frames"),
-        _bones(sticks, bones, who),
-        _motion(sticks, whole, who),
-        *(_view(sticks, clips, who, i + 1) for i in range(VIEWS)),
-    ]
+    total = int(clips.length[0])
+    views = [_view(clips, who, sticks, i + 1) for i in range(VIEWS)]
+    return [_joints(whole, who, sticks, f"whole clip: joint\n{total} frames"),
+            _bones(whole, who, sticks, body.parent_values()), _motion(whole, who, sticks), *views]  # fmt: skip
 
 
 def _joints(
-    sticks: StickFigures,
     clip: Tensor,
     who: list[int],
+    sticks: people.StickFigure,
     title: str,
     hidden: np.ndarray | None = None,
     ghost: Tensor | None = None,
@@ -78,8 +74,8 @@ def _joints(
     return Panel(title, paint, people.project(frames[:, who]))
 
 
-def _bones(sticks: StickFigures, clip: Tensor, who: list[int]) -> Panel:
-    bones = clip[0].numpy()
+def _bones(clip: Tensor, who: list[int], sticks: people.StickFigure, parent_values: Tensor) -> Panel:
+    bones = to_modality(clip, "bone", parent_values)[0].numpy()
     origin = np.zeros_like(bones[0])
 
     def paint(axes: Axes, t: int) -> None:
@@ -88,12 +84,11 @@ def _bones(sticks: StickFigures, clip: Tensor, who: list[int]) -> Panel:
     return Panel("whole clip: bone\njoint minus parent", paint, people.project(bones[:, who]))
 
 
-def _motion(sticks: StickFigures, clip: Tensor, who: list[int]) -> Panel:
+def _motion(clip: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
     frames, motion = clip[0].numpy(), to_modality(clip, "motion")[0].numpy()
     # Enlarged so that the quickest joint of a usual frame moves a third of the body's height.
     quick = np.median(np.linalg.norm(motion[:-1, who], axis=-1).max((1, 2)))
-    height = np.ptp(frames[:, who[0], :, 1])
-    times = max(1, round(0.33 * height / quick)) if quick > 1e-3 * height else 1
+    times = max(1, round(0.33 * float(np.ptp(frames[:, who[0], :, 1])) / max(quick, 1e-3)))
     pale = ["#BBBBBB"]
 
     def paint(axes: Axes, t: int) -> None:
@@ -106,7 +101,7 @@ def _motion(sticks: StickFigures, clip: Tensor, who: list[int]) -> Panel:
     return Panel(f"whole clip: motion\nto the next frame, ×{times}", paint, seen)
 
 
-def _view(sticks: StickFigures, clips: ClipBatch, who: list[int], number: int) -> Panel:
+def _view(clips: ClipBatch, who: list[int], sticks: people.StickFigure, number: int) -> Panel:
     """A training view, with what was drawn for it in its title."""
     *before, render = training_view().transforms
     cut = clips
@@ -117,7 +112,7 @@ def _view(sticks: StickFigures, clips: ClipBatch, who: list[int], number: int) -
     kind, hidden = describe(cut.joint_map[0])
     ghost = render(clips.window(cut.first - clips.first, cut.length))
     title = f"view {number}: {kind}\nframes {first + 1}–{first + length}"
-    return _joints(sticks, render(cut), who, title, hidden if hidden.any() else None, ghost)
+    return _joints(render(cut), who, sticks, title, hidden if hidden.any() else None, ghost)
 
 
 def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
@@ -131,8 +126,8 @@ def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
     return f"{len(joint_map) - kept} joints mapped", hidden
 
 
-def animate(panels: list[Panel], coordinates: int, name: str, path: Path) -> int:
-    """Write a GIF of panels, of clips of so many coordinates, whole or not at all; the number of its frames."""
+def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int:
+    """Write a GIF of the panels side by side, whole or not at all; the number of its frames."""
     figure = style.new_figure(5.4)
     figure.set_dpi(ANIMATION_DPI)
     grid = figure.subplots(2, (len(panels) + 1) // 2, squeeze=False)
@@ -208,8 +203,12 @@ def load(args: argparse.Namespace) -> tuple[ClipSource, str, str]:
     if not path.is_dir():
         if args.name:
             raise UserError(f"--name {args.name}: {path} is a single recording; leave the flag away")
-        source, stems = read_data([path], cpu)
-        return source, str(stems[0]), ""
+        recordings = RecordingsInput([path])
+        found = [(names[0], source) for names, source in recordings.parts(cpu)]
+        if not found:
+            raise UserError(f"{path}: {recordings.bad[str(path)]}")
+        name, source = found[0]
+        return source, name, ""
     packed = PackedDataset(path)
     if args.name is None:
         raise UserError(f"{path} has {len(packed)} recordings: choose one by --name, such as {packed.names[0]}")
@@ -227,5 +226,5 @@ def main(args: argparse.Namespace) -> None:
     picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
     style.save(sheet(panels, caption.strip().replace("\n", ": ")), picture)
     style.to_board(RUNS / "figures", f"skeleton/{name}", picture, 0)
-    frames = animate(panels, source.body.coordinates, caption, out)
+    frames = animate(panels, caption, source.body.coordinates, out)
     print(f"{name}: {frames} frames in {out}, a sheet of some in {picture}")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def embed(features: Tensor, seed: int) -> np.ndarray:
     return model.fit_transform(features.double().numpy())
 
 
-def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: tuple[str, ...]) -> Figure:
+def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: Sequence[str]) -> Figure:
     """Maps (N, 2) of the same recordings side by side, a marker and a colour for each class."""
     classes = np.unique(labels)
     columns = min(5, len(classes))

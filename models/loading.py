@@ -1,0 +1,187 @@
+"""Read encoders: checkpoints of this project and the published ones, and the weights that tools.slim makes of them.
+
+    epoch, state_dict (keys begin with `module.`), optimizer          as published
+    scaler, args, dataset, protocol, recordings, versions, body       ours; body: skeleton, people, coordinates
+    step, meter                                                       where a signal stopped an epoch midway
+
+Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feeder.body import NTU_BODY, BodyShape
+from feeder.modalities import MODALITIES
+from models.encoder import Backbone
+
+PREFIX = "module."
+PART = "backbone."  # of the keys: what is kept after pre-training
+UNTRAINED = "checkpoint_untrained.pth.tar"
+SLIM = ".safetensors"
+SLIM_FILE = f"encoder{SLIM}"
+CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
+NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
+_TEXTS, _NUMBERS = ("dataset", "protocol"), ("epoch", "recordings", "step")
+_TABLES = ("args", "meter", "scores", "versions")
+_KINDS = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, int) | dict.fromkeys(_TABLES, dict)
+_NAME = re.compile(r"checkpoint_(\d+)(?:_step_(\d+))?\.pth\.tar")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, unreadable or of another model."""
+
+
+def progress_of(path: Path) -> tuple[int, int] | None:
+    """(epochs, steps of a further one) done, by a checkpoint's name; None for another file."""
+    if path.name == UNTRAINED:
+        return 0, 0
+    match = _NAME.fullmatch(path.name)
+    if not match:
+        return None
+    epoch, step = int(match[1]), int(match[2] or 0)
+    return (epoch, step) if step else (epoch + 1, 0)
+
+
+def in_folder(folder: Path) -> list[Path]:
+    """Checkpoints of a run, newest first; the untrained one last."""
+    found = {path: done for path in folder.glob("checkpoint_*.pth.tar") if (done := progress_of(path))}
+    return sorted(found, key=found.__getitem__, reverse=True)
+
+
+def newest(path: Path) -> Path:
+    """The checkpoint itself, or the last one of a run's folder, or slim weights of a folder without any. Raises
+    CheckpointError if there is none."""
+    if not path.is_dir():
+        return path
+    paths = in_folder(path) or [slim for slim in [path / SLIM_FILE] if slim.is_file()]
+    if not paths:
+        raise CheckpointError(f"no checkpoint in {path}; run script_pretrain.sh first")
+    return paths[0]
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, or slim weights, onto the CPU. Raises CheckpointError if it is missing, damaged or something
+    else."""
+    state = _load_slim(path) if path.suffix == SLIM else load_plain(path)
+    if not isinstance(state.get("state_dict"), dict):
+        raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
+    for key, kind in _KINDS.items():
+        if key in state and not isinstance(state[key], kind):
+            raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r}")
+    return state
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """Read a dict of tensors and plain values that `torch.save` wrote. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise CheckpointError(f"{path} is not a checkpoint as PyTorch writes them: it is compressed")
+                damaged = archive.testzip()  # checksums of every tensor
+                if damaged:
+                    raise CheckpointError(f"{path} is damaged (checksum of {damaged})")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint, a damaged one, or holds more than tensors and plain values"
+        ) from error
+    except Exception as error:  # torch and zipfile raise many kinds for damaged files
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
+    nested = state.get("state_dict")
+    tensors = [v for d in (state, nested) if isinstance(d, dict) for v in d.values() if isinstance(v, Tensor)]
+    if sum(v.numel() * v.element_size() for v in tensors) > path.stat().st_size:
+        raise CheckpointError(f"{path} claims more weights than it holds")  # one value, repeated without end
+    return state
+
+
+def _load_slim(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"no weights at {path}")
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise CheckpointError(f"{path} {NEEDS_SAFETENSORS}") from error
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            card = json.loads((file.metadata() or {}).get(CARD, "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # it is no dict
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as slim weights ({type(error).__name__}: {error})") from error
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path} is not made by tools.slim: its card is no object")
+    return {k: v for k, v in card.items() if v is not None} | {"state_dict": tensors}
+
+
+def weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The state dict without the `module.` that published checkpoints have."""
+    return {key.removeprefix(PREFIX): value for key, value in state["state_dict"].items()}
+
+
+def modalities(state: dict[str, Any]) -> tuple[str, ...]:
+    """The modalities that a checkpoint's encoder was pre-trained on: all, unless it says so. Raises CheckpointError."""
+    trained = state.get("args", {}).get("pretrain_modalities", MODALITIES)
+    if not isinstance(trained, list | tuple) or not trained or not set(trained) <= set(MODALITIES):
+        raise CheckpointError(f"not a checkpoint of this model: its modalities are {trained!r}")
+    return tuple(m for m in MODALITIES if m in trained)
+
+
+def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
+    """The encoder of a checkpoint, of whatever hidden size, in evaluation mode.
+
+    Raises CheckpointError naming what is missing, left over or of the wrong shape.
+    """
+    body = body_of(state, path)
+    own = {k.removeprefix(PART): v for k, v in weights(state).items() if k.startswith(PART)}
+    first = own.get("j_emb.t_embedding.0.weight")
+    if not isinstance(first, Tensor) or first.dim() != 2:
+        raise CheckpointError(f"{path} holds no encoder of this model (no {PART}j_emb.t_embedding.0.weight)")
+    if first.shape[1] != body.size:
+        raise CheckpointError(
+            f"{path} is of another model: it takes {first.shape[1]} values a frame, {body} {body.size}"
+        )
+    try:
+        backbone = Backbone(first.shape[0], body=body)
+        backbone.load_state_dict(own)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is of another model: {error}") from error
+    if not all(v.isfinite().all() for v in own.values()):
+        raise CheckpointError(f"{path} holds weights that are not finite")
+    return backbone.eval()
+
+
+def body_of(state: dict[str, Any], path: Path) -> BodyShape:
+    """What bodies a checkpoint was trained on; those of NTU where it does not say, as the published ones do not. Raises
+    CheckpointError."""
+    if "body" not in state:
+        return NTU_BODY
+    try:
+        return BodyShape.from_json(state["body"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this kind: its 'body': {error}") from error
+
+
+def fingerprint(backbone: Backbone) -> str:
+    """By which an encoder's weights are known again, wherever they are kept: 64 characters, the same only for the
+    same values."""
+    digest = hashlib.sha256()
+    for key, value in sorted(backbone.state_dict().items()):
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import action_recognition
+from data_gen.class_names import class_names
+from data_gen.packed import PackedDataset
+from models import load_encoder
+from tools import export
+from tools.errors import UserError
+
+
+@pytest.fixture
+def evaluated(published, demo_root):
+    data = ["--data-root", str(demo_root), "--device", "cpu"]
+    action_recognition.main(["--pretrained", str(published), *data, "--epochs", "5", "--modality", "joint+motion"])
+    return published
+
+
+def exported(published, out, *more):
+    export.main(["--pretrained", str(published), "--out", str(out), *map(str, more)])
+    return json.loads((out / "export.json").read_text())
+
+
+def outputs_of(folder, clips):
+    """What both files give for clips, in the order of the outputs."""
+    session = onnxruntime.InferenceSession(folder / "encoder.onnx", providers=["CPUExecutionProvider"])
+    program = torch.export.load(folder / "encoder.pt2").module()
+    return {"onnx": session.run(None, {"clips": clips}), "torch": [o.numpy() for o in program(torch.from_numpy(clips))]}
+
+
+def test_both_formats_give_the_features_and_scores_at_any_batch_and_length(evaluated, demo_root, tmp_path, capsys):
+    path = evaluated / "action_recognition_joint+motion.pth.tar"
+    card = exported(evaluated, tmp_path / "out", "--classifier", path)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["encoder.onnx", "encoder.pt2", "export.json"]
+    assert card["modality"] == "joint+motion" and card["outputs"] == ["feature", "logits"] and card["hidden_size"] == 8
+    assert card["classes"] == list(class_names("demo"))
+    assert card["input"] == {"clips": ["batch", "frames", 2, 25, 3]}
+    assert "encoder.onnx: within" in (said := capsys.readouterr().out) and "encoder.pt2: within" in said
+    encoder, saved = load_encoder(evaluated, "joint+motion", "cpu"), torch.load(path, weights_only=True)
+    dataset = PackedDataset(demo_root / "demo")
+    rng = np.random.default_rng(0)
+    for clips in (
+        dataset.recording(3)[None],
+        rng.normal(size=(1, 64, 2, 25, 3)),
+        rng.normal(size=(3, 64, 2, 25, 3)),
+        rng.normal(size=(5, 301, 2, 25, 3)),
+        rng.normal(size=(2, 1, 2, 25, 3)),
+    ):
+        clips = np.array(clips, np.float32)
+        feature = encoder(torch.from_numpy(clips))
+        logits = feature @ saved["weight"].T + saved["bias"]
+        for found in outputs_of(tmp_path / "out", clips).values():
+            np.testing.assert_allclose(found[0], feature, atol=1e-5, rtol=0)
+            np.testing.assert_allclose(found[1], logits, atol=1e-5, rtol=0)
+
+
+def test_one_format_without_a_classifier(published, tmp_path):
+    card = exported(published, tmp_path / "out", "--format", "torch", "--modality", "bone")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["encoder.pt2", "export.json"]
+    assert (card["modality"], card["outputs"]) == ("bone", ["feature"]) and "classes" not in card
+    clips = torch.randn(3, 64, 2, 25, 3)
+    (feature,) = torch.export.load(tmp_path / "out" / "encoder.pt2").module()(clips)
+    torch.testing.assert_close(feature, load_encoder(published, "bone", "cpu")(clips))
+    assert not torch.allclose(feature, load_encoder(published, "joint", "cpu")(clips), atol=1e-3)
+
+
+def test_a_modality_that_is_not_the_classifiers_is_refused(evaluated, tmp_path):
+    path = evaluated / "action_recognition_joint+motion.pth.tar"
+    with pytest.raises(UserError, match="--modality bone: .* takes features of joint\\+motion"):
+        exported(evaluated, tmp_path / "out", "--classifier", path, "--modality", "bone")
+    with pytest.raises(UserError, match="no classifier at .*nowhere"):
+        exported(evaluated, tmp_path / "out", "--classifier", tmp_path / "nowhere")
+
+
+def test_without_the_packages_onnx_is_refused_and_torch_is_not(published, tmp_path, monkeypatch):
+    find = export.importlib.util.find_spec
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda n, *a: None if n == "onnxscript" else find(n, *a))
+    with pytest.raises(UserError, match="onnxscript: pip install onnxscript, or give --format torch"):
+        exported(published, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    exported(published, tmp_path / "out", "--format", "torch")
+
+
+def test_an_export_that_differs_is_not_left_behind(published, tmp_path, monkeypatch):
+    write = export._write_torch
+
+    def inexact(*args):
+        written = write(*args)
+        return lambda clips: [output + 2e-5 for output in written(clips)]
+
+    monkeypatch.setattr(export, "_write_torch", inexact)
+    with pytest.raises(UserError, match="encoder.pt2 differs from the encoder by 2e-05, more than 1e-05"):
+        exported(published, tmp_path / "out", "--format", "torch")
+    assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,169 @@
+"""Write the encoder, with a classifier if one is named, for use without this project: by torch.export and as ONNX.
+
+python -m tools.export --pretrained checkpoints/ntu60_xsub --out FOLDER
+python -m tools.export --pretrained CKPT --classifier action_recognition_joint.pth.tar --format onnx --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from feeder.clips import NUM_FRAMES
+from models.inference import ClipEncoder
+from tools.card import card_of, text_of
+from tools.classifier import SavedClassifier, load_classifier
+from tools.errors import UserError, run
+from tools.features import FrozenEncoder, add_pretrained_option, modality_name
+from tools.options import HelpFormatter
+from tools.processes import single_process
+
+FORMATS = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}
+CARD_FILE = "export.json"
+TOLERANCE = 1e-5
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_TRACED = (2, 50)  # clips and frames; one of either would be taken for a constant
+_CHECKED = ((1, NUM_FRAMES), (3, 107))
+
+Model = Callable[[np.ndarray], list[np.ndarray]]  # clips in, outputs out
+
+
+class Exported(nn.Module):
+    """Clips (B, T, M, V, C) in; features (B, 2H) and, with a classifier, scores (B, classes) out."""
+
+    def __init__(self, encoder: ClipEncoder, classifier: SavedClassifier | None):
+        super().__init__()
+        self.encoder, self.linear = encoder, None
+        if classifier:
+            self.linear = nn.Linear(*classifier.weight.shape[::-1])
+            self.linear.load_state_dict({"weight": classifier.weight, "bias": classifier.bias})
+
+    @property
+    def outputs(self) -> list[str]:
+        return ["feature"] if self.linear is None else ["feature", "logits"]
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
+        feature = self.encoder(clips)
+        return (feature,) if self.linear is None else (feature, self.linear(feature))
+
+
+def export(model: Exported, formats: list[str], folder: Path) -> dict[str, float]:
+    """Write the model into a folder, and compare what was written with it. Returns the largest difference of each
+    format; raises UserError where it is above the tolerance."""
+    model = model.eval().requires_grad_(False)
+    dims = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
+    program = torch.export.export(model, (_clips(model, *_TRACED),), dynamic_shapes=dims, strict=False)
+    found = {}
+    for kind in formats:
+        path = folder / FORMATS[kind]
+        load = _write_torch if kind == "torch" else _write_onnx
+        found[kind] = _largest_difference(model, load(program, path, model.outputs))
+        if not found[kind] <= TOLERANCE:  # False for nan too
+            raise UserError(
+                f"{path.name} differs from the encoder by {found[kind]:.2g}, more than {TOLERANCE:g}: nothing was "
+                "written; other versions of torch and of the ONNX packages may do better"
+            )
+    return found
+
+
+def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
+    torch.export.save(program, path)
+    module = torch.export.load(path).module()
+    return lambda clips: [output.numpy() for output in module(torch.from_numpy(clips))]
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
+    import onnxruntime
+
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells what it does not simplify
+    written = torch.onnx.export(
+        program,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        input_names=["clips"],
+        output_names=outputs,
+        dynamic_shapes={"clips": {0: "batch", 1: "frames"}},  # what the axes are called
+    )
+    assert written is not None  # by dynamo
+    written.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda clips: session.run(outputs, {"clips": clips})
+
+
+def _clips(model: Exported, count: int, frames: int) -> Tensor:
+    """Something like people: the last clip shows one of them."""
+    clips = torch.randn(
+        count, frames, *model.encoder.backbone.body.shape, generator=torch.Generator().manual_seed(count)
+    )
+    clips[-1, :, 1:] = 0
+    return clips
+
+
+def _largest_difference(model: Exported, written: Model) -> float:
+    largest = []
+    for shape in _CHECKED:
+        clips = _clips(model, *shape)
+        for expected, found in zip(model(clips), written(clips.numpy()), strict=True):
+            largest.append(np.abs(expected.numpy() - found).max())
+    return float(np.max(largest))
+
+
+def _check_packages(formats: list[str]) -> None:
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if "onnx" in formats and missing:
+        raise UserError(
+            f"ONNX needs the packages {', '.join(missing)}: pip install {' '.join(missing)}, or give --format torch"
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    add_pretrained_option(parser)
+    parser.add_argument(
+        "--classifier", type=Path, metavar="FILE", help="what action_recognition.py left: adds the output logits"
+    )
+    parser.add_argument(
+        "--modality",
+        type=modality_name,
+        help="all of them fused, one without fusion, or as joint+bone; default: the classifier's, else all",
+    )
+    parser.add_argument(
+        "--format", choices=list(FORMATS), nargs="+", default=list(FORMATS), help="what is written; default: both"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
+    args = parser.parse_args(argv)
+    _check_packages(args.format)
+    encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
+    classifier = load_classifier(args.classifier, encoder) if args.classifier else None
+    chosen = encoder.modalities(args.modality or (classifier.modality if classifier else "all"))
+    if classifier and chosen != classifier.modalities:
+        raise UserError(f"--modality {args.modality}: {classifier.path} takes features of {classifier.modality}")
+    model = Exported(ClipEncoder(encoder.backbone, chosen), classifier)
+    card = card_of(encoder) | {
+        "modality": "+".join(chosen),
+        "input": {"clips": ["batch", "frames", *encoder.backbone.body.shape]},
+        "outputs": model.outputs,
+    }
+    if classifier:
+        card["classes"] = classifier.classes
+    args.out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=args.out) as scratch:
+        found = export(model, list(dict.fromkeys(args.format)), Path(scratch))
+        (Path(scratch) / CARD_FILE).write_text(text_of(card), encoding="utf-8")
+        for path in Path(scratch).iterdir():
+            path.replace(args.out / path.name)
+    for kind, difference in found.items():
+        print(f"{args.out / FORMATS[kind]}: within {difference:.1g} of the encoder")
+
+
+if __name__ == "__main__":
+    run(main)

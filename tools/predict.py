@@ -1,0 +1,49 @@
+"""The five likeliest actions of recordings, by the classifier that action_recognition.py trained.
+
+python -m tools.predict --pretrained checkpoints/ntu60_xsub A.skeleton B.skeleton
+python -m tools.predict --pretrained checkpoints/ntu60_xsub --watch FOLDER --json
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tools.classifier import FILE, load_classifier
+from tools.errors import run
+from tools.features import FrozenEncoder
+from tools.options import HelpFormatter
+from tools.processes import single_process
+from tools.queries import add_query_options, answer_queries
+from tools.recordings_input import Features, action_of
+
+MOST = 5
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    add_query_options(parser)
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help=f"what action_recognition.py left; it tells the modality too; default: {FILE} beside the checkpoint",
+    )
+    args = parser.parse_args(argv)
+    encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.predict"))
+    classifier = load_classifier(args.classifier, encoder)
+
+    def answer(batch: Features) -> list[list[dict[str, Any]]]:
+        probability = classifier.scores(batch.feature).softmax(1)
+        best = probability.topk(min(MOST, probability.shape[1]), dim=1)
+        return [
+            [{"probability": p, **action_of(label, classifier.classes)} for p, label in zip(*row)]
+            for row in zip(best.values.tolist(), best.indices.tolist())
+        ]
+
+    answer_queries(args, encoder, classifier.modalities, "actions", answer)
+
+
+if __name__ == "__main__":
+    run(main)

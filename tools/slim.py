@@ -1,0 +1,52 @@
+"""Reduce a checkpoint to what inference needs: weights as safetensors, and a card in JSON.
+
+python -m tools.slim --pretrained checkpoints/ntu60_xsub --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from models.loading import CARD, NEEDS_SAFETENSORS, PART, SLIM, SLIM_FILE
+from tools.card import card_of, text_of
+from tools.errors import UserError, run
+from tools.features import FrozenEncoder, add_pretrained_option
+from tools.files import whole
+from tools.options import HelpFormatter
+from tools.processes import single_process
+
+
+def slim(encoder: FrozenEncoder, out: Path) -> Path:
+    """Write the encoder's weights, whose header holds the card too, to `out` and the card beside it, whose path is
+    returned. Raises UserError without safetensors."""
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise UserError(f"tools.slim {NEEDS_SAFETENSORS}") from error
+    tensors = {PART + key: value.contiguous() for key, value in encoder.backbone.state_dict().items()}
+    text = text_of(card_of(encoder))
+    card = out.with_suffix(".json")
+    with whole(card) as card_partial, whole(out) as partial:
+        card_partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(save(tensors, {"format": "pt", CARD: text}))
+    return card
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    add_pretrained_option(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help=f"FILE{SLIM}, or a folder: {SLIM_FILE} in it"
+    )
+    args = parser.parse_args(argv)
+    encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.slim"))
+    out = args.out if args.out.suffix == SLIM else args.out / SLIM_FILE
+    out.parent.mkdir(parents=True, exist_ok=True)
+    card = slim(encoder, out)
+    before, after = (path.stat().st_size / 2**20 for path in (encoder.path, out))
+    print(f"{encoder.path} ({before:.1f} MiB) as {out} ({after:.1f} MiB) and {card}")
+
+
+if __name__ == "__main__":
+    run(main)
