@@ -152,6 +152,7 @@ def test_the_readme_names_what_there_is(capsys):
         action_retrieval.main,
         ntu_gendata.main,
         pku_gendata.main,
+        add_protocol.main,
         extract.main,
         predict.main,
         search.main,
@@ -161,9 +162,12 @@ def test_the_readme_names_what_there_is(capsys):
     ):
         with pytest.raises(SystemExit):
             main(["--help"])
-    for figure in re.findall(r"-m tools\.figures (\w+)", text):
-        with pytest.raises(SystemExit):
-            figures.main([figure, "--help"])
+    for program, name in ((figures, r"tools\.figures"), (import_dataset, r"data_gen\.import_dataset")):
+        for command in re.findall(rf"-m {name} (\w+)", text):
+            with pytest.raises(SystemExit):
+                program.main([command, "--help"])
+    with pytest.raises(SystemExit):
+        export_dataset.main(["padded", "--help"])
     helps = capsys.readouterr().out
     torchrun = {"--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port", "--logdir"}
     slurm = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-exit"}

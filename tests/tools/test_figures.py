@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import action_recognition
 from data_gen.packed import PackedDataset
-from tests.helpers import GOLDEN, run_python
+from tests.helpers import GOLDEN, own_dataset, run_python
 from tools import checkpoints
 from tools.errors import UserError
 from tools.figures import confusion, curves, encoded, retrieval, tsne
@@ -224,3 +224,10 @@ def test_a_missing_package_is_named(tmp_path):
     done = run_python("-m", "tools.figures", "curves", "demo", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: figures need matplotlib" in done.stderr and "pip install -r requirements.txt" in done.stderr
+
+
+def test_a_checkpoint_of_other_bodies_is_refused(published, draw, tmp_path):
+    own_dataset(tmp_path / "mine", "coco", 1, 2)
+    flags = ["--data-root", tmp_path, "--finetune-dataset", "mine", "--device", "cpu"]
+    with pytest.raises(UserError, match=r"was trained on kinect_v2 .*mine holds coco \(17 joints"):
+        draw("tsne", published, *flags, data=False)

@@ -10,7 +10,7 @@ from feeder.augment import training_view
 from feeder.clips import ClipSource
 from feeder.modalities import PARENTS
 from feeder.sampling import Draw
-from tests.helpers import moving_body, skeleton_text
+from tests.helpers import moving_body, own_dataset, skeleton_text
 from tools.errors import UserError
 from tools.figures import encoded, people, skeleton
 from tools.figures.__main__ import main
@@ -113,3 +113,16 @@ def test_a_raw_recording(runs, tmp_path):
     assert (len(source), name, action) == (1, file.stem, "")
     assert len(skeleton.panels_of(source, 0)) == 7
     assert encoded.figure_path(None, runs, "a.gif") == runs / "figures" / "a.gif"
+
+
+def test_another_skeleton_of_two_coordinates(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(skeleton, "EVERY", 32)
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    main(["skeleton", str(packed.path), "--name", "clip_03"])
+    assert Image.open(runs / "figures" / "clip_03.gif").n_frames == 2
+    source = ClipSource.of_dataset(packed, np.array([3]), torch.device("cpu"))
+    panels = skeleton.panels_of(source, 0)
+    frames = packed.recording(3)
+    bones = frames - frames[:, :, list(packed.skeleton.parents)]
+    assert np.abs(panels[1].seen).max(axis=(0, 1, 2)) == pytest.approx(np.abs(bones).max(axis=(0, 1, 2)), rel=0.1)
+    assert people.project(np.array([2.0, 3.0])).tolist() == [2, -3]  # an image's rows count downwards

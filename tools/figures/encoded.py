@@ -16,6 +16,7 @@ from data_gen.datasets import ROOT, Protocol
 from data_gen.packed import PackedDataset
 from feeder.body import BodyShape
 from feeder.clips import ClipSource
+from models.loading import in_folder
 from tools.checkpoints import check_body
 from tools.errors import UserError
 from tools.evaluation import data_of
@@ -30,7 +31,7 @@ def find_run(text: str) -> Path:
     for path in (Path(text), RUNS / text):
         if path.exists():
             return path
-    known = sorted(p.name for p in RUNS.glob("*") if p.is_dir())
+    known = sorted(p.name for p in RUNS.glob("*") if in_folder(p))
     raise UserError(
         f"there is no checkpoint or run {text!r}; the runs in {RUNS} are: {', '.join(known) or 'none, pre-train one'}"
     )

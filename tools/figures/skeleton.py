@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
 
-from data_gen.packed import FRAME_RATE, PackedDataset
+from data_gen.packed import PackedDataset
 from feeder.augment import evaluation_view, training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
 from feeder.modalities import to_modality
@@ -51,7 +51,7 @@ def panels_of(source: ClipSource, seed: int) -> list[Panel]:
         raise UserError("the recording shows nobody: all of its joints are zero")
     total = int(clips.length[0])
     views = [_view(clips, who, sticks, i + 1) for i in range(VIEWS)]
-    return [_joints(whole, who, sticks, f"whole clip: joint\n{total} frames, {total / FRAME_RATE:.1f} s"),
+    return [_joints(whole, who, sticks, f"whole clip: joint\n{total} frames"),
             _bones(whole, who, sticks, body.parent_values()), _motion(whole, who, sticks), *views]  # fmt: skip
 
 
@@ -163,11 +163,14 @@ def _explain(axes: Axes, name: str, coordinates: int) -> Text:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.text(0, 0.98, name, va="top", weight="bold", fontsize=8)
-    axes.text(0, 0.62, "A colour for each limb;\nthe second person dashed;\n× a masked joint, which is zero", va="top")
+    axes.text(
+        0, 0.62, "A colour for each limb;\nall but the first person dashed;\n× a masked joint, which is zero", va="top"
+    )
     at, length = 0.08, 0.22
+    start = at + length * (coordinates == 2)  # an image's y points downwards
     for label, (x, y) in zip("xyz", length * people.project(np.eye(coordinates))):
-        axes.annotate("", (at + x, at + y), (at, at), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
-        axes.text(at + 1.25 * x, at + 1.25 * y, label, ha="center", va="center")
+        axes.annotate("", (at + x, start + y), (at, start), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
+        axes.text(at + 1.25 * x, start + 1.25 * y, label, ha="center", va="center")
     return axes.text(0.45, 0.1, "")
 
 
