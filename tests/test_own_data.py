@@ -82,6 +82,18 @@ def test_the_encoder_of_another_skeleton_is_used_slimmed_and_exported(tmp_path, 
         predict.main(["--pretrained", str(run), "--device", "cpu", str(tmp_path / "a.skeleton")])
 
 
+@pytest.mark.parametrize("start", ["pretrained", "scratch"])
+def test_another_skeleton_is_fine_tuned(start, tmp_path):
+    own_dataset(tmp_path / "mine", "openpose", 1, 2)
+    run, more = tmp_path / "mine_fold1", ["--from-scratch"] * (start == "scratch")
+    train(run, tmp_path, "--epochs", 1)
+    flags = ["--pretrained", str(run), "--data-root", str(tmp_path), "--device", "cpu", "--finetune", *more]
+    action_recognition.main([*flags, "--epochs", "8", "--schedule", "7", "--batch-size", "4", "--lr", "0.05"])
+    result = json.loads((run / f"finetune{'_scratch' * len(more)}.json").read_text())
+    assert (result["dataset"], result["protocol"], result["val"]) == ("mine", "fold1", 12)
+    assert 0 <= result["last"]["top1"]["mean"] <= result["best"]["top1"]["mean"] <= 100
+
+
 def test_a_run_of_another_skeleton_resumes(tmp_path):
     own_dataset(tmp_path / "mine", "coco", 1, 2)
     train(tmp_path / "mine_fold1_a", tmp_path)

@@ -13,10 +13,10 @@ import pytest
 import action_recognition
 import action_retrieval
 import pretrain
-from data_gen import ntu_gendata, pku_gendata
+from data_gen import add_protocol, export_dataset, import_dataset, ntu_gendata, pku_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import write_recordings
-from tools import export, extract, predict, search, slim
+from tools import efficiency, export, extract, predict, search, slim
 from tools.benchmark import __main__ as benchmark
 from tools.figures import __main__ as figures
 
@@ -65,7 +65,7 @@ def test_from_recordings_to_scores(copy):
         assert json.loads((folder / f"action_{task}_bone.json").read_text())["epoch"] == 3
         assert "%" in (folder / f"action_{task}.log").read_text()
     done = run(copy, sys.executable, "-m", "tools.results")
-    assert re.search(r"\| demo_small \| 3 +\| bone", done.stdout), done.stdout
+    assert re.search(r"\| demo_small \| demo xsub \| 3 +\| bone", done.stdout), done.stdout
 
 
 def test_several_processes_by_a_variable(copy):
@@ -137,6 +137,15 @@ def test_the_readme_names_what_there_is(capsys):
     text = (ROOT / "README.md").read_text()
     for script in re.findall(r"\./(script_\w+\.sh)", text):
         assert (ROOT / script).is_file(), script
+    for main, command in (
+        (import_dataset.main, r"import_dataset (\w+)"),
+        (export_dataset.main, r"export_dataset (\w+)"),
+        (add_protocol.main, "add_protocol"),
+        (efficiency.main, "efficiency"),
+    ):
+        for found in re.finditer(f"-m (?:data_gen|tools).{command}", text):
+            with pytest.raises(SystemExit):
+                main([*found.groups(), "--help"])
     for main in (
         pretrain.main,
         action_recognition.main,
