@@ -14,8 +14,9 @@ from pathlib import Path
 
 from data_gen.catalogue import row_of
 from data_gen.conversion import exit_status
-from data_gen.packed import PARTIAL, PackedDataset, describe, index_arrays, locked, write_files
+from data_gen.packed import PackedDataset
 from data_gen.packed_info import INFO, DataSetError
+from data_gen.packed_writer import PARTIAL, describe, index_arrays, locked, write_files
 from data_gen.protocols import Rule, Table, derive, parse_split
 
 

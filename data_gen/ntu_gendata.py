@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from data_gen.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
 from data_gen.datasets import DATA_ROOT, NTU, DataSet, get_dataset
-from data_gen.packed import DataSetError, PackedWriter, packing
+from data_gen.packed import DataSetError
+from data_gen.packed_writer import PackedWriter, packing
 from data_gen.recordings import (
     Recording,
     convert_all,

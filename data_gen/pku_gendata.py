@@ -28,7 +28,8 @@ from data_gen.conversion import (
     warning_lines,
 )
 from data_gen.datasets import DATA_ROOT, PKU, DataSet
-from data_gen.packed import SIDES, DataSetError, PackedWriter, packing
+from data_gen.packed import SIDES, DataSetError
+from data_gen.packed_writer import PackedWriter, packing
 from data_gen.pku_files import SUFFIX, Split, Video, cut_video, find_split, read_split
 from data_gen.recordings import Recording
 from data_gen.workers import map_in_workers

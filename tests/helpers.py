@@ -11,7 +11,8 @@ import numpy as np
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
-from data_gen.packed import PackedDataset, packing
+from data_gen.packed import PackedDataset
+from data_gen.packed_writer import packing
 from data_gen.protocols import Table, derive, parse_split
 from data_gen.skeletons import SKELETONS
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.packed import DataSetError, PackedDataset, locked
-
-_PARTIAL = ".partial"
+from data_gen.packed import DataSetError, PackedDataset
+from data_gen.packed_writer import PARTIAL, locked
 
 
 def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:
@@ -34,10 +33,10 @@ def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: in
 def staging(out: Path) -> Iterator[Path]:
     """A folder in `out`, whose files move into `out` at the end; none does where the block fails. Raises DataSetError
     where `out` holds anything already."""
-    if out.is_dir() and any(path.name != _PARTIAL for path in out.iterdir()):
+    if out.is_dir() and any(path.name != PARTIAL for path in out.iterdir()):
         raise DataSetError(f"{out}: is not empty; export into a new folder")
     with locked(out):
-        partial = out / _PARTIAL
+        partial = out / PARTIAL
         shutil.rmtree(partial, ignore_errors=True)  # what a killed export left
         partial.mkdir()
         try:
@@ -57,7 +56,7 @@ def staged(out: Path) -> Iterator[Path]:
     if out.exists():
         raise DataSetError(f"{out}: is there already; export to a new file")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}{_PARTIAL}")
+    partial = out.with_name(f"{out.name}{PARTIAL}")
     try:
         yield partial
         os.replace(partial, out)

@@ -15,7 +15,8 @@ from data_gen import ntu_gendata
 from data_gen.conversion import BadRecordings
 from data_gen.datasets import DATASETS, ROOT, from_test_name
 from data_gen.ntu_gendata import convert, main
-from data_gen.packed import DataSetError, PackedDataset, locked
+from data_gen.packed import DataSetError, PackedDataset
+from data_gen.packed_writer import locked
 from tests.helpers import GOLDEN, moving_body, skeleton_text, tiny_dataset, write_recordings
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from data_gen.catalogue import packed_in, rows_in
 from data_gen.datasets import DATASETS, OWN_RECIPE, from_test_name
-from data_gen.packed import DataSetError, PackedDataset, packing
+from data_gen.packed import DataSetError, PackedDataset
 from data_gen.packed_info import INFO
+from data_gen.packed_writer import packing
 from data_gen.skeletons import KINECT_V2, SKELETONS
 from tests.helpers import own_dataset, tiny_dataset
 

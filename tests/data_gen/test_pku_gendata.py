@@ -10,7 +10,8 @@ from data_gen import import_dataset, ntu_gendata
 from data_gen.conversion import BadRecordings
 from data_gen.datasets import DATASETS, PKU, ROOT, from_test_name
 from data_gen.normalise import normalise
-from data_gen.packed import DataSetError, PackedDataset, locked
+from data_gen.packed import DataSetError, PackedDataset
+from data_gen.packed_writer import locked
 from data_gen.pku_files import parse_video
 from data_gen.pku_gendata import convert, main
 from data_gen.skeleton_file import parse_skeleton

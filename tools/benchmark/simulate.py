@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_gen.packed import FRAME_SHAPE, PackedDataset, packing
+from data_gen.packed import FRAME_SHAPE, PackedDataset
+from data_gen.packed_writer import packing
 from data_gen.skeleton_file import NUM_JOINTS
 from feeder.clips import ClipSource
 
