@@ -19,16 +19,14 @@ from feeder.clips import ClipSource
 from models.encoder import Backbone
 from models.loading import fingerprint
 from tools import checkpoints
-from tools.features import FrozenEncoder, extract_features, modality_name
+from tools.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
 from tools.logs import start_log, write_result
 from tools.options import add_data_options, choose_data, classes_of, open_dataset
 from tools.processes import single_process
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--pretrained", type=Path, required=True, metavar="PATH", help="checkpoint, or a run's folder: its last one"
-    )
+    add_pretrained_option(parser)
     add_data_options(parser, "--finetune-dataset")
     parser.add_argument(
         "--modality",
@@ -49,13 +47,9 @@ class Report:
     folder: Path
     result: dict
 
-    def task_of(self, modality: str) -> str:
-        """What the files of a modality are called: the task alone for `all`."""
-        return self.task if modality == "all" else f"{self.task}_{modality}"
-
     def finish(self, modality: str, metrics: dict, curves: dict[str, list[tuple[int, float]]]) -> Path:
         """Write a modality's JSON and its curves, name → (step, value), to TensorBoard."""
-        task = self.task_of(modality)
+        task = self.task + suffix_of(modality)
         with SummaryWriter(str(self.folder)) as board:
             for name, points in curves.items():
                 for step, value in points:

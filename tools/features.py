@@ -31,6 +31,11 @@ def modality_name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def suffix_of(modality: str) -> str:
+    """What a modality adds to the names of its files: nothing for `all`."""
+    return "" if modality == "all" else f"_{modality}"
+
+
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained",

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tools.classifier import FILE, load_classifier
+from tools.classifier import file_of, load_classifier
 from tools.errors import run
 from tools.features import FrozenEncoder
 from tools.options import HelpFormatter
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         "--classifier",
         type=Path,
         metavar="FILE",
-        help=f"what action_recognition.py left; it tells the modality too; default: {FILE} beside the checkpoint",
+        help=f"what action_recognition.py left; it tells the modality too; default: {file_of()} beside the checkpoint",
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.predict"))

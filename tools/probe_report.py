@@ -8,6 +8,7 @@ from typing import Any
 
 from feeder.modalities import MODALITIES
 from tools import checkpoints
+from tools.classifier import file_of
 from tools.evaluation import Evaluation, prepare
 from tools.metrics import mean_of_classes, summary, text_of
 from tools.probe import LinearProbe, ProbeOptions, Validation, train_probes
@@ -98,4 +99,4 @@ def save_classifier(evaluation: Evaluation, name: str, probe: LinearProbe) -> No
     keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
     state |= {key: result[key] for key in keys}
     state["classes"] = evaluation.classes
-    checkpoints.write(evaluation.folder / f"{evaluation.task_of(name)}.pth.tar", state)
+    checkpoints.write(evaluation.folder / file_of(name), state)

@@ -111,12 +111,54 @@ def test_a_classifier_that_does_not_fit_is_refused(published, demo_root, draw):
         draw("confusion", published)
     flags = ["--pretrained", published, "--data-root", demo_root, "--device", "cpu", "--epochs", "1", "--schedule"]
     action_recognition.main(list(map(str, flags)))
-    other = shutil.copy(published / "checkpoint_0450.pth.tar", published / "checkpoint_0010.pth.tar")
-    with pytest.raises(UserError, match="is of checkpoint_0450.pth.tar"):
+    path = published / "action_recognition.pth.tar"
+    good = torch.load(path, weights_only=True)
+    state = checkpoints.load(published / "checkpoint_0450.pth.tar")
+    state["state_dict"]["module.backbone.mm_fusion.t_fusion.0.weight"].mul_(2)
+    other = published / "checkpoint_0010.pth.tar"
+    checkpoints.write(other, state)
+    with pytest.raises(
+        UserError,
+        match=r"of .*0450.pth.tar, .* not those of .*0010.pth.tar: .*action_recognition.py --pretrained .*0010",
+    ):
         draw("confusion", other)
-    (published / "action_recognition.pth.tar").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"damaged or no classifier .*run action_recognition.py"):
+    for changed, message in (
+        ({"weight": torch.zeros(12, 32)}, r"features of 32 values .*train one by action_recognition.py --pretrained"),
+        (
+            {"weight": torch.zeros(4, 16), "bias": torch.zeros(4), "classes": list("abcd")},
+            r"knows the 4 classes of demo, .* has the 12 of demo: run action_recognition.py --pretrained",
+        ),
+        ({"dataset": "other"}, r"knows the 12 classes of other, .* has the 12 of demo: run action_recognition.py"),
+        ({"dataset": None}, r"is not a classifier .*run action_recognition.py"),
+        ({"protocol": 1}, r"is not a classifier .*run action_recognition.py"),
+        ({"checkpoint": None}, r"is not a classifier .*run action_recognition.py"),
+    ):
+        torch.save(good | changed, path)
+        with pytest.raises(UserError, match=message):
+            draw("confusion", published, "--finetune-dataset", "demo", "--protocol", "xsub")
+    path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"is no checkpoint, a damaged one.*run action_recognition.py --pretrained"):
         draw("confusion", published)
+    with pytest.raises(
+        UserError, match=r"no classifier at .*_bone.pth.tar: run action_recognition.py --pretrained .* --modality bone"
+    ):
+        draw("confusion", published, "--modality", "bone")
+    assert not (published / "figures").exists()
+
+
+def test_a_classifier_finds_its_encoder_in_a_run_that_was_moved_and_trained_on(published, demo_root, draw, capsys):
+    flags = ["--pretrained", published, "--data-root", demo_root, "--device", "cpu", "--epochs", "1", "--schedule"]
+    action_recognition.main(list(map(str, flags)))
+    capsys.readouterr()
+    draw("confusion", published)
+    before = capsys.readouterr().out.splitlines()
+    moved = published.rename(published.with_name("demo_moved"))
+    state = checkpoints.load(moved / "checkpoint_0450.pth.tar")
+    state["state_dict"]["module.backbone.mm_fusion.t_fusion.0.weight"].mul_(2)
+    checkpoints.write(moved / "checkpoint_0500.pth.tar", state)
+    draw("confusion", moved)
+    after = capsys.readouterr().out.splitlines()
+    assert after[:-1] == before[:-1] and after[-1] == before[-1].replace("demo_published", "demo_moved")
 
 
 def test_curves_are_those_of_the_log(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from torch import Tensor
 
+from tools.classifier import SavedClassifier, classifier_for, file_of, read_classifier, training
 from tools.errors import UserError
+from tools.evaluation import folder_of
+from tools.features import suffix_of
 from tools.figures import style
 from tools.figures.encoded import Encoded, figure_path, find_run, name_of, names_for
 from tools.processes import single_process
@@ -82,64 +83,35 @@ def _write_shares(axes: Axes, share: np.ndarray, size: float) -> None:
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=paint, fontsize=size)
 
 
-def load_classifier(folder: Path, modality: str) -> tuple[Path, dict]:
-    """What recognition left beside its JSON: weight (classes, D), bias (classes,), and what they were trained on.
-    Raises UserError."""
-    task = "action_recognition" + ("" if modality == "all" else f"_{modality}")
-    path = folder / f"{task}.pth.tar"
-    remedy = f"run action_recognition.py --pretrained {folder} --modality {modality} first"
-    if not path.is_file():
-        raise UserError(f"there is no classifier {path}: {remedy}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        right = state["weight"].dim() == 2 and state["bias"].shape == state["weight"].shape[:1]
-        if not (right and all(isinstance(state[key], str) for key in ("dataset", "protocol", "checkpoint"))):
-            raise ValueError("its entries are of the wrong kind")
-    except (
-        OSError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise UserError(f"{path} is damaged or no classifier ({type(error).__name__}); {remedy}") from error
-    return path, state
-
-
-def predict(features: Tensor, classifier: dict, path: Path) -> Tensor:
-    """The class of each feature (N, D): int64 (N,). Raises UserError where the encoder is of another width."""
-    if features.shape[1] != classifier["weight"].shape[1]:
-        raise UserError(f"{path} is of another encoder: run action_recognition.py for this one")
-    return (features @ classifier["weight"].T + classifier["bias"]).argmax(1)
+def load_both(run: Path, modality: str, device: torch.device) -> tuple[Encoded, SavedClassifier]:
+    """A run's classifier and the encoder it was trained on, or a checkpoint and the classifier beside it, which must be
+    of the same encoder. Raises UserError."""
+    folder = folder_of(run)
+    path = folder / file_of(modality)
+    state = read_classifier(path, f"run {training(run, modality)} first")
+    # By its name, since the run's folder may have been moved.
+    encoder = Encoded.open(folder / Path(state["checkpoint"]).name if run.is_dir() else run, device)
+    return encoder, classifier_for(encoder, path, state)
 
 
 def main(args: argparse.Namespace) -> None:
     """Draw, and print the pairs that are taken for each other most often. Raises UserError."""
     device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
-    folder = run if run.is_dir() else run.parent
-    path, classifier = load_classifier(folder, args.modality)
-    checkpoint = folder / Path(classifier["checkpoint"]).name  # the run's folder may have been moved since
-    if not run.is_dir() and run.name != checkpoint.name:
-        raise UserError(f"{path} is of {checkpoint.name}: run action_recognition.py --pretrained {run} first")
-    encoder = Encoded.load(str(checkpoint), device)
-    packed, protocol = encoder.data(args, classifier)
-    if (packed.name, packed.num_classes) != (classifier["dataset"], len(classifier["weight"])):
+    encoder, classifier = load_both(run, args.modality, device)
+    packed, protocol = encoder.data(args, {"dataset": classifier.dataset, "protocol": classifier.protocol})
+    if (packed.name, packed.num_classes) != (classifier.dataset, len(classifier.classes)):
         raise UserError(
-            f"{path} knows the {len(classifier['weight'])} classes of {classifier['dataset']}, {packed.path} has the "
-            f"{packed.num_classes} of {packed.name}: run action_recognition.py on it first"
+            f"{classifier.path} knows the {len(classifier.classes)} classes of {classifier.dataset}, {packed.path} has "
+            f"the {packed.num_classes} of {packed.name}: run {training(run, args.modality)} on it first"
         )
-    out = figure_path(args.out, folder, "confusion.png" if args.modality == "all" else f"confusion_{args.modality}.png")
+    out = figure_path(args.out, encoder.folder, f"confusion{suffix_of(args.modality)}.png")
     rows = packed.split(protocol.name, "val")
-    predicted = predict(encoder.features(packed, rows, args.modality), classifier, path).numpy()
+    features = encoder.features(packed, rows, classifier.modality)
+    predicted = classifier.scores(features.to(device)).argmax(1).cpu().numpy()
     counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed, args.class_names)
-    title = (
-        f"{encoder.title}: {packed.name} {protocol.long_name}, {len(rows)} test recordings, modality {args.modality}"
-    )
-    style.save(draw(counts, names, title), out)
-    style.to_board(folder, out.stem if args.out is None else "confusion", out, encoder.epoch)
+    what = f"{packed.name} {protocol.long_name}, {len(rows)} test recordings, modality {classifier.modality}"
+    style.save(draw(counts, names, f"{encoder.title}: {what}"), out)
+    style.to_board(encoder.folder, out.stem if args.out is None else "confusion", out, encoder.epoch)
     share = shares(counts)
     for true, taken in most_confused(counts):
         pair = f"{name_of(names, true)} → {name_of(names, taken)}"
