@@ -205,6 +205,10 @@ def test_a_file_counts_once_it_has_stopped_changing_and_again_when_it_is_rewritt
         watch.appearing(tmp_path / "nowhere")
 
 
+def _heed_ctrl_c():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+
+
 def test_watching_survives_a_broken_recording_and_ends_by_ctrl_c(evaluated, demo_root, tmp_path):
     folder = tmp_path / "inbox"
     folder.mkdir()
@@ -213,7 +217,7 @@ def test_watching_survives_a_broken_recording_and_ends_by_ctrl_c(evaluated, demo
     command = [sys.executable, "-m", "tools.predict", "--pretrained", evaluated, "--watch", folder, "--json", *COMMON]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([*map(str, command), str(paths[2])], cwd=ROOT, env=env, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heed_ctrl_c)  # fmt: skip
     timer = threading.Timer(120, process.kill)
     timer.start()
     try:
