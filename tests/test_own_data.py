@@ -1,7 +1,6 @@
 """Data sets and protocols of one's own, through the programs."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,8 +179,8 @@ def test_a_protocol_added_to_a_published_data_set_is_used_with_its_recipe(tmp_pa
     assert PackedDataset(packed.path).protocols == ["xsub", "xview", "few"]
 
 
-def test_the_readmes_examples_work(tmp_path, monkeypatch):
-    text = (ROOT / "README.md").read_text().partition("### Other skeletons")[2]
+def test_the_documents_examples_work(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "data.md").read_text().partition("## Other skeletons")[2]
     (tmp_path / "hand.json").write_text(text.partition("```json")[2].partition("```")[0])
     assert load_skeleton(str(tmp_path / "hand.json")).joints == ("wrist", "thumb", "index")
     example = text.partition("```python")[2].partition("```")[0]
@@ -189,7 +188,7 @@ def test_the_readmes_examples_work(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     names, subjects = [f"clip_{i:02d}" for i in range(20)], [str(i % 5) for i in range(20)]
     recordings = [(name, i % 3, rng.normal(size=(30, 3, 17, 2))) for i, name in enumerate(names)]
-    exec(example, {"Path": Path, "names": names, "subjects": subjects, "recordings": recordings})
+    exec(example, {"names": names, "subjects": subjects, "recordings": recordings})
     packed = PackedDataset(tmp_path / "data" / "mine")
     assert packed.shape == (1, 17, 2) and packed.protocols == [f"fold{k}" for k in range(1, 6)]
     assert packed.recording(7).any() and packed.table("subject") == subjects

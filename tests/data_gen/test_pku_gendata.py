@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_gen import import_dataset, ntu_gendata
+from data_gen import ntu_gendata
 from data_gen.conversion import BadRecordings
 from data_gen.datasets import DATASETS, PKU, ROOT, from_test_name
 from data_gen.normalise import normalise
@@ -285,11 +285,9 @@ def test_without_flags_it_converts_the_parts_that_are_there_and_the_ntu_program_
     assert done.returncode == 1 and "no raw recordings at" in done.stderr and "pku" not in done.stderr
 
 
-@pytest.mark.parametrize("program", [ntu_gendata.main, import_dataset.main])
-def test_the_programs_for_ntus_layout_do_not_offer_it(program, capsys):
-    command = ["padded", "--protocol", "xsub", "FOLDER"] if program is import_dataset.main else []
+def test_the_program_for_ntus_layout_does_not_offer_it(capsys):
     with pytest.raises(SystemExit) as caught:
-        program([*command, "--dataset", "pku1"])
+        ntu_gendata.main(["--dataset", "pku1"])
     assert caught.value.code == 2 and "choose from 'ntu60', 'ntu120', 'demo'" in capsys.readouterr().err
 
 
