@@ -43,6 +43,8 @@ def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
         protocol = dataset.protocol(name)
         line = f"  {protocol.long_name} ({name}): {counts['train']:,} train, {counts['val']:,} val"
         lines.append(line + published(protocol.published_counts))
+        if not all(counts[side] for side in ("train", "val")):
+            lines.append(f"  warning: {name} cannot be used, as one of its sides is empty")
     return lines
 
 

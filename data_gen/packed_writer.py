@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -143,7 +143,9 @@ def _flush(file: IO) -> None:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold folder `out` for one conversion; the lock goes with the process. Raises DataSetError if it is held."""
+    """Hold folder `out` for one conversion; the lock goes with the process. It is made where there is none, and goes
+    again if it stays empty. Raises DataSetError if it is held."""
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     folder = os.open(out, os.O_RDONLY)
     try:
@@ -153,6 +155,9 @@ def locked(out: Path) -> Iterator[None]:
         raise DataSetError(f"{out}: another conversion is writing here") from None
     finally:
         os.close(folder)
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                out.rmdir()
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def test_several_learning_rates_run_in_one_pass(published, demo_root, capsys):
             assert both["rates"][i][name]["top1"]["per_seed"] == pytest.approx(single[name]["top1"]["per_seed"])
     assert (both["lr"], both["best"]) == (0.3, both["rates"][0]["best"]) and "rates" not in alone
     lines = capsys.readouterr().out
-    assert "rate 0.03 (the published recipe), best" in lines and "rate 0.3, last" in lines
+    assert "rate 0.03, best" in lines and "rate 0.3, last" in lines and "published recipe" not in lines  # 12 epochs
     assert "recognition/top1_seed1_lr0.03" in EventAccumulator(str(published)).Reload().Tags()["scalars"]
 
 
@@ -289,3 +289,9 @@ def test_unknown_modalities_are_refused(name, reason, published, demo_root, caps
     with pytest.raises(SystemExit):
         action_retrieval.main(flags(published, demo_root, "--modality", name))
     assert reason in capsys.readouterr().err
+
+
+def test_the_published_recipe_is_marked(published, demo_root, capsys):
+    action_recognition.main(flags(published, demo_root, "--lr", 0.3, 0.03, "--modality", "joint+motion+bone"))
+    lines = capsys.readouterr().out
+    assert "all, rate 0.03 (the published recipe), best" in lines and "all, rate 0.3, last" in lines

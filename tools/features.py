@@ -26,7 +26,7 @@ Opened = TypeVar("Opened", bound="FrozenEncoder")
 def modality_name(text: str) -> str:
     """`--modality`: `all`, one of them, or several joined by `+`, in the order of MODALITIES. For argparse."""
     try:
-        return "all" if text == "all" else "+".join(modalities_of(text))
+        return "all" if modalities_of(text) == MODALITIES else "+".join(modalities_of(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

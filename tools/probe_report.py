@@ -66,9 +66,10 @@ def report(
             for seed, n in zip(seeds, runs):
                 points = [(v.epoch, getattr(v, metric)[n]) for v in validations if getattr(v, metric)]
                 curves[f"{metric}_seed{seed}{which_rate}"] = points
+        mark = _mark(lr, evaluation.result["args"])
         for which in chosen:
             top1, top5 = (text_of(scores[i][which][k], 2) for k in ("top1", "top5"))
-            log.info(f"linear probe, {name}, rate {lr:g}{_mark(lr)}, {which}: top-1 {top1} %, top-5 {top5} %")
+            log.info(f"linear probe, {name}, rate {lr:g}{mark}, {which}: top-1 {top1} %, top-5 {top5} %")
     history = [{k: x for k, x in vars(v).items() if k != "per_class"} for v in validations]
     result = scores[0] | ({"rates": scores} if len(rates) > 1 else {}) | more | {"history": history}
     return str(evaluation.finish(name, result, curves))
@@ -78,8 +79,9 @@ def _best(validations: list[Validation], run: int) -> Validation:
     return max(validations, key=lambda v: v.top1[run])
 
 
-def _mark(lr: float) -> str:
-    return " (the published recipe)" if lr == RECIPE.rates[0] else ""
+def _mark(lr: float, args: dict[str, Any]) -> str:
+    used = ProbeOptions((lr,), args["epochs"], tuple(args["schedule"]), args["batch_size"])
+    return " (the published recipe)" if used == RECIPE else ""
 
 
 def _summaries(validations: list[Validation], runs: range) -> dict:

@@ -172,7 +172,7 @@ def test_curves_are_those_of_the_log(tmp_path):
     result = {"modality": "all", "history": history, "last": {"top1": {"per_seed": [1, 2]}}}
     (folder / "action_recognition.json").write_text(json.dumps(result))
     found = curves.read_run(folder)
-    probe = "linear probe, all: top-1 (%)"
+    probe = "linear probe, all:\ntop-1 (%)"
     assert list(found) == ["loss/total", "loss/new", "std/joint", "learning rate", probe]
     assert found["loss/total"].x.tolist() == [1, 2, 3] and found["loss/total"].y.tolist() == [[3, 2, 1]]
     assert found["loss/new"].x.tolist() == [3]

@@ -46,7 +46,9 @@ def _tsne(figures: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("checkpoints", nargs="+", metavar="CKPT", help=CHECKPOINT)
     parser.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
-    parser.add_argument("--classes", type=positive_int, default=10, metavar="N", help="classes, chosen at random")
+    parser.add_argument(
+        "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
+    )
     parser.add_argument("--seed", type=non_negative_int, default=0, help="of the choice and of t-SNE")
     _add_encoder_options(parser)
 

@@ -49,6 +49,12 @@ def read_run(folder: Path) -> dict[str, Curve]:
     return curves
 
 
+def _group(title: str) -> int:
+    """Terms of the loss first, whatever run they are of, then deviations, then the rest, probes last."""
+    starts = ("loss/", "std/", "linear probe")
+    return next((place for start, place in zip(starts, (0, 1, 3)) if title.startswith(start)), 2)
+
+
 def _is(key: str, start: str) -> bool:
     return key.startswith(start) if start.endswith("/") else key == start
 
@@ -59,7 +65,7 @@ def _probe(path: Path) -> dict[str, Curve]:
         history, seeds = result["history"], len(result["last"]["top1"]["per_seed"])
         # With several rates, the seeds of the first one, whose scores are the result, come first.
         top1 = np.array([validation["top1"][:seeds] for validation in history], float)
-        title = f"linear probe, {result['modality']}: top-1 (%)"
+        title = f"linear probe, {result['modality']}:\ntop-1 (%)"
         return {title: Curve(np.array([validation["epoch"] for validation in history]), top1.T)}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); evaluate that run again") from error
@@ -68,6 +74,7 @@ def _probe(path: Path) -> dict[str, Curve]:
 def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
     """A panel for each kind of curve, a line for each run; of several seeds their mean, with all of them in a band."""
     titles = list(dict.fromkeys(title for curves in runs.values() for title in curves))
+    titles.sort(key=_group)
     rows = math.ceil(len(titles) / COLUMNS)
     figure = style.new_figure(1.75 * rows + 0.2 * math.ceil(len(runs) / 4) + 0.2)
     grid = figure.subplots(rows, min(COLUMNS, len(titles)), squeeze=False)
@@ -90,6 +97,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
                 marker=style.marker(i),
                 markersize=3.5,
                 markevery=(i % step, step),
+                clip_on=False,
             )
             if len(curve.y) > 1:
                 axes.fill_between(

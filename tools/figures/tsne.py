@@ -20,12 +20,15 @@ from tools.figures.encoded import Encoded, figure_path, name_of, names_for
 from tools.processes import single_process
 
 PERPLEXITY = 30.0
+CLASSES = 10
 FEWEST = 5  # recordings of which a map can be made
 
 
-def choose_classes(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """`count` of the classes that occur, at random by the seed, ascending. Raises UserError where there are fewer."""
+def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
+    """`count` of the classes that occur, by default 10 as in the paper's figure, or all of fewer, at random by the
+    seed, ascending. Raises UserError where there are not so many."""
     there = np.unique(labels)
+    count = count or min(CLASSES, len(there))
     if count > len(there):
         raise UserError(
             f"--classes {count}: only {len(there)} classes occur among the {len(labels)} test recordings; "
@@ -85,9 +88,10 @@ def main(args: argparse.Namespace) -> None:
     titles = args.labels or [encoder.title for encoder in encoders]
     packed, protocol = first.data(args)
     rows = packed.split(protocol.name, "val")
-    rows = rows[np.isin(packed.label[rows], choose_classes(packed.label[rows], args.classes, args.seed))]
+    classes = choose_classes(packed.label[rows], args.classes, args.seed)
+    rows = rows[np.isin(packed.label[rows], classes)]
     if len(rows) < FEWEST:
-        raise UserError(f"--classes {args.classes}: only {len(rows)} test recordings are of these; give more classes")
+        raise UserError(f"--classes {len(classes)}: only {len(rows)} test recordings are of these; give more classes")
     names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
@@ -107,5 +111,5 @@ def main(args: argparse.Namespace) -> None:
                         global_step=encoder.epoch,
                         tag="features",
                     )
-    said = f"{len(rows)} recordings of {args.classes} classes, {packed.name} {protocol.long_name}"
+    said = f"{len(rows)} recordings of {len(classes)} classes, {packed.name} {protocol.long_name}"
     print(f"t-SNE of {said}: {out}")
