@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 
-from tools.errors import UserError, run
-from tools.evaluation import add_evaluation_options
-from tools.finetune import FinetuneOptions
-from tools.finetune_report import report_finetuning
-from tools.options import HelpFormatter, check_schedule, fraction, non_negative_int, positive_float, positive_int
-from tools.precision import add_amp_option
-from tools.probe import ProbeOptions
-from tools.probe_report import report_probe
+from tools.evaluation.finetune_report import report_finetuning
+from tools.evaluation.probe import ProbeOptions
+from tools.evaluation.probe_report import report_probe
+from tools.evaluation.setup import add_evaluation_options
+from tools.training.finetune import FinetuneOptions
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter, check_schedule, fraction, non_negative_int, positive_float, positive_int
+from tools.utils.precision import add_amp_option
 
 PROBE, FINETUNE = ProbeOptions(), FinetuneOptions()
 FEW_LABEL_SEEDS = range(5)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import logging
 
-from tools.errors import UserError, run
-from tools.evaluation import Evaluation, add_evaluation_options, prepare
-from tools.metrics import accuracy, class_accuracies
-from tools.neighbours import retrieve, vote
-from tools.options import HelpFormatter, non_negative_int, positive_int
+from tools.evaluation.knn import retrieve, vote
+from tools.evaluation.metrics import accuracy, class_accuracies
+from tools.evaluation.setup import Evaluation, add_evaluation_options, prepare
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter, non_negative_int, positive_int
 
 NEIGHBOURS = (1, 5, 20)
 

@@ -17,15 +17,18 @@ from pathlib import Path
 import torch
 
 from data_gen.datasets import DataSet, Protocol
-from data_gen.packed import PackedDataset
-from feeder.clips import ClipSource
+from data_gen.packed.reader import PackedDataset
+from feeder.clips import ClipDataset
 from feeder.modalities import MODALITIES
 from models import loading
 from models.objective import Weights
-from tools import checkpoints
-from tools.errors import UserError, run
-from tools.logs import EpochLog, progress, start_log
-from tools.options import (
+from tools.training.signals import StopSignal
+from tools.training.trainer import OBJECTIVES, Trainer
+from tools.utils import checkpoints
+from tools.utils.distributed import Processes, barrier, check_equal, detect, processes
+from tools.utils.errors import UserError, run
+from tools.utils.logs import EpochLog, progress, start_log
+from tools.utils.options import (
     HelpFormatter,
     add_data_options,
     check_schedule,
@@ -36,10 +39,7 @@ from tools.options import (
     positive_float,
     positive_int,
 )
-from tools.precision import add_amp_option, choose_amp
-from tools.processes import Processes, agree, detect, processes, wait_for_all
-from tools.signals import StopSignal
-from tools.training import OBJECTIVES, Trainer
+from tools.utils.precision import add_amp_option, choose_amp
 
 log = logging.getLogger("umurl")
 
@@ -160,10 +160,10 @@ def resume(trainer: Trainer) -> bool:
 
 
 def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, protocol: Protocol) -> None:
-    source = ClipSource.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
+    source = ClipDataset.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
     trainer = Trainer(args, procs, source)
     resumed = resume(trainer)
-    agree((trainer.epoch, trainer.step), "the epoch and step that they go on from")
+    check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
     trainer.prepare()
     if args.resume == "none" and procs.is_main:
         for path in loading.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
@@ -204,7 +204,7 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal) ->
         if stopped or epoch % args.save_freq == 0 or epoch == args.epochs - 1:
             trainer.save()
         if stopped:
-            wait_for_all()  # or torchrun, seeing one of them end, would kill the one that saves
+            barrier()  # or torchrun, seeing one of them end, would kill the one that saves
             return
 
 

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_gen.catalogue import row_of
-from data_gen.conversion import exit_status
-from data_gen.packed import PackedDataset
-from data_gen.packed_info import INFO, DataSetError
-from data_gen.packed_writer import PARTIAL, describe, index_arrays, locked, write_files
-from data_gen.protocols import Rule, Table, derive, parse_split
+from data_gen.packed.catalogue import row_of
+from data_gen.packed.info import INFO, DataSetError
+from data_gen.packed.protocols import Rule, Table, derive, parse_split
+from data_gen.packed.reader import PackedDataset
+from data_gen.packed.writer import PARTIAL, describe, index_arrays, locked, write_files
+from data_gen.raw.conversion import exit_status
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_gen.datasets import DATASETS
-from data_gen.simulation import ACTIONS
+from data_gen.raw.simulation import ACTIONS
 
 # The names that the data sets' makers list. NTU-60 has the first 60.
 _NTU120 = (

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_gen.skeleton_file import RecordingName
+from data_gen.raw.skeleton_file import RecordingName
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOT = ROOT / "data"
 
-# Shahroudy et al. 2016 and Liu et al. 2019: the performers on the training side.
+# Shahroudy et al. 2016 and Liu et al. 2019: the subjects on the training side.
 NTU60_SUBJECTS = frozenset([1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38])
 NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
     [45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89]
@@ -110,7 +110,7 @@ NTU = (
                 Recipe(512),
                 (40091, 16487),
                 (84.2, 72.0),
-                field="performer",
+                field="subject",
                 train=NTU60_SUBJECTS,
             ),
             Protocol("xview", "cross_view", Recipe(1024), (37646, 18932), (90.9, 88.9), field="camera", train=_CAMERAS),
@@ -131,7 +131,7 @@ NTU = (
                 Recipe(1024),
                 (63026, 50919),
                 (75.2, 59.5),
-                field="performer",
+                field="subject",
                 train=NTU120_SUBJECTS,
             ),
             Protocol(
@@ -153,7 +153,7 @@ NTU = (
         raw=("demo_raw",),
         converter="ntu_gendata.py --dataset demo",
         protocols=(
-            Protocol("xsub", "cross_subject", _DEMO_RECIPE, field="performer", train=NTU60_SUBJECTS),
+            Protocol("xsub", "cross_subject", _DEMO_RECIPE, field="subject", train=NTU60_SUBJECTS),
             Protocol("xview", "cross_view", _DEMO_RECIPE, field="camera", train=_CAMERAS),
         ),
     ),

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data_gen/ only
     sys.path.insert(0, str(ROOT))
 
-from data_gen import simulation as sim  # noqa: E402
-from data_gen.workers import end_with_parent, num_cores  # noqa: E402
+from data_gen.raw import simulation as sim  # noqa: E402
+from data_gen.raw.workers import end_with_parent, num_cores  # noqa: E402
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
 FIRST_BODY_ID = 72057594037927936
@@ -161,18 +161,18 @@ def to_text(recording: Recording) -> str:
     return "".join(parts)
 
 
-def recording_name(performer: int, replication: int, action: int, camera: int) -> str:
+def recording_name(subject: int, replication: int, action: int, camera: int) -> str:
     """The NTU file name."""
-    return f"S{setup_of(performer):03}C{camera:03}P{performer:03}R{replication:03}A{action:03}.skeleton"
+    return f"S{setup_of(subject):03}C{camera:03}P{subject:03}R{replication:03}A{action:03}.skeleton"
 
 
-def setup_of(performer: int) -> int:
-    """The setup a performer was recorded in: always the same one."""
-    return 1 + (performer - 1) % len(sim.SETUPS)
+def setup_of(subject: int) -> int:
+    """The setup a subject was recorded in: always the same one."""
+    return 1 + (subject - 1) % len(sim.SETUPS)
 
 
 def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> int:
-    """Write what each camera saw of a performance (performer, replication, action); returns how many."""
+    """Write what each camera saw of a performance (subject, replication, action); returns how many."""
     people = sim.perform(seed, *performance)
     for camera in sim.CAMERA_ANGLES:
         view = make_camera(setup_of(performance[0]), camera)
@@ -182,13 +182,13 @@ def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -
     return len(sim.CAMERA_ANGLES)
 
 
-def generate(out: Path, seed: int = 0, workers: int = 1, performers: Iterable[int] = sim.PERFORMERS) -> int:
-    """Write the recordings of all performers into the folder `out`; returns how many there are.
+def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
+    """Write the recordings of all subjects into the folder `out`; returns how many there are.
 
     The files depend on the seed alone, not on the workers. Raises OSError where `out` cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    performances = list(itertools.product(performers, sim.REPLICATIONS, sim.ACTIONS))
+    performances = list(itertools.product(subjects, sim.REPLICATIONS, sim.ACTIONS))
     write = partial(write_performance, out, seed)
     count = 0
     total = len(performances) * len(sim.CAMERA_ANGLES)

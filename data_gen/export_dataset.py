@@ -13,14 +13,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_gen.catalogue import row_of
-from data_gen.conversion import exit_status
 from data_gen.formats.folder import export_folder
 from data_gen.formats.npz import export_npz
 from data_gen.formats.padded import export_padded
 from data_gen.formats.pyskl import export_pyskl
-from data_gen.packed import DataSetError, PackedDataset
-from data_gen.skeleton_file import MAX_FRAMES
+from data_gen.packed.catalogue import row_of
+from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.raw.conversion import exit_status
+from data_gen.raw.skeleton_file import MAX_FRAMES
 
 _FORMATS = {
     "padded": ("FOLDER", "{train,val}_data_joint.npy, num_frame.npy and label.pkl of one protocol"),

@@ -17,18 +17,18 @@ if __package__ in (None, ""):  # run as a file
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
 from data_gen.datasets import DATA_ROOT, NTU, DataSet, get_dataset
-from data_gen.packed import DataSetError
-from data_gen.packed_writer import PackedWriter, packing
-from data_gen.recordings import (
+from data_gen.packed.reader import DataSetError
+from data_gen.packed.writer import PackedWriter, packing
+from data_gen.raw.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
+from data_gen.raw.recordings import (
     Recording,
     convert_all,
     find_missing_lists,
     find_recordings,
     read_missing_list,
 )
-from data_gen.skeleton_file import RecordingName, SkeletonError, parse_name
+from data_gen.raw.skeleton_file import RecordingName, SkeletonError, parse_name
 
 
 def convert(

@@ -17,7 +17,10 @@ if __package__ in (None, ""):  # run as a file
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.conversion import (
+from data_gen.datasets import DATA_ROOT, PKU, DataSet
+from data_gen.packed.reader import SIDES, DataSetError
+from data_gen.packed.writer import PackedWriter, packing
+from data_gen.raw.conversion import (
     BadRecordings,
     count_lines,
     exit_status,
@@ -27,12 +30,9 @@ from data_gen.conversion import (
     some,
     warning_lines,
 )
-from data_gen.datasets import DATA_ROOT, PKU, DataSet
-from data_gen.packed import SIDES, DataSetError
-from data_gen.packed_writer import PackedWriter, packing
-from data_gen.pku_files import SUFFIX, Split, Video, cut_video, find_split, read_split
-from data_gen.recordings import Recording
-from data_gen.workers import map_in_workers
+from data_gen.raw.pku_files import SUFFIX, Split, Video, cut_video, find_split, read_split
+from data_gen.raw.recordings import Recording
+from data_gen.raw.workers import map_in_workers
 
 LONG = 300  # frames, which related projects keep of a clip
 _WHAT = "files or lines"

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torchvision.transforms import v2
 
-from feeder.clips import NUM_FRAMES, ClipBatch, Render
+from feeder.clips import NUM_FRAMES, ClipBatch, ResampleClip
 
 
-class RandomCrop(v2.Transform):
+class RandomTemporalCrop(v2.Transform):
     """A random window of r·n frames, r ~ U(min_ratio, 1), but at least `min_length` of them where there are."""
 
     _transformed_types = (ClipBatch,)
@@ -33,7 +33,7 @@ class RandomCrop(v2.Transform):
         return inpt.window(params["start"], params["length"])
 
 
-class RandomJointMap(v2.Transform):
+class RandomPoseAugmentation(v2.Transform):
     """One spatial augmentation a clip, each of them a linear map per joint.
 
     With probability `shear` every joint is sheared by one matrix (unit diagonal, U(−1, 1) elsewhere); otherwise
@@ -64,9 +64,9 @@ class RandomJointMap(v2.Transform):
 
 def training_view() -> v2.Compose:
     """One augmented view: ClipBatch with its `draw` → (B, 64, M, V, C)."""
-    return v2.Compose([RandomCrop(), RandomJointMap(), Render()])
+    return v2.Compose([RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip()])
 
 
 def evaluation_view() -> v2.Compose:
     """The whole clip, without randomness: ClipBatch → (B, 64, M, V, C)."""
-    return v2.Compose([Render()])
+    return v2.Compose([ResampleClip()])

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from data_gen.packed import PackedDataset
-from feeder.body import NTU_BODY, BodyShape
-from feeder.sampling import Draw
+from data_gen.packed.reader import PackedDataset
+from feeder.layout import NTU_LAYOUT, FrameLayout
+from feeder.sampling import StepRandom
 
 NUM_FRAMES = 64
 # Clips rendered at a time on a CPU: their frames stay in its cache between gathering and mapping.
@@ -23,7 +23,7 @@ _SCAN_CHUNK = 2**16  # frames looked at together, of a data set that may not fit
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips, not yet rendered. Transforms narrow the window and compose joint maps; `Render` does the work.
+    """B clips, not yet rendered. Transforms narrow the window and compose joint maps; `ResampleClip` does the work.
 
     frames: float32 (F, M·V·C), shared by all batches; first, length: int64 (B,), each clip's window in it;
     joint_map: float32 (B, V, C, C), applied to every joint x as S·x, or None; draw: the step's random numbers;
@@ -33,9 +33,9 @@ class ClipBatch:
     frames: Tensor
     first: Tensor
     length: Tensor
-    draw: Draw | None = None
+    draw: StepRandom | None = None
     joint_map: Tensor | None = None
-    shape: tuple[int, int, int] = NTU_BODY.shape
+    shape: tuple[int, int, int] = NTU_LAYOUT.shape
 
     def __len__(self) -> int:
         return len(self.first)
@@ -49,8 +49,8 @@ class ClipBatch:
         return replace(self, joint_map=joint_map if self.joint_map is None else joint_map @ self.joint_map)
 
 
-class ClipSource:
-    """Recordings as clips: frames float32 (F, M, V, C) of `body`, end to end, num_frame and label int64 (N,) of those
+class ClipDataset:
+    """Recordings as clips: frames float32 (F, M, V, C) of `layout`, end to end, num_frame and label int64 (N,) of those
     that are used, and `first`, where each begins (by default they are all of the frames)."""
 
     def __init__(
@@ -59,11 +59,11 @@ class ClipSource:
         num_frame: np.ndarray,
         label: np.ndarray,
         first: np.ndarray | None = None,
-        body: BodyShape = NTU_BODY,
+        layout: FrameLayout = NTU_LAYOUT,
     ):
-        if frames.shape[1:] != body.shape:
-            raise ValueError(f"frames of the shape {tuple(frames.shape[1:])}, expected {body.shape}")
-        self.body = body
+        if frames.shape[1:] != layout.shape:
+            raise ValueError(f"frames of the shape {tuple(frames.shape[1:])}, expected {layout.shape}")
+        self.layout = layout
         self.frames = frames.flatten(1)
         self.num_frame = torch.from_numpy(num_frame)
         self.first = self.num_frame.cumsum(0) - self.num_frame if first is None else torch.from_numpy(first)
@@ -71,7 +71,7 @@ class ClipSource:
         self._is_lone = self._find_lone()
 
     @classmethod
-    def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipSource:
+    def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipDataset:
         """One split of a packed data set.
 
         On a GPU the frames are copied there once if they fit into half of its free memory; otherwise, and on a
@@ -84,14 +84,14 @@ class ClipSource:
         if device.type == "cuda" and dataset.joints.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             frames = frames.to(device)
         rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
-        return cls(frames, *rows, BodyShape.of_dataset(dataset))
+        return cls(frames, *rows, FrameLayout.of_dataset(dataset))
 
     def __len__(self) -> int:
         return len(self.first)
 
-    def clips(self, rows: Tensor | slice, draw: Draw | None = None) -> ClipBatch:
+    def clips(self, rows: Tensor | slice, draw: StepRandom | None = None) -> ClipBatch:
         """Whole recordings, by their positions in the source."""
-        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], draw, shape=self.body.shape)
+        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], draw, shape=self.layout.shape)
 
     def lone_first(self, rows: Tensor | slice) -> tuple[Tensor, int]:
         """The order, int64 (B,), in which `rows` begin with recordings of one person, and how many such there are:
@@ -106,7 +106,7 @@ class ClipSource:
     def _find_lone(self) -> Tensor:
         """Whether all people but the first are zero in every frame of a recording: bool (N,), on the CPU. Where
         there is only one, no recording counts: there is nothing to save."""
-        people = self.body.people
+        people = self.layout.people
         if people == 1:
             return torch.zeros(len(self), dtype=torch.bool)
         parts = self.frames.split(_SCAN_CHUNK)
@@ -115,7 +115,7 @@ class ClipSource:
         return before[self.first + self.num_frame] == before[self.first]
 
 
-class Render(v2.Transform):
+class ResampleClip(v2.Transform):
     """Clips → float32 (B, num_frames, M, V, C): each window linearly interpolated along time (half-pixel
     centres, edges clamped), then its joint map (docs/method.md, 3).
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from feeder.body import NTU_BODY
+from feeder.layout import NTU_LAYOUT
 
 MODALITIES = ("joint", "bone", "motion")
-PARENTS = NTU_BODY.skeleton.parents  # of NTU's joints; joint 20, the spine at the shoulders, is the root
+PARENTS = NTU_LAYOUT.skeleton.parents  # of NTU's joints; joint 20, the spine at the shoulders, is the root
 # Gathering single values along rows is several times faster on a CPU than gathering joints of three.
-_PARENT_VALUES = NTU_BODY.parent_values()
+_PARENT_VALUES = NTU_LAYOUT.parent_values()
 
 
 def modalities_of(name: str, trained: Sequence[str] = MODALITIES) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class Tokens(NamedTuple):
 
 def to_modality(clip: Tensor, modality: str, parent_values: Tensor = _PARENT_VALUES) -> Tensor:
     """A clip (B, T, M, V, C) as `joint` (itself), `bone` (joint minus its parent) or `motion` (next frame minus
-    this one, the last one zero). `parent_values` is its `BodyShape`'s. Raises ValueError for another name."""
+    this one, the last one zero). `parent_values` is its `FrameLayout`'s. Raises ValueError for another name."""
     if modality == "joint":
         return clip
     if modality == "bone":
@@ -57,7 +57,7 @@ def to_modality(clip: Tensor, modality: str, parent_values: Tensor = _PARENT_VAL
 
 def to_tokens(clip: Tensor, modality: str, lone: int = 0, parent_values: Tensor = _PARENT_VALUES) -> Tokens:
     """Tokens of one modality of clips (B, T, M, V, C), of which the first `lone` have zeros as all people but the
-    first. `parent_values` is their `BodyShape`'s."""
+    first. `parent_values` is their `FrameLayout`'s."""
     x = to_modality(clip, modality, parent_values)
     joints = x.flatten(2, 3).transpose(1, 2)  # (B, M·V, T, C)
     return Tokens(x.flatten(2), joints[lone:].flatten(2), joints[:lone, : x.shape[3] + 1].flatten(2))

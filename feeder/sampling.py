@@ -36,7 +36,7 @@ def share(size: int, rank: int, world_size: int) -> slice:
 
 
 @dataclass
-class Draw:
+class StepRandom:
     """Random numbers for one step: drawn for `size` clips (the global batch), of which those of `rows`, positions in
     it, are returned."""
 
@@ -45,7 +45,7 @@ class Draw:
     rows: slice | Tensor
 
     @classmethod
-    def for_step(cls, seed: int, epoch: int, step: int, size: int, rows: slice | Tensor) -> Draw:
+    def for_step(cls, seed: int, epoch: int, step: int, size: int, rows: slice | Tensor) -> StepRandom:
         return cls(_generator(seed, epoch, step + 1), size, rows)
 
     def uniform(self, *shape: int) -> Tensor:

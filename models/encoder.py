@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from feeder.body import NTU_BODY, BodyShape
 from feeder.clips import NUM_FRAMES
+from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modalities import MODALITIES, Tokens, to_tokens
 
 MAX_POSITIONS = 200
@@ -22,10 +22,10 @@ MAX_POSITIONS = 200
 class Embedding(nn.Module):
     """Tokens of one modality to the hidden size: (B, T, M·V·C) → (B, T, H), (..., T·C) → (..., H)."""
 
-    def __init__(self, hidden_size: int, body: BodyShape):
+    def __init__(self, hidden_size: int, layout: FrameLayout):
         super().__init__()
-        self.t_embedding = self._layers(body.size, hidden_size)
-        self.s_embedding = self._layers(NUM_FRAMES * body.coordinates, hidden_size)
+        self.t_embedding = self._layers(layout.size, hidden_size)
+        self.s_embedding = self._layers(NUM_FRAMES * layout.coordinates, hidden_size)
 
     @staticmethod
     def _layers(token_size: int, hidden_size: int) -> nn.Sequential:
@@ -125,12 +125,12 @@ class ModalityAgnosticEncoder(nn.Module):
 
     lone_bias: Tensor
 
-    def __init__(self, hidden_size: int, body: BodyShape):
+    def __init__(self, hidden_size: int, layout: FrameLayout):
         super().__init__()
         self.pe = PositionCode(hidden_size)
         self.t_tr = Transformer(hidden_size)
         self.s_tr = Transformer(hidden_size)
-        counts = torch.tensor([1.0] * body.joints + [(body.people - 1) * body.joints])
+        counts = torch.tensor([1.0] * layout.joints + [(layout.people - 1) * layout.joints])
         self.register_buffer("lone_bias", counts.log().expand(len(counts), -1).contiguous(), persistent=False)
 
     def forward(self, embedded: Tokens) -> Tensor:
@@ -148,19 +148,19 @@ class ModalityAgnosticEncoder(nn.Module):
 
 class Backbone(nn.Module):
     """The part that is kept after pre-training. Embeddings of other than the `modalities` are there, as published
-    checkpoints have them, but are not trained. `body` is what frames hold."""
+    checkpoints have them, but are not trained. `layout` is what frames hold."""
 
     parent_values: Tensor
 
-    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, body: BodyShape = NTU_BODY):
+    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
         super().__init__()
-        self.hidden_size, self.body = hidden_size, body
-        self.j_emb = Embedding(hidden_size, body)
-        self.b_emb = Embedding(hidden_size, body)
-        self.m_emb = Embedding(hidden_size, body)
+        self.hidden_size, self.layout = hidden_size, layout
+        self.j_emb = Embedding(hidden_size, layout)
+        self.b_emb = Embedding(hidden_size, layout)
+        self.m_emb = Embedding(hidden_size, layout)
         self.mm_fusion = Fusion(hidden_size)
-        self.ma_encoder = ModalityAgnosticEncoder(hidden_size, body)
-        self.register_buffer("parent_values", body.parent_values(), persistent=False)
+        self.ma_encoder = ModalityAgnosticEncoder(hidden_size, layout)
+        self.register_buffer("parent_values", layout.parent_values(), persistent=False)
         for modality in MODALITIES:
             self._embedding(modality).requires_grad_(modality in modalities)
 

@@ -31,13 +31,13 @@ class ClipEncoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """What `load_encoder` returns. `feature_size` is 2H, `modalities` are those that it fuses, `body` is what frames
+    """What `load_encoder` returns. `feature_size` is 2H, `modalities` are those that it fuses, `layout` is what frames
     hold: people, joints and coordinates, (2, 25, 3) for NTU."""
 
     def __init__(self, backbone: Backbone, modalities: Sequence[str]):
         super().__init__()
         self.clip_encoder = ClipEncoder(backbone, modalities)
-        self.modalities, self.body = self.clip_encoder.modalities, backbone.body
+        self.modalities, self.layout = self.clip_encoder.modalities, backbone.layout
         self.feature_size = 2 * backbone.hidden_size
 
     @torch.no_grad()
@@ -58,13 +58,13 @@ class Encoder(nn.Module):
 
     def _check(self, clips: Tensor, batch: str) -> None:
         shape = tuple(clips.shape)
-        if shape[-3:] != self.body.shape or len(shape) != 4 + bool(batch) or shape[-4] == 0:
-            expected = ", ".join(map(str, self.body.shape))
-            raise ValueError(f"clips are ({batch}T, {expected}), frames of {self.body}; these are {shape}")
+        if shape[-3:] != self.layout.shape or len(shape) != 4 + bool(batch) or shape[-4] == 0:
+            expected = ", ".join(map(str, self.layout.shape))
+            raise ValueError(f"clips are ({batch}T, {expected}), frames of {self.layout}; these are {shape}")
 
 
 def resize(clips: Tensor) -> Tensor:
-    """Clips (B, T, M, V, C) linearly interpolated along time to 64 frames, as `feeder.clips.Render` does it."""
+    """Clips (B, T, M, V, C) linearly interpolated along time to 64 frames, as `feeder.clips.ResampleClip` does it."""
     values = clips.flatten(2).transpose(1, 2)
     values = F.interpolate(values, size=NUM_FRAMES, mode="linear", align_corners=False)
     return values.transpose(1, 2).unflatten(2, clips.shape[2:])

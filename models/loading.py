@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feeder.body import NTU_BODY, BodyShape
+from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 
-PREFIX = "module."
-PART = "backbone."  # of the keys: what is kept after pre-training
+DDP_PREFIX = "module."
+BACKBONE_PREFIX = "backbone."  # of the keys: what is kept after pre-training
 UNTRAINED = "checkpoint_untrained.pth.tar"
-SLIM = ".safetensors"
-SLIM_FILE = f"encoder{SLIM}"
+WEIGHTS_SUFFIX = ".safetensors"
+WEIGHTS_FILE = f"encoder{WEIGHTS_SUFFIX}"
 CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
 NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
 _TEXTS, _NUMBERS = ("dataset", "protocol"), ("epoch", "recordings", "step")
@@ -63,7 +63,7 @@ def newest(path: Path) -> Path:
     CheckpointError if there is none."""
     if not path.is_dir():
         return path
-    paths = in_folder(path) or [slim for slim in [path / SLIM_FILE] if slim.is_file()]
+    paths = in_folder(path) or [slim for slim in [path / WEIGHTS_FILE] if slim.is_file()]
     if not paths:
         raise CheckpointError(f"no checkpoint in {path}; run script_pretrain.sh first")
     return paths[0]
@@ -72,7 +72,7 @@ def newest(path: Path) -> Path:
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint, or slim weights, onto the CPU. Raises CheckpointError if it is missing, damaged or something
     else."""
-    state = _load_slim(path) if path.suffix == SLIM else load_plain(path)
+    state = _load_slim(path) if path.suffix == WEIGHTS_SUFFIX else load_plain(path)
     if not isinstance(state.get("state_dict"), dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
     for key, kind in _KINDS.items():
@@ -131,7 +131,7 @@ def _load_slim(path: Path) -> dict[str, Any]:
 
 def weights(state: dict[str, Any]) -> dict[str, Tensor]:
     """The state dict without the `module.` that published checkpoints have."""
-    return {key.removeprefix(PREFIX): value for key, value in state["state_dict"].items()}
+    return {key.removeprefix(DDP_PREFIX): value for key, value in state["state_dict"].items()}
 
 
 def modalities(state: dict[str, Any]) -> tuple[str, ...]:
@@ -147,17 +147,17 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
 
     Raises CheckpointError naming what is missing, left over or of the wrong shape.
     """
-    body = body_of(state, path)
-    own = {k.removeprefix(PART): v for k, v in weights(state).items() if k.startswith(PART)}
+    layout = layout_of(state, path)
+    own = {k.removeprefix(BACKBONE_PREFIX): v for k, v in weights(state).items() if k.startswith(BACKBONE_PREFIX)}
     first = own.get("j_emb.t_embedding.0.weight")
     if not isinstance(first, Tensor) or first.dim() != 2:
-        raise CheckpointError(f"{path} holds no encoder of this model (no {PART}j_emb.t_embedding.0.weight)")
-    if first.shape[1] != body.size:
+        raise CheckpointError(f"{path} holds no encoder of this model (no {BACKBONE_PREFIX}j_emb.t_embedding.0.weight)")
+    if first.shape[1] != layout.size:
         raise CheckpointError(
-            f"{path} is of another model: it takes {first.shape[1]} values a frame, {body} {body.size}"
+            f"{path} is of another model: it takes {first.shape[1]} values a frame, {layout} {layout.size}"
         )
     try:
-        backbone = Backbone(first.shape[0], body=body)
+        backbone = Backbone(first.shape[0], layout=layout)
         backbone.load_state_dict(own)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
@@ -166,13 +166,13 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
     return backbone.eval()
 
 
-def body_of(state: dict[str, Any], path: Path) -> BodyShape:
+def layout_of(state: dict[str, Any], path: Path) -> FrameLayout:
     """What bodies a checkpoint was trained on; those of NTU where it does not say, as the published ones do not. Raises
     CheckpointError."""
     if "body" not in state:
-        return NTU_BODY
+        return NTU_LAYOUT
     try:
-        return BodyShape.from_json(state["body"])
+        return FrameLayout.from_json(state["body"])
     except ValueError as error:
         raise CheckpointError(f"{path} is not a checkpoint of this kind: its 'body': {error}") from error
 

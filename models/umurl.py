@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from feeder.body import NTU_BODY, BodyShape
+from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modalities import MODALITIES
 from models.batch_norm import GlobalBatchNorm
 from models.encoder import Backbone
@@ -24,11 +24,13 @@ class UmURL(nn.Module):
     are zero.
     """
 
-    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, body: BodyShape = NTU_BODY):
+    def __init__(
+        self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT
+    ):
         super().__init__()
         self.modalities = tuple(modalities)
         self.num_views = len(self.modalities) + 1
-        self.backbone = Backbone(hidden_size, modalities, body)
+        self.backbone = Backbone(hidden_size, modalities, layout)
         for modality in self.modalities:  # j_projector, b_projector, m_projector, as published
             self.add_module(f"{modality[0]}_projector", _projector(hidden_size))
 
@@ -52,10 +54,12 @@ class SimpleBaseline(nn.Module):
 
     num_views = 2
 
-    def __init__(self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, body: BodyShape = NTU_BODY):
+    def __init__(
+        self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT
+    ):
         super().__init__()
         self.modalities = tuple(modalities)
-        self.backbone = Backbone(hidden_size, modalities, body)
+        self.backbone = Backbone(hidden_size, modalities, layout)
         self.projector = _projector(hidden_size)
 
     def forward(self, views: tuple[Tensor, ...], lone: int = 0) -> Projections:

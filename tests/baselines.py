@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_gen.skeleton_file import MAX_BODIES
-from feeder.augment import RandomCrop, RandomJointMap, evaluation_view
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
+from data_gen.raw.skeleton_file import MAX_BODIES
+from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, evaluation_view
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
 from feeder.modalities import MODALITIES, Tokens, to_tokens
 from models.encoder import Backbone, ModalityAgnosticEncoder
 from models.umurl import Projections, UmURL, name_projections
-from tools.metrics import top_k_accuracy
-from tools.probe import ProbeOptions
+from tools.evaluation.metrics import top_k_accuracy
+from tools.evaluation.probe import ProbeOptions
 
 # ---- convert ---------------------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ def convert(text: bytes, protocols: int) -> np.ndarray:
 
 def training_view(clips: ClipBatch) -> Tensor:
     """One augmented view (B, 64, 2, 25, 3), clip by clip, of what the product's transforms would draw."""
-    drawn = RandomJointMap()(RandomCrop()(clips))
+    drawn = RandomPoseAugmentation()(RandomTemporalCrop()(clips))
     frames, joint_map = drawn.frames.cpu(), drawn.joint_map.numpy()
     views = []
     for first, length, maps in zip(drawn.first.tolist(), drawn.length.tolist(), joint_map):
@@ -209,7 +209,7 @@ class PlainProbe:
         self.linear.to(self.device)
         self.optimizer = torch.optim.SGD(self.linear.parameters(), options.rates[0], momentum=options.momentum)
 
-    def run(self, train: ClipSource, val: ClipSource) -> list[tuple[int, float, float]]:
+    def run(self, train: ClipDataset, val: ClipDataset) -> list[tuple[int, float, float]]:
         """The whole recipe; (epoch, top-1, top-5), both in %, of every validation."""
         validations = []
         for epoch in range(1, self.options.epochs + 1):
@@ -222,7 +222,7 @@ class PlainProbe:
                 validations.append((epoch, top_k_accuracy(scores, labels, 1), top_k_accuracy(scores, labels, 5)))
         return validations
 
-    def train_epoch(self, source: ClipSource) -> None:
+    def train_epoch(self, source: ClipDataset) -> None:
         for rows in torch.randperm(len(source), generator=self.generator).split(self.options.batch_size):
             scores = self.linear(self.features(source, rows))
             self.optimizer.zero_grad()
@@ -230,13 +230,13 @@ class PlainProbe:
             self.optimizer.step()
 
     @torch.no_grad()
-    def scores(self, source: ClipSource) -> Tensor:
+    def scores(self, source: ClipDataset) -> Tensor:
         """Of every clip and class: (N, classes)."""
         batches = torch.arange(len(source)).split(self.options.batch_size)
         return torch.cat([self.linear(self.features(source, rows)) for rows in batches])
 
     @torch.no_grad()
-    def features(self, source: ClipSource, rows: Tensor) -> Tensor:
+    def features(self, source: ClipDataset, rows: Tensor) -> Tensor:
         clip = evaluation_view()(source.clips(rows)).to(self.device)
         return self.backbone({m: to_tokens(clip, m) for m in MODALITIES})
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_gen.packed import PackedDataset
-from feeder.clips import ClipSource
+from data_gen.packed.reader import PackedDataset
+from feeder.clips import ClipDataset
 from models.encoder import Backbone
-from tools.finetune import FinetuneOptions, Finetuner, new_classifier
-from tools.processes import Processes, processes
+from tools.training.finetune import FinetuneOptions, Finetuner, new_classifier
+from tools.utils.distributed import Processes, processes
 
 
 def step(folder: Path, batch: int, modalities: tuple[str, ...], procs: Processes) -> dict:
     """Gradients by name after a step on the first `batch` training recordings, and the accuracies before it."""
     packed = PackedDataset(folder)
-    source = ClipSource.of_dataset(packed, np.arange(len(packed)), procs.device)
+    source = ClipDataset.of_dataset(packed, np.arange(len(packed)), procs.device)
     train, val = (torch.from_numpy(packed.split("xsub", side)) for side in ("train", "val"))
     torch.manual_seed(0)
     model = new_classifier(Backbone(8), modalities, packed.num_classes, seed=procs.rank)  # the main one's counts

@@ -15,11 +15,11 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["data_gen"]):
-    import data_gen.normalise
-    import data_gen.packed
-    import data_gen.skeleton_file  # noqa: F401
+    import data_gen.packed.reader
+    import data_gen.raw.normalise
+    import data_gen.raw.skeleton_file  # noqa: F401
 
-from tests.data_gen.test_hostile import TEXTS, convert_or_refuse, open_or_refuse
+from tests.data_gen.raw.test_hostile import TEXTS, convert_or_refuse, open_or_refuse
 from tests.helpers import tiny_dataset
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     corpus = Path(sys.argv[1])
     corpus.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        packed = tiny_dataset(Path(scratch), performers=(1, 3), actions=(1,), num_frame=(2, 4))
+        packed = tiny_dataset(Path(scratch), subjects=(1, 3), actions=(1,), num_frame=(2, 4))
         files = sorted(packed.path.iterdir())
         genuine = [path.read_bytes() for path in files]
         # The first byte says what the rest is: one of the data set's files, else a recording.

@@ -11,9 +11,9 @@ import numpy as np
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
-from data_gen.packed import PackedDataset
-from data_gen.packed_writer import packing
-from data_gen.protocols import Table, derive, parse_split
+from data_gen.packed.protocols import Table, derive, parse_split
+from data_gen.packed.reader import PackedDataset
+from data_gen.packed.writer import packing
 from data_gen.skeletons import SKELETONS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,11 +38,11 @@ def moving_body(rng: np.random.Generator, num_frame: int, action: int = 1) -> li
     return [[frame] for frame in rest + swing + rng.normal(size=(num_frame, 25, 3)) * 0.01]
 
 
-def write_recordings(folder: Path, performers=(1, 2, 3, 6), actions=(1, 2, 3), cameras=(1, 2), num_frame=(40, 90)):
-    """A small data set of simulated recordings; performers 3 and 6 are on the validation side of x-sub."""
+def write_recordings(folder: Path, subjects=(1, 2, 3, 6), actions=(1, 2, 3), cameras=(1, 2), num_frame=(40, 90)):
+    """A small data set of simulated recordings; subjects 3 and 6 are on the validation side of x-sub."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    for p in performers:
+    for p in subjects:
         for a in actions:
             for c in cameras:
                 text = skeleton_text(moving_body(rng, int(rng.integers(*num_frame)), a))

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from models import loading
-from tools import checkpoints
+from tools.utils import checkpoints
 
 
 def figures(folder) -> list[dict]:

@@ -10,17 +10,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import action_recognition
 import action_retrieval
 from data_gen.datasets import DATASETS
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view
-from feeder.clips import ClipSource
+from feeder.clips import ClipDataset
 from feeder.modalities import Tokens, modalities_of, to_tokens
 from models import loading
 from tests.helpers import run_python, tiny_dataset
 from tools import extract, results
-from tools.errors import UserError, run
-from tools.features import extract_features
-from tools.options import open_dataset
-from tools.tables import table
+from tools.evaluation.features import extract_features
+from tools.utils.errors import UserError, run
+from tools.utils.options import open_dataset
+from tools.utils.tables import table
 
 
 def flags(folder, root, *more):
@@ -175,7 +175,7 @@ def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
 def test_features_are_float32_and_can_be_trained_on(published, demo_root):
     packed = PackedDataset(demo_root / "demo")
     backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
-    source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
+    source = ClipDataset.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["bone"]], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()
 
@@ -202,7 +202,7 @@ def test_a_data_set_that_does_not_fit_is_refused(demo_root, tmp_path):
     dataset = DATASETS["ntu60"]
     with pytest.raises(UserError, match="demo holds demo, not ntu60"):
         open_dataset(demo_root / "demo", dataset, dataset.protocols[0])
-    tiny_dataset(tmp_path, performers=(1, 2), actions=(1,))
+    tiny_dataset(tmp_path, subjects=(1, 2), actions=(1,))
     with pytest.raises(UserError, match="fewer than two recordings on the val side of cross_subject"):
         open_dataset(tmp_path, DATASETS["demo"], DATASETS["demo"].protocols[0])
 
@@ -248,7 +248,7 @@ def test_modalities_in_one_pass_score_as_by_themselves(published, demo_root):
 def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
     backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
     packed = PackedDataset(demo_root / "demo")
-    source = ClipSource.of_dataset(packed, np.arange(5), torch.device("cpu"))
+    source = ClipDataset.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
     clip = evaluation_view()(source.clips(torch.arange(5)))
     joint, motion = (backbone.embed(to_tokens(clip, m), m) for m in ("joint", "motion"))
@@ -262,7 +262,7 @@ def test_the_saved_classifier_gives_the_last_scores(published, demo_root):
     last = scores_of(published, "action_recognition", "joint")["last"]
     packed = PackedDataset(demo_root / "demo")
     backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
-    source = ClipSource.of_dataset(packed, packed.split("xsub", "val"), torch.device("cpu"))
+    source = ClipDataset.of_dataset(packed, packed.split("xsub", "val"), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["joint"]], torch.device("cpu"))
     predicted = (feature @ saved["weight"].T + saved["bias"]).argmax(1)
     assert last["top1"]["per_seed"][0] == pytest.approx(100 * (predicted == source.label).double().mean().item())

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import action_recognition
 from models import CheckpointError
 from tests.helpers import GOLDEN, run_python, tiny_dataset
-from tools import finetune_report
-from tools.errors import UserError
+from tools.evaluation import finetune_report
+from tools.utils.errors import UserError
 
 SHORT = ("--epochs", 6, "--schedule", 4, "--batch-size", 5, "--device", "cpu")
 

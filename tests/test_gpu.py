@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import action_recognition
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from feeder.augment import training_view
-from feeder.clips import ClipSource
-from feeder.sampling import Draw
+from feeder.clips import ClipDataset
+from feeder.sampling import StepRandom
 from models import loading
 from models.objective import umurl_loss
 from models.umurl import UmURL
@@ -23,8 +23,8 @@ def test_views_are_those_of_a_cpu(demo_root):
     packed = PackedDataset(demo_root / "demo")
     views = []
     for device in ("cpu", "cuda"):
-        source = ClipSource.of_dataset(packed, np.arange(len(packed)), torch.device(device))
-        clips = source.clips(slice(None), Draw.for_step(0, 0, 0, len(source), slice(None)))
+        source = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device(device))
+        clips = source.clips(slice(None), StepRandom.for_step(0, 0, 0, len(source), slice(None)))
         views.append(training_view()(clips))
     assert views[1].is_cuda
     torch.testing.assert_close(views[1].cpu(), views[0], atol=1e-5, rtol=1e-5)

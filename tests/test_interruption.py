@@ -15,10 +15,10 @@ from data_gen.datasets import ROOT
 from models import loading
 from tests.helpers import run_python
 from tests.runs import assert_equal_runs, figures, launched
-from tools import checkpoints
-from tools.errors import UserError
-from tools.signals import StopSignal
-from tools.training import Trainer
+from tools.training.signals import StopSignal
+from tools.training.trainer import Trainer
+from tools.utils import checkpoints
+from tools.utils.errors import UserError
 
 
 def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):

@@ -11,13 +11,13 @@ import action_retrieval
 import pretrain as program
 from data_gen.add_protocol import add_protocols
 from data_gen.datasets import OWN_RECIPE, ROOT
-from data_gen.packed import PackedDataset
-from data_gen.protocols import parse_split
+from data_gen.packed.protocols import parse_split
+from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import SKELETONS, load_skeleton
 from models import load_encoder, loading
 from tests.helpers import GOLDEN, moving_body, own_dataset, skeleton_text, tiny_dataset
 from tools import export, extract, predict, slim
-from tools.errors import UserError
+from tools.utils.errors import UserError
 
 SMALL = ["--hidden-size", "8", "--batch-size", "6", "--epochs", "2", "--save-freq", "1", "--device", "cpu"]
 
@@ -65,7 +65,7 @@ def test_the_encoder_of_another_skeleton_is_used_slimmed_and_exported(tmp_path, 
     clip = packed.recording(4)
     feature = load_encoder(run, device="cpu")([clip])
     encoder = load_encoder(tmp_path / "slim", device="cpu")
-    assert encoder.body.skeleton == SKELETONS["coco"] and torch.equal(encoder([clip]), feature)
+    assert encoder.layout.skeleton == SKELETONS["coco"] and torch.equal(encoder([clip]), feature)
     with pytest.raises(ValueError, match=r"clips are \(T, 1, 17, 2\), frames of coco .*; these are \(9, 2, 25, 3\)"):
         encoder([np.zeros((9, 2, 25, 3))])
     export.main(["--pretrained", str(run), "--format", "torch", "--out", str(tmp_path / "out")])

@@ -12,7 +12,7 @@ from models import loading
 from models.umurl import UmURL
 from tests.helpers import run_python, tiny_dataset
 from tests.runs import assert_equal_runs, figures, launched
-from tools.errors import UserError
+from tools.utils.errors import UserError
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
 # or a softmax takes away again, and what merely tracks them.

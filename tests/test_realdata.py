@@ -9,11 +9,11 @@ import torch
 import pretrain
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view
-from feeder.clips import ClipSource
-from tools.metrics import accuracy
-from tools.neighbours import nearest
+from feeder.clips import ClipDataset
+from tools.evaluation.knn import nearest
+from tools.evaluation.metrics import accuracy
 
 ARCHIVE = ROOT.parent / "shared" / "realdata" / "irds_ntu_layout.zip"
 pytestmark = pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"no real recordings at {ARCHIVE}")
@@ -39,7 +39,7 @@ def test_neighbours_of_raw_joints_score_what_is_known_of_them(root):
     packed, sides = PackedDataset(root / "ntu60"), []
     for side in ("train", "val"):
         rows = packed.split("xsub", side)
-        source = ClipSource.of_dataset(packed, rows[packed.num_frame[rows] <= 300], torch.device("cpu"))
+        source = ClipDataset.of_dataset(packed, rows[packed.num_frame[rows] <= 300], torch.device("cpu"))
         sides.append((evaluation_view()(source.clips(slice(None))).flatten(1), source.label))
     (gallery, labels), (queries, truth) = sides
     assert accuracy(labels[nearest(queries, gallery, 1)[:, 0]], truth) == pytest.approx(87.1, abs=0.1)

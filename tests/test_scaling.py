@@ -12,7 +12,7 @@ from models import loading
 from models.umurl import PROJECTION_SIZE, UmURL
 from tests.helpers import tiny_dataset
 from tests.runs import launched
-from tools import checkpoints
+from tools.utils import checkpoints
 
 LOOPBACK = Path("/proc/net/dev")
 
@@ -42,6 +42,6 @@ def bytes_of_a_run(folder, root, processes, epochs) -> int:
 @pytest.mark.skipif(not LOOPBACK.exists(), reason="traffic is read from /proc/net/dev")
 @pytest.mark.parametrize("processes", [2, 4])
 def test_traffic_of_a_step(tmp_path, processes):
-    tiny_dataset(tmp_path, performers=(1, 2, 4, 5, 3, 6))  # 24 recordings to train on: a step an epoch
+    tiny_dataset(tmp_path, subjects=(1, 2, 4, 5, 3, 6))  # 24 recordings to train on: a step an epoch
     few, many = (bytes_of_a_run(tmp_path / f"{n}" / "demo", tmp_path, processes, n) for n in (2, 12))
     assert (many - few) / 10 == pytest.approx(traffic(16, 24, processes), rel=0.1)

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from data_gen.packed import FRAME_SHAPE
+from data_gen.packed.reader import FRAME_SHAPE
 from feeder.clips import NUM_FRAMES
 from feeder.modalities import MODALITIES, to_tokens
 from models.umurl import UmURL
 from tools.benchmark.flops import embedding_flops, encoder_flops, fusion_flops, pretraining_flops, projector_flops
-from tools.errors import UserError, run
-from tools.options import HelpFormatter, positive_int
-from tools.tables import table
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter, positive_int
+from tools.utils.tables import table
 
 SEPARATE = len(MODALITIES)
 EXPLANATION = """

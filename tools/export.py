@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from feeder.clips import NUM_FRAMES
 from models.inference import ClipEncoder
-from tools.card import card_of, text_of
-from tools.classifier import SavedClassifier, load_classifier
-from tools.errors import UserError, run
-from tools.features import FrozenEncoder, add_pretrained_option, modality_name
-from tools.options import HelpFormatter
-from tools.processes import single_process
+from tools.evaluation.features import FrozenEncoder, add_pretrained_option, modality_name
+from tools.evaluation.linear_classifier import SavedClassifier, load_classifier
+from tools.inference.model_card import card_of, card_text
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter
 
 FORMATS = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}
 CARD_FILE = "export.json"
@@ -102,7 +102,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list
 def _clips(model: Exported, count: int, frames: int) -> Tensor:
     """Something like people: the last clip shows one of them."""
     clips = torch.randn(
-        count, frames, *model.encoder.backbone.body.shape, generator=torch.Generator().manual_seed(count)
+        count, frames, *model.encoder.backbone.layout.shape, generator=torch.Generator().manual_seed(count)
     )
     clips[-1, :, 1:] = 0
     return clips
@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     model = Exported(ClipEncoder(encoder.backbone, chosen), classifier)
     card = card_of(encoder) | {
         "modality": "+".join(chosen),
-        "input": {"clips": ["batch", "frames", *encoder.backbone.body.shape]},
+        "input": {"clips": ["batch", "frames", *encoder.backbone.layout.shape]},
         "outputs": model.outputs,
     }
     if classifier:
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=args.out) as scratch:
         found = export(model, list(dict.fromkeys(args.format)), Path(scratch))
-        (Path(scratch) / CARD_FILE).write_text(text_of(card), encoding="utf-8")
+        (Path(scratch) / CARD_FILE).write_text(card_text(card), encoding="utf-8")
         for path in Path(scratch).iterdir():
             path.replace(args.out / path.name)
     for kind, difference in found.items():

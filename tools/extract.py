@@ -17,21 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from data_gen.conversion import BadRecordings
+from data_gen.raw.conversion import BadRecordings
 from models.loading import fingerprint
-from tools.errors import UserError, run
-from tools.features import FrozenEncoder, add_encoder_options, modality_name
-from tools.files import whole
-from tools.options import HelpFormatter
-from tools.processes import single_process
-from tools.recordings_input import PLACES, Features, RecordingsInput
+from tools.evaluation.features import FrozenEncoder, add_encoder_options, modality_name
+from tools.inference.recordings import PLACES, Features, RecordingsInput
+from tools.utils.atomic import atomic_write
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter
 
 
 def write_features(out: Path, batches: Iterable[Features], size: int, more: dict[str, Any]) -> int:
     """An .npz of `feature` float32 (N, size), `name`, `label` and what `more` holds, in memory that does not grow with
     N, which is returned. Raises UserError where there are none."""
     names, labels = [], []
-    with TemporaryFile(dir=out.parent) as values, whole(out) as partial:
+    with TemporaryFile(dir=out.parent) as values, atomic_write(out) as partial:
         for batch in batches:
             values.write(batch.feature.cpu().numpy().data)
             names += batch.names

@@ -10,13 +10,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tools.classifier import file_of, load_classifier
-from tools.errors import run
-from tools.features import FrozenEncoder
-from tools.options import HelpFormatter
-from tools.processes import single_process
-from tools.queries import add_query_options, answer_queries
-from tools.recordings_input import Features, action_of
+from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.linear_classifier import file_of, load_classifier
+from tools.inference.queries import add_query_options, answer_queries
+from tools.inference.recordings import Features, action_of
+from tools.utils.distributed import single_process
+from tools.utils.errors import run
+from tools.utils.options import HelpFormatter
 
 MOST = 5
 

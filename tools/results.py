@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from data_gen.datasets import DATASETS, ROOT
-from tools.errors import UserError, run
-from tools.metrics import text_of
-from tools.tables import table
+from tools.evaluation.metrics import format_summary
+from tools.utils.errors import UserError, run
+from tools.utils.tables import table
 
 FROZEN = ("run", "data", "epochs", "modality", "recognition best", "recognition last", "retrieval", "mAP")
 FINETUNED = ("run", "data", "epochs", "modality", "task", "labelled", "recognition best", "recognition last")
@@ -40,7 +40,7 @@ def frozen_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
     for (data, modality), tasks in sorted(found.items(), key=lambda item: (item[0][0], *_place(item[0][1]))):
         epochs = " / ".join(dict.fromkeys(str(t["epoch"]) for t in tasks.values()))
         probe, retrieval = tasks.get("action_recognition"), tasks.get("action_retrieval")
-        recognised = [text_of(probe[which]["top1"]) for which in ("best", "last")] if probe else ["-", "-"]
+        recognised = [format_summary(probe[which]["top1"]) for which in ("best", "last")] if probe else ["-", "-"]
         retrieved = [_top1(retrieval), f"{retrieval['map']:.1f}"] if retrieval else ["-", "-"]
         rows.append((name, data, epochs, modality, *recognised, *retrieved))
     return rows
@@ -55,7 +55,7 @@ def finetuned_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
         task = result["task"].removesuffix(f"_{result['modality']}").replace("_", " ")
         for share in result.get("fractions", [result]):
             labelled = f"{share['labelled']:,} ({100 * share['fraction']:g} %)"
-            scores = (text_of(share[which]["top1"]) for which in ("best", "last"))
+            scores = (format_summary(share[which]["top1"]) for which in ("best", "last"))
             rows.append((name, _data(result), str(result["epoch"]), result["modality"], task, labelled, *scores))
     return rows
 

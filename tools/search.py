@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.loading import fingerprint
-from tools.errors import UserError, run
-from tools.features import FrozenEncoder, modality_name
-from tools.neighbours import nearest
-from tools.options import HelpFormatter, positive_int
-from tools.processes import single_process
-from tools.queries import add_query_options, answer_queries
-from tools.recordings_input import Features, RecordingsInput, action_of
+from tools.evaluation.features import FrozenEncoder, modality_name
+from tools.evaluation.knn import nearest
+from tools.inference.queries import add_query_options, answer_queries
+from tools.inference.recordings import Features, RecordingsInput, action_of
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter, positive_int
 
 NEIGHBOURS = 5
 

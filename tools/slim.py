@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from models.loading import CARD, NEEDS_SAFETENSORS, PART, SLIM, SLIM_FILE
-from tools.card import card_of, text_of
-from tools.errors import UserError, run
-from tools.features import FrozenEncoder, add_pretrained_option
-from tools.files import whole
-from tools.options import HelpFormatter
-from tools.processes import single_process
+from models.loading import BACKBONE_PREFIX, CARD, NEEDS_SAFETENSORS, WEIGHTS_FILE, WEIGHTS_SUFFIX
+from tools.evaluation.features import FrozenEncoder, add_pretrained_option
+from tools.inference.model_card import card_of, card_text
+from tools.utils.atomic import atomic_write
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter
 
 
 def slim(encoder: FrozenEncoder, out: Path) -> Path:
@@ -24,10 +24,10 @@ def slim(encoder: FrozenEncoder, out: Path) -> Path:
         from safetensors.torch import save
     except ImportError as error:
         raise UserError(f"tools.slim {NEEDS_SAFETENSORS}") from error
-    tensors = {PART + key: value.contiguous() for key, value in encoder.backbone.state_dict().items()}
-    text = text_of(card_of(encoder))
+    tensors = {BACKBONE_PREFIX + key: value.contiguous() for key, value in encoder.backbone.state_dict().items()}
+    text = card_text(card_of(encoder))
     card = out.with_suffix(".json")
-    with whole(card) as card_partial, whole(out) as partial:
+    with atomic_write(card) as card_partial, atomic_write(out) as partial:
         card_partial.write_text(text, encoding="utf-8")
         partial.write_bytes(save(tensors, {"format": "pt", CARD: text}))
     return card
@@ -37,11 +37,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help=f"FILE{SLIM}, or a folder: {SLIM_FILE} in it"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help=f"FILE{WEIGHTS_SUFFIX}, or a folder: {WEIGHTS_FILE} in it",
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.slim"))
-    out = args.out if args.out.suffix == SLIM else args.out / SLIM_FILE
+    out = args.out if args.out.suffix == WEIGHTS_SUFFIX else args.out / WEIGHTS_FILE
     out.parent.mkdir(parents=True, exist_ok=True)
     card = slim(encoder, out)
     before, after = (path.stat().st_size / 2**20 for path in (encoder.path, out))

@@ -13,13 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import NTU, DataSet
-from data_gen.normalise import NUM_PEOPLE, normalise
 from data_gen.ntu_gendata import derive_splits
-from data_gen.packed import FRAME_SHAPE, SIDES, DataSetError
-from data_gen.packed_info import NAME, TABLES
-from data_gen.packed_writer import PackedWriter, Splits, packing
-from data_gen.protocols import Rule, Table, derive
-from data_gen.skeleton_file import FARTHEST, MAX_FRAMES, RecordingName, SkeletonError, parse_name
+from data_gen.packed.info import NAME, TABLES
+from data_gen.packed.protocols import Rule, Table, derive
+from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
+from data_gen.packed.writer import PackedWriter, Splits, packing
+from data_gen.raw.normalise import NUM_PEOPLE, normalise
+from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES, RecordingName, SkeletonError, parse_name
 from data_gen.skeletons import Skeleton, map_joints
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.packed import DataSetError, PackedDataset
-from data_gen.packed_writer import PARTIAL, locked
+from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.writer import PARTIAL, locked
 
 
 def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:

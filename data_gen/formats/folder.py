@@ -27,12 +27,12 @@ import numpy as np
 from data_gen.formats.arrays import open_header, read_recording
 from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staging
-from data_gen.packed import SIDES, DataSetError, PackedDataset
-from data_gen.packed_info import NAME, TABLES
-from data_gen.packed_writer import Splits
-from data_gen.recordings import SUFFIX, Recording
-from data_gen.skeleton_file import MAX_BODIES, MAX_BYTES, SkeletonError, parse_skeleton
-from data_gen.skeleton_tokens import too_large
+from data_gen.packed.info import NAME, TABLES
+from data_gen.packed.reader import SIDES, DataSetError, PackedDataset
+from data_gen.packed.writer import Splits
+from data_gen.raw.recordings import SUFFIX, Recording
+from data_gen.raw.skeleton_file import MAX_BODIES, MAX_BYTES, SkeletonError, parse_skeleton
+from data_gen.raw.skeleton_tokens import too_large
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
 TABLE, CLASSES = "recordings.csv", "classes.txt"

@@ -21,9 +21,9 @@ import numpy as np
 from data_gen.formats.arrays import Header, read_header
 from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import check_lengths, staged
-from data_gen.packed import SIDES, DataSetError, PackedDataset
-from data_gen.recordings import ZIP_ERRORS
-from data_gen.skeleton_file import MAX_FRAMES
+from data_gen.packed.reader import SIDES, DataSetError, PackedDataset
+from data_gen.raw.recordings import ZIP_ERRORS
+from data_gen.raw.skeleton_file import MAX_FRAMES
 from data_gen.skeletons import Skeleton
 
 _PARTS = {"train": "train", "val": "test"}  # our sides, and how the archive calls them

@@ -16,9 +16,9 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import check_lengths, staging
-from data_gen.packed import SIDES, DataSetError, PackedDataset, map_array
-from data_gen.recordings import SUFFIX
-from data_gen.safe_pickle import load_labels
+from data_gen.formats.safe_pickle import load_labels
+from data_gen.packed.reader import SIDES, DataSetError, PackedDataset, map_array
+from data_gen.raw.recordings import SUFFIX
 from data_gen.skeletons import MAX_PEOPLE, Skeleton
 
 

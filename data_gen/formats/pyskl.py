@@ -18,9 +18,9 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staged
-from data_gen.packed import NAME, SIDES, DataSetError, PackedDataset
-from data_gen.packed_writer import Splits
-from data_gen.safe_pickle import describe_array, load_annotations, read_array
+from data_gen.formats.safe_pickle import describe_array, load_annotations, read_array
+from data_gen.packed.reader import NAME, SIDES, DataSetError, PackedDataset
+from data_gen.packed.writer import Splits
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
 
 _LIST = re.compile(r"(?:(?P<protocol>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")

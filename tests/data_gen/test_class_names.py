@@ -2,7 +2,7 @@ import pytest
 
 from data_gen.class_names import class_label, class_names
 from data_gen.datasets import DATASETS
-from data_gen.simulation import ACTIONS
+from data_gen.raw.simulation import ACTIONS
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from data_gen import ntu_gendata
-from data_gen.conversion import BadRecordings
 from data_gen.datasets import DATASETS, ROOT, from_test_name
 from data_gen.ntu_gendata import convert, main
-from data_gen.packed import DataSetError, PackedDataset
-from data_gen.packed_writer import locked
+from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.writer import locked
+from data_gen.raw.conversion import BadRecordings
 from tests.helpers import GOLDEN, moving_body, skeleton_text, tiny_dataset, write_recordings
 
 
@@ -205,7 +205,7 @@ def test_workers_end_with_a_killed_conversion(tmp_path):
     file.write_text(
         "import os, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from data_gen.recordings import convert_all, find_recordings\n"
+        "from data_gen.raw.recordings import convert_all, find_recordings\n"
         "if __name__ == '__main__':\n"
         f"    found = find_recordings([{str(tmp_path / 'raw')!r}])[0]\n"
         "    results = convert_all(found, 2)\n"
@@ -272,9 +272,9 @@ def test_it_runs_from_its_own_folder_and_explains_what_is_missing(tmp_path):
 
 def test_a_long_recording_is_converted_whole(tmp_path):
     (tmp_path / "raw").mkdir()
-    for performer in (1, 3):
+    for subject in (1, 3):
         text = skeleton_text(moving_body(np.random.default_rng(0), 700))
-        (tmp_path / "raw" / f"S001C001P{performer:03d}R001A001.skeleton").write_bytes(text)
+        (tmp_path / "raw" / f"S001C001P{subject:03d}R001A001.skeleton").write_bytes(text)
     convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "out")
     assert PackedDataset(tmp_path / "out").num_frame.tolist() == [700, 700]
 
@@ -314,7 +314,7 @@ def test_what_ends_a_conversion_from_outside_has_a_status_and_no_traceback(
         raise error
 
     monkeypatch.setattr(ntu_gendata, "convert_all", fails)
-    write_recordings(tmp_path / "raw", performers=(1, 3), actions=(1,), cameras=(1,))
+    write_recordings(tmp_path / "raw", subjects=(1, 3), actions=(1,), cameras=(1,))
     arguments = ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
     assert main(arguments) == status
     assert message in capsys.readouterr().err

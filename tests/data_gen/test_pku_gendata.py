@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from data_gen import ntu_gendata
-from data_gen.conversion import BadRecordings
 from data_gen.datasets import DATASETS, PKU, ROOT, from_test_name
-from data_gen.normalise import normalise
-from data_gen.packed import DataSetError, PackedDataset
-from data_gen.packed_writer import locked
-from data_gen.pku_files import parse_video
+from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.writer import locked
 from data_gen.pku_gendata import convert, main
-from data_gen.skeleton_file import parse_skeleton
+from data_gen.raw.conversion import BadRecordings
+from data_gen.raw.normalise import normalise
+from data_gen.raw.pku_files import parse_video
+from data_gen.raw.skeleton_file import parse_skeleton
 from tests.helpers import GOLDEN, run_python, video_frames, video_text
-from tools.errors import UserError
-from tools.options import open_dataset
+from tools.utils.errors import UserError
+from tools.utils.options import open_dataset
 
 FRAMES = 400
 PKU1, PKU2 = PKU

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from feeder.augment import RandomCrop, RandomJointMap, training_view
+from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, training_view
 from feeder.clips import ClipBatch
-from feeder.sampling import Draw, epoch_order, global_batches, share
+from feeder.sampling import StepRandom, epoch_order, global_batches, share
 
 N = 40_000
 EYE = torch.eye(3)
@@ -21,13 +21,13 @@ def batch(length: int, size: int = N, **draw) -> ClipBatch:
         frames,
         first,
         lengths,
-        Draw.for_step(**{"seed": 0, "epoch": 0, "step": 0, "size": size, "rows": slice(0, size)} | draw),
+        StepRandom.for_step(**{"seed": 0, "epoch": 0, "step": 0, "size": size, "rows": slice(0, size)} | draw),
     )
 
 
 @pytest.fixture(scope="module")
 def joint_maps() -> torch.Tensor:
-    return RandomJointMap()(batch(64)).joint_map
+    return RandomPoseAugmentation()(batch(64)).joint_map
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_jitter_multiplies_15_joints_by_one_matrix(joint_maps, kinds):
 
 
 def test_what_happens_to_a_joint_happens_in_all_frames_and_to_both_people():
-    clips = RandomJointMap()(batch(64, 500))
+    clips = RandomPoseAugmentation()(batch(64, 500))
     plain = batch(64, 500)
     view = training_view()
     view.transforms[0] = torch.nn.Identity()  # the whole recording: 64 frames render to themselves
@@ -98,7 +98,7 @@ def test_what_happens_to_a_joint_happens_in_all_frames_and_to_both_people():
 
 @pytest.mark.parametrize("n", [640, 200, 100])
 def test_crop_lengths_and_starts(n):
-    cropped = RandomCrop()(batch(n))
+    cropped = RandomTemporalCrop()(batch(n))
     start, length = cropped.first, cropped.length
     assert length.min() >= 64 and length.max() <= n and (start >= 0).all() and (start + length <= n).all()
     ratio_of_64 = (65 / n - 0.1) / 0.9  # U(0.1, 1)·n below 65 becomes 64
@@ -114,12 +114,12 @@ def test_crop_lengths_and_starts(n):
 
 @pytest.mark.parametrize("n", [1, 30, 63, 64])
 def test_short_recordings_are_not_cropped(n):
-    cropped = RandomCrop()(batch(n, 1000))
+    cropped = RandomTemporalCrop()(batch(n, 1000))
     assert (cropped.length == n).all() and (cropped.first == 0).all()
 
 
 def test_every_start_is_reached():
-    cropped = RandomCrop()(batch(66))
+    cropped = RandomTemporalCrop()(batch(66))
     assert set(cropped.first[cropped.length == 64].tolist()) == {0, 1, 2}
 
 

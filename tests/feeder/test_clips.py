@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 
 from feeder.augment import evaluation_view
-from feeder.clips import ClipBatch, ClipSource, Render
+from feeder.clips import ClipBatch, ClipDataset, ResampleClip
 from feeder.modalities import MODALITIES, PARENTS, to_modality, to_tokens
 from tests.helpers import GOLDEN, run_python, tiny_dataset
 
 
-def golden_source() -> ClipSource:
+def golden_source() -> ClipDataset:
     golden = np.load(GOLDEN / "downstream_h8.npz")
     clips = [d[:, :n].transpose(1, 3, 2, 0) for d, n in zip(golden["data"], golden["num_frame"])]
     frames = torch.from_numpy(np.concatenate(clips).astype(np.float32))
-    return ClipSource(frames, golden["num_frame"].astype(np.int64), np.zeros(len(clips), np.int64))
+    return ClipDataset(frames, golden["num_frame"].astype(np.int64), np.zeros(len(clips), np.int64))
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -39,7 +39,7 @@ def random_clips():
 @pytest.mark.parametrize("num_frames", [64, 10])
 def test_rendering_is_interpolation_then_a_matrix_per_joint(random_clips, num_frames):
     c = random_clips
-    rendered = Render(num_frames)(c)
+    rendered = ResampleClip(num_frames)(c)
     assert rendered.shape == (len(c), num_frames, 2, 25, 3)
     for i in range(len(c)):
         window = c.frames[c.first[i] : c.first[i] + c.length[i]]
@@ -52,15 +52,15 @@ def test_a_clip_does_not_depend_on_its_neighbours(random_clips):
     c = random_clips
     order = torch.randperm(len(c), generator=torch.Generator().manual_seed(1))
     permuted = ClipBatch(c.frames, c.first[order], c.length[order], joint_map=c.joint_map[order])
-    assert torch.equal(Render()(permuted), Render()(c)[order])
+    assert torch.equal(ResampleClip()(permuted), ResampleClip()(c)[order])
 
 
 def test_maps_compose_in_order(random_clips):
     c = random_clips
     second = torch.randn(len(c), 25, 3, 3, generator=torch.Generator().manual_seed(2))
-    once = Render()(c)
+    once = ResampleClip()(c)
     expected = torch.einsum("bvij,btmvj->btmvi", second, once)
-    torch.testing.assert_close(Render()(c.map_joints(second)), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ResampleClip()(c.map_joints(second)), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_windows_stay_inside_their_recording(random_clips):
@@ -70,13 +70,13 @@ def test_windows_stay_inside_their_recording(random_clips):
     for first, n in zip((c.first + start).tolist(), length.tolist()):
         poisoned[first : first + n] = 1.0
     narrowed = ClipBatch(poisoned, c.first, c.length).window(start, length)
-    assert torch.equal(Render()(narrowed), torch.ones(len(c), 64, 2, 25, 3))
+    assert torch.equal(ResampleClip()(narrowed), torch.ones(len(c), 64, 2, 25, 3))
 
 
 def test_a_data_set_is_read_as_it_was_packed(tmp_path):
     packed = tiny_dataset(tmp_path)
     rows = packed.split("xsub", "val")
-    source = ClipSource.of_dataset(packed, rows, torch.device("cpu"))
+    source = ClipDataset.of_dataset(packed, rows, torch.device("cpu"))
     clips = source.clips(slice(None))
     for i, row in enumerate(rows):
         frames = source.frames[clips.first[i] : clips.first[i] + clips.length[i]]
@@ -91,7 +91,7 @@ def test_recordings_of_one_person_come_first():
     for i in (0, 2, 4, 5):
         frames[first[i] : first[i] + num_frame[i], 1] = 0
     frames[first[1], 1] = 0  # there in the other frame
-    source = ClipSource(frames, num_frame, np.zeros(7, np.int64))
+    source = ClipDataset(frames, num_frame, np.zeros(7, np.int64))
     order, lone = source.lone_first(slice(None))
     assert order.tolist() == [0, 2, 4, 5, 1, 3, 6] and lone == 4
     order, lone = source.lone_first(torch.tensor([6, 5, 1, 0]))
@@ -99,15 +99,16 @@ def test_recordings_of_one_person_come_first():
     # No group of a single clip, whichever it is.
     for rows, expected in (([0, 1, 3], 0), ([0, 2, 4, 3], 2), ([0, 3], 0), ([0, 2, 3], 0), ([0, 2], 2), ([0], 0)):
         assert source.lone_first(torch.tensor(rows))[1] == expected
-    some = ClipSource(frames, num_frame[[1, 2]], np.zeros(2, np.int64), first[[1, 2]])
+    some = ClipDataset(frames, num_frame[[1, 2]], np.zeros(2, np.int64), first[[1, 2]])
     assert some.lone_first(slice(None))[0].tolist() == [1, 0]
 
 
 def test_training_cannot_change_the_data_set_on_disk(tmp_path):
     packed = tiny_dataset(tmp_path)
     before = (packed.path / "joints.npy").read_bytes()
-    write = "import numpy, sys, torch; from data_gen.packed import PackedDataset; from feeder.clips import ClipSource; "
-    write += "source = ClipSource.of_dataset(PackedDataset(sys.argv[1]), numpy.arange(2), torch.device('cpu')); "
+    write = "import numpy, sys, torch; from data_gen.packed.reader import PackedDataset; "
+    write += "from feeder.clips import ClipDataset; "
+    write += "source = ClipDataset.of_dataset(PackedDataset(sys.argv[1]), numpy.arange(2), torch.device('cpu')); "
     done = run_python("-c", write + "print('open', flush=True); source.frames.zero_()", packed.path)
     assert "open" in done.stdout
     assert done.returncode == -signal.SIGSEGV
@@ -147,7 +148,7 @@ def test_token_layout():
 
 def test_longer_recordings_are_read_to_their_end(tmp_path):
     packed = tiny_dataset(tmp_path, num_frame=(400, 500), cameras=(1,), actions=(1,))
-    source = ClipSource.of_dataset(packed, np.array([0]), torch.device("cpu"))
+    source = ClipDataset.of_dataset(packed, np.array([0]), torch.device("cpu"))
     clip = evaluation_view()(source.clips(slice(None)))[0]
     recording = torch.from_numpy(packed.recording(0).copy())
     n = len(recording)

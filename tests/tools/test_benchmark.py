@@ -7,11 +7,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from data_gen.normalise import normalise
-from data_gen.skeleton_file import parse_skeleton
+from data_gen.raw.normalise import normalise
+from data_gen.raw.skeleton_file import parse_skeleton
 from feeder.augment import training_view
 from feeder.modalities import MODALITIES, Tokens
-from feeder.sampling import Draw
+from feeder.sampling import StepRandom
 from models import loading, umurl
 from models.encoder import Backbone
 from models.objective import umurl_loss
@@ -23,10 +23,10 @@ from tools.benchmark import flops, measure
 from tools.benchmark.figures import QUICK
 from tools.benchmark.simulate import LENGTHS, clip_source, skeleton_texts
 from tools.benchmark.stages import STAGES, run_stage
-from tools.errors import UserError
-from tools.features import extract_features
-from tools.neighbours import nearest
-from tools.probe import LinearProbe, ProbeOptions, train_probes
+from tools.evaluation.features import extract_features
+from tools.evaluation.knn import nearest
+from tools.evaluation.probe import LinearProbe, ProbeOptions, train_probes
+from tools.utils.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def small_projections(monkeypatch):
 
 
 def four_views(source, size=8):
-    clips = source.clips(slice(0, size), Draw.for_step(0, 0, 0, size, slice(None)))
+    clips = source.clips(slice(0, size), StepRandom.for_step(0, 0, 0, size, slice(None)))
     return tuple(training_view()(clips) for _ in range(4))
 
 
@@ -171,7 +171,7 @@ def test_plain_conversion(late):
 
 def test_plain_views(source):
     def clips():
-        return source.clips(slice(None), Draw.for_step(0, 0, 0, len(source), slice(None)))
+        return source.clips(slice(None), StepRandom.for_step(0, 0, 0, len(source), slice(None)))
 
     torch.testing.assert_close(baselines.training_view(clips()), training_view()(clips()), atol=1e-5, rtol=1e-5)
 

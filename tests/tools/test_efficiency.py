@@ -6,7 +6,7 @@ import torch
 from models.umurl import UmURL
 from tools import efficiency
 from tools.benchmark import flops
-from tools.errors import UserError
+from tools.utils.errors import UserError
 
 
 def test_the_table(tmp_path, capsys):

@@ -7,10 +7,10 @@ import torch
 
 import action_recognition
 from data_gen.class_names import class_names
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from models import load_encoder
 from tools import export
-from tools.errors import UserError
+from tools.utils.errors import UserError
 
 
 @pytest.fixture

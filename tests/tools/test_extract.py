@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from data_gen.class_names import class_names
-from data_gen.conversion import BadRecordings
 from data_gen.datasets import ROOT
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
+from data_gen.raw.conversion import BadRecordings
 from models import load_encoder, loading
 from tests.helpers import moving_body, skeleton_text
-from tools import extract, recordings_input
-from tools.errors import UserError
-from tools.features import FrozenEncoder
-from tools.recordings_input import RecordingsInput
+from tools import extract
+from tools.evaluation.features import FrozenEncoder
+from tools.inference import recordings
+from tools.inference.recordings import RecordingsInput
+from tools.utils.errors import UserError
 
 
 def extracted(published, out, *data, more=()):
@@ -31,7 +32,7 @@ def test_folders_archives_and_files_give_the_features_of_their_data_set(publishe
         for path in paths[3:]:
             archive.write(path, f"nested/{path.name}")
     packed = extracted(published, tmp_path / "a.npz", demo_root / "demo")
-    monkeypatch.setattr(recordings_input, "BATCH_SIZE", 7)  # several parts
+    monkeypatch.setattr(recordings, "BATCH_SIZE", 7)  # several parts
     for data in ([demo_root / "raw"], [tmp_path / "some.zip", *paths[:3]]):
         found = extracted(published, tmp_path / "b.npz", *data)
         np.testing.assert_allclose(found["feature"], packed["feature"], atol=1e-5)
@@ -63,10 +64,10 @@ def test_bad_recordings_are_listed_and_nothing_is_written_unless_left_out(publis
 
 
 def test_memory_does_not_grow_with_the_recordings(published, demo_root, monkeypatch):
-    monkeypatch.setattr(recordings_input, "BATCH_SIZE", 2)
+    monkeypatch.setattr(recordings, "BATCH_SIZE", 2)
     sizes = []
-    source = recordings_input.ClipSource
-    monkeypatch.setattr(recordings_input, "ClipSource", lambda *a: sizes.append(len(a[1])) or source(*a))
+    source = recordings.ClipDataset
+    monkeypatch.setattr(recordings, "ClipDataset", lambda *a: sizes.append(len(a[1])) or source(*a))
     encoder = FrozenEncoder.open(published, torch.device("cpu"))
     found = list(RecordingsInput([demo_root / "raw"]).features(encoder, ("joint",)))
     assert sizes == [2] * 12 and [len(batch.names) for batch in found] == [2] * 12

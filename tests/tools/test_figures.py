@@ -9,12 +9,12 @@ from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import action_recognition
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from tests.helpers import GOLDEN, own_dataset, run_python
-from tools import checkpoints
-from tools.errors import UserError
 from tools.figures import confusion, curves, encoded, retrieval, tsne
 from tools.figures.__main__ import main
+from tools.utils import checkpoints
+from tools.utils.errors import UserError
 
 
 @pytest.fixture

@@ -4,16 +4,16 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import KINECT_V2
 from feeder.augment import training_view
-from feeder.clips import ClipSource
+from feeder.clips import ClipDataset
 from feeder.modalities import PARENTS
-from feeder.sampling import Draw
+from feeder.sampling import StepRandom
 from tests.helpers import moving_body, own_dataset, skeleton_text
-from tools.errors import UserError
 from tools.figures import encoded, people, skeleton
 from tools.figures.__main__ import main
+from tools.utils.errors import UserError
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_an_animation_and_a_sheet(demo_root, runs, capsys, monkeypatch):
 
 def test_views_are_those_of_training(demo_root):
     packed = PackedDataset(demo_root / "demo")
-    source = ClipSource.of_dataset(packed, np.array([5]), torch.device("cpu"))
-    clips = source.clips(slice(0, 1), Draw.for_step(3, 0, 0, 1, slice(0, 1)))
+    source = ClipDataset.of_dataset(packed, np.array([5]), torch.device("cpu"))
+    clips = source.clips(slice(0, 1), StepRandom.for_step(3, 0, 0, 1, slice(0, 1)))
     wanted = [training_view()(clips)[0].numpy() for _ in range(4)]
     panels = skeleton.panels_of(source, 3)
     assert len(panels) == 7 and f"{packed.num_frame[5]} frames" in panels[0].title
@@ -120,7 +120,7 @@ def test_another_skeleton_of_two_coordinates(runs, tmp_path, monkeypatch):
     packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
     main(["skeleton", str(packed.path), "--name", "clip_03"])
     assert Image.open(runs / "figures" / "clip_03.gif").n_frames == 2
-    source = ClipSource.of_dataset(packed, np.array([3]), torch.device("cpu"))
+    source = ClipDataset.of_dataset(packed, np.array([3]), torch.device("cpu"))
     panels = skeleton.panels_of(source, 0)
     frames = packed.recording(3)
     bones = frames - frames[:, :, list(packed.skeleton.parents)]

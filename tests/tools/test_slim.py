@@ -8,12 +8,12 @@ import torch
 
 import action_recognition
 import action_retrieval
-from data_gen.packed import PackedDataset
-from feeder.body import NTU_BODY
+from data_gen.packed.reader import PackedDataset
+from feeder.layout import NTU_LAYOUT
 from models import CheckpointError, load_encoder, loading
 from tests.helpers import GOLDEN
 from tools import extract, predict, slim
-from tools.errors import UserError
+from tools.utils.errors import UserError
 
 CPU = ["--device", "cpu"]
 
@@ -96,7 +96,9 @@ def test_slim_weights_are_evaluated_and_predicted_with(pretrain, demo_root, tmp_
 def test_a_published_checkpoint_takes_its_data_set_from_its_folder(published, tmp_path):
     card = json.loads(slimmed(published, tmp_path / "slim").with_suffix(".json").read_text())
     assert (card["dataset"], card["protocol"], card["epoch"], card["scores"]) == ("demo", "xsub", 451, {})
-    assert card["body"] == json.loads(json.dumps(NTU_BODY.to_json())) and len(card["body"]["skeleton"]["joints"]) == 25
+    assert (
+        card["body"] == json.loads(json.dumps(NTU_LAYOUT.to_json())) and len(card["body"]["skeleton"]["joints"]) == 25
+    )
 
 
 def test_damaged_or_other_files_are_refused(published, tmp_path):

@@ -22,9 +22,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.errors import UserError, run
-from tools.options import HelpFormatter, positive_int
-from tools.tables import table
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter, positive_int
+from tools.utils.tables import table
 
 # PyTorch is imported late: the worker processes of conversion import this module too, and have no use for it.
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def choose_sizes(args: argparse.Namespace, device_type: str) -> Sizes:
 def measure_stages(args: argparse.Namespace) -> dict[str, object]:
     """Everything the JSON holds. Raises UserError."""
     from tools.benchmark.stages import run_stage
-    from tools.processes import choose_device
+    from tools.utils.distributed import choose_device
 
     if args.baseline and not _has_baselines():
         raise UserError("--baseline needs tests/baselines.py, which is not here: run it from a complete checkout")
@@ -115,8 +115,8 @@ def machine(device: torch.device) -> dict[str, object]:
     """Device, cores, threads and versions."""
     import torch
 
-    from data_gen.workers import num_cores
-    from tools.checkpoints import versions
+    from data_gen.raw.workers import num_cores
+    from tools.utils.checkpoints import versions
 
     try:
         cpu = re.findall(r"^model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0]

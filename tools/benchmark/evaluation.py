@@ -12,9 +12,9 @@ from models.encoder import Backbone
 from tools.benchmark.figures import Row, Setup, check_same, folder
 from tools.benchmark.measure import PeakMemory, measure, product_limit
 from tools.benchmark.simulate import clip_source
-from tools.features import extract_features
-from tools.neighbours import CHUNK, nearest
-from tools.probe import LinearProbe, ProbeOptions, Validation, train_probes
+from tools.evaluation.features import extract_features
+from tools.evaluation.knn import CHUNK, nearest
+from tools.evaluation.probe import LinearProbe, ProbeOptions, Validation, train_probes
 
 
 def _features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:

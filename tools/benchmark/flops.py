@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from feeder.body import NTU_BODY
 from feeder.clips import NUM_FRAMES
+from feeder.layout import NTU_LAYOUT
 from models.umurl import PROJECTION_SIZE
 
-_TOKENS = (NUM_FRAMES, NTU_BODY.people * NTU_BODY.joints)  # temporal, spatial
-_TOKEN_SIZES = (NTU_BODY.size, NUM_FRAMES * NTU_BODY.coordinates)
+_TOKENS = (NUM_FRAMES, NTU_LAYOUT.people * NTU_LAYOUT.joints)  # temporal, spatial
+_TOKEN_SIZES = (NTU_LAYOUT.size, NUM_FRAMES * NTU_LAYOUT.coordinates)
 STREAMS = 4  # and views: joint, bone, motion, and the three fused
 _EMBEDDINGS = 6  # of each modality: one by itself, one to be fused
 _PROJECTIONS = 6

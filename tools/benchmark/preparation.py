@@ -9,14 +9,14 @@ from torch import Tensor
 
 from data_gen import ntu_gendata
 from data_gen.datasets import DATASETS
-from data_gen.normalise import normalise
-from data_gen.recordings import Recording, find_recordings
-from data_gen.skeleton_file import parse_skeleton
-from data_gen.workers import num_cores
+from data_gen.raw.normalise import normalise
+from data_gen.raw.recordings import Recording, find_recordings
+from data_gen.raw.skeleton_file import parse_skeleton
+from data_gen.raw.workers import num_cores
 from feeder.augment import training_view
-from feeder.body import NTU_BODY
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
-from feeder.sampling import Draw
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
+from feeder.layout import NTU_LAYOUT
+from feeder.sampling import StepRandom
 from tools.benchmark.figures import CPU, Row, Setup, check_same, folder
 from tools.benchmark.flops import STREAMS
 from tools.benchmark.measure import PeakMemory, copy_limit, largest_difference, measure, split_limit
@@ -84,7 +84,7 @@ def feed(setup: Setup) -> list[Row]:
         timing = measure(views, setup.device, sizes.runs, warm_up)
         used = memory.figures()
         # The least that must move: every value of a view is written once, from as many that are read.
-        needs = 2 * 4 * STREAMS * sizes.feed_batch * NUM_FRAMES * NTU_BODY.size
+        needs = 2 * 4 * STREAMS * sizes.feed_batch * NUM_FRAMES * NTU_LAYOUT.size
         limit = copy_limit(setup.device, sizes.copy_bytes, sizes.runs)
         row = Row("feed", f"4 views, batch {sizes.feed_batch}", "sample", sizes.feed_batch, timing, limit, needs, used)
         if setup.baseline:
@@ -93,13 +93,13 @@ def feed(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _batch(source: ClipSource, step: int, size: int) -> ClipBatch:
+def _batch(source: ClipDataset, step: int, size: int) -> ClipBatch:
     """A step's clips, in turn, with its random numbers."""
     start = step % (len(source) // size) * size
-    return source.clips(slice(start, start + size), Draw.for_step(0, 0, step, size, slice(None)))
+    return source.clips(slice(start, start + size), StepRandom.for_step(0, 0, step, size, slice(None)))
 
 
-def _compare_feeding(row: Row, source: ClipSource, plain_source: ClipSource, setup: Setup) -> None:
+def _compare_feeding(row: Row, source: ClipDataset, plain_source: ClipDataset, setup: Setup) -> None:
     plain, size = setup.baseline.training_view, setup.sizes.feed_batch
     product = training_view()(_batch(source, 0, size)).cpu()
     check_same("feed", largest_difference(product, plain(_batch(plain_source, 0, size))), 1e-5)

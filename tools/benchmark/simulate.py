@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_gen.packed import FRAME_SHAPE, PackedDataset
-from data_gen.packed_writer import packing
-from data_gen.skeleton_file import NUM_JOINTS
-from feeder.clips import ClipSource
+from data_gen.packed.reader import FRAME_SHAPE, PackedDataset
+from data_gen.packed.writer import packing
+from data_gen.raw.skeleton_file import NUM_JOINTS
+from feeder.clips import ClipDataset
 
 LENGTHS = (30, 300)  # frames of the shortest and the longest recording
 _MEAN_ABOVE = 54.0  # mean length, less the shortest
@@ -54,7 +54,7 @@ def write_recordings(folder: Path, archive: Path, texts: list[bytes], count: int
             entries.writestr(name, texts[i % len(texts)])
 
 
-def clip_source(folder: Path, distinct: int, count: int, device: torch.device, seed: int = 0) -> ClipSource:
+def clip_source(folder: Path, distinct: int, count: int, device: torch.device, seed: int = 0) -> ClipDataset:
     """`count` recordings to feed from, drawn with repetition from `distinct` simulated ones.
 
     They are written into `folder` as a packed data set and opened as a program opens one.
@@ -69,10 +69,10 @@ def clip_source(folder: Path, distinct: int, count: int, device: torch.device, s
         writer.finish({}, {"dataset": "ntu60", "title": "simulated", "classes": 60, "protocols": {}})
     packed = PackedDataset(folder)
     chosen = rng.permutation(np.arange(count) % distinct)
-    return ClipSource.of_dataset(packed, chosen, device)
+    return ClipDataset.of_dataset(packed, chosen, device)
 
 
-def plain_clip_source(source: ClipSource, folder: Path, distinct: int, count: int) -> ClipSource:
+def plain_clip_source(source: ClipDataset, folder: Path, distinct: int, count: int) -> ClipDataset:
     """The same as `source`, made with the same arguments, in the host's memory."""
     if source.frames.device.type == "cpu":
         return source

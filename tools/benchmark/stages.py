@@ -15,7 +15,7 @@ from tools.benchmark.evaluation import probe, retrieve
 from tools.benchmark.figures import Setup, Sizes
 from tools.benchmark.preparation import convert, feed
 from tools.benchmark.training import epoch, objective, step
-from tools.processes import keep_freed_memory
+from tools.utils.distributed import keep_freed_memory
 
 STAGES = {stage.__name__: stage for stage in (convert, feed, objective, step, epoch, probe, retrieve)}
 

@@ -14,17 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pretrain
 from feeder.augment import training_view
-from feeder.clips import ClipSource
-from feeder.sampling import Draw
+from feeder.clips import ClipDataset
+from feeder.sampling import StepRandom
 from models.objective import umurl_loss
 from models.umurl import Projections, name_projections
-from tools import training
 from tools.benchmark.figures import Row, Setup, check_same, folder
 from tools.benchmark.flops import STREAMS, largest_product, training_flops
 from tools.benchmark.measure import Limit, PeakMemory, largest_difference, measure, product_limit
 from tools.benchmark.simulate import clip_source, plain_clip_source
-from tools.processes import Processes
-from tools.signals import StopSignal
+from tools.training.signals import StopSignal
+from tools.training.trainer import Trainer
+from tools.utils.distributed import Processes
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": torch.float32}
 
@@ -71,14 +71,14 @@ class _ReadyViews:
         return self.next()
 
 
-def _trainer(setup: Setup, source: ClipSource) -> training.Trainer:
+def _trainer(setup: Setup, source: ClipDataset) -> Trainer:
     flags = ["--checkpoint-path", "ntu60_xsub", "--hidden-size", setup.sizes.hidden_size]
     flags += ["--batch-size", setup.sizes.batch_size]
     flags += ["--amp", setup.amp] if setup.amp else []
     flags += ["--compile"] if setup.compile else []
     args = pretrain.parse_args([str(flag) for flag in flags])
     pretrain.complete_args(args, setup.device, 1)
-    trainer = training.Trainer(args, Processes(0, 1, setup.device), source)
+    trainer = Trainer(args, Processes(0, 1, setup.device), source)
     trainer.prepare()
     trainer.parallel.train()
     return trainer
@@ -104,7 +104,7 @@ def step(setup: Setup) -> list[Row]:
         source = clip_source(place, sizes.batch_size, sizes.batch_size, setup.device)
         rows = torch.arange(sizes.batch_size)
         order, lone = source.lone_first(rows)
-        draw = Draw.for_step(0, 0, 0, sizes.batch_size, order)
+        draw = StepRandom.for_step(0, 0, 0, sizes.batch_size, order)
         views = tuple(training_view()(source.clips(rows[order], draw)) for _ in range(STREAMS))
         trainer = _trainer(setup, source)
         amp = trainer.args.amp
@@ -129,13 +129,13 @@ def step(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _plain_trainer(trainer: training.Trainer, model: nn.Module, setup: Setup) -> Any:
+def _plain_trainer(trainer: Trainer, model: nn.Module, setup: Setup) -> Any:
     dtype = None if trainer.args.amp == "off" else DTYPES[trainer.args.amp]
     return setup.baseline.PlainTrainer(model, trainer.args.lr, trainer.args.wd, dtype)
 
 
 def _compare_step(
-    row: Row, trainer: training.Trainer, model: nn.Module, batch: tuple[tuple[Tensor, ...], int], setup: Setup
+    row: Row, trainer: Trainer, model: nn.Module, batch: tuple[tuple[Tensor, ...], int], setup: Setup
 ) -> None:
     views, lone = batch
     plain = _plain_trainer(trainer, model, setup)
@@ -180,12 +180,12 @@ def epoch(setup: Setup) -> list[Row]:
     return [row]
 
 
-def _compare_epoch(row: Row, trainer: training.Trainer, model: nn.Module, source: ClipSource, setup: Setup) -> None:
+def _compare_epoch(row: Row, trainer: Trainer, model: nn.Module, source: ClipDataset, setup: Setup) -> None:
     """One plain step, feeding included, stands for an epoch of them; `feed` and `step` check their results."""
     plain, size = _plain_trainer(trainer, model, setup), setup.sizes.batch_size
 
     def plain_step() -> None:
-        clips = source.clips(slice(0, size), Draw.for_step(0, 0, 0, size, slice(None)))
+        clips = source.clips(slice(0, size), StepRandom.for_step(0, 0, 0, size, slice(None)))
         views = [setup.baseline.training_view(clips).to(setup.device) for _ in range(STREAMS)]
         plain.step(tuple(views))
 

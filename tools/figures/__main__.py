@@ -13,9 +13,9 @@ import argparse
 import importlib
 from pathlib import Path
 
-from tools.errors import UserError, run
-from tools.features import modality_name
-from tools.options import HelpFormatter, add_data_options, non_negative_int, positive_int
+from tools.evaluation.features import modality_name
+from tools.utils.errors import UserError, run
+from tools.utils.options import HelpFormatter, add_data_options, non_negative_int, positive_int
 
 DRAWING = ("matplotlib", "sklearn", "PIL")  # packages that only figures need
 CHECKPOINT = "checkpoint, a run's folder, or its name under checkpoints/"

@@ -12,13 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from tools.classifier import SavedClassifier, classifier_for, file_of, read_classifier, training
-from tools.errors import UserError
-from tools.evaluation import folder_of
-from tools.features import suffix_of
+from tools.evaluation.features import suffix_of
+from tools.evaluation.linear_classifier import (
+    SavedClassifier,
+    classifier_for,
+    file_of,
+    read_classifier,
+    training_command,
+)
+from tools.evaluation.setup import folder_of
 from tools.figures import style
 from tools.figures.encoded import Encoded, figure_path, find_run, name_of, names_for
-from tools.processes import single_process
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError
 
 FEW = 20  # classes with names on both axes and figures in the cells
 PAIRS = 10  # most confused pairs that are printed
@@ -88,21 +94,21 @@ def load_both(run: Path, modality: str, device: torch.device) -> tuple[Encoded, 
     of the same encoder. Raises UserError."""
     folder = folder_of(run)
     path = folder / file_of(modality)
-    state = read_classifier(path, f"run {training(run, modality)} first")
+    state = read_classifier(path, f"run {training_command(run, modality)} first")
     # By its name, since the run's folder may have been moved.
     encoder = Encoded.open(folder / Path(state["checkpoint"]).name if run.is_dir() else run, device)
     return encoder, classifier_for(encoder, path, state)
 
 
 def main(args: argparse.Namespace) -> None:
-    """Draw, and print the pairs that are taken for each other most often. Raises UserError."""
+    """StepRandom, and print the pairs that are taken for each other most often. Raises UserError."""
     device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
     encoder, classifier = load_both(run, args.modality, device)
     packed, protocol = encoder.data(args, {"dataset": classifier.dataset, "protocol": classifier.protocol})
     if (packed.name, packed.num_classes) != (classifier.dataset, len(classifier.classes)):
         raise UserError(
             f"{classifier.path} knows the {len(classifier.classes)} classes of {classifier.dataset}, {packed.path} has "
-            f"the {packed.num_classes} of {packed.name}: run {training(run, args.modality)} on it first"
+            f"the {packed.num_classes} of {packed.name}: run {training_command(run, args.modality)} on it first"
         )
     out = figure_path(args.out, encoder.folder, f"confusion{suffix_of(args.modality)}.png")
     rows = packed.split(protocol.name, "val")

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tools.errors import UserError
 from tools.figures import style
 from tools.figures.encoded import figure_path, find_run
-from tools.logs import read_lines
+from tools.utils.errors import UserError
+from tools.utils.logs import read_lines
 
 COLUMNS = 3
 # What a key of the log is called in a figure; others go by their own name.
@@ -117,7 +117,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Draw. Raises UserError."""
+    """StepRandom. Raises UserError."""
     folders = [find_run(text) for text in args.runs]
     for folder in folders:
         if not folder.is_dir():

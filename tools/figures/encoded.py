@@ -13,15 +13,15 @@ from torch import Tensor
 
 from data_gen.class_names import class_label
 from data_gen.datasets import ROOT, Protocol
-from data_gen.packed import PackedDataset
-from feeder.body import BodyShape
-from feeder.clips import ClipSource
+from data_gen.packed.reader import PackedDataset
+from feeder.clips import ClipDataset
+from feeder.layout import FrameLayout
 from models.loading import in_folder
-from tools.checkpoints import check_body
-from tools.errors import UserError
-from tools.evaluation import data_of
-from tools.features import FrozenEncoder, extract_features
-from tools.options import classes_of, open_dataset
+from tools.evaluation.features import FrozenEncoder, extract_features
+from tools.evaluation.setup import data_of
+from tools.utils.checkpoints import check_layout
+from tools.utils.errors import UserError
+from tools.utils.options import classes_of, open_dataset
 
 RUNS = ROOT / "checkpoints"
 
@@ -93,11 +93,11 @@ class Encoded(FrozenEncoder):
         """Data set and protocol as the flags say, else its own, or those of the classifier `own`. Raises UserError."""
         dataset, protocol = data_of(args, own or self.state, self.folder)
         packed = open_dataset(args.data_root, dataset, protocol)
-        check_body(self.backbone.body, self.path, BodyShape.of_dataset(packed), packed.path)
+        check_layout(self.backbone.layout, self.path, FrameLayout.of_dataset(packed), packed.path)
         return packed, protocol
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
         """Features (N, 2·hidden), float32 on the CPU, of a data set's recordings by their index."""
-        source = ClipSource.of_dataset(packed, rows, self.device)
+        source = ClipDataset.of_dataset(packed, rows, self.device)
         (features,) = extract_features(self.backbone, source, [self.modalities(modality)], self.device)
         return features.cpu()

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view
-from feeder.clips import NUM_FRAMES, ClipSource
-from tools.errors import UserError
+from feeder.clips import NUM_FRAMES, ClipDataset
+from tools.evaluation.knn import nearest
 from tools.figures import people, style
 from tools.figures.encoded import Encoded, figure_path, find_name, name_of, names_for
-from tools.neighbours import nearest
-from tools.processes import single_process
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError
 
 FRAMES = 7  # of each recording
 
@@ -47,7 +47,7 @@ def neighbours(
 def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Sequence[str]) -> Figure:
     """The query above its neighbours: a row of frames each, in a frame of solid (right) or dashed (wrong) lines."""
     rows = [query, *(n.index for n in found)]
-    clips = evaluation_view()(ClipSource.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
+    clips = evaluation_view()(ClipDataset.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
     sticks = people.StickFigure(packed.skeleton)
     times = np.linspace(0, NUM_FRAMES - 1, FRAMES + 2).round().astype(int)[1:-1]
     figure = style.new_figure(1.35 * len(rows))
@@ -75,7 +75,7 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Seque
 
 
 def main(args: argparse.Namespace) -> None:
-    """Draw a query and its neighbours. Raises UserError."""
+    """StepRandom a query and its neighbours. Raises UserError."""
     encoder = Encoded.load(args.checkpoint, single_process(args.device, "tools.figures"))
     packed, protocol = encoder.data(args)
     query = find_name(packed, args.query, "--query")

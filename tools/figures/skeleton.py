@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
 
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view, training_view
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipSource
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
 from feeder.modalities import to_modality
-from feeder.sampling import Draw
-from tools.errors import UserError
+from feeder.sampling import StepRandom
 from tools.figures import people, style
 from tools.figures.encoded import RUNS, figure_path, find_name, name_of, names_for
-from tools.recordings_input import RecordingsInput
+from tools.inference.recordings import RecordingsInput
+from tools.utils.errors import UserError
 
 VIEWS = 4
 EVERY = 2  # frames of a clip of which the animation shows one
@@ -41,18 +41,18 @@ class Panel:
     seen: np.ndarray
 
 
-def panels_of(source: ClipSource, seed: int) -> list[Panel]:
+def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
     """The only recording of the source. Raises UserError where nobody is in it."""
-    clips = source.clips(slice(0, 1), Draw.for_step(seed, 0, 0, 1, slice(0, 1)))
-    whole, body = evaluation_view()(clips), source.body
-    sticks = people.StickFigure(body.skeleton)
+    clips = source.clips(slice(0, 1), StepRandom.for_step(seed, 0, 0, 1, slice(0, 1)))
+    whole, layout = evaluation_view()(clips), source.layout
+    sticks = people.StickFigure(layout.skeleton)
     who = people.present(whole[0].numpy())
     if not who:
         raise UserError("the recording shows nobody: all of its joints are zero")
     total = int(clips.length[0])
     views = [_view(clips, who, sticks, i + 1) for i in range(VIEWS)]
     return [_joints(whole, who, sticks, f"whole clip: joint\n{total} frames"),
-            _bones(whole, who, sticks, body.parent_values()), _motion(whole, who, sticks), *views]  # fmt: skip
+            _bones(whole, who, sticks, layout.parent_values()), _motion(whole, who, sticks), *views]  # fmt: skip
 
 
 def _joints(
@@ -197,7 +197,7 @@ def sheet(panels: list[Panel], name: str) -> Figure:
     return figure
 
 
-def load(args: argparse.Namespace) -> tuple[ClipSource, str, str]:
+def load(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
     """The recording as a source of its own, its name, and its class where that is known. Raises UserError."""
     path, cpu = args.source, torch.device("cpu")
     if not path.is_dir():
@@ -214,7 +214,7 @@ def load(args: argparse.Namespace) -> tuple[ClipSource, str, str]:
         raise UserError(f"{path} has {len(packed)} recordings: choose one by --name, such as {packed.names[0]}")
     index = find_name(packed, args.name, "--name")
     names = names_for(packed, args.class_names)
-    source = ClipSource.of_dataset(packed, np.array([index]), cpu)
+    source = ClipDataset.of_dataset(packed, np.array([index]), cpu)
     return source, args.name, name_of(names, int(packed.label[index]))
 
 
@@ -226,5 +226,5 @@ def main(args: argparse.Namespace) -> None:
     picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
     style.save(sheet(panels, caption.strip().replace("\n", ": ")), picture)
     style.to_board(RUNS / "figures", f"skeleton/{name}", picture, 0)
-    frames = animate(panels, caption, source.body.coordinates, out)
+    frames = animate(panels, caption, source.layout.coordinates, out)
     print(f"{name}: {frames} frames in {out}, a sheet of some in {picture}")

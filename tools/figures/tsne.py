@@ -14,10 +14,10 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from tools.errors import UserError
 from tools.figures import style
 from tools.figures.encoded import Encoded, figure_path, name_of, names_for
-from tools.processes import single_process
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError
 
 PERPLEXITY = 30.0
 CLASSES = 10
@@ -78,7 +78,7 @@ def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: S
 
 
 def main(args: argparse.Namespace) -> None:
-    """Draw, and show the features in TensorBoard's projector. Raises UserError."""
+    """StepRandom, and show the features in TensorBoard's projector. Raises UserError."""
     device = single_process(args.device, "tools.figures")
     encoders = [Encoded.load(text, device) for text in args.checkpoints]
     first = encoders[0]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from data_gen import export_dataset, import_dataset
-from data_gen.packed import INFO, PackedDataset
-from data_gen.packed_writer import packing
+from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.writer import packing
 from data_gen.skeletons import SKELETONS
 
 KINDS = {  # the data set's name, its skeleton, people, coordinates

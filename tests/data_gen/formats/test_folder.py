@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_gen.normalise import normalise
-from data_gen.packed import PackedDataset
-from data_gen.skeleton_file import parse_skeleton
+from data_gen.packed.reader import PackedDataset
+from data_gen.raw.normalise import normalise
+from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import SKELETONS
 from tests.data_gen.formats.samples import bring, refused
 from tests.helpers import moving_body, skeleton_text, tiny_dataset

@@ -18,7 +18,7 @@ from data_gen.formats.folder import read_folder
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
-from data_gen.packed import DataSetError, PackedDataset
+from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.skeletons import KINECT_V2
 from tests.data_gen.formats.samples import export, make_packed
 from tests.mutations import HOW, WORDS, Change, apply

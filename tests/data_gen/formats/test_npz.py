@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_gen.normalise import normalise
-from data_gen.packed import PackedDataset
+from data_gen.packed.reader import PackedDataset
+from data_gen.raw.normalise import normalise
 from tests.data_gen.formats.samples import bring, refused
 
 FRAMES = 10

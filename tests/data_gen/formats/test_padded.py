@@ -17,8 +17,8 @@ from data_gen.formats.base import Options, pack
 from data_gen.formats.padded import read_padded
 from data_gen.import_dataset import main
 from data_gen.ntu_gendata import convert
-from data_gen.packed import INFO, SIDES, PackedDataset
-from data_gen.packed_writer import locked
+from data_gen.packed.reader import INFO, SIDES, PackedDataset
+from data_gen.packed.writer import locked
 from data_gen.skeletons import KINECT_V2
 from tests.helpers import GOLDEN, run_python, tiny_dataset
 

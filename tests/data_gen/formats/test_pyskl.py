@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_gen import safe_pickle
-from data_gen.normalise import normalise
-from data_gen.packed import DataSetError, PackedDataset
-from data_gen.safe_pickle import load_annotations, read_array
+from data_gen.formats import safe_pickle
+from data_gen.formats.safe_pickle import load_annotations, read_array
+from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.raw.normalise import normalise
 from data_gen.skeletons import SKELETONS
 from tests.data_gen.formats.samples import bring, refused
 
@@ -23,12 +23,12 @@ def annotations(dtype: type = np.float16, joints: int = 25, coordinates: int = 3
     """What PYSKL's preparation of raw recordings makes: camera coordinates, one or two people."""
     rng = np.random.default_rng(3)
     tables = []
-    for i, (camera, performer, action) in enumerate([(1, 1, 2), (2, 1, 1), (1, 3, 12), (3, 6, 1)]):
+    for i, (camera, subject, action) in enumerate([(1, 1, 2), (2, 1, 1), (1, 3, 12), (3, 6, 1)]):
         people, frames = 1 + i % 2, 4 + i
         keypoint = rng.normal(size=(people, frames, joints, coordinates)) + 3
         tables.append(
             {
-                "frame_dir": f"S001C{camera:03}P{performer:03}R001A{action:03}",
+                "frame_dir": f"S001C{camera:03}P{subject:03}R001A{action:03}",
                 "label": action - 1,
                 "keypoint": keypoint.astype(dtype),
                 "keypoint_score": np.ones((people, frames, joints), np.float16),

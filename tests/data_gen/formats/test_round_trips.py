@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_gen.packed import PackedDataset
-from data_gen.packed_writer import packing
+from data_gen.packed.reader import PackedDataset
+from data_gen.packed.writer import packing
 from data_gen.skeletons import SKELETONS
 from tests.data_gen.formats.samples import KINDS, assert_same, bring, export, flags, make_packed, refused
 

@@ -1,0 +1,1 @@
+"""The packed data set: reading, writing, protocols."""

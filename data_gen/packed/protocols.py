@@ -1,0 +1,156 @@
+"""Protocols by rule: which recordings a protocol trains on, from their subjects, cameras or names.
+
+NAME=subject:1,2,5     train on these subjects, validate on the others
+NAME=camera:2,3        likewise
+NAME=names:FILE        train on the recordings that FILE lists, one a line
+NAME=kfold:5           NAME1 to NAME5: each validates on another fifth of the subjects
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError
+from data_gen.packed.reader import PackedDataset
+from data_gen.raw.skeleton_file import SkeletonError, parse_name
+
+Splits = dict[str, dict[str, list[int]]]
+KINDS = (*TABLES, "names", "kfold")
+_MAX_LIST = 64 * 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`NAME=KIND:VALUES`: the values on the training side, the file that lists them, or the number of folds."""
+
+    name: str
+    kind: str
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{','.join(self.values)}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The recordings that rules split: names, and where they are known each one's subject and camera. Numbers are
+    compared by value, so that subject 7 is the 007 of a name."""
+
+    names: Sequence[str]
+    subject: Sequence[str] | None = None
+    camera: Sequence[str] | None = None
+    _values: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for kind in TABLES:
+            column = getattr(self, kind)
+            if column is not None:
+                self._values[kind] = [_plain(value) for value in column]
+
+    def column(self, kind: str) -> list[str]:
+        """Each recording's `subject` or `camera`. Raises DataSetError where it is not known."""
+        if kind not in self._values:
+            raise DataSetError(f"the recordings' {kind}s are not known, so no protocol can split by them")
+        return self._values[kind]
+
+    @classmethod
+    def of_names(cls, names: Sequence[str]) -> Table:
+        """Subjects and cameras by names of NTU's form; without them where a name has another."""
+        try:
+            numbers = [parse_name(name) for name in names]
+        except SkeletonError:
+            return cls(names)
+        return cls(names, [str(n.subject) for n in numbers], [str(n.camera) for n in numbers])
+
+    @classmethod
+    def of_dataset(cls, packed: PackedDataset) -> Table:
+        """The tables that a packed data set carries, else what its names tell. Raises DataSetError."""
+        names = packed.names.tolist()
+        told = cls.of_names(names)
+        return cls(names, *(packed.table(kind) or getattr(told, kind) for kind in TABLES))
+
+
+def _plain(value: str) -> str:
+    return str(int(value)) if value.isascii() and value.isdecimal() else value
+
+
+def parse_split(text: str) -> Rule:
+    """A rule as spelled above. Raises ValueError."""
+    name, equals, rule = text.partition("=")
+    kind, colon, rest = rule.partition(":")
+    if not (equals and colon) or kind not in KINDS:
+        raise ValueError(f"{text!r} is not NAME=KIND:VALUES, with a KIND of {', '.join(KINDS)}")
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{text!r}: a protocol's name has 1 to 64 letters, digits, - and _")
+    values = (rest,) if kind == "names" else tuple(_plain(value.strip()) for value in rest.split(","))
+    if not all(values):
+        raise ValueError(f"{text!r}: a value is empty")
+    if kind == "kfold" and not (len(values) == 1 and values[0].isdecimal() and int(values[0]) >= 2):
+        raise ValueError(f"{text!r}: kfold takes one number, of at least 2 folds")
+    return Rule(name, kind, values)
+
+
+def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]:
+    """What rules make of the recordings: for each protocol the positions on each side, `train` and `val`, and the rule
+    that made it, as text. Raises DataSetError for a value that no recording has, a side without recordings, a name
+    that is given twice."""
+    splits: Splits = {}
+    made_by: dict[str, str] = {}
+    for rule in rules:
+        for name, is_train in _sides(rule, table).items():
+            if name in splits:
+                raise DataSetError(f"two protocols are called {name}")
+            splits[name] = {side: [i for i, t in enumerate(is_train) if t == (side == "train")] for side in SIDES}
+            for side in SIDES:
+                if not splits[name][side]:
+                    raise DataSetError(f"protocol {name} ({rule}) leaves no recording on the {side} side")
+            made_by[name] = str(rule)
+    return splits, made_by
+
+
+def _sides(rule: Rule, table: Table) -> dict[str, list[bool]]:
+    """Whether each recording is on the training side of each protocol that the rule makes."""
+    if rule.kind == "kfold":
+        subjects = table.column("subject")
+        return {
+            f"{rule.name}{k}": [s not in fold for s in subjects] for k, fold in enumerate(_folds(rule, subjects), 1)
+        }
+    if rule.kind == "names":
+        wanted, column, where = _read_names(Path(rule.values[0])), list(table.names), rule.values[0]
+    else:
+        wanted, column, where = set(rule.values), table.column(rule.kind), f"protocol {rule.name}"
+    unknown = sorted(wanted - set(column), key=_in_order)
+    if unknown:
+        what = "recording" if rule.kind == "names" else rule.kind
+        there = "" if rule.kind == "names" else f"; there are {_listed(sorted(set(column), key=_in_order))}"
+        raise DataSetError(f"{where}: no {what} {_listed(unknown)}{there}")
+    return {rule.name: [value in wanted for value in column]}
+
+
+def _folds(rule: Rule, subjects: list[str]) -> list[set[str]]:
+    """The subjects of each fold, dealt out in ascending order."""
+    count, known = int(rule.values[0]), sorted(set(subjects), key=_in_order)
+    if count > len(known):
+        raise DataSetError(f"protocol {rule.name}: {count} folds of only {len(known)} subjects")
+    return [set(known[k::count]) for k in range(count)]
+
+
+def _in_order(value: str) -> tuple[bool, int, str]:
+    """Numbers by value, before other texts."""
+    return (False, int(value), "") if value.isdecimal() else (True, 0, value)
+
+
+def _listed(values: list[str]) -> str:
+    return ", ".join(values[:10]) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
+
+
+def _read_names(path: Path) -> set[str]:
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_LIST:
+            raise OSError("no such file" if not path.exists() else "not a list of names")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise DataSetError(f"{path}: cannot be read as a list of names ({error})") from error
+    return {line.strip().removesuffix(".skeleton") for line in lines if line.strip()}

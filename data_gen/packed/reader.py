@@ -1,0 +1,173 @@
+"""The packed data set: one copy of every recording, a protocol is a pair of index files.
+
+    joints.npy     float32 (F, M, V, C)   every recording's frames [0, num_frame), end to end: people, joints, x y (z)
+    num_frame.npy  int64 (N,)   label.npy  int64 (N,)   name.npy  text (N,), sorted
+    subject.npy    camera.npy   text (N,), where dataset.json lists them under "tables"
+    {protocol}_{train,val}.npy  int64 indices into N
+    dataset.json   format version, data set, classes, skeleton, counts, frame rate, how it was made
+
+Plain `.npy`, no pickle, memory-mappable. `dataset.json` is moved into place last: a folder without it is not a
+data set.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from data_gen.packed.info import INFO, MAX_NAME, NAME, REMEDY, SIDES, DataSetError, read_info, skeleton_of
+from data_gen.raw.normalise import NUM_PEOPLE
+from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
+
+FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
+# Bounds far above any data set, below what could exhaust memory.
+_MAX_RECORDINGS = 10**6
+# What numpy writes before the values.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)\{'descr': '(?P<dtype>[<>|][biufU]\d{1,4})', "
+    rb"'fortran_order': False, 'shape': \((?P<shape>\d{1,15}(?:, ?\d{1,15})*,?)\), \} *\n",
+    re.DOTALL,
+)
+_LONGEST_HEADER = 1024
+
+
+class PackedDataset:
+    """A packed data set opened for reading; `joints` is memory-mapped. Raises DataSetError if damaged."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not (self.path / INFO).is_file():
+            raise DataSetError(f"{self.path} is not a packed data set: it has no {INFO}; see Data in README.md")
+        self.info = read_info(self.path / INFO)
+        self.name: str = self.info["dataset"]
+        self.title: str = self.info.get("title", self.name)
+        self.num_classes: int = self.info["classes"]
+        self.class_names: list[str] | None = self.info.get("class_names")
+        self.protocols: list[str] = list(self.info["protocols"])
+        self.skeleton: Skeleton = skeleton_of(self.info)
+        self.joints = self._load("joints.npy", np.float32, (-1, -1, len(self.skeleton.joints), -1))
+        self.shape: tuple[int, int, int] = self.joints.shape[1:]  # people, joints, coordinates
+        self._check_shape()
+        self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
+        self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
+        self.names = self._load_texts("name.npy", "a name", "the name of a recording")
+        self._check()
+        self.first = np.cumsum(self.num_frame) - self.num_frame
+
+    def __len__(self) -> int:
+        return len(self.num_frame)
+
+    def split(self, protocol: str, side: str) -> np.ndarray:
+        """Indices (int64) of one side, `train` or `val`, of a protocol's short name."""
+        if protocol not in self.protocols:
+            raise DataSetError(f"{self.path} has no protocol {protocol!r}; it has {', '.join(self.protocols)}")
+        file = f"{protocol}_{side}.npy"
+        indices = np.array(self._load(file, np.int64, (-1,)))
+        if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
+            raise self._damaged(file, f"an index lies outside the {len(self)} recordings")
+        if len(np.unique(indices)) < len(indices):
+            raise self._damaged(file, "an index stands there twice")
+        return indices
+
+    def recording(self, index: int) -> np.ndarray:
+        """One recording's frames: float32 (T, M, V, C)."""
+        return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
+
+    def table(self, kind: str) -> list[str] | None:
+        """Each recording's `subject` or `camera`; None where the data set does not tell them."""
+        if kind not in self.info.get("tables", ()):
+            return None
+        return self._load_texts(f"{kind}.npy", f"a {kind}", f"a {kind}").tolist()
+
+    def _load(self, file: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        array = map_array(self.path / file, f"; {REMEDY}")
+        right_shape = array.ndim == len(shape) and all(w in (-1, h) for w, h in zip(shape, array.shape))
+        if dtype is np.str_:
+            right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * MAX_NAME
+        else:
+            right_type = array.dtype == dtype
+        if not (right_shape and right_type):
+            raise self._damaged(file, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+        if len(shape) == 1 and len(array) > _MAX_RECORDINGS:  # read into memory, unlike the joints
+            raise self._damaged(file, f"holds {len(array)} values, more than {_MAX_RECORDINGS}")
+        return array
+
+    def _load_texts(self, file: str, what: str, expected: str) -> np.ndarray:
+        texts = np.array(self._load(file, np.str_, (len(self),)))
+        if len(texts) and texts.view(np.uint32).max() > 127:  # perhaps beyond all characters, of which no text can be
+            raise self._damaged(file, f"{what} has other characters than letters, digits, - and _")
+        for text in texts.tolist():
+            if not NAME.fullmatch(text):
+                raise self._damaged(file, f"{ascii(text)} is not {expected}")
+        return texts
+
+    def _check_shape(self) -> None:
+        people, joints, coordinates = self.shape
+        if not 1 <= people <= MAX_PEOPLE or coordinates not in (2, 3):
+            raise self._damaged(
+                "joints.npy",
+                f"holds {people} people of {joints} joints and {coordinates} coordinates, expected 1 to {MAX_PEOPLE} "
+                "people and 2 or 3 coordinates",
+            )
+
+    def _check(self) -> None:
+        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
+        frames = len(self.joints)
+        if len(self) == 0:
+            raise self._damaged("num_frame.npy", "no recordings")
+        # None is above the sum, so that the sum cannot overflow.
+        if self.num_frame.min() < 1 or self.num_frame.max() > frames or self.num_frame.sum() != frames:
+            total = sum(self.num_frame.tolist())
+            raise self._damaged(
+                "num_frame.npy", f"adds up to {total} frames (each at least 1), joints.npy has {frames}"
+            )
+        if self.label.min() < 0 or self.label.max() >= self.num_classes:
+            raise self._damaged("label.npy", f"a label lies outside 0..{self.num_classes - 1}")
+        names = self.names.tolist()
+        if any(a >= b for a, b in zip(names, names[1:])):
+            raise self._damaged("name.npy", "the names do not ascend")
+        if not np.isfinite(self._sample()).all():
+            raise self._damaged("joints.npy", "holds values that are not finite")
+        for protocol in self.protocols:
+            train, val = (self.split(protocol, side) for side in SIDES)
+            if np.intersect1d(train, val).size:
+                raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {REMEDY}")
+
+    def _sample(self) -> np.ndarray:
+        """Values of 256 frames, evenly spaced. Read, since the mapping would bring in the neighbours of each."""
+        assert isinstance(self.joints, np.memmap)  # there are frames
+        frames, size = len(self.joints), self.joints[0].nbytes
+        chosen = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
+        with open(self.path / "joints.npy", "rb") as file:
+            read = [os.pread(file.fileno(), size, self.joints.offset + size * i) for i in chosen]
+        return np.frombuffer(b"".join(read), np.float32)
+
+    def _damaged(self, file: str, reason: str) -> DataSetError:
+        return DataSetError(f"{self.path / file}: {reason}; {REMEDY}")
+
+
+def map_array(path: Path, remedy: str = "") -> np.ndarray:
+    """The array in a `.npy` file, memory-mapped. Nothing is taken for true, or allocated, that the size of the file
+    does not bear out. Raises DataSetError, which ends with the remedy."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("no such file" if not path.exists() else "not a regular file")
+        with open(path, "rb") as file:
+            start = file.read(_LONGEST_HEADER)
+        header = _HEADER.match(start)
+        if not header or header.end() != 10 + int.from_bytes(header["length"], "little"):
+            raise ValueError("it does not begin with the header of a plain array in C order")
+        dtype = np.dtype(header["dtype"].decode())
+        shape = tuple(int(n) for n in header["shape"].split(b",") if n.strip())
+        expected, size = header.end() + math.prod(shape) * dtype.itemsize, path.stat().st_size
+        if size != expected:
+            raise ValueError(f"its header tells of {expected} bytes, it has {size}")
+        if 0 in shape:
+            return np.empty(shape, dtype)  # which cannot be mapped
+        return np.memmap(path, dtype, "r", header.end(), shape)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataSetError(f"{path}: cannot be read ({error}){remedy}") from error

@@ -1,0 +1,1 @@
+"""Raw recordings: files, normalisation, simulation."""

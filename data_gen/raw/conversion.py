@@ -1,0 +1,99 @@
+"""What the conversion programs share: the list of what cannot be converted, the report, the end of the command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from data_gen.datasets import DataSet
+from data_gen.packed.reader import DataSetError
+from data_gen.raw.workers import num_cores
+
+_MAX_LISTED = 100
+
+
+class BadRecordings(DataSetError):
+    """Recordings, or other parts of the raw data, that cannot be converted: `bad` maps each one to its reason."""
+
+    def __init__(self, bad: dict[str, str], what: str = "recordings"):
+        self.bad = bad
+        super().__init__(
+            f"{len(bad)} {what} cannot be converted, nothing was written:\n"
+            + "\n".join(listed(bad, "  "))
+            + "\nMend or remove them, or pass --skip-bad to leave them out."
+        )
+
+
+def listed(reasons: dict[str, str], indent: str) -> list[str]:
+    """A line for each entry, up to a hundred of them."""
+    lines = [f"{indent}{name}: {reason}" for name, reason in list(reasons.items())[:_MAX_LISTED]]
+    if len(reasons) > _MAX_LISTED:
+        lines.append(f"{indent}... and {len(reasons) - _MAX_LISTED} more")
+    return lines
+
+
+def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
+    """The counts that dataset.json gives, a line for the whole and one a protocol, beside the published ones."""
+    lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
+    for name, counts in info["protocols"].items():
+        protocol = dataset.protocol(name)
+        line = f"  {protocol.long_name} ({name}): {counts['train']:,} train, {counts['val']:,} val"
+        lines.append(line + published(protocol.published_counts))
+        if not all(counts[side] for side in ("train", "val")):
+            lines.append(f"  warning: {name} cannot be used, as one of its sides is empty")
+    return lines
+
+
+def published(counts: tuple[int, ...] | None) -> str:
+    """What stands behind a count: the published figures, where there are any."""
+    return f" (published: {' / '.join(f'{n:,}' for n in counts)})" if counts else ""
+
+
+def warning_lines(out: Path, info: dict, what: str = "recordings") -> list[str]:
+    """What dataset.json says of empty recordings and of what was skipped."""
+    lines = []
+    if info["without_a_body"]:
+        lines.append(
+            f"  warning: {len(info['without_a_body'])} have no body in any frame and are kept as zeros: "
+            + some(info["without_a_body"])
+        )
+    if info["skipped"]:
+        lines.append(f"  warning: {len(info['skipped'])} bad {what} skipped (reasons in {out / 'dataset.json'}):")
+        lines += listed(info["skipped"], "    ")
+    return lines
+
+
+def some(names: list[str]) -> str:
+    """The first few."""
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+
+
+def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, with `--workers` and `--skip-bad` added."""
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: %(default)s)")
+    parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
+    args = parser.parse_args(argv)
+    if args.workers < 1:
+        parser.error("--workers must be at least 1")
+    return args
+
+
+def exit_status(reports: Iterable[str]) -> int:
+    """Print the reports as conversions make them; the exit status of the command."""
+    try:
+        for text in reports:
+            print(text)
+    except BrokenProcessPool:
+        print("error: a worker was killed, perhaps for want of memory; nothing was written", file=sys.stderr)
+        return 1
+    except (DataSetError, ValueError, OSError, zipfile.BadZipFile) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0

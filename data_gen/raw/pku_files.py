@@ -1,0 +1,274 @@
+"""Read PKU-MMD's files: splits, and a video's skeletons cut into the clips of its label file (docs/method.md, 1)."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data_gen.packed.reader import DataSetError
+from data_gen.raw.normalise import NUM_PEOPLE, normalise
+from data_gen.raw.recordings import Recording
+from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES, NUM_JOINTS, decimals
+from data_gen.raw.skeleton_tokens import SkeletonError, Tokens, quote, tidied
+
+SUFFIX = ".txt"
+FRAME_VALUES = NUM_PEOPLE * NUM_JOINTS * 3
+MAX_LABELS = 999  # a clip's name has three digits for its line
+# Far above any video, split or label file, far below what could exhaust memory.
+MAX_VIDEO = 128 * 2**20
+MAX_LIST = 2**20
+MAX_CUT = 5 * MAX_FRAMES  # frames of a video's clips together
+
+_LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
+_SIDES = {2: "train", 4: "val"}  # by line of a split file
+_BLOCK = 2**18  # bytes of text that are read at once
+_LONGEST_LINE = 2**14  # 109 bytes a value
+_LEAD = b"0" * 16 + b"\n"  # a line for what `decimals` needs before the first value
+_LONG_VALUE = 16  # bytes
+_FEW = 500
+
+
+# ---- splits ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Split:
+    """A split file: the side, `train` or `val`, of each video, the line that lists it, and by place what is wrong."""
+
+    path: Path
+    side: dict[str, str] = field(default_factory=dict)
+    line: dict[str, int] = field(default_factory=dict)
+    bad: dict[str, str] = field(default_factory=dict)
+
+
+def find_split(raw: Path, stem: str) -> Path:
+    """The split file `stem`.txt, its underscores perhaps hyphens: in `raw`, beside it, or in `split` of either. In part
+    II's own folder the name may lack its `_v2`; beside it, such a file is part I's.
+
+    Raises FileNotFoundError, and DataSetError where a folder has two of that name.
+    """
+    beside = Path(os.path.abspath(raw)).parent
+    own, shared = ([base, base / "split", base / "Split"] for base in (raw, beside))
+    for name, folders in ((stem, own + shared), (stem.removesuffix("_v2"), own)):
+        for folder in folders:
+            entries = os.listdir(folder) if folder.is_dir() else []
+            found = sorted(entry for entry in entries if entry.replace("-", "_") == name + SUFFIX)
+            if len(found) > 1:
+                raise DataSetError(f"{folder} holds both {' and '.join(found)}: remove one of them")
+            if found:
+                return folder / found[0]
+    raise FileNotFoundError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, own[:2] + shared[:2]))}")
+
+
+def read_split(path: Path, video: str) -> Split:
+    """The videos that a split file lists, those of training on line 2, those of testing on line 4; the regular
+    expression `video` fits their names.
+
+    What is no name of a video and videos on both sides are left out and reported in `bad`. Raises DataSetError for
+    a file that cannot be read or has another layout.
+    """
+    try:
+        text = Recording(path.stem, str(path)).read(MAX_LIST).decode("utf-8-sig", errors="replace")
+    except SkeletonError as error:
+        raise DataSetError(f"{path}: {error}") from error
+    split, both, videos = Split(path), set(), re.compile(video, re.ASCII)
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        if number not in _SIDES:
+            if videos.search(line):
+                raise DataSetError(f"{path}: line {number}: videos should stand on lines 2 and 4 only")
+            continue
+        if not videos.search(line):
+            raise DataSetError(f"{path}: line {number} lists no video of this part")
+        for name in filter(None, map(str.strip, line.split(","))):
+            place = f"{path}: line {number}: {quote(name.encode())}"
+            if not videos.fullmatch(name):
+                split.bad[place] = "not the name of a video of this part"
+            elif split.side.setdefault(name, _SIDES[number]) != _SIDES[number]:
+                split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one side"
+                both.add(name)
+            split.line.setdefault(name, number)
+    if number < max(_SIDES):
+        raise DataSetError(f"{path}: ends on line {number}; the videos should stand on lines 2 and 4")
+    for name in both:
+        del split.side[name]
+    return split
+
+
+# ---- videos ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video's two files, the number of classes its labels may name, and the place in a split that lists it."""
+
+    name: str
+    skeleton: Recording
+    label: Recording
+    classes: int
+    listed: str
+
+
+@dataclass
+class Cut:
+    """What a video gave: clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file, and
+    by file or line the reasons why something was left out (`bad`) or changed (`repaired`)."""
+
+    clips: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
+    bad: dict[str, str] = field(default_factory=dict)
+    repaired: dict[str, str] = field(default_factory=dict)
+
+
+def cut_video(video: Video) -> Cut:
+    """Read a video once and cut it into normalised clips, named `0002-L_003_A012`: video, label line, class."""
+    cut = Cut()
+    frames, lines = None, []
+    try:
+        frames = parse_video(_read(video, video.skeleton, MAX_VIDEO))
+    except SkeletonError as error:
+        cut.bad[str(video.skeleton)] = str(error)
+    try:
+        lines = _label_lines(_read(video, video.label, MAX_LIST))
+    except SkeletonError as error:
+        cut.bad[str(video.label)] = str(error)
+    total = 0
+    for number, line in lines:
+        place = f"{video.label}: line {number}"
+        try:
+            action, start, end, repairs = parse_label(line, video.classes, None if frames is None else len(frames))
+            total += end - start
+            if frames is not None and total > MAX_CUT:
+                raise SkeletonError(f"with this clip the video's have {total} frames, more than {MAX_CUT}")
+        except SkeletonError as error:
+            cut.bad[place] = error.reason
+            continue
+        if frames is not None:
+            name = f"{video.name}_{number:03}_A{action:03}"
+            cut.clips.append((name, action - 1, normalise(_bodies(frames[start:end]))))
+            if repairs:
+                cut.repaired[place] = "; ".join(repairs)
+    return cut
+
+
+def _read(video: Video, file: Recording, most: int) -> bytes:
+    try:
+        return file.read(most)
+    except SkeletonError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise SkeletonError(f"no such file, but {video.listed} lists the video") from error
+        raise
+
+
+def _bodies(frames: np.ndarray) -> np.ndarray:
+    """As many of the people (T, 2, 25, 3) as there would be in an NTU recording: not a last one who is never there."""
+    there = np.flatnonzero(frames.any(axis=(0, 2, 3)))
+    return frames[:, : there.max(initial=-1) + 1]
+
+
+def parse_video(text: bytes) -> np.ndarray:
+    """A video's people: float64 (T, 2, 25, 3) in metres, zeros where there is none; a line of the text is a frame.
+
+    Raises SkeletonError with the 1-based line for a text that is not rows of 150 finite numbers.
+    """
+    text = tidied(text, MAX_VIDEO)
+    num_frame = text.count(b"\n")
+    if num_frame > MAX_FRAMES:
+        raise SkeletonError(f"{num_frame} lines, more than the {MAX_FRAMES} frames of the longest")
+    result = np.empty((num_frame, FRAME_VALUES))
+    done = at = 0
+    while at < len(text):  # a block of lines at a time, so that little memory is needed
+        end = text.find(b"\n", at + _BLOCK) + 1 or len(text)
+        values = _plain_frames(text[at:end]) if end - at < _BLOCK + _LONGEST_LINE else None
+        if values is None:  # wrong, or unusual
+            values = _frames(text[at:end], done + 1)
+        near = np.abs(values) < FARTHEST  # False for nan too
+        if not near.all():
+            raise SkeletonError("x, y or z is not a finite number of metres", done + int(near.all(1).argmin()) + 1)
+        result[done : done + len(values)] = values
+        done, at = done + len(values), end
+    return result.reshape(-1, NUM_PEOPLE, NUM_JOINTS, 3)
+
+
+def _plain_frames(lines: bytes) -> np.ndarray | None:
+    """Frames (T, 150), None where the text is not 150 plain numbers a line with single blanks between them."""
+    words = lines[: lines.index(b"\n")].split(b" ")
+    if len(words) != FRAME_VALUES or sum(len(word) > _LONG_VALUE for word in words) > FRAME_VALUES / 2:
+        return None  # the first line is not, so the others are not likely to be
+    tokens = Tokens(_LEAD + lines)
+    if (tokens.per_line[1:] != FRAME_VALUES).any() or tokens.has_gaps() or not tokens.are_plain():
+        return None
+    if (tokens.lengths > _LONG_VALUE).sum() > _FEW:  # `decimals` reads these one by one
+        return None
+    return decimals(tokens, np.arange(1, len(tokens.blanks))).reshape(-1, FRAME_VALUES)
+
+
+def _frames(lines: bytes, first: int) -> np.ndarray:
+    """The same, line by line, of which the first has this number. Refuses what is not 150 numbers."""
+    rows = []
+    for number, line in enumerate(lines.split(b"\n")[:-1], first):
+        if len(line) > _LONGEST_LINE:
+            raise SkeletonError(f"{len(line)} bytes are too long a line for a frame", number)
+        rows.append(line.split())
+        if len(rows[-1]) != FRAME_VALUES:
+            raise SkeletonError(f"a frame has {FRAME_VALUES} values, this line has {len(rows[-1])}", number)
+    single = b"".join(b" ".join(row) + b"\n" for row in rows)
+    plain = _plain_frames(single) if single != lines else None
+    if plain is not None:  # it was only the blanks
+        return plain
+    with suppress(ValueError):
+        if b"_" not in lines:
+            return np.array([list(map(float, row)) for row in rows])
+    return np.array([[_number(word, number) for word in row] for number, row in enumerate(rows, first)])
+
+
+def _number(word: bytes, line: int) -> float:
+    try:
+        if b"_" in word:  # 1_0 is a number to Python alone
+            raise ValueError
+        return float(word)
+    except ValueError:
+        raise SkeletonError(f"not a number: {quote(word)}", line) from None
+
+
+# ---- labels ----------------------------------------------------------------------------------------------------------
+
+
+def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
+    """The lines that are not blank, each with its number from 1."""
+    lines = tidied(text, MAX_LIST).splitlines()
+    if len(lines) > MAX_LABELS:
+        raise SkeletonError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, int, int, list[str]]:
+    """Class from 1, start, end and what was repaired, of a line `class,start,end,confidence`: frames [start, end).
+
+    Reversed ends are swapped; an end beyond the video's `num_frame` frames (None: unknown) is moved to it. Raises
+    SkeletonError for all else that is not a clip of the video.
+    """
+    match = _LABEL.fullmatch(line)
+    if not match:
+        raise SkeletonError(f"not class,start,end,confidence: {quote(line)}")
+    action, start, end = map(int, match.groups())
+    repairs = []
+    if not 1 <= action <= classes:
+        raise SkeletonError(f"class {action} lies outside 1..{classes}")
+    if start > end:
+        repairs.append(f"the ends {start}, {end} are reversed: swapped")
+        start, end = end, start
+    if start < 0:
+        raise SkeletonError(f"the clip starts before the video, at {start}")
+    if start == end:
+        raise SkeletonError(f"the clip is empty, {start} to {end}")
+    if num_frame is not None:
+        if start >= num_frame:
+            raise SkeletonError(f"the clip starts at {start}, behind the video's {num_frame} frames")
+        if end > num_frame:
+            repairs.append(f"the end {end} lies beyond the video's {num_frame} frames: moved there")
+            end = num_frame
+    return action, start, end, repairs

@@ -1,0 +1,163 @@
+"""Find recordings in folders and zip archives, and read them in parallel."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from data_gen.raw.normalise import normalise
+from data_gen.raw.skeleton_file import MAX_BYTES, SkeletonError, parse_name, parse_skeleton
+from data_gen.raw.skeleton_tokens import too_large
+from data_gen.raw.workers import map_in_workers
+
+SUFFIX = ".skeleton"
+MISSING_LISTS = (
+    "samples_with_missing_skeletons.txt",
+    "NTU_RGBD_samples_with_missing_skeletons.txt",
+    "NTU_RGBD120_samples_with_missing_skeletons.txt",
+)
+# What zipfile raises for damaged archives, or ones of another kind.
+ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, struct.error)
+_CHUNK = 16  # recordings a worker takes at a time
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file at `path`, or the entry `member` of the archive at `path`."""
+
+    stem: str
+    path: str
+    member: str | None = None
+
+    def __str__(self) -> str:
+        place = self.path if self.member is None else f"{self.path}:{self.member}"
+        return place if place.isprintable() else ascii(place)
+
+    def read(self, most: int = MAX_BYTES) -> bytes:
+        """Its text. Raises SkeletonError where it cannot be read or has more than `most` bytes."""
+        try:
+            if self.member is None:
+                status = os.stat(self.path)
+                if not stat.S_ISREG(status.st_mode):
+                    raise SkeletonError("cannot be read (not a regular file)")
+                if status.st_size > most:
+                    raise too_large(most)
+                return Path(self.path).read_bytes()
+            entry = _archive(self.path).getinfo(self.member)
+            if entry.file_size > most:
+                raise too_large(most)
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile unpacks other methods without a bound.
+                raise SkeletonError("cannot be read (compressed by another method than deflate: unpack the archive)")
+            with _archive(self.path).open(entry) as text:
+                return text.read(entry.file_size + 1)  # bounded, whatever size the archive claims for the entry
+        except SkeletonError:
+            raise
+        except (*ZIP_ERRORS, KeyError, zlib.error) as error:
+            raise SkeletonError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+@lru_cache(maxsize=8)
+def _archive(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def find_recordings(places: Iterable[Path]) -> tuple[list[Recording], int]:
+    """Every `.skeleton` file under the folders (at any depth) and in the zip archives named or found in them.
+
+    Sorted by name. A name found twice is taken from the first place that holds it; returns how many were not.
+    Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive.
+    """
+    found: dict[str, Recording] = {}
+    repeated = 0
+    for place in places:
+        for recording in _in_place(Path(place)):
+            repeated += recording.stem in found
+            found.setdefault(recording.stem, recording)
+    return [found[stem] for stem in sorted(found)], repeated
+
+
+def _in_place(place: Path) -> Iterator[Recording]:
+    if place.is_file():
+        if place.suffix == SUFFIX:
+            yield Recording(place.stem, str(place))
+        else:
+            yield from _in_archive(place)
+        return
+    if not place.is_dir():
+        raise FileNotFoundError(f"no such folder or archive: {place}")
+    archives = []
+    entered: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(place, followlinks=True, onerror=_raise):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:  # links may lead in circles
+            subfolders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        subfolders.sort()
+        # A folder with a recording's name is kept, to be reported when reading it fails.
+        for name in sorted(files) + [s for s in subfolders if s.endswith(SUFFIX)]:
+            if name.endswith(SUFFIX) and not name.startswith("."):
+                yield Recording(name.removesuffix(SUFFIX), os.path.join(folder, name))
+        if folder == str(place):
+            archives = [place / name for name in sorted(files) if name.endswith(".zip")]
+    for archive in archives:
+        yield from _in_archive(archive)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _in_archive(path: Path) -> Iterator[Recording]:
+    try:
+        if not path.is_file():
+            raise zipfile.BadZipFile("not a regular file")
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except ZIP_ERRORS as error:
+        raise zipfile.BadZipFile(f"{path} is not a zip archive, or a damaged one ({error})") from error
+    for member in members:
+        name = PurePosixPath(member).name  # only the last part is used, so no entry can point elsewhere
+        if name.endswith(SUFFIX) and not name.startswith("."):
+            yield Recording(name.removesuffix(SUFFIX), str(path), member)
+
+
+def read_missing_list(path: Path) -> set[str]:
+    """Names, without `.skeleton`, in a list of recordings with missing skeletons; other lines are passed over."""
+    names = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        stem = line.strip().removesuffix(SUFFIX)
+        try:
+            parse_name(stem)
+        except SkeletonError:
+            continue
+        names.add(stem)
+    return names
+
+
+def find_missing_lists(places: Iterable[Path]) -> list[Path]:
+    """Missing-skeletons lists that lie in, or beside, the given folders and archives."""
+    folders = dict.fromkeys(f for place in places for f in (Path(place), Path(place).parent))
+    return [folder / name for folder in folders for name in MISSING_LISTS if (folder / name).is_file()]
+
+
+def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarray | SkeletonError]:
+    """Normalised people, float32 (T, 2, 25, 3), or the error of each recording, in the order given."""
+    return map_in_workers(_convert, recordings, workers, _CHUNK)
+
+
+def _convert(recording: Recording) -> np.ndarray | SkeletonError:
+    try:
+        return normalise(parse_skeleton(recording.read()))
+    except SkeletonError as error:
+        return error

@@ -1,0 +1,167 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from data_gen import add_protocol
+from data_gen.datasets import DATASETS
+from data_gen.ntu_gendata import derive_splits
+from data_gen.packed.info import INFO
+from data_gen.packed.protocols import Table, derive, parse_split
+from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.raw.skeleton_file import parse_name
+from tests.helpers import own_dataset, tiny_dataset
+
+NAMES = [f"S{s:03d}C{c:03d}P{p:03d}R001A001" for s in (1, 2) for c in (1, 2, 3) for p in (1, 2, 3, 6, 10)]
+
+
+def sides(text: str, table: Table) -> dict[str, list[int]]:
+    (split,) = derive([parse_split(text)], table)[0].values()
+    return split
+
+
+@pytest.mark.parametrize("protocol", DATASETS["ntu60"].protocols, ids=lambda p: p.name)
+def test_rules_give_the_published_protocols(protocol):
+    kind = {"subject": "subject"}.get(protocol.field, protocol.field)
+    there = {str(getattr(parse_name(name), protocol.field)) for name in NAMES}
+    values = ",".join(str(v) for v in sorted(protocol.train) if str(v) in there)
+    expected = derive_splits(DATASETS["ntu60"], [parse_name(name) for name in NAMES])[protocol.name]
+    assert sides(f"mine={kind}:{values}", Table.of_names(NAMES)) == expected
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 11])
+def test_folds_validate_on_every_recording_once_and_on_no_subject_they_train_on(count):
+    subjects = [f"{i % 11:03d}" for i in range(40)]
+    splits, rules = derive([parse_split(f"fold=kfold:{count}")], Table([f"r{i:02d}" for i in range(40)], subjects))
+    assert list(splits) == [f"fold{k}" for k in range(1, count + 1)]
+    assert set(rules.values()) == {f"kfold:{count}"}
+    assert sorted(i for split in splits.values() for i in split["val"]) == list(range(40))
+    for split in splits.values():
+        assert sorted(split["train"] + split["val"]) == list(range(40))
+        assert not {subjects[i] for i in split["train"]} & {subjects[i] for i in split["val"]}
+    sizes = [len({subjects[i] for i in split["val"]}) for split in splits.values()]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_do_not_depend_on_the_order_of_the_recordings():
+    names, subjects = [f"r{i:02d}" for i in range(30)], [str(i % 7) for i in range(30)]
+    rule, order = [parse_split("f=kfold:3")], np.random.default_rng(0).permutation(30)
+    first = derive(rule, Table(names, subjects))[0]
+    second = derive(rule, Table([names[i] for i in order], [subjects[i] for i in order]))[0]
+    for name in first:
+        assert {names[i] for i in first[name]["val"]} == {names[order[i]] for i in second[name]["val"]}
+
+
+def test_a_list_of_names_is_the_training_side(tmp_path):
+    (tmp_path / "list.txt").write_text(f"{NAMES[3]}\n\n  {NAMES[0]}.skeleton\r\n")
+    split = sides(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
+    assert split["train"] == [0, 3] and split["val"] == [i for i in range(len(NAMES)) if i not in (0, 3)]
+    (tmp_path / "list.txt").write_text(f"{NAMES[3]}\nnobody\n")
+    with pytest.raises(DataSetError, match="list.txt: no recording nobody$"):
+        sides(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
+    with pytest.raises(DataSetError, match=r"cannot be read as a list of names \(no such file\)"):
+        sides(f"some=names:{tmp_path / 'nothing.txt'}", Table(NAMES))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("mine", "'mine' is not NAME=KIND:VALUES, with a KIND of subject, camera, names, kfold"),
+        ("mine=subject", "is not NAME=KIND:VALUES"),
+        ("mine=label:1", "is not NAME=KIND:VALUES"),
+        ("=subject:1", "a protocol's name has 1 to 64 letters"),
+        ("../x=subject:1", "a protocol's name has 1 to 64 letters"),
+        ("mine=subject:1,,2", "a value is empty"),
+        ("mine=names:", "a value is empty"),
+        ("mine=kfold:1", "kfold takes one number, of at least 2 folds"),
+        ("mine=kfold:two", "kfold takes one number"),
+        ("mine=kfold:2,3", "kfold takes one number"),
+    ],
+)
+def test_rules_that_are_none_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_split(text)
+
+
+@pytest.mark.parametrize(
+    "rules, message",
+    [
+        (["a=subject:1,4,5"], "protocol a: no subject 4, 5; there are 1, 2, 3, 6, 10$"),
+        (["a=subject:001,2,3,6,10"], r"protocol a \(subject:1,2,3,6,10\) leaves no recording on the val side"),
+        (["a=camera:1", "a=camera:2"], "two protocols are called a"),
+        (["a1=camera:1", "a=kfold:2"], "two protocols are called a1"),
+        (["a=kfold:6"], "protocol a: 6 folds of only 5 subjects"),
+    ],
+)
+def test_rules_that_do_not_fit_the_recordings_are_refused(rules, message):
+    with pytest.raises(DataSetError, match=message):
+        derive(map(parse_split, rules), Table.of_names(NAMES))
+
+
+def test_what_is_not_known_of_the_recordings_splits_none():
+    with pytest.raises(DataSetError, match="the recordings' cameras are not known"):
+        derive([parse_split("a=camera:1")], Table(["mine", "yours"], ["1", "2"]))
+    assert Table.of_names([*NAMES, "mine"]).subject is None
+
+
+def test_protocols_are_added_to_a_packed_data_set(tmp_path, capsys):
+    before = tiny_dataset(tmp_path, num_frame=(2, 4))
+    assert add_protocol.main([str(before.path), "--split", "few=subject:001,3", "--split", "fold=kfold:2"]) == 0
+    assert "few (subject:1,3): 12 train, 12 val" in capsys.readouterr().out
+    packed = PackedDataset(before.path)
+    assert packed.protocols == ["xsub", "xview", "few", "fold1", "fold2"] and not (packed.path / ".partial").exists()
+    assert packed.info["protocols"]["few"] == {"train": 12, "val": 12, "rule": "subject:1,3"}
+    assert packed.info["protocols"]["xsub"] == before.info["protocols"]["xsub"]
+    subjects = [parse_name(name).subject for name in packed.names]
+    assert packed.split("few", "train").tolist() == [i for i, p in enumerate(subjects) if p in (1, 3)]
+    assert packed.joints.tobytes() == before.joints.tobytes()
+
+
+@pytest.mark.parametrize(
+    "split, message",
+    [
+        ("xsub=subject:1", "has a protocol xsub already; choose another name"),
+        ("cross_view=subject:1", "has a protocol cross_view already"),
+        ("more=subject:77", "protocol more: no subject 77"),
+        ("more", "'more' is not NAME=KIND:VALUES"),
+    ],
+)
+def test_a_refused_protocol_leaves_the_data_set_as_it_was(split, message, tmp_path, capsys):
+    folder = tiny_dataset(tmp_path, num_frame=(2, 4), subjects=(1, 3)).path
+    before = {file: (folder / file).read_bytes() for file in os.listdir(folder)}
+    assert add_protocol.main([str(folder), "--split", "good=subject:1", "--split", split]) == 1
+    assert message in capsys.readouterr().err
+    assert {file: (folder / file).read_bytes() for file in os.listdir(folder)} == before
+
+
+def test_a_folder_without_a_data_set_gets_none(tmp_path, capsys):
+    assert add_protocol.main([str(tmp_path / "none"), "--split", "a=subject:1"]) == 1
+    assert "is not a packed data set" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_subjects_that_names_do_not_tell_are_kept_beside_them(tmp_path):
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    assert packed.table("subject") == [f"s{i % 6}" for i in range(24)] and packed.table("camera") is None
+    add_protocol.add_protocols(packed.path, [parse_split("two=subject:s1,s4")])
+    assert PackedDataset(packed.path).split("two", "train").tolist() == [1, 4, 7, 10, 13, 16, 19, 22]
+    with pytest.raises(DataSetError, match="the recordings' cameras are not known"):
+        add_protocol.add_protocols(packed.path, [parse_split("cam=camera:1")])
+
+
+def test_damaged_tables_are_refused(tmp_path):
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    good = np.load(packed.path / "subject.npy")
+    for values, message in (
+        (good[1:], "expected <U0 .24,."),
+        (np.full(24, "a b"), "'a b' is not a subject"),
+        (np.full(24, "ä"), "a subject has other characters than letters"),
+        (np.arange(24), "subject.npy: holds int64"),
+    ):
+        np.save(packed.path / "subject.npy", values)
+        with pytest.raises(DataSetError, match=message):
+            packed.table("subject")
+    info = json.loads((packed.path / INFO).read_text())
+    (packed.path / INFO).write_text(json.dumps(info | {"tables": ["../x"]}))
+    with pytest.raises(DataSetError, match="tables does not list some of subject, camera"):
+        PackedDataset(packed.path)

@@ -1,0 +1,122 @@
+import zipfile
+
+import numpy as np
+import pytest
+
+from data_gen.raw.normalise import fill_null_frames, normalise, rotation_in_plane, rotation_to_x, select_people
+from data_gen.raw.skeleton_file import parse_skeleton
+from data_gen.skeletons import SKELETONS, Skeleton
+from tests.helpers import GOLDEN
+
+
+def golden_cases():
+    golden = np.load(GOLDEN / "converted.npz")
+    for side in ("train", "val"):
+        for i, name in enumerate(golden[f"xsub_{side}_names"]):
+            stem = str(name).removesuffix(".skeleton")
+            yield pytest.param(stem, golden[f"xsub_{side}_data"][i], int(golden[f"xsub_{side}_num_frame"][i]), id=stem)
+
+
+@pytest.mark.parametrize("stem, padded, num_frame", list(golden_cases()))
+def test_golden_figures(stem, padded, num_frame):
+    with zipfile.ZipFile(GOLDEN / "skeletons.zip") as archive:
+        people = normalise(parse_skeleton(archive.read(f"{stem}.skeleton")))
+    assert people.dtype == np.float32 and people.shape == (num_frame, 2, 25, 3)
+    np.testing.assert_allclose(people.transpose(3, 0, 2, 1), padded[:, :num_frame], atol=1e-5)
+
+
+def test_slots_are_ordered_by_spread_not_by_size_or_presence():
+    rng = np.random.default_rng(0)
+    bodies = np.zeros((20, 4, 25, 3))
+    bodies[:, 0] = 5 + rng.normal(size=(20, 25, 3)) * 0.1  # far away, still
+    bodies[:3, 2] = rng.normal(size=(3, 25, 3)) * 2  # there for three frames, moves most
+    bodies[:, 3] = rng.normal(size=(20, 25, 3))
+    people = select_people(bodies)
+    np.testing.assert_array_equal(people[:, 0], bodies[:, 2].astype(np.float32))
+    np.testing.assert_array_equal(people[:, 1], bodies[:, 3].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "present, expected",
+    [
+        ([1, 2, 3, 0, 0, 0, 0, 0], [1, 2, 3, 1, 2, 3, 1, 2]),
+        ([0, 0, 1, 0, 2, 0, 0, 0], [1, 2, 1, 2, 1, 2, 1, 2]),  # absent at first: gaps close
+        ([1, 0, 2, 0, 3, 0, 0, 0], [1, 0, 2, 0, 3, 1, 0, 2]),  # there at first: gaps stay and are repeated
+        ([0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]),
+        ([0, 0, 0, 0, 0, 0, 0, 9], [9, 9, 9, 9, 9, 9, 9, 9]),
+        ([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_null_frames(present, expected):
+    person = np.repeat(np.array(present, np.float32), 75).reshape(8, 25, 3)
+    fill_null_frames(person)
+    np.testing.assert_array_equal(person[:, 0, 0], expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rotation_is_the_shortest_one_onto_x(seed):
+    vector = np.random.default_rng(seed).normal(size=3)
+    rotation = rotation_to_x(vector)
+    np.testing.assert_allclose(rotation @ vector, [np.linalg.norm(vector), 0, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    angle = np.arccos(vector[0] / np.linalg.norm(vector))
+    assert np.trace(rotation) == pytest.approx(1 + 2 * np.cos(angle))
+
+
+@pytest.mark.parametrize("vector", [(0, 0, 0), (2, 0, 0), (-2, 0, 0), (1, 1e-8, 0)])
+def test_nothing_turns_where_the_shoulders_say_nothing(vector):
+    np.testing.assert_array_equal(rotation_to_x(np.array(vector, np.float64)), np.eye(3))
+
+
+def test_normalised_people_do_not_depend_on_where_they_stood():
+    rng = np.random.default_rng(0)
+    bodies = rng.normal(size=(30, 2, 25, 3)) * 0.3
+    moved = bodies + [0.5, -0.2, 3.0]
+    np.testing.assert_allclose(normalise(moved), normalise(bodies + 1e-3), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["coco", "openpose", "smpl", "mediapipe", "kinect_v1"])
+@pytest.mark.parametrize("num_people", [1, 2, 3])
+def test_other_skeletons_are_centred_and_aligned_by_their_own_joints(name, num_people):
+    skeleton = SKELETONS[name]
+    bodies = np.random.default_rng(0).normal(size=(20, 4, len(skeleton.joints), 3)) + [0.5, -0.2, 3]
+    people = normalise(bodies, skeleton, num_people)
+    assert people.shape == (20, num_people, len(skeleton.joints), 3) and people.any((0, 2, 3)).all()
+    np.testing.assert_array_equal(people[:, 0, skeleton.centre], 0)
+    line = people[0, 0, skeleton.align[0]] - people[0, 0, skeleton.align[1]]
+    np.testing.assert_allclose(line, [np.linalg.norm(line), 0, 0], atol=1e-5)
+    # Nothing is stretched: distances between the joints of a frame are those of a body that was there.
+    energy = [bodies[:, slot].reshape(-1, 3).std(0).sum() for slot in range(4)]
+    kept = bodies[:, np.argsort(energy)[::-1][:num_people]]
+    distances = [np.linalg.norm(x[..., 1:, :] - x[..., :-1, :], axis=-1) for x in (people, kept)]
+    np.testing.assert_allclose(*distances, rtol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 89, 91, 150, 180, 200, 269, 271, 350])
+def test_in_the_plane_nobody_is_turned_by_more_than_a_right_angle(angle):
+    vector = 3 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    rotation = rotation_in_plane(vector)
+    np.testing.assert_allclose(np.abs(rotation @ vector), [3, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(2), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    turn = angle % 180 if angle % 180 < 90 else 180 - angle % 180
+    assert np.degrees(np.arccos(min(rotation[0, 0], 1))) == pytest.approx(turn, abs=1e-5)
+
+
+def test_in_the_plane_people_are_centred_and_aligned():
+    skeleton = SKELETONS["coco"]
+    bodies = np.random.default_rng(1).normal(size=(9, 1, 17, 2)) * 40 + 200
+    people = normalise(bodies, skeleton, 2)
+    assert people.shape == (9, 2, 17, 2) and not people[:, 1].any() and not people[:, 0, 0].any()
+    left, right = people[0, 0, 5], people[0, 0, 6]
+    assert left[1] == pytest.approx(right[1], abs=1e-4)
+    assert np.linalg.norm(left - right) == pytest.approx(np.linalg.norm(bodies[0, 0, 5] - bodies[0, 0, 6]), rel=1e-5)
+
+
+def test_a_step_without_joints_is_left_out():
+    bodies = np.random.default_rng(0).normal(size=(5, 1, 3, 3))
+    plain = Skeleton("mine", ("a", "b", "c"), (0, 0, 0))
+    np.testing.assert_array_equal(normalise(bodies, plain, 1), bodies.astype(np.float32))
+    centred = normalise(bodies, Skeleton("mine", ("a", "b", "c"), (0, 0, 0), centre=2), 1)
+    np.testing.assert_array_equal(centred[:, 0], bodies[:, 0].astype(np.float32) - bodies[:, 0, 2:].astype(np.float32))

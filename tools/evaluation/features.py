@@ -1,0 +1,111 @@
+"""Features of a frozen encoder, computed once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from feeder.augment import evaluation_view
+from feeder.clips import ClipDataset
+from feeder.modalities import MODALITIES, modalities_of
+from models.encoder import Backbone
+from models.loading import load, load_backbone, modalities, newest
+from tools.utils.errors import UserError
+from tools.utils.logs import progress
+
+BATCH_SIZE = 256
+Opened = TypeVar("Opened", bound="FrozenEncoder")
+
+
+def modality_name(text: str) -> str:
+    """`--modality`: `all`, one of them, or several joined by `+`, in the order of MODALITIES. For argparse."""
+    try:
+        return "all" if modalities_of(text) == MODALITIES else "+".join(modalities_of(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def suffix_of(modality: str) -> str:
+    """What a modality adds to the names of its files: nothing for `all`."""
+    return "" if modality == "all" else f"_{modality}"
+
+
+def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pretrained",
+        type=Path,
+        required=True,
+        metavar="CKPT",
+        help="checkpoint, weights of tools.slim, or a run's folder: its last checkpoint",
+    )
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    add_pretrained_option(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+
+
+@dataclass(frozen=True)
+class FrozenEncoder:
+    """An encoder in evaluation mode on `device`, where it comes from, and what else its checkpoint says."""
+
+    backbone: Backbone
+    device: torch.device
+    path: Path
+    state: dict[str, Any]
+
+    @classmethod
+    def open(cls: type[Opened], pretrained: Path, device: torch.device) -> Opened:
+        """That of a checkpoint, or of the last one of a run's folder. Raises CheckpointError."""
+        path = newest(pretrained)
+        state = load(path)
+        return cls(load_backbone(state, path).to(device), device, path, state)
+
+    def modalities(self, name: str, what: str = "--modality") -> tuple[str, ...]:
+        """Those that a name means to this encoder. Raises UserError, CheckpointError."""
+        trained = modalities(self.state)
+        try:
+            return modalities_of(name, trained)
+        except ValueError as error:
+            raise UserError(f"{what} {name}: {error}") from error
+
+
+def extract_features(
+    backbone: Backbone,
+    source: ClipDataset,
+    combinations: Sequence[Sequence[str]],
+    device: torch.device,
+    title: str = "features",
+) -> list[Tensor]:
+    """Features of a split's whole clips, without augmentation, in one pass over them: for each combination of
+    modalities float32 (N, 2·hidden) on `device`.
+
+    One modality is encoded without fusion, several are fused. `backbone` must be in evaluation mode on `device`.
+    """
+    results = [torch.empty(len(source), 2 * backbone.hidden_size, device=device) for _ in combinations]
+    batches = feature_batches(backbone, source, combinations, device)
+    for rows, features in progress(batches, desc=title, unit="batch", total=-(-len(source) // BATCH_SIZE)):
+        for result, feature in zip(results, features):
+            result[rows] = feature
+    return results
+
+
+@torch.no_grad()
+def feature_batches(
+    backbone: Backbone, source: ClipDataset, combinations: Sequence[Sequence[str]], device: torch.device
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """The same in batches: their rows, int64 (B,) that ascend, and of each combination float32 (B, 2·hidden)."""
+    view = evaluation_view()
+    used = [m for m in MODALITIES if any(m in c for c in combinations)]
+    for start in range(0, len(source), BATCH_SIZE):
+        rows = torch.arange(start, min(start + BATCH_SIZE, len(source)))
+        order, lone = source.lone_first(rows)
+        clip = view(source.clips(rows[order])).to(device, non_blocking=True)
+        embedded = {m: backbone.embed(backbone.tokens(clip, m, lone), m) for m in used}
+        yield rows, [backbone.encode([embedded[m] for m in c])[order.argsort()] for c in combinations]

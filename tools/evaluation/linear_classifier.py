@@ -1,0 +1,109 @@
+"""The linear classifier that action_recognition.py leaves, for use on the same encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.loading import CheckpointError, fingerprint, load_plain
+from tools.evaluation.features import FrozenEncoder, suffix_of
+from tools.utils.errors import UserError
+
+_TEXTS = ("modality", "checkpoint", "encoder", "dataset", "protocol")
+
+
+@dataclass(frozen=True)
+class SavedClassifier:
+    """weight (classes, 2·hidden), bias (classes,) on the encoder's device; `modalities` are those whose features it
+    takes, `classes` are their names; `dataset` and `protocol` are the short names of what it was trained on."""
+
+    path: Path
+    weight: Tensor
+    bias: Tensor
+    classes: list[str]
+    modality: str
+    modalities: tuple[str, ...]
+    dataset: str
+    protocol: str
+
+    def scores(self, feature: Tensor) -> Tensor:
+        """(B, 2·hidden) → (B, classes)."""
+        return F.linear(feature, self.weight, self.bias)
+
+
+def file_of(modality: str = "all") -> str:
+    """What the classifier of a modality is called."""
+    return f"action_recognition{suffix_of(modality)}.pth.tar"
+
+
+def training_command(pretrained: Path, modality: str = "all") -> str:
+    """The command that leaves a classifier of a checkpoint, or of a run's folder."""
+    return f"action_recognition.py --pretrained {pretrained}" + (f" --modality {modality}" if modality != "all" else "")
+
+
+def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifier:
+    """The classifier at `path`, by default the one beside the checkpoint. Raises UserError where there is none or it
+    was not trained on this encoder's features."""
+    path = path or encoder.path.parent / file_of()
+    state = read_classifier(path, f"train one by {training_command(encoder.path)}, or name another by --classifier")
+    return classifier_for(encoder, path, state)
+
+
+def read_classifier(path: Path, remedy: str) -> dict[str, Any]:
+    """What action_recognition.py left at `path`, on the CPU. Raises UserError, with the remedy, where there is nothing
+    or something else."""
+    if not path.is_file():
+        raise UserError(f"no classifier at {path}: {remedy}")
+    try:
+        state = load_plain(path)
+    except CheckpointError as error:
+        raise UserError(f"{error}: {remedy}") from error
+    if not _is_classifier(state):
+        raise UserError(f"{path} is not a classifier that action_recognition.py wrote: {remedy}")
+    return state
+
+
+def classifier_for(encoder: FrozenEncoder, path: Path, state: dict[str, Any]) -> SavedClassifier:
+    """What was read at `path`, for use on the encoder. Raises UserError where it was trained on another's features."""
+    size, own = 2 * encoder.backbone.hidden_size, state["weight"].shape[1]
+    remedy = (
+        f"give the classifier of this checkpoint, or train one by {training_command(encoder.path, state['modality'])}"
+    )
+    if own != size:
+        raise UserError(
+            f"{path} is for features of {own} values (hidden size {own // 2}), {encoder.path} makes {size}: {remedy}"
+        )
+    if state["encoder"] != fingerprint(encoder.backbone):
+        raise UserError(
+            f"{path} was trained on the features of {state['checkpoint']}, whose weights are not those of "
+            f"{encoder.path}: {remedy}"
+        )
+    weight, bias = (state[key].float().to(encoder.device) for key in ("weight", "bias"))
+    return SavedClassifier(
+        path,
+        weight,
+        bias,
+        state["classes"],
+        state["modality"],
+        encoder.modalities(state["modality"], f"{path}: modality"),
+        state["dataset"],
+        state["protocol"],
+    )
+
+
+def _is_classifier(state: dict[str, Any]) -> bool:
+    weight, bias, classes = (state.get(key) for key in ("weight", "bias", "classes"))
+    return (
+        all(isinstance(state.get(key), str) for key in _TEXTS)
+        and (isinstance(weight, Tensor) and isinstance(bias, Tensor))
+        and weight.dim() == 2
+        and bias.shape == weight.shape[:1]
+        and isinstance(classes, list)
+        and len(classes) == len(bias)
+        and all(isinstance(name, str) for name in classes)
+        and bool(weight.isfinite().all() and bias.isfinite().all())
+    )

@@ -1,0 +1,126 @@
+"""The linear probe: a Linear trained on frozen features (docs/method.md, 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tools.evaluation.metrics import class_accuracies, top_k_accuracy
+from tools.utils.logs import progress
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """The published recipe, with its one learning rate."""
+
+    rates: tuple[float, ...] = (0.03,)
+    epochs: int = 150
+    schedule: tuple[int, ...] = (120, 140)
+    batch_size: int = 512
+    momentum: float = 0.9
+    validate_every: int = 5
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Accuracies in % after `epoch` epochs, one a run: for each learning rate one a seed. `per_class` has a list of all
+    classes' a run, None for those without recordings."""
+
+    epoch: int
+    top1: list[float]
+    top5: list[float]
+    per_class: list[list[float | None]]
+    loss: list[float]
+
+
+class LinearProbe:
+    """One Linear a learning rate and seed, all trained at once, on features (N, D) and labels (N,).
+
+    A run's initial weights and order of visits depend on its seed alone, and every update is elementwise, so
+    each run gives what it would give by itself. Runs of one seed visit the same features, which are read once.
+    """
+
+    def __init__(self, features: Tensor, labels: Tensor, num_classes: int, options: ProbeOptions, seeds: list[int]):
+        self.features, self.labels, self.num_classes, self.options = features, labels, num_classes, options
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        shape = num_classes, features.shape[1]
+        start = torch.stack([0.01 * torch.randn(*shape, generator=g) for g in self._generators])
+        # One of each for each rate: (seeds, classes, D) and (seeds, classes).
+        self._weights: list[Tensor] = [nn.Parameter(start.to(features.device, copy=True)) for _ in options.rates]
+        self._biases: list[Tensor] = [
+            nn.Parameter(torch.zeros(len(seeds), num_classes, device=features.device)) for _ in options.rates
+        ]
+
+    @property
+    def weight(self) -> Tensor:
+        """(runs, classes, D), the seeds of one rate together."""
+        return torch.cat(self._weights).detach()
+
+    @property
+    def bias(self) -> Tensor:
+        """(runs, classes)."""
+        return torch.cat(self._biases).detach()
+
+    def train(self) -> Iterator[tuple[int, list[float]]]:
+        """Train; whenever a validation is due, the epochs done and the last one's loss of each run."""
+        options = self.options
+        groups = [{"params": pair, "lr": lr} for *pair, lr in zip(self._weights, self._biases, options.rates)]
+        optimizer = torch.optim.SGD(groups, momentum=options.momentum)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options.schedule), gamma=0.1)
+        for epoch in progress(range(1, options.epochs + 1), desc="probe", unit="epoch"):
+            order = torch.stack([torch.randperm(len(self.features), generator=g) for g in self._generators])
+            batches = order.to(self.features.device).split(options.batch_size, dim=1)
+            losses = [self._step(rows, optimizer) for rows in batches]
+            schedule.step()
+            if epoch % options.validate_every == 0 or epoch == options.epochs:
+                yield epoch, torch.stack(losses).mean(0).tolist()
+
+    def _step(self, rows: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+        """One step on each seed's `rows` (seeds, B); every run's loss."""
+        rates = len(self._weights)
+        batch = self.features.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        logits = torch.baddbmm(torch.cat(self._biases, 1).unsqueeze(1), batch, torch.cat(self._weights, 1).mT)
+        logits = logits.unflatten(2, (rates, self.num_classes)).permute(2, 0, 1, 3)
+        targets = self.labels[rows].expand(rates, -1, -1).flatten()
+        loss = F.cross_entropy(logits.flatten(0, 2), targets, reduction="none")
+        per_run = loss.view(rates * len(rows), -1).mean(1)
+        optimizer.zero_grad()
+        per_run.sum().backward()
+        optimizer.step()
+        return per_run.detach()
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Scores (runs, N, classes) of features (N, D)."""
+        return torch.stack([features @ w.T + b for w, b in zip(self.weight, self.bias)])
+
+
+def train_probes(
+    probes: Mapping[str, LinearProbe], val: Mapping[str, Tensor], labels: Tensor, fused: Mapping[str, list[str]]
+) -> dict[str, list[Validation]]:
+    """Train probes side by side and validate them on the features `val` of the same names; validations, the last one
+    last, of each probe and of each late fusion in `fused`: the sum of the named probes' scores."""
+    found: dict[str, list[Validation]] = {name: [] for name in (*probes, *fused)}
+    for due in zip(*(probe.train() for probe in probes.values())):
+        epoch = due[0][0]
+        losses = dict(zip(probes, (loss for _, loss in due)))
+        scores = {name: probe.scores(val[name]) for name, probe in probes.items()}
+        for name, streams in fused.items():
+            scores[name] = sum((scores[s] for s in streams[1:]), scores[streams[0]])
+            losses[name] = []
+        for name, runs in scores.items():
+            found[name].append(_validation(epoch, runs, labels, losses[name]))
+    return found
+
+
+def _validation(epoch: int, scores: Tensor, labels: Tensor, loss: list[float]) -> Validation:
+    return Validation(
+        epoch,
+        [top_k_accuracy(run, labels, 1) for run in scores],
+        [top_k_accuracy(run, labels, 5) for run in scores],
+        [class_accuracies(run.argmax(1), labels, scores.shape[2]) for run in scores],
+        loss,
+    )

@@ -1,0 +1,76 @@
+"""Programs that answer a question about each recording: those named, and those that appear in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data_gen.packed.reader import DataSetError
+from tools.evaluation.features import FrozenEncoder, add_encoder_options
+from tools.inference.recordings import PLACES, Features, RecordingsInput
+from tools.inference.watch import appearing
+from tools.utils.errors import UserError
+from tools.utils.tables import table
+
+# Of each recording of a batch, the rows of its answer: values by their names, best first.
+Answer = Callable[[Features], list[list[dict[str, Any]]]]
+
+
+def add_query_options(parser: argparse.ArgumentParser) -> None:
+    add_encoder_options(parser)
+    parser.add_argument("recordings", type=Path, nargs="*", metavar="RECORDING", help=PLACES)
+    parser.add_argument(
+        "--watch",
+        type=Path,
+        metavar="FOLDER",
+        help="then answer for each .skeleton file that appears in a folder, until Ctrl-C; those that are there already "
+        "are passed over",
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON a recording instead of tables")
+
+
+def answer_queries(
+    args: argparse.Namespace, encoder: FrozenEncoder, chosen: tuple[str, ...], title: str, answer: Answer
+) -> None:
+    """Print the answers for all recordings that the options name; with --watch, without end. In JSON the rows are the
+    entry `title`. Raises UserError where a recording cannot be read, once the others are answered; under --watch such
+    are only reported."""
+    if not args.recordings and not args.watch:
+        raise UserError("which recordings? Name some, or a folder by --watch")
+    watched = appearing(args.watch) if args.watch else iter(())
+
+    def query(places: list[Path]) -> None:
+        recordings = RecordingsInput(places)
+        for batch in recordings.features(encoder, chosen):
+            for name, rows in zip(batch.names, answer(batch)):
+                text = json.dumps({"recording": name, title: rows}) if args.json else format_answer(name, rows)
+                print(text, flush=True)
+        if recordings.bad:
+            raise UserError("cannot read " + "\n".join(f"{p}: {reason}" for p, reason in recordings.bad.items()))
+
+    if not args.watch:
+        query(args.recordings)
+        return
+    _try_query(query, args.recordings)
+    for path in watched:
+        _try_query(query, [path])
+
+
+def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
+    """Report what cannot be read instead of ending."""
+    try:
+        if places:
+            query(places)
+    except (UserError, DataSetError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+def format_answer(name: str, rows: list[dict[str, Any]]) -> str:
+    """A recording's name and its rows, numbered, as a table; columns that hold nothing are left out."""
+    columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    cells = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in map(row.get, columns)] for row in rows]
+    return f"{name}\n" + table(["", *columns], [[str(rank), *row] for rank, row in enumerate(cells, 1)]) + "\n"

@@ -1,0 +1,126 @@
+"""The recordings that a program is given: a packed data set, or folders, zip archives and single files."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_gen.class_names import class_label
+from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.raw.recordings import SUFFIX, Recording, convert_all, find_recordings
+from data_gen.raw.skeleton_file import SkeletonError, parse_name
+from data_gen.raw.workers import num_cores
+from feeder.clips import ClipDataset
+from feeder.layout import NTU_LAYOUT, FrameLayout
+from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, feature_batches
+from tools.utils.checkpoints import check_layout
+from tools.utils.errors import UserError
+from tools.utils.logs import progress
+from tools.utils.options import classes_of
+
+PLACES = f"a packed data set, or folders, zip archives and {SUFFIX} files"
+
+
+class Features(NamedTuple):
+    """Of some recordings: names, labels int64 (B,), −1 where a name tells none, and features (B, D)."""
+
+    names: list[str]
+    labels: np.ndarray
+    feature: Tensor
+
+
+class RecordingsInput:
+    """The recordings in `places`, as `find_recordings` finds them. While they are read, `bad` fills with the reasons of
+    those that cannot be. Raises UserError where there are none, DataSetError for a damaged data set."""
+
+    def __init__(self, places: list[Path]):
+        self.bad: dict[str, str] = {}
+        self._place = places[0]
+        self._body = NTU_LAYOUT  # that of .skeleton files
+        self._packed: PackedDataset | None = None
+        self._found: list[Recording] = []
+        packed = [place for place in places if (place / INFO).is_file()]
+        if packed and len(places) > 1:
+            raise UserError(f"{packed[0]} is a packed data set: give it by itself")
+        if packed:
+            self._packed = PackedDataset(packed[0])
+            self._body = FrameLayout.of_dataset(self._packed)
+        else:
+            self._found = _find(places)
+
+    def __len__(self) -> int:
+        return len(self._found) if self._packed is None else len(self._packed)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of a packed data set's classes; empty for recordings without one."""
+        return [] if self._packed is None else classes_of(self._packed)
+
+    def features(self, encoder: FrozenEncoder, chosen: tuple[str, ...], only_whole: bool = False) -> Iterator[Features]:
+        """Features of all that can be read, in batches, for one combination of modalities, in memory that does not grow
+        with their number. With `only_whole`, none after the first that cannot be read: the others are only checked."""
+        check_layout(encoder.backbone.layout, encoder.path, self._body, self._place)
+        with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
+            for names, source in self.parts(encoder.device):
+                if not (only_whole and self.bad):
+                    for rows, (feature,) in feature_batches(encoder.backbone, source, [chosen], encoder.device):
+                        yield Features([names[i] for i in rows], source.label[rows].numpy(), feature)
+                        bar.update(len(rows))
+
+    def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipDataset]]:
+        """Names and clips of all that can be read, some at a time."""
+        if self._packed is not None:
+            every = np.arange(len(self._packed))
+            yield self._packed.names.tolist(), ClipDataset.of_dataset(self._packed, every, device)
+            return
+        converted = zip(self._found, self._convert())
+        while part := list(islice(converted, BATCH_SIZE)):
+            self.bad |= {str(r): str(people) for r, people in part if isinstance(people, SkeletonError)}
+            good = [(r.stem, people) for r, people in part if not isinstance(people, SkeletonError)]
+            if good:
+                names, people = zip(*good)
+                frames, num_frame = torch.from_numpy(np.concatenate(people)), np.array([len(p) for p in people])
+                yield list(names), ClipDataset(frames, num_frame, np.array([label_of(name) for name in names]))
+
+    def _convert(self) -> Iterator[np.ndarray | SkeletonError]:
+        try:
+            yield from convert_all(self._found, num_cores())
+        except BrokenProcessPool as error:
+            raise UserError("a worker that reads recordings was killed, perhaps for want of memory") from error
+
+
+def _find(places: list[Path]) -> list[Recording]:
+    try:
+        found, repeated = find_recordings(places)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{error}; what is read: {PLACES}") from error
+    if not found:
+        raise UserError(f"no {SUFFIX} recording in {', '.join(map(str, places))}")
+    if repeated:
+        print(f"warning: {repeated} found a second time, taken from the first place", file=sys.stderr)
+    return found
+
+
+def label_of(name: str) -> int:
+    """The class that a recording's name tells, from 0, or −1."""
+    try:
+        return parse_name(name).label
+    except SkeletonError:
+        return -1
+
+
+def action_of(label: int, classes: Sequence[str]) -> dict[str, str | None]:
+    """What there is to say of a recording's label, −1 where it is unknown: as `A001`, and by its name among the
+    `classes` if that is known."""
+    if label < 0:
+        return {"action": None, "name": None}
+    return {"action": class_label(label), "name": classes[label] if label < len(classes) else None}

@@ -1,0 +1,1 @@
+"""Training: a run's state, fine-tuning, running means, signals."""

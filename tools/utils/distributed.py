@@ -1,0 +1,138 @@
+"""Processes and devices: detected from torchrun's or SLURM's variables, never configured."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tools.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among all of them, and its device."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def detect() -> tuple[int, int, int]:
+    """(rank, world size, local rank) from torchrun, else from a SLURM step of several tasks, else (0, 1, 0)."""
+    env = os.environ
+    if "RANK" in env and "WORLD_SIZE" in env:
+        return int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0))
+    # A batch script itself has SLURM_NTASKS too; only `srun` sets the step's variables.
+    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        env.setdefault("MASTER_ADDR", _first_slurm_host())
+        env.setdefault("MASTER_PORT", str(20000 + int(env["SLURM_JOB_ID"]) % 40000))
+        return int(env["SLURM_PROCID"]), int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_LOCALID"])
+    return 0, 1, 0
+
+
+def _first_slurm_host() -> str:
+    nodes = os.environ["SLURM_STEP_NODELIST"]
+    if "[" not in nodes:
+        return nodes.split(",")[0]
+    return subprocess.check_output(["scontrol", "show", "hostnames", nodes], text=True).split()[0]
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto` (a GPU where there is one), `cpu` or `cuda`. Raises UserError where no GPU is to be had."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no CUDA GPU here; use --device cpu or auto")
+    if torch.cuda.device_count() == 1 and "SLURM_STEP_NUM_TASKS" in os.environ:
+        return torch.device("cuda", 0)  # SLURM shows each task its own GPU alone
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; "
+            "start as many processes as GPUs, or use --device cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Join the other processes, if there are any (NCCL on GPUs, gloo on CPUs), and leave them at the end."""
+    rank, world_size, local_rank = detect()
+    chosen = choose_device(device, local_rank)
+    keep_freed_memory()
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if world_size == 1:
+        yield Processes(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+    yield Processes(rank, world_size, chosen)
+    # Only at a good end: after an error the others may be waiting for this process, and its exit ends them.
+    dist.destroy_process_group()
+
+
+def check_equal(value: object, what: str) -> None:
+    """Raise UserError unless all processes have the same value; without others there is nothing to ask."""
+    if dist.is_initialized():
+        values: list[object] = [None] * dist.get_world_size()
+        dist.all_gather_object(values, value)
+        if any(v != values[0] for v in values):
+            raise UserError(f"the processes differ in {what}: {values}; all of them must see the same folders")
+
+
+def distribute(model: nn.Module, procs: Processes) -> nn.Module:
+    """The model with its gradients averaged over the processes, and the main process's weights in all of them."""
+    if procs.world_size == 1:
+        return model
+    device_ids = [procs.device] if procs.device.type == "cuda" else None
+    # Running statistics come out of the same sums everywhere, so nothing needs to be sent round each step.
+    return DistributedDataParallel(model, device_ids, broadcast_buffers=False)
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """The sum over all processes of each of the values, which it replaces."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def barrier() -> None:
+    """Return once all processes have come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def single_process(device: str, program: str) -> torch.device:
+    """The device of a program that runs in one process. Raises UserError under several."""
+    _, world_size, _ = detect()
+    if world_size > 1:
+        raise UserError(f"{program} takes one process (it runs in minutes): start it without torchrun or srun")
+    keep_freed_memory()
+    return choose_device(device)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep freed memory instead of giving it back to the system after every step.
+
+    A step allocates and frees gigabytes of activations; on a CPU, getting fresh pages for them each time can cost
+    as much as the arithmetic. Only glibc has the setting; elsewhere nothing changes.
+    """
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(m_mmap_threshold, 2**30)
+    mallopt(m_trim_threshold, 2**31 - 1)

@@ -1,0 +1,127 @@
+"""Options that several programs share, and the data set they choose."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from data_gen.class_names import class_names
+from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, from_test_name
+from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
+from data_gen.packed.reader import INFO, PackedDataset
+from tools.utils.errors import UserError
+
+Number = TypeVar("Number", int, float)
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Appends the default to every option's help, unless there is none to speak of."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS) or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None:
+    parser.add_argument(
+        dataset_flag,
+        dest="dataset",
+        metavar="NAME",
+        help=f"data set: {', '.join(DATASETS)}, or another in --data-root; default: "
+        + ("from the name of --checkpoint-path" if dataset_flag == "--pre-dataset" else "the checkpoint's own"),
+    )
+    parser.add_argument(
+        "--protocol",
+        help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), or one of the data set's own; "
+        "default: likewise",
+    )
+    parser.add_argument(
+        "--data-root", type=Path, default=DATA_ROOT, help="folder that holds the packed data sets, or one itself"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+
+
+def choose_data(
+    dataset: str | None, protocol: str | None, test_name: str, root: Path = DATA_ROOT
+) -> tuple[DataSet, Protocol]:
+    """Data set and protocol, of the table or under `root`: as named, else those that begin `test_name`. Raises
+    UserError."""
+    rows = rows_in(root)
+    known, its_protocol = from_test_name(test_name, rows) or (None, None)
+    try:
+        row = find_dataset(dataset, rows, root) if dataset else known
+        if row is None:
+            own = [f"{d.name}_{p.name}" for d in rows.values() if d.name not in DATASETS for p in d.protocols]
+            raise UserError(
+                f"{test_name!r} does not begin with a known protocol (such as {', '.join(['ntu60_xsub', *own[:10]])}): "
+                "name the data set and the protocol by flags, see --help"
+            )
+        if protocol:
+            return row, row.protocol(protocol)
+        if not row.protocols:
+            raise UserError(f"{row.name} has no protocol; add one with python -m data_gen.add_protocol")
+        return row, its_protocol if its_protocol and known == row else row.protocols[0]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedDataset:
+    """The packed data set under `root`, or `root` itself if it is one. Raises UserError, DataSetError."""
+    path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
+    if not (path / INFO).is_file():
+        raise UserError(
+            f"no packed data set at {path.resolve()}: convert its recordings first (python data_gen/"
+            f"{dataset.converter}), or say by --data-root where it is"
+        )
+    packed = PackedDataset(path)
+    if packed.name != dataset.name:
+        raise UserError(f"{path} holds {packed.name}, not {dataset.name}: give another --data-root or data set")
+    for side in ("train", "val"):
+        if len(packed.split(protocol.name, side)) < 2:
+            raise UserError(f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}")
+    return packed
+
+
+def classes_of(packed: PackedDataset) -> list[str]:
+    """The names of a data set's classes, index 0 first: its own, else the known ones, else `A001` and so on."""
+    return packed.class_names or list(class_names(packed.name)[: packed.num_classes])
+
+
+def check_schedule(schedule: list[int], epochs: int) -> None:
+    """Raises UserError where the rate would drop at an epoch that never comes."""
+    late = [at for at in schedule if at >= epochs]
+    if late:
+        raise UserError(
+            f"--schedule {' '.join(map(str, late))}: with --epochs {epochs} the last epoch is {epochs - 1}; give "
+            "earlier ones, or more epochs"
+        )
+
+
+def positive_int(text: str) -> int:
+    return _checked(int(text), lambda v: v >= 1, "at least 1")
+
+
+def non_negative_int(text: str) -> int:
+    return _checked(int(text), lambda v: v >= 0, "at least 0")
+
+
+def positive_float(text: str) -> float:
+    return _checked(float(text), lambda v: 0 < v < math.inf, "positive")
+
+
+def non_negative_float(text: str) -> float:
+    return _checked(float(text), lambda v: 0 <= v < math.inf, "at least 0")
+
+
+def fraction(text: str) -> float:
+    return _checked(float(text), lambda v: 0 < v <= 1, "above 0 and at most 1")
+
+
+def _checked(value: Number, is_right: Callable[[Number], bool], what: str) -> Number:
+    if not is_right(value):
+        raise argparse.ArgumentTypeError(f"{value} is not {what}")
+    return value

@@ -1,0 +1,33 @@
+"""The precision that a model is trained in: `--amp`."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from tools.utils.errors import UserError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def add_amp_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--amp",
+        choices=(*DTYPES, "off"),
+        help=f"precision of {what}; default: bf16 on a GPU that has it, fp16 on others, off on a CPU",
+    )
+
+
+def choose_amp(amp: str | None, device: torch.device) -> str:
+    """As named, else what the device does well. Raises UserError where it cannot do what is named."""
+    if amp is None:
+        return "off" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if amp == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16 needs a GPU; on a CPU use --amp off or bf16")
+    return amp
+
+
+def autocast(amp: str, device: torch.device) -> torch.autocast:
+    """The context that a model's forward pass runs in."""
+    return torch.autocast(device.type, DTYPES.get(amp), enabled=amp != "off")
