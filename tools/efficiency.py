@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from data_gen.packed.reader import FRAME_SHAPE
 from feeder.clips import NUM_FRAMES
 from feeder.modalities import MODALITIES, to_tokens
+from models.flops import pretraining_flops, stream_flops
 from models.umurl import UmURL
-from tools.benchmark.flops import embedding_flops, encoder_flops, fusion_flops, pretraining_flops, projector_flops
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, positive_int
 from tools.utils.tables import table
@@ -52,8 +52,7 @@ def efficiency(hidden_size: int) -> list[Row]:
     backbone = model.backbone
     single = _size(backbone.j_emb, backbone.ma_encoder)
     projector = _size(model.get_submodule("j_projector"))
-    one_stream = embedding_flops(h) + encoder_flops(h)
-    fused = SEPARATE * embedding_flops(h) + fusion_flops(h) + encoder_flops(h)
+    one_stream, fused = stream_flops(h, 1), stream_flops(h, SEPARATE)
 
     def encode(*modalities: str) -> Callable[[Tensor, int], object]:
         return lambda clips, lone: backbone({m: to_tokens(clips, m, lone) for m in modalities})
@@ -61,7 +60,7 @@ def efficiency(hidden_size: int) -> list[Row]:
     def pretrain(clips: Tensor, lone: int) -> object:
         return model((clips,) * model.num_views, lone)
 
-    separate = SEPARATE * 2 * (one_stream + projector_flops(h))
+    separate = SEPARATE * pretraining_flops(h, 1)
     return [
         Row("encoder, one modality", single, one_stream, *_counted(encode("joint"))),
         Row("encoder, all modalities fused", _size(backbone), fused, *_counted(encode(*MODALITIES))),

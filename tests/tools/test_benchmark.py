@@ -12,14 +12,14 @@ from data_gen.raw.skeleton_file import parse_skeleton
 from feeder.augment import training_view
 from feeder.modalities import MODALITIES, Tokens
 from feeder.sampling import StepRandom
-from models import loading, umurl
+from models import flops, loading, umurl
 from models.encoder import Backbone
 from models.objective import umurl_loss
 from models.umurl import UmURL, name_projections
 from tests import baselines
 from tests.helpers import GOLDEN, moving_body, run_python, skeleton_text
 from tools.benchmark import __main__ as program
-from tools.benchmark import flops, measure
+from tools.benchmark import measure
 from tools.benchmark.figures import QUICK
 from tools.benchmark.simulate import LENGTHS, clip_source, skeleton_texts
 from tools.benchmark.stages import STAGES, run_stage
@@ -57,12 +57,12 @@ def counted(model, views, forward) -> int:
 @pytest.mark.parametrize("hidden, batch", [(16, 3), (24, 2)])
 def test_flops_are_those_pytorch_counts_in_the_plain_model(source, hidden, batch):
     views = tuple(view[:batch] for view in four_views(source))
-    assert counted(UmURL(hidden), views, baselines.forward) == flops.training_flops(hidden, batch)
+    assert counted(UmURL(hidden), views, baselines.forward) == batch * flops.training_flops(hidden)
 
 
 def test_the_product_computes_no_more_than_the_formula_says(source):
     hidden, views = 64, four_views(source)
-    assert counted(UmURL(hidden), views, lambda model, x: model(x)) <= flops.training_flops(hidden, len(views[0]))
+    assert counted(UmURL(hidden), views, lambda model, x: model(x)) <= len(views[0]) * flops.training_flops(hidden)
 
 
 def test_largest_product_is_the_largest_that_is_called(source):
@@ -74,7 +74,7 @@ def test_largest_product_is_the_largest_that_is_called(source):
                 shapes.append((args[0].shape[:-1].numel(), args[0].shape[-1], len(args[1])))
             return function(*args, **(kwargs or {}))
 
-    m, k, n = flops.largest_product(32, 8)
+    m, k, n = measure.largest_product(32, 8)
     with Products():
         UmURL(32).backbone.ma_encoder(Tokens(torch.randn(32, 64, 32), torch.randn(32, 50, 32), torch.randn(0, 26, 32)))
     assert (m, k) in {shape[:2] for shape in shapes} and m * k * n >= max(a * b * c for a, b, c in shapes)

@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 
+from models import flops
 from models.umurl import UmURL
 from tools import efficiency
-from tools.benchmark import flops
 from tools.utils.errors import UserError
 
 
@@ -31,10 +31,10 @@ def test_parameters_and_operations_grow_as_the_modules_do():
     assert rows["encoder, one modality"].parameters == shared + joint
     assert rows["pre-training of three separate streams"].parameters == 3 * (shared + joint + projector)
     # the folded head: per token 4 h² for attention and feed-forward instead of 6 h², embeddings as in the textbook
-    tokens, pairs = 64 + 50, 64**2 + 50**2
-    expected = flops.embedding_flops(32) + 2 * (tokens * 4 * 32**2 + 2 * pairs * 32)
-    assert rows["encoder, one modality"].two_people == expected
-    assert rows["encoder, one modality"].textbook == flops.embedding_flops(32) + flops.encoder_flops(32)
+    tokens = 64 + 50
+    folded = 2 * tokens * 2 * 32**2
+    assert rows["encoder, one modality"].two_people == flops.stream_flops(32, 1) - folded
+    assert rows["encoder, one modality"].textbook == flops.stream_flops(32, 1)
 
 
 def test_an_odd_width_is_refused():

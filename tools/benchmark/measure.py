@@ -17,6 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from feeder.clips import NUM_FRAMES
+
+STREAMS = 4  # and views: joint, bone, motion, and the three fused
 SHORTEST = 0.05  # seconds a timed run should last at least; shorter calls are repeated within it
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -155,6 +158,11 @@ def product_limit(device: torch.device, shape: tuple[int, int, int], dtype: torc
     timing = measure(lambda: torch.mm(a, b.T, out=out), device, runs)
     name = f"{m}×{k} by {k}×{n} in {str(dtype).removeprefix('torch.')}"
     return Limit(name, "FLOP", 2 * m * k * n, timing)
+
+
+def largest_product(hidden_size: int, batch_size: int) -> tuple[int, int, int]:
+    """(m, k, n) of the model's largest product, (m, k) by (k, n): query, key and value of all streams' frames."""
+    return STREAMS * batch_size * NUM_FRAMES, hidden_size, 3 * hidden_size
 
 
 def largest_difference(a: Tensor, b: Tensor) -> float:

@@ -18,8 +18,7 @@ from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
 from feeder.layout import NTU_LAYOUT
 from feeder.sampling import StepRandom
 from tools.benchmark.figures import CPU, Row, Setup, check_same, folder
-from tools.benchmark.flops import STREAMS
-from tools.benchmark.measure import PeakMemory, copy_limit, largest_difference, measure, split_limit
+from tools.benchmark.measure import STREAMS, PeakMemory, copy_limit, largest_difference, measure, split_limit
 from tools.benchmark.simulate import clip_source, plain_clip_source, skeleton_texts, write_recordings
 
 

@@ -16,11 +16,19 @@ import pretrain
 from feeder.augment import training_view
 from feeder.clips import ClipDataset
 from feeder.sampling import StepRandom
+from models.flops import training_flops
 from models.objective import umurl_loss
 from models.umurl import Projections, name_projections
 from tools.benchmark.figures import Row, Setup, check_same, folder
-from tools.benchmark.flops import STREAMS, largest_product, training_flops
-from tools.benchmark.measure import Limit, PeakMemory, largest_difference, measure, product_limit
+from tools.benchmark.measure import (
+    STREAMS,
+    Limit,
+    PeakMemory,
+    largest_difference,
+    largest_product,
+    measure,
+    product_limit,
+)
 from tools.benchmark.simulate import clip_source, plain_clip_source
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
@@ -113,7 +121,7 @@ def step(setup: Setup) -> list[Row]:
         memory = PeakMemory(setup.device)
         timing = measure(lambda: trainer.train_step(rows), setup.device, sizes.runs)
         used = memory.figures()
-    needs = training_flops(sizes.hidden_size, sizes.batch_size)
+    needs = sizes.batch_size * training_flops(sizes.hidden_size)
     row = Row("step", _title(setup, amp), "step", 1, timing, _model_limit(setup, amp), needs, used)
     computed = _computed_flops(start, views, lone)
     row.more = {
@@ -168,7 +176,7 @@ def epoch(setup: Setup) -> list[Row]:
             sizes.train / clips
         )
         used = memory.figures()
-        needs = training_flops(sizes.hidden_size, sizes.train)
+        needs = sizes.train * training_flops(sizes.hidden_size)
         title = f"{sizes.train:,} samples, {_title(setup, amp)}"
         row = Row("epoch", title, "epoch", 1, timing, _model_limit(setup, amp), needs, used)
         row.more = {"samples_per_second": sizes.train / timing.median, "extrapolated": clips < sizes.train}
