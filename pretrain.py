@@ -22,6 +22,7 @@ from feeder.clips import ClipDataset
 from feeder.modalities import MODALITIES
 from models import loading
 from models.objective import Weights
+from tools.training.compiling import add_compile_option
 from tools.training.signals import StopSignal
 from tools.training.trainer import OBJECTIVES, Trainer
 from tools.utils import checkpoints
@@ -67,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe")
     add_amp_option(parser, "the model (the objective is float32)")
     add_objective_options(parser)
-    parser.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
+    add_compile_option(parser)
     parser.add_argument(
         "--resume",
         default="auto",

@@ -21,7 +21,7 @@ class RandomTemporalCrop(v2.Transform):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         clips = flat_inputs[0]
-        size, place = clips.draw.uniform(2).unbind(-1)
+        size, place = clips.random.uniform(2).unbind(-1)
         ratio = self.min_ratio + (1 - self.min_ratio) * size
         length = torch.minimum((ratio * clips.length).long().clamp(min=self.min_length), clips.length)
         places = clips.length - length + 1
@@ -48,14 +48,16 @@ class RandomPoseAugmentation(v2.Transform):
         self.shear, self.share = shear, share
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        draw, (_, joints, coordinates) = flat_inputs[0].draw, flat_inputs[0].shape
-        kind = draw.uniform()[:, None, None, None]
-        matrix = (2 * draw.uniform(coordinates, coordinates) - 1)[:, None]
-        chosen = (draw.uniform(joints).argsort(-1) < round(self.share * joints))[:, :, None, None]
-        identity = torch.eye(coordinates)
+        random, (_, joints, coordinates) = flat_inputs[0].random, flat_inputs[0].shape
+        kind = random.uniform()[:, None, None, None]
+        matrix = (2 * random.uniform(coordinates, coordinates) - 1)[:, None]
+        # Stable, so that equal numbers have one order on every device.
+        permutation = random.uniform(joints).argsort(dim=-1, stable=True)
+        chosen = (permutation < round(self.share * joints))[:, :, None, None]
+        identity = torch.eye(coordinates, device=matrix.device)
         shear = torch.where(identity.bool(), identity, matrix)
         is_mask = kind < (1 + self.shear) / 2
-        some = torch.where(chosen, torch.where(is_mask, torch.zeros(()), matrix), identity)
+        some = torch.where(chosen, torch.where(is_mask, 0.0, matrix), identity)
         return {"joint_map": torch.where(kind < self.shear, shear, some)}
 
     def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
@@ -63,10 +65,10 @@ class RandomPoseAugmentation(v2.Transform):
 
 
 def training_view() -> v2.Compose:
-    """One augmented view: ClipBatch with its `draw` → (B, 64, M, V, C)."""
+    """One augmented view of each clip: ClipBatch with its `random` → float32 (B, 64, M, V, C)."""
     return v2.Compose([RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip()])
 
 
 def evaluation_view() -> v2.Compose:
-    """The whole clip, without randomness: ClipBatch → (B, 64, M, V, C)."""
+    """The whole clip, without randomness: ClipBatch → float32 (B, 64, M, V, C)."""
     return v2.Compose([ResampleClip()])

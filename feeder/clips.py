@@ -1,4 +1,4 @@
-"""Clips: windows of a packed data set's frames, and their rendering to a fixed length."""
+"""Clips: windows of a packed data set's frames, resampled to a fixed length."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torchvision.transforms import v2
 
 from data_gen.packed.reader import PackedDataset
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.sampling import StepRandom
+from feeder.sampling import ViewRandom
 
 NUM_FRAMES = 64
-# Clips rendered at a time on a CPU: their frames stay in its cache between gathering and mapping.
+# Clips resampled at a time on a CPU: their frames stay in its cache between gathering and mapping.
 _CPU_CHUNK = 64
-_SCAN_CHUNK = 2**16  # frames looked at together, of a data set that may not fit into memory
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips, not yet rendered. Transforms narrow the window and compose joint maps; `ResampleClip` does the work.
+    """B clips that are not resampled yet. Transforms narrow the window and compose joint maps; `ResampleClip` does the
+    work. All tensors are on one device.
 
     frames: float32 (F, M·V·C), shared by all batches; first, length: int64 (B,), each clip's window in it;
-    joint_map: float32 (B, V, C, C), applied to every joint x as S·x, or None; draw: the step's random numbers;
-    shape: (M, V, C), a frame's people, joints and coordinates.
+    joint_map: float32 (B, V, C, C), applied to every joint x as S·x, or None; random: the numbers that augmentations
+    draw; shape: (M, V, C), a frame's people, joints and coordinates.
     """
 
     frames: Tensor
     first: Tensor
     length: Tensor
-    draw: StepRandom | None = None
+    random: ViewRandom | None = None
     joint_map: Tensor | None = None
     shape: tuple[int, int, int] = NTU_LAYOUT.shape
 
@@ -50,8 +50,11 @@ class ClipBatch:
 
 
 class ClipDataset:
-    """Recordings as clips: frames float32 (F, M, V, C) of `layout`, end to end, num_frame and label int64 (N,) of those
-    that are used, and `first`, where each begins (by default they are all of the frames)."""
+    """Recordings as clips, all tensors on one device.
+
+    frames: float32 (F, M·V·C), all recordings' frames end to end; first, num_frame, label: int64 (N,), where each
+    recording begins, how long it is and its class; layout: what a frame holds.
+    """
 
     def __init__(
         self,
@@ -61,21 +64,23 @@ class ClipDataset:
         first: np.ndarray | None = None,
         layout: FrameLayout = NTU_LAYOUT,
     ):
+        """`frames` are (F, M, V, C). Without `first` the N recordings are all of them, in order. Raises ValueError for
+        frames of another layout."""
         if frames.shape[1:] != layout.shape:
             raise ValueError(f"frames of the shape {tuple(frames.shape[1:])}, expected {layout.shape}")
         self.layout = layout
         self.frames = frames.flatten(1)
-        self.num_frame = torch.from_numpy(num_frame)
-        self.first = self.num_frame.cumsum(0) - self.num_frame if first is None else torch.from_numpy(first)
-        self.label = torch.from_numpy(label)
-        self._is_lone = self._find_lone()
+        first = np.cumsum(num_frame) - num_frame if first is None else first
+        self.first, self.num_frame, self.label = (
+            torch.from_numpy(a).to(frames.device) for a in (first, num_frame, label)
+        )
 
     @classmethod
     def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipDataset:
-        """One split of a packed data set.
+        """The recordings at `indices` of a packed data set.
 
-        On a GPU the frames are copied there once if they fit into half of its free memory; otherwise, and on a
-        CPU, they are memory-mapped, and clips are rendered where the frames are.
+        On a GPU the frames are copied there once if they fit into half of its free memory. Otherwise, and on a CPU,
+        they are memory-mapped, and clips are resampled on the CPU.
         """
         with warnings.catch_warnings():
             # Read-only, and nothing writes: a writable mapping would need memory for all of it to be promised.
@@ -89,30 +94,19 @@ class ClipDataset:
     def __len__(self) -> int:
         return len(self.first)
 
-    def clips(self, rows: Tensor | slice, draw: StepRandom | None = None) -> ClipBatch:
-        """Whole recordings, by their positions in the source."""
-        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], draw, shape=self.layout.shape)
+    @property
+    def device(self) -> torch.device:
+        return self.frames.device
 
-    def lone_first(self, rows: Tensor | slice) -> tuple[Tensor, int]:
-        """The order, int64 (B,), in which `rows` begin with recordings of one person, and how many such there are:
-        the model encodes these with half the spatial tokens. Either part has none or several, as torch.compile
-        compiles anew for a size of one."""
-        is_lone = self._is_lone[rows]
-        count = int(is_lone.sum())
-        if count == len(is_lone) - 1:
-            count -= 1
-        return (~is_lone).long().argsort(stable=True), 0 if count == 1 else count
+    def clips(self, rows: Tensor | slice) -> ClipBatch:
+        """Whole recordings at `rows`."""
+        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], shape=self.layout.shape)
 
-    def _find_lone(self) -> Tensor:
-        """Whether all people but the first are zero in every frame of a recording: bool (N,), on the CPU. Where
-        there is only one, no recording counts: there is nothing to save."""
-        people = self.layout.people
-        if people == 1:
-            return torch.zeros(len(self), dtype=torch.bool)
-        parts = self.frames.split(_SCAN_CHUNK)
-        seen = torch.cat([(part[:, part.shape[1] // people :] != 0).any(1) for part in parts])
-        before = F.pad(seen.cumsum(0), (1, 0)).cpu()
-        return before[self.first + self.num_frame] == before[self.first]
+    def views(self, rows: Tensor, count: int, seed: int, epoch: int) -> ClipBatch:
+        """`count` clips of each recording at `rows`, int64 (R,) on this device, to be augmented independently:
+        all first views, then all second ones, and so on."""
+        clips = self.clips(rows.repeat(count))
+        return replace(clips, random=ViewRandom.of_views(seed, epoch, rows, count))
 
 
 class ResampleClip(v2.Transform):
@@ -130,17 +124,16 @@ class ResampleClip(v2.Transform):
 
     def transform(self, inpt: ClipBatch, params: dict) -> Tensor:
         device = inpt.frames.device
-        first, length = inpt.first.to(device, non_blocking=True), inpt.length.to(device, non_blocking=True)
-        joint_map = None if inpt.joint_map is None else inpt.joint_map.to(device, non_blocking=True)
         chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(inpt))
         result = torch.empty(len(inpt), self.num_frames, *inpt.shape, device=device)
         for start in range(0, len(inpt), chunk):
             part = slice(start, start + chunk)
-            resized = _resize(inpt.frames, first[part], length[part], self.num_frames).unflatten(-1, inpt.shape)
-            if joint_map is None:
+            resized = _resize(inpt.frames, inpt.first[part], inpt.length[part], self.num_frames)
+            resized = resized.unflatten(-1, inpt.shape)
+            if inpt.joint_map is None:
                 result[part] = resized
             else:
-                _map_joints(resized, joint_map[part], out=result[part])
+                _map_joints(resized, inpt.joint_map[part], out=result[part])
         return result
 
 
@@ -151,10 +144,10 @@ def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> T
     low = position.long()
     weight = position - low
     high = torch.minimum(low + 1, length[:, None] - 1)
-    neighbours = (torch.stack((low, high), -1) + first[:, None, None]).view(-1, 2)
+    frame = (torch.stack((low, high), -1) + first[:, None, None]).view(-1, 2)
     weights = torch.stack((1 - weight, weight), -1).view(-1, 2)
     # A bag of two frames and their weights: gather and interpolation in one pass over memory.
-    resized = F.embedding_bag(neighbours, frames, per_sample_weights=weights, mode="sum")
+    resized = F.embedding_bag(frame, frames, per_sample_weights=weights, mode="sum")
     return resized.view(len(first), num_frames, -1)
 
 

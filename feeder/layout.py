@@ -1,4 +1,4 @@
-"""What a frame holds: the skeleton, how many people, how many coordinates. Token sizes follow from it."""
+"""What a frame holds: the skeleton, how many people, how many coordinates. Sizes of tokens follow from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """By default that of NTU RGB+D, and of the published checkpoints."""
+    """Skeleton, people and coordinates of a frame; by default those of NTU RGB+D and the published checkpoints."""
 
     skeleton: Skeleton = KINECT_V2
     people: int = FRAME_SHAPE[0]
@@ -34,7 +34,7 @@ class FrameLayout:
         return self.people * self.joints * self.coordinates
 
     def parent_values(self) -> Tensor:
-        """Of each of a frame's values, the place of the same coordinate of the parent: int64 (M·V·C,)."""
+        """Index of the parent joint's value, per value of a frame: int64 (M·V·C,)."""
         places = torch.arange(self.size).view(self.shape)
         return places[:, list(self.skeleton.parents)].flatten()
 

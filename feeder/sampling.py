@@ -1,26 +1,31 @@
-"""What is random in training, as a function of (seed, epoch, step).
+"""What is random in training, as a function of (seed, epoch, recording, view).
 
-Orders and augmentation parameters are drawn for the *global* batch, and each process takes its own rows. So a
-resumed run repeats an uninterrupted one, and any number of processes see what one process sees.
+Nothing depends on the batch, the step, the process or the device. So a resumed run repeats an uninterrupted one, any
+number of processes see what one process sees, and a GPU draws its own numbers without waiting for the host.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+# Of SplitMix64 (Steele, Lea, Flood 2014), as signed 64-bit integers, which torch multiplies modulo 2^64.
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+_MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
-def _generator(*key: int) -> torch.Generator:
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
+
+def _seed(*key: int) -> int:
+    """64 well-mixed bits of some non-negative numbers."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
     """The permutation of 0..size−1, int64, in which an epoch visits the recordings."""
-    return torch.randperm(size, generator=_generator(seed, epoch, 0))
+    return torch.randperm(size, generator=torch.Generator().manual_seed(_seed(seed, epoch, 0)))
 
 
 def global_batches(size: int, batch_size: int) -> list[slice]:
@@ -36,18 +41,39 @@ def share(size: int, rank: int, world_size: int) -> slice:
 
 
 @dataclass
-class StepRandom:
-    """Random numbers for one step: drawn for `size` clips (the global batch), of which those of `rows`, positions in
-    it, are returned."""
+class ViewRandom:
+    """Random numbers for B views. Each call of `uniform` gives new ones, the same on every device.
 
-    generator: torch.Generator
-    size: int
-    rows: slice | Tensor
+    key: int64 (B,), one for each view; drawn: how many numbers a view has had so far.
+    """
+
+    key: Tensor
+    drawn: int = 0
 
     @classmethod
-    def for_step(cls, seed: int, epoch: int, step: int, size: int, rows: slice | Tensor) -> StepRandom:
-        return cls(_generator(seed, epoch, step + 1), size, rows)
+    def of_views(cls, seed: int, epoch: int, recordings: Tensor, views: int) -> ViewRandom:
+        """For `views` views of each of the `recordings`, int64 (R,): all first views, then all second ones, and so on;
+        B = views · R."""
+        view = torch.arange(1, views + 1, device=recordings.device)[:, None]
+        start = _seed(seed, epoch, 1) - 2**63
+        return cls(_mix(_mix(start + recordings * _GAMMA) + view * _GAMMA).flatten())
 
     def uniform(self, *shape: int) -> Tensor:
-        """U[0, 1), float32 (rows, *shape)."""
-        return torch.rand(self.size, *shape, generator=self.generator)[self.rows]
+        """U[0, 1), float32 (B, *shape), on the keys' device."""
+        count = math.prod(shape)
+        number = torch.arange(self.drawn + 1, self.drawn + count + 1, device=self.key.device)
+        self.drawn += count
+        bits = _mix(self.key[:, None] + number * _GAMMA)
+        return (_shifted(bits, 40).float() * 2**-24).view(-1, *shape)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's bijection of int64."""
+    x = (x ^ _shifted(x, 30)) * _MIX[0]
+    x = (x ^ _shifted(x, 27)) * _MIX[1]
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """x >> bits, filled up with zeros instead of the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,30 +15,51 @@ from torch import Tensor, nn
 
 from feeder.clips import NUM_FRAMES
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import MODALITIES, Tokens, to_tokens
+from feeder.modalities import MODALITIES, Tokens
 
 MAX_POSITIONS = 200
 
 
-class Embedding(nn.Module):
-    """Tokens of one modality to the hidden size: (B, T, M·V·C) → (B, T, H), (..., T·C) → (..., H)."""
+def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """`norm` of x, in x's own precision: autocast would return float32, twice the memory traffic. The statistics are
+    float32 either way."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
 
-    def __init__(self, hidden_size: int, layout: FrameLayout):
-        super().__init__()
-        self.t_embedding = self._layers(layout.size, hidden_size)
-        self.s_embedding = self._layers(NUM_FRAMES * layout.coordinates, hidden_size)
 
-    @staticmethod
-    def _layers(token_size: int, hidden_size: int) -> nn.Sequential:
-        return nn.Sequential(
+class TokenEmbedding(nn.Sequential):
+    """Linear → LayerNorm → ReLU → Linear: tokens (B, N, D) → (B, N, H)."""
+
+    def __init__(self, token_size: int, hidden_size: int):
+        super().__init__(
             nn.Linear(token_size, hidden_size),
             nn.LayerNorm(hidden_size),
             nn.ReLU(),
             nn.Linear(hidden_size, hidden_size),
         )
 
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.second(self.hidden(tokens))
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """What the second Linear takes: (B, N, H)."""
+        return F.relu(layer_norm(self[0](tokens), cast(nn.LayerNorm, self[1])))
+
+    @property
+    def second(self) -> nn.Linear:
+        return cast(nn.Linear, self[3])
+
+
+class Embedding(nn.Module):
+    """One modality's embedding of temporal tokens, and that of spatial tokens."""
+
+    def __init__(self, hidden_size: int, layout: FrameLayout):
+        super().__init__()
+        self.t_embedding = TokenEmbedding(layout.size, hidden_size)
+        self.s_embedding = TokenEmbedding(NUM_FRAMES * layout.coordinates, hidden_size)
+
     def forward(self, tokens: Tokens) -> Tokens:
-        return Tokens(self.t_embedding(tokens.temporal), *map(self.s_embedding, tokens[1:]))
+        return Tokens(self.t_embedding(tokens.temporal), self.s_embedding(tokens.spatial))
 
 
 class Fusion(nn.Module):
@@ -48,9 +70,23 @@ class Fusion(nn.Module):
         self.t_fusion = nn.Sequential(nn.Linear(hidden_size, hidden_size, bias=False))
         self.s_fusion = nn.Sequential(nn.Linear(hidden_size, hidden_size, bias=False))
 
-    def forward(self, embedded: list[Tokens]) -> Tokens:
-        temporal, *spatial = (sum(kind) / len(embedded) for kind in zip(*embedded))
-        return Tokens(self.t_fusion(temporal), *map(self.s_fusion, spatial))
+    def forward(self, embeddings: Sequence[Embedding], tokens: Sequence[Tokens]) -> Tokens:
+        """Embed the tokens of several modalities, each by its own embedding, and fuse them."""
+        temporal = [(e.t_embedding, t.temporal) for e, t in zip(embeddings, tokens)]
+        spatial = [(e.s_embedding, t.spatial) for e, t in zip(embeddings, tokens)]
+        return Tokens(_fuse(temporal, self.t_fusion[0]), _fuse(spatial, self.s_fusion[0]))
+
+
+def _fuse(parts: list[tuple[TokenEmbedding, Tensor]], fusion: nn.Module) -> Tensor:
+    """`fusion` of the mean of the embedded parts.
+
+    The embeddings' second Linears, the mean and the fusion are one linear map of the hidden states side by side, so
+    one product does it: three quarters of the work for three modalities, exactly.
+    """
+    weight, linears = cast(nn.Linear, fusion).weight, [embedding.second for embedding, _ in parts]
+    joined = torch.cat([weight @ linear.weight for linear in linears], dim=1) / len(parts)
+    bias = weight @ torch.stack([linear.bias for linear in linears]).mean(0)
+    return F.linear(torch.cat([embedding.hidden(tokens) for embedding, tokens in parts], dim=-1), joined, bias)
 
 
 class PositionCode(nn.Module):
@@ -68,89 +104,73 @@ class PositionCode(nn.Module):
         self.register_buffer("pe", code)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.pe[0, : x.shape[-2]]
+        return x + self.pe[0, : x.shape[-2]].to(x.dtype)
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
-    """PyTorch's post-norm layer (its parameters, names and initial values) with one head and no dropout.
-
-    With one head, two products of the textbook form are redundant, exactly: a score (Wq·x + bq)·(Wk·y + bk) is
-    (WkᵀWq·x + Wkᵀbq)·y plus what all keys have in common, which softmax ignores; and as attention weights add up
-    to one, the output projection can join the value projection. So tokens themselves are keys and values, and
-    four products of H×H a token remain of six.
-
-    A token that stands for n equal ones is one key with log n added to its score (`score_bias`, one value a token).
-    """
+    """PyTorch's post-norm layer (its parameters, names and initial values) with one head and no dropout."""
 
     def __init__(self, hidden_size: int):
         super().__init__(hidden_size, nhead=1, dim_feedforward=hidden_size, dropout=0.0, batch_first=True)
 
     # Nobody calls it as PyTorch's own layer, with masks.
-    def forward(self, x: Tensor, score_bias: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        x = self.norm1(x + self._attend(x, score_bias))
-        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        x = layer_norm(x + self._attend(x), self.norm1)
+        return layer_norm(x + self.linear2(F.relu(self.linear1(x))), self.norm2)
 
-    def _attend(self, x: Tensor, score_bias: Tensor | None) -> Tensor:
-        attention = self.self_attn
+    def _attend(self, x: Tensor) -> Tensor:
+        """Self-attention of one head among tokens (B, N, H).
+
+        With one head, two products of the textbook form are redundant, exactly: a score (Wq·x + bq)·(Wk·y + bk) is
+        (WkᵀWq·x + Wkᵀbq)·y plus what all keys have in common, which softmax ignores; and as attention weights add up
+        to one, the output projection can join the value projection. So tokens themselves are keys and values, and
+        four products of H×H a token remain of six. Written out, as library kernels take many times longer for so
+        large a head and so few tokens (docs/benchmarks.md).
+        """
+        attention, out = self.self_attn, self.self_attn.out_proj
         query, key, value = attention.in_proj_weight.chunk(3)
         query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
-        out = attention.out_proj
-        with torch.autocast(x.device.type, enabled=False):  # H×H only: float32 costs nothing
-            weight, bias = key.T @ query, query_bias @ key
-            out_weight, out_bias = out.weight @ value, F.linear(value_bias, out.weight, out.bias)
-        scored = F.linear(x, weight, bias)
-        if score_bias is not None:
-            score_bias = score_bias.to(scored.dtype)
-        queries, tokens = (a.flatten(0, -3).unsqueeze(1) for a in (scored, x.to(scored.dtype)))
-        mixed = F.scaled_dot_product_attention(queries, tokens, tokens, score_bias)
-        return F.linear(mixed.view_as(scored), out_weight, out_bias)
+        scale = x.shape[-1] ** -0.5
+        weight, bias = key.T @ query * scale, query_bias @ key * scale
+        out_weight, out_bias = out.weight @ value, F.linear(value_bias, out.weight, out.bias)
+        scores = F.linear(x, weight, bias) @ x.mT
+        mixed = scores.softmax(-1).to(x.dtype) @ x
+        return F.linear(mixed, out_weight, out_bias)
 
 
 class Transformer(nn.Module):
+    """One layer, under the name that PyTorch's TransformerEncoder gives it."""
+
     def __init__(self, hidden_size: int):
         super().__init__()
         self.layers = nn.ModuleList([EncoderLayer(hidden_size)])
 
-    def forward(self, x: Tensor, score_bias: Tensor | None = None) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, score_bias)
-        return x
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[0](x)
 
 
 class ModalityAgnosticEncoder(nn.Module):
-    """Embedded tokens of any modality, or fused ones → features (..., B, 2H): the maximum over tokens, temporal first.
+    """Embedded tokens of any modality, or fused ones → features (B, 2H): the maximum over tokens, temporal first."""
 
-    Tokens may have a leading dimension of streams.
-    """
-
-    lone_bias: Tensor
-
-    def __init__(self, hidden_size: int, layout: FrameLayout):
+    def __init__(self, hidden_size: int):
         super().__init__()
         self.pe = PositionCode(hidden_size)
         self.t_tr = Transformer(hidden_size)
         self.s_tr = Transformer(hidden_size)
-        counts = torch.tensor([1.0] * layout.joints + [(layout.people - 1) * layout.joints])
-        self.register_buffer("lone_bias", counts.log().expand(len(counts), -1).contiguous(), persistent=False)
 
     def forward(self, embedded: Tokens) -> Tensor:
         temporal = self.t_tr(self.pe(embedded.temporal)).amax(-2)
-        return torch.cat((temporal, self._spatial(embedded)), dim=-1)
-
-    def _spatial(self, embedded: Tokens) -> Tensor:
-        parts = []
-        if embedded.lone.shape[-3]:
-            parts.append(self.s_tr(embedded.lone, self.lone_bias).amax(-2))
-        if embedded.spatial.shape[-3] or not parts:
-            parts.append(self.s_tr(embedded.spatial).amax(-2))
-        return torch.cat(parts, dim=-2)
+        spatial = self.s_tr(embedded.spatial).amax(-2)
+        return torch.cat((temporal, spatial), dim=-1)
 
 
 class Backbone(nn.Module):
-    """The part that is kept after pre-training. Embeddings of other than the `modalities` are there, as published
-    checkpoints have them, but are not trained. `layout` is what frames hold."""
+    """The part that is kept after pre-training.
 
-    parent_values: Tensor
+    A stream is what one clip's feature is made of: the tokens of one modality, encoded without fusion, or of several,
+    fused early. Parts that no stream of the `modalities` uses are there, as published checkpoints have them, but are
+    not trained. `layout` is what frames hold.
+    """
 
     def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
         super().__init__()
@@ -159,37 +179,29 @@ class Backbone(nn.Module):
         self.b_emb = Embedding(hidden_size, layout)
         self.m_emb = Embedding(hidden_size, layout)
         self.mm_fusion = Fusion(hidden_size)
-        self.ma_encoder = ModalityAgnosticEncoder(hidden_size, layout)
-        self.register_buffer("parent_values", layout.parent_values(), persistent=False)
-        for modality in MODALITIES:
-            self._embedding(modality).requires_grad_(modality in modalities)
-
-    def _embedding(self, modality: str) -> Embedding:
-        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality]
+        self.ma_encoder = ModalityAgnosticEncoder(hidden_size)
+        for part in self.unused(modalities):
+            part.requires_grad_(False)
 
     def unused(self, modalities: Sequence[str]) -> list[nn.Module]:
-        """The parts that `forward` of these modalities leaves out."""
+        """The parts that streams of these modalities leave out."""
         parts: list[nn.Module] = [self._embedding(m) for m in MODALITIES if m not in modalities]
         return [*parts, self.mm_fusion] if len(modalities) == 1 else parts
 
-    def tokens(self, clip: Tensor, modality: str, lone: int = 0) -> Tokens:
-        """`to_tokens` of clips (B, T, M, V, C) of this encoder's bodies."""
-        return to_tokens(clip, modality, lone, self.parent_values)
+    def forward(self, stream: dict[str, Tokens]) -> Tensor:
+        """Features (B, 2H) of one stream."""
+        return self.ma_encoder(self._embed(stream))
 
-    def embed(self, tokens: Tokens, modality: str) -> Tokens:
-        return self._embedding(modality)(tokens)
+    def encode(self, streams: Sequence[dict[str, Tokens]]) -> tuple[Tensor, ...]:
+        """Features (B, 2H) of each of several streams of B clips, in one call of the shared encoder."""
+        temporal, spatial = zip(*(self._embed(stream) for stream in streams))
+        return self.ma_encoder(Tokens(torch.cat(temporal), torch.cat(spatial))).chunk(len(streams))
 
-    def forward(self, tokens: dict[str, Tokens]) -> Tensor:
-        """Features (B, 2H) of clips given by one modality (encoded without fusion) or by several (fused)."""
-        return self.encode([self.embed(t, modality) for modality, t in tokens.items()])
+    def _embed(self, stream: dict[str, Tokens]) -> Tokens:
+        embeddings = [self._embedding(modality) for modality in stream]
+        if len(stream) == 1:
+            return embeddings[0](*stream.values())
+        return self.mm_fusion(embeddings, list(stream.values()))
 
-    def encode(self, embedded: list[Tokens]) -> Tensor:
-        """Features (B, 2H) of one modality's embeddings (without fusion) or of several ones' (fused)."""
-        return self.ma_encoder(embedded[0] if len(embedded) == 1 else self.mm_fusion(embedded))
-
-    def streams(self, single: dict[str, Tokens], joined: list[dict[str, Tokens]]) -> tuple[Tensor, ...]:
-        """Features (B, 2H) of several streams in one encoder call: one for each modality of `single`, encoded by
-        itself, then one for each of `joined`, its modalities fused."""
-        streams = [self.embed(tokens, m) for m, tokens in single.items()]
-        streams += [self.mm_fusion([self.embed(tokens, m) for m, tokens in j.items()]) for j in joined]
-        return self.ma_encoder(Tokens(*map(torch.stack, zip(*streams)))).unbind()
+    def _embedding(self, modality: str) -> Embedding:
+        return {"joint": self.j_emb, "bone": self.b_emb, "motion": self.m_emb}[modality]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from feeder.modalities import Tokens
 from models.encoder import Backbone
 
 
 class FinetuneModel(nn.Module):
-    """Clips (B, T, M, V, C), of which the first `lone` show one person, in; scores (B, classes) out.
+    """The encoder and a Linear of its features, trained together.
 
-    One modality is encoded without fusion, several are fused; what the others pass through is not trained. The Linear
+    One modality is encoded without fusion, several are fused; parts that they do not use are not trained. The Linear
     begins with weights from N(0, 0.01), drawn from `generator`, and zero bias.
     """
 
@@ -28,5 +29,6 @@ class FinetuneModel(nn.Module):
             self.linear.weight.copy_(0.01 * torch.randn(self.linear.weight.shape, generator=generator))
             self.linear.bias.zero_()
 
-    def forward(self, clip: Tensor, lone: int = 0) -> Tensor:
-        return self.linear(self.backbone({m: self.backbone.tokens(clip, m, lone) for m in self.modalities}))
+    def forward(self, stream: dict[str, Tokens]) -> Tensor:
+        """Scores (B, classes) of clips, given by the tokens of `modalities`."""
+        return self.linear(self.backbone(stream))

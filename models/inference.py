@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feeder.clips import NUM_FRAMES
-from feeder.modalities import modalities_of
+from feeder.modalities import ModalityTokens, modalities_of
 from models import loading
 from models.encoder import Backbone
 
@@ -24,10 +24,10 @@ class ClipEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.modalities = tuple(modalities)
+        self.tokens = ModalityTokens(backbone.layout)
 
     def forward(self, clips: Tensor) -> Tensor:
-        clips = resize(clips)
-        return self.backbone({m: self.backbone.tokens(clips, m) for m in self.modalities})
+        return self.backbone(self.tokens(resize(clips), self.modalities))
 
 
 class Encoder(nn.Module):
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
 
 
 def resize(clips: Tensor) -> Tensor:
-    """Clips (B, T, M, V, C) linearly interpolated along time to 64 frames, as `feeder.clips.ResampleClip` does it."""
+    """Clips (B, T, M, V, C) linearly interpolated along time to 64 frames, as `feeder.clips.ResampleClip` does."""
     values = clips.flatten(2).transpose(1, 2)
     values = F.interpolate(values, size=NUM_FRAMES, mode="linear", align_corners=False)
     return values.transpose(1, 2).unflatten(2, clips.shape[2:])

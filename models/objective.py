@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ EPSILON = 1e-4
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the objective's terms; the defaults are the published ones."""
+    """Weights of the objective's terms; the defaults are the published ones."""
 
     intra: float = 5.0
     inter: float = 5.0
@@ -26,8 +27,8 @@ class Weights:
 
 
 class Loss(NamedTuple):
-    """total: what is minimised. terms: its parts by name, unweighted but for `vc`, the sum of the regularisers. std:
-    the mean standard deviation of each projection. Only `total` has a gradient."""
+    """total: what is minimised, with gradient. terms: its parts by name, without their weights, detached. std: the mean
+    standard deviation of each projection, detached; near zero where the projections collapse."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -35,65 +36,71 @@ class Loss(NamedTuple):
 
 
 def umurl_loss(projections: Projections, weights: Weights = Weights()) -> Loss:
-    """The loss of the global batch's projections, two (B, D) a modality. Computed in float32 whatever their dtype."""
-    with torch.autocast(_device_type(projections), enabled=False):
+    """The objective on the global batch's projections, two (B, D) a modality, in float32 whatever their dtype."""
+    with torch.autocast(_device(projections), enabled=False):  # the covariance overflows in float16
         z = {name: p.float() for name, p in projections.items()}
-        multi = {name: z[f"multi_{name}"] for name in z if f"multi_{name}" in z}
-        uni = [z[name] for name in multi]
-        mean = sum(uni[1:], uni[0]) / len(uni)
-        intra = _sum([F.mse_loss(a, b) for a, b in zip(uni, multi.values())])
-        inter = _sum([F.mse_loss(a, mean) for a in uni])
-        vc, std = _regularise(z, weights)
-        total = weights.intra * intra + weights.inter * inter + vc
-        return Loss(total, {"intra": intra.detach(), "inter": inter.detach(), "vc": vc.detach()}, std)
+        modalities = [name for name in z if f"multi_{name}" in z]
+        mean = _sum(z[m] for m in modalities) / len(modalities)
+        intra = _sum(F.mse_loss(z[m], z[f"multi_{m}"]) for m in modalities)
+        inter = _sum(F.mse_loss(z[m], mean) for m in modalities)
+        std = _sum(variance_loss(p) for p in z.values())
+        cov = _sum(covariance_loss(p) for p in z.values())
+        total = weights.intra * intra + weights.inter * inter + weights.std * std + weights.cov * cov
+        return _loss(total, z, intra=intra, inter=inter, std=std, cov=cov)
 
 
 def baseline_loss(projections: Projections, weights: Weights = Weights()) -> Loss:
-    """The loss of the simple baseline: `intra` between its two views (B, D), and the regularisers. In float32."""
-    with torch.autocast(_device_type(projections), enabled=False):
+    """The objective of the simple baseline on its two views' projections (B, D), in float32."""
+    with torch.autocast(_device(projections), enabled=False):  # the covariance overflows in float16
         z = {name: p.float() for name, p in projections.items()}
         first, second = z.values()
         intra = F.mse_loss(first, second)
-        vc, std = _regularise(z, weights)
-        return Loss(weights.intra * intra + vc, {"intra": intra.detach(), "vc": vc.detach()}, std)
+        std = _sum(variance_loss(p) for p in z.values())
+        cov = _sum(covariance_loss(p) for p in z.values())
+        total = weights.intra * intra + weights.std * std + weights.cov * cov
+        return _loss(total, z, intra=intra, std=std, cov=cov)
 
 
-def _device_type(projections: Projections) -> str:
-    return next(iter(projections.values())).device.type
+def variance_loss(z: Tensor) -> Tensor:
+    """mean_d relu(1 − √(Var_d + 1e-4)) of z (B, D), with unbiased variance."""
+    return F.relu(1 - deviation(z)).mean()
 
 
-def _regularise(z: Projections, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of all projections' variance and covariance terms, and their mean deviations."""
-    terms = {name: variance_covariance(a, weights) for name, a in z.items()}
-    return _sum([term for term, _ in terms.values()]), {name: std for name, (_, std) in terms.items()}
+def covariance_loss(z: Tensor) -> Tensor:
+    """Σ_{i≠j} Cov_ij² / D of z (B, D), with unbiased covariance.
 
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    return sum(terms[1:], terms[0])
-
-
-def variance_covariance(z: Tensor, weights: Weights = Weights()) -> tuple[Tensor, Tensor]:
-    """5·mean_d relu(1 − √(Var_d + 1e-4)) + Σ_{i≠j} Cov_ij² / D of z (B, D), with the weights 5 and 1, and its detached
-    mean deviation.
-
-    Variance and covariance are unbiased. Where B < D the sum over all of Cov² is taken from the smaller Gram
-    matrix: ‖ZᵀZ‖ = ‖ZZᵀ‖ (Frobenius).
+    Where B < D, the sum over all of Cov² is taken from the smaller Gram matrix: ‖ZᵀZ‖ = ‖ZZᵀ‖ (Frobenius).
     """
     rows, dims = z.shape
     centred = z - z.mean(0)
-    var = centred.square().sum(0) / (rows - 1)
-    deviation = torch.sqrt(var + EPSILON)
     product = centred @ centred.T if rows < dims else centred.T @ centred
-    off_diagonal = product.square().sum() / (rows - 1) ** 2 - var.square().sum()
-    std_term = F.relu(1 - deviation).mean()
-    return weights.std * std_term + weights.cov * off_diagonal / dims, deviation.detach().mean()
+    variance = centred.square().sum(0) / (rows - 1)
+    return (product.square().sum() / (rows - 1) ** 2 - variance.square().sum()) / dims
+
+
+def deviation(z: Tensor) -> Tensor:
+    """√(Var_d + 1e-4) of each column of z (B, D): (D,)."""
+    return torch.sqrt(z.var(0) + EPSILON)
+
+
+def _loss(total: Tensor, z: Projections, **terms: Tensor) -> Loss:
+    detached = {name: term.detach() for name, term in terms.items()}
+    return Loss(total, detached, {name: deviation(p.detach()).mean() for name, p in z.items()})
+
+
+def _device(projections: Projections) -> str:
+    return next(iter(projections.values())).device.type
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum(0)
 
 
 class _Gather(torch.autograd.Function):
     """Rows of all processes, in order of rank. Processes may hold different numbers of rows (`sizes`), or none."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, sizes: list[int], rank: int) -> Tensor:
+    def forward(ctx: Any, z: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
         ctx.rows = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
         ctx.world_size = len(sizes)
         padded = F.pad(z, (0, 0, 0, max(sizes) - len(z))).contiguous()
@@ -108,12 +115,13 @@ class _Gather(torch.autograd.Function):
         return grad[ctx.rows] * ctx.world_size, None, None
 
 
-def gather(projections: Projections, sizes: list[int], rank: int) -> Projections:
-    """The global batch's projections from each process's rows (`sizes[rank]` of them), differentiable.
+def gather(projections: Projections, sizes: Sequence[int], rank: int) -> Projections:
+    """The global batch's projections from each process's rows (`sizes[rank]` of them), differentiable. One process has
+    them already.
 
     One collective for all of them. Under DDP the gradients come out as those of one process on the global batch.
     """
-    if len(sizes) == 1:
+    if len(sizes) <= 1:
         return projections
     together = _Gather.apply(torch.cat([p.float() for p in projections.values()], dim=1), sizes, rank)
     return dict(zip(projections, together.chunk(len(projections), dim=1)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import MODALITIES
+from feeder.modalities import MODALITIES, Tokens
 from models.batch_norm import GlobalBatchNorm
 from models.encoder import Backbone
 
@@ -17,55 +17,54 @@ Projections = dict[str, Tensor]
 
 
 class UmURL(nn.Module):
-    """A view of each modality and one of all of them, each (B, T, M, V, C), in; two projections a modality out: its
-    uni-modal stream's, called as the modality, and the multi-modal stream's by the same projector, `multi_…`.
+    """Three uni-modal streams and a multi-modal one, a shared encoder, a projector for each modality.
 
-    Batch statistics are those of the global batch. The first `lone` clips of each view show one person: the others
-    are zero.
+    `streams` says what each stream is made of; every stream has a view of its own.
     """
 
     def __init__(
-        self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT
+        self,
+        hidden_size: int = 1024,
+        modalities: Sequence[str] = MODALITIES,
+        layout: FrameLayout = NTU_LAYOUT,
     ):
         super().__init__()
         self.modalities = tuple(modalities)
-        self.num_views = len(self.modalities) + 1
+        self.streams = (*((m,) for m in self.modalities), self.modalities)
         self.backbone = Backbone(hidden_size, modalities, layout)
         for modality in self.modalities:  # j_projector, b_projector, m_projector, as published
             self.add_module(f"{modality[0]}_projector", _projector(hidden_size))
 
-    def forward(self, views: tuple[Tensor, ...], lone: int = 0) -> Projections:
-        single = {m: self.backbone.tokens(view, m, lone) for m, view in zip(self.modalities, views)}
-        joined = {m: self.backbone.tokens(views[-1], m, lone) for m in self.modalities}
-        *uni, multi = self.backbone.streams(single, [joined])
-        projectors = [self.get_submodule(f"{m[0]}_projector") for m in self.modalities]
-        projected = [p(y) for p, y in zip(projectors, uni)] + [p(multi) for p in projectors]
-        return name_projections(projected, self.modalities)
+    def forward(self, streams: Sequence[dict[str, Tokens]]) -> Projections:
+        """Two projections (B, 4096) a modality, by its projector: of its uni-modal stream, called as the modality, and
+        of the multi-modal stream, called `multi_` and the modality. Batch statistics are those of the global batch."""
+        *uni, multi = self.backbone.encode(streams)
+        z = {m: self._projector(m)(y) for m, y in zip(self.modalities, uni)}
+        z |= {f"multi_{m}": self._projector(m)(multi) for m in self.modalities}
+        return z
 
-
-def name_projections(projected: Iterable[Tensor], modalities: Sequence[str] = MODALITIES) -> Projections:
-    """What `UmURL` returns, from the uni-modal streams' projections and then the multi-modal stream's."""
-    return dict(zip([*modalities, *(f"multi_{m}" for m in modalities)], projected))
+    def _projector(self, modality: str) -> nn.Module:
+        return self.get_submodule(f"{modality[0]}_projector")
 
 
 class SimpleBaseline(nn.Module):
-    """Early fusion alone, the ablation's baseline: two views, each (B, T, M, V, C), in; their multi-modal projections,
-    `view_1` and `view_2`, by one projector, out. Otherwise as `UmURL`."""
-
-    num_views = 2
+    """Early fusion alone, the ablation's baseline: two multi-modal streams, each of its own view, and one projector."""
 
     def __init__(
-        self, hidden_size: int = 1024, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT
+        self,
+        hidden_size: int = 1024,
+        modalities: Sequence[str] = MODALITIES,
+        layout: FrameLayout = NTU_LAYOUT,
     ):
         super().__init__()
         self.modalities = tuple(modalities)
+        self.streams = (self.modalities, self.modalities)
         self.backbone = Backbone(hidden_size, modalities, layout)
         self.projector = _projector(hidden_size)
 
-    def forward(self, views: tuple[Tensor, ...], lone: int = 0) -> Projections:
-        joined = [{m: self.backbone.tokens(view, m, lone) for m in self.modalities} for view in views]
-        streams = self.backbone.streams({}, joined)
-        return {f"view_{i}": self.projector(y) for i, y in enumerate(streams, 1)}
+    def forward(self, streams: Sequence[dict[str, Tokens]]) -> Projections:
+        """The streams' projections (B, 4096), `view_1` and `view_2`."""
+        return {f"view_{i}": self.projector(y) for i, y in enumerate(self.backbone.encode(streams), 1)}
 
 
 def _projector(hidden_size: int) -> nn.Sequential:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
@@ -15,6 +17,8 @@ from data_gen.packed.protocols import Table, derive, parse_split
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import packing
 from data_gen.skeletons import SKELETONS
+from feeder.modalities import ModalityTokens, Tokens
+from models.umurl import SimpleBaseline, UmURL
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -87,6 +91,12 @@ def own_dataset(
         info = {"dataset": name, "title": "my recordings", "classes": 3, "skeleton": definition.to_json()}
         writer.finish(made, info | writer.counts(made, rules), {"subject": table.column("subject")})
     return PackedDataset(folder)
+
+
+def streams_of(model: UmURL | SimpleBaseline, views: Sequence[Tensor]) -> list[dict[str, Tokens]]:
+    """What the feeder hands to a pre-training model: a view (B, T, M, V, C) for each of its streams."""
+    tokens = ModalityTokens(model.backbone.layout)
+    return [tokens(view, modalities) for view, modalities in zip(views, model.streams)]
 
 
 def run_python(*args: str | Path, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:

@@ -13,7 +13,7 @@ from data_gen.datasets import DATASETS
 from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
-from feeder.modalities import Tokens, modalities_of, to_tokens
+from feeder.modalities import ModalityTokens, Tokens, modalities_of
 from models import loading
 from tests.helpers import run_python, tiny_dataset
 from tools import extract, results
@@ -251,9 +251,11 @@ def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
     source = ClipDataset.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
     clip = evaluation_view()(source.clips(torch.arange(5)))
-    joint, motion = (backbone.embed(to_tokens(clip, m), m) for m in ("joint", "motion"))
-    mean = Tokens(*((a + b) / 2 for a, b in zip(joint, motion)))
-    torch.testing.assert_close(pair, backbone.ma_encoder(backbone.mm_fusion([mean])).detach())
+    tokens = ModalityTokens()(clip, ("joint", "motion"))
+    embedded = zip(backbone.j_emb(tokens["joint"]), backbone.m_emb(tokens["motion"]))
+    fusions = backbone.mm_fusion.t_fusion, backbone.mm_fusion.s_fusion
+    fused = [fusion((a + b) / 2) for fusion, (a, b) in zip(fusions, embedded)]
+    torch.testing.assert_close(pair, backbone.ma_encoder(Tokens(*fused)).detach())
 
 
 def test_the_saved_classifier_gives_the_last_scores(published, demo_root):

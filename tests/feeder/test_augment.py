@@ -6,23 +6,25 @@ import numpy as np
 import pytest
 import torch
 
+from feeder import sampling
 from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, training_view
-from feeder.clips import ClipBatch
-from feeder.sampling import StepRandom, epoch_order, global_batches, share
+from feeder.clips import ClipBatch, ClipDataset
+from feeder.sampling import ViewRandom, epoch_order, global_batches, share
 
 N = 40_000
 EYE = torch.eye(3)
 
 
-def batch(length: int, size: int = N, **draw) -> ClipBatch:
-    frames = torch.randn(length, 150, generator=torch.Generator().manual_seed(0))
-    first, lengths = torch.zeros(size, dtype=torch.int64), torch.full((size,), length)
-    return ClipBatch(
-        frames,
-        first,
-        lengths,
-        StepRandom.for_step(**{"seed": 0, "epoch": 0, "step": 0, "size": size, "rows": slice(0, size)} | draw),
-    )
+def dataset(length: int, size: int) -> ClipDataset:
+    """`size` recordings that are the same `length` frames."""
+    frames = torch.randn(length, 2, 25, 3, generator=torch.Generator().manual_seed(0))
+    each = np.full(size, length)
+    return ClipDataset(frames, each, np.zeros(size, np.int64), first=np.zeros(size, np.int64))
+
+
+def batch(length: int, size: int = N, seed: int = 0, epoch: int = 0) -> ClipBatch:
+    """One view of each recording."""
+    return dataset(length, size).views(torch.arange(size), 1, seed, epoch)
 
 
 @pytest.fixture(scope="module")
@@ -124,36 +126,48 @@ def test_every_start_is_reached():
 
 
 def test_views_differ_and_clips_differ():
-    clips, view = batch(200, 50), training_view()
-    views = torch.stack([view(clips) for _ in range(4)])
-    flat = views.view(200, -1)
-    distance = torch.cdist(flat, flat) + 1e9 * torch.eye(200)
+    views = training_view()(dataset(200, 50).views(torch.arange(50), 4, 0, 0)).flatten(1)
+    distance = torch.cdist(views, views) + 1e9 * torch.eye(200)
     assert distance.min() > 1e-3
 
 
-def test_draws_depend_on_seed_epoch_and_step_alone():
-    def first(**key):
-        return training_view()(batch(200, 8, **key))
+def test_draws_depend_on_seed_epoch_recording_and_view_alone():
+    clips, view, rows = dataset(200, 8), training_view(), torch.arange(8)
+    whole = view(clips.views(rows, 4, 5, 6)).view(4, 8, -1)
+    order = torch.tensor([3, 7, 0])
+    assert torch.equal(view(clips.views(order, 2, 5, 6)).view(2, 3, -1), whole[:2, order])
+    for seed, epoch in ((4, 6), (5, 7)):
+        other = view(clips.views(rows, 4, seed, epoch)).view(4, 8, -1)
+        assert (other != whole).any(-1).all()
 
-    base = first()
-    assert torch.equal(base, first())
-    for key in ({"seed": 1}, {"epoch": 1}, {"step": 1}):
-        assert not torch.equal(base, first(**key))
+
+def test_numbers_are_uniform_and_independent():
+    random = ViewRandom.of_views(3, 0, torch.arange(2000), 4)
+    numbers = torch.cat((random.uniform(7), random.uniform(3, 2).flatten(1), random.uniform()[:, None]), dim=1)
+    assert numbers.shape == (8000, 14) and numbers.dtype == torch.float32
+    uniform_on(numbers, 0, 1)
+    # Between numbers of a view, between a recording's views, between neighbouring recordings.
+    for a, b in ((numbers[:, :-1], numbers[:, 1:]), (numbers[:-2000], numbers[2000:]), (numbers[:-1], numbers[1:])):
+        correlation = np.corrcoef(a.flatten(), b.flatten())[0, 1]
+        assert abs(correlation) < 5 / math.sqrt(a.numel())
+    assert len(numbers.unique()) > 0.99 * numbers.numel()
+
+
+def test_random_bits_are_splitmix64s():
+    """The published generator's first outputs for seed 1234567, as its state advances."""
+    bits = sampling._mix(1234567 + torch.arange(1, 4) * sampling._GAMMA)
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert [value % 2**64 for value in bits.tolist()] == expected
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_processes_together_see_what_one_sees(world_size):
     size, view = 13, training_view()
-    whole_batch = batch(150, size)
-    whole = [view(whole_batch) for _ in range(4)]
-    parts = []
-    for rank in range(world_size):
-        rows = share(size, rank, world_size)
-        clips = batch(150, size, rows=rows)
-        mine = ClipBatch(clips.frames, clips.first[rows], clips.length[rows], clips.draw)
-        parts.append([view(mine) for _ in range(4)])
-    for v in range(4):
-        assert torch.equal(torch.cat([p[v] for p in parts]), whole[v])
+    clips = dataset(150, size)
+    whole = view(clips.views(torch.arange(size), 4, 0, 0)).view(4, size, -1)
+    shares = [share(size, rank, world_size) for rank in range(world_size)]
+    parts = [view(clips.views(torch.arange(size)[s], 4, 0, 0)).view(4, s.stop - s.start, -1) for s in shares]
+    assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
 def test_shares_are_even_and_cover_the_batch():

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from feeder.augment import evaluation_view
 from feeder.clips import ClipBatch, ClipDataset, ResampleClip
-from feeder.modalities import MODALITIES, PARENTS, to_modality, to_tokens
+from feeder.layout import NTU_LAYOUT
+from feeder.modalities import MODALITIES, ModalityTokens
 from tests.helpers import GOLDEN, run_python, tiny_dataset
 
 
@@ -22,7 +23,7 @@ def golden_source() -> ClipDataset:
 def test_golden_tokens(modality):
     golden = np.load(GOLDEN / "downstream_h8.npz")
     clip = evaluation_view()(golden_source().clips(slice(None)))
-    tokens = to_tokens(clip, modality)
+    tokens = ModalityTokens()(clip, [modality])[modality]
     np.testing.assert_allclose(tokens.temporal.numpy(), golden[modality[0] + "t"], atol=1e-5)
     np.testing.assert_allclose(tokens.spatial.numpy(), golden[modality[0] + "s"], atol=1e-5)
 
@@ -84,25 +85,6 @@ def test_a_data_set_is_read_as_it_was_packed(tmp_path):
     np.testing.assert_array_equal(source.label, packed.label[rows])
 
 
-def test_recordings_of_one_person_come_first():
-    num_frame = np.array([3, 2, 4, 1, 2, 2, 3])
-    frames = torch.ones(num_frame.sum(), 2, 25, 3)
-    first = num_frame.cumsum() - num_frame
-    for i in (0, 2, 4, 5):
-        frames[first[i] : first[i] + num_frame[i], 1] = 0
-    frames[first[1], 1] = 0  # there in the other frame
-    source = ClipDataset(frames, num_frame, np.zeros(7, np.int64))
-    order, lone = source.lone_first(slice(None))
-    assert order.tolist() == [0, 2, 4, 5, 1, 3, 6] and lone == 4
-    order, lone = source.lone_first(torch.tensor([6, 5, 1, 0]))
-    assert order.tolist() == [1, 3, 0, 2] and lone == 2
-    # No group of a single clip, whichever it is.
-    for rows, expected in (([0, 1, 3], 0), ([0, 2, 4, 3], 2), ([0, 3], 0), ([0, 2, 3], 0), ([0, 2], 2), ([0], 0)):
-        assert source.lone_first(torch.tensor(rows))[1] == expected
-    some = ClipDataset(frames, num_frame[[1, 2]], np.zeros(2, np.int64), first[[1, 2]])
-    assert some.lone_first(slice(None))[0].tolist() == [1, 0]
-
-
 def test_training_cannot_change_the_data_set_on_disk(tmp_path):
     packed = tiny_dataset(tmp_path)
     before = (packed.path / "joints.npy").read_bytes()
@@ -118,7 +100,8 @@ def test_training_cannot_change_the_data_set_on_disk(tmp_path):
 
 def test_motion_and_bone():
     clip = torch.randn(3, 64, 2, 25, 3, generator=torch.Generator().manual_seed(0))
-    motion, bone = to_modality(clip, "motion"), to_modality(clip, "bone")
+    derive = ModalityTokens().derive
+    motion, bone = derive(clip, "motion"), derive(clip, "bone")
     for t in (0, 31, 62):
         torch.testing.assert_close(motion[:, t], clip[:, t + 1] - clip[:, t])
     assert not motion[:, 63].any()
@@ -126,24 +109,18 @@ def test_motion_and_bone():
         "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19 "
         "21-21 22-23 23-8 24-25 25-12"
     )
-    assert [int(p.split("-")[1]) - 1 for p in pairs.split()] == list(PARENTS)
+    assert [int(p.split("-")[1]) - 1 for p in pairs.split()] == list(NTU_LAYOUT.skeleton.parents)
     torch.testing.assert_close(bone[:, :, :, 7], clip[:, :, :, 7] - clip[:, :, :, 6])
     assert not bone[:, :, :, 20].any()
     with pytest.raises(ValueError, match="joint, bone, motion"):
-        to_modality(clip, "velocity")
+        derive(clip, "velocity")
 
 
 def test_token_layout():
     clip = torch.arange(64 * 150, dtype=torch.float32).view(1, 64, 2, 25, 3)
-    tokens = to_tokens(clip, "joint")
+    tokens = ModalityTokens()(clip, ["joint"])["joint"]
     assert tokens.temporal[0, 5, 75 + 3 * 4 + 2] == clip[0, 5, 1, 4, 2]
     assert tokens.spatial[0, 25 + 4, 3 * 5 + 2] == clip[0, 5, 1, 4, 2]
-    assert tokens.lone.shape == (0, 26, 192)
-    clip = clip.repeat(3, 1, 1, 1, 1)
-    clip[:2, :, 1] = 0
-    tokens, whole = to_tokens(clip, "joint", lone=2), to_tokens(clip, "joint")
-    assert torch.equal(tokens.temporal, whole.temporal) and torch.equal(tokens.spatial, whole.spatial[2:])
-    assert torch.equal(tokens.lone, whole.spatial[:2, :26]) and not tokens.lone[:, 25].any()
 
 
 def test_longer_recordings_are_read_to_their_end(tmp_path):

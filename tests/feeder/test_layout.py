@@ -9,10 +9,11 @@ from data_gen.skeletons import KINECT_V2, SKELETONS, Skeleton
 from feeder.augment import RandomPoseAugmentation, training_view
 from feeder.clips import ClipBatch, ClipDataset, ResampleClip
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import MODALITIES, to_tokens
-from feeder.sampling import StepRandom
+from feeder.modalities import MODALITIES, ModalityTokens
+from feeder.sampling import ViewRandom
 from models.encoder import Backbone
 from models.umurl import UmURL
+from tests.helpers import streams_of
 
 LAYOUTS = [
     FrameLayout(SKELETONS["coco"], 1, 2),
@@ -24,14 +25,14 @@ LAYOUTS = [
 
 def clips_of(layout: FrameLayout, size: int, length: int = 80) -> ClipBatch:
     frames = torch.randn(size * length, layout.size, generator=torch.Generator().manual_seed(0))
-    first, draw = torch.arange(size) * length, StepRandom.for_step(0, 0, 0, size, slice(0, size))
-    return ClipBatch(frames, first, torch.full((size,), length), draw, shape=layout.shape)
+    first, random = torch.arange(size) * length, ViewRandom.of_views(0, 0, torch.arange(size), 1)
+    return ClipBatch(frames, first, torch.full((size,), length), random, shape=layout.shape)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_bones_go_from_each_joint_to_its_parent(layout):
     clip = torch.randn(2, 5, *layout.shape)
-    tokens = to_tokens(clip, "bone", 0, layout.parent_values())
+    tokens = ModalityTokens(layout)(clip, ["bone"])["bone"]
     expected = clip.clone()
     for joint, parent in enumerate(layout.skeleton.parents):
         expected[..., joint, :] = clip[..., joint, :] - clip[..., parent, :]
@@ -41,8 +42,8 @@ def test_bones_go_from_each_joint_to_its_parent(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_rendering_is_interpolation_then_a_matrix_per_joint(layout):
-    clips = clips_of(layout, 70)  # more than are rendered at a time
+def test_resampling_is_interpolation_then_a_matrix_per_joint(layout):
+    clips = clips_of(layout, 70)  # more than are resampled at a time
     clips = clips.map_joints(torch.randn(70, layout.joints, layout.coordinates, layout.coordinates))
     rendered = ResampleClip()(clips)
     assert rendered.shape == (70, 64, *layout.shape)
@@ -69,18 +70,6 @@ def test_six_tenths_of_the_joints_are_masked_or_jittered(layout, share):
     assert training_view()(clips_of(layout, 3)).shape == (3, 64, *layout.shape)
 
 
-@pytest.mark.parametrize("people", [1, 2, 3])
-def test_recordings_of_one_person_are_told_where_there_could_be_more(people):
-    layout = FrameLayout(SKELETONS["coco"], people, 2)
-    frames = torch.ones(15, *layout.shape)
-    frames[:6, 1:] = 0
-    frames[9:12, 1:2] = 0  # the third one stays
-    source = ClipDataset(frames, np.full(5, 3), np.zeros(5, np.int64), layout=layout)
-    order, lone = source.lone_first(slice(None))
-    expected = {1: (0, [0, 1, 2, 3, 4]), 2: (3, [0, 1, 3, 2, 4]), 3: (2, [0, 1, 2, 3, 4])}[people]
-    assert (lone, order.tolist()) == expected
-
-
 def test_frames_must_be_those_of_the_body():
     with pytest.raises(ValueError, match=r"frames of the shape \(1, 17, 2\), expected \(2, 25, 3\)"):
         ClipDataset(torch.zeros(3, 1, 17, 2), np.array([3]), np.array([0]))
@@ -93,9 +82,9 @@ def test_token_sizes_follow_from_the_body(layout):
     assert weights["backbone.j_emb.t_embedding.0.weight"].shape[1] == np.prod(layout.shape)
     assert weights["backbone.m_emb.s_embedding.0.weight"].shape[1] == 64 * layout.coordinates
     assert set(weights) == set(UmURL(16).state_dict())
-    views = tuple(torch.randn(4, 3, 64, *layout.shape))
-    assert all(z.shape == (3, 4096) for z in model(views).values())
-    feature = model.backbone({m: model.backbone.tokens(views[0], m) for m in MODALITIES})
+    streams = streams_of(model, torch.randn(4, 3, 64, *layout.shape))
+    assert all(z.shape == (3, 4096) for z in model(streams).values())
+    feature = model.backbone(streams[3])
     assert feature.shape == (3, 32)
 
 
@@ -107,19 +96,8 @@ def test_parents_change_bones_and_nothing_else():
     changed = Backbone(16, layout=FrameLayout(other)).eval()
     changed.load_state_dict(known.state_dict())
     for modality in MODALITIES:
-        features = [b({modality: b.tokens(clip, modality)}) for b in (known, changed)]
+        features = [b(ModalityTokens(b.layout)(clip, [modality])) for b in (known, changed)]
         assert torch.equal(*features) == (modality != "bone")
-
-
-def test_one_token_stands_for_all_joints_of_several_absent_people():
-    torch.manual_seed(0)
-    layout = FrameLayout(SKELETONS["openpose"], 3, 2)
-    model = UmURL(16, layout=layout).double()
-    model.backbone.ma_encoder.lone_bias[:, -1] = np.log(2 * 18)  # which float32 had rounded
-    views = torch.randn(4, 5, 64, *layout.shape, dtype=torch.float64)
-    views[:, :3, :, 1:] = 0
-    plain, short = (torch.cat(list(model(tuple(views), lone).values())) for lone in (0, 3))
-    torch.testing.assert_close(short, plain)
 
 
 def test_a_body_is_kept_as_plain_values():

@@ -1,8 +1,13 @@
 import pytest
 import torch
 
-from models.objective import Weights, baseline_loss, umurl_loss, variance_covariance
-from models.umurl import name_projections
+from feeder.modalities import MODALITIES
+from models.objective import Weights, baseline_loss, covariance_loss, umurl_loss, variance_loss
+
+
+def named(z, modalities=MODALITIES) -> dict[str, torch.Tensor]:
+    """Projections as UmURL calls them: the uni-modal streams', then the multi-modal stream's."""
+    return dict(zip([*modalities, *(f"multi_{m}" for m in modalities)], z))
 
 
 def textbook(z: torch.Tensor) -> torch.Tensor:
@@ -20,7 +25,7 @@ def test_gram_form_is_the_covariance_form(rows, dims, scale):
     torch.manual_seed(0)
     # correlated columns far from zero: what centring has to take care of
     z = (scale * (torch.randn(rows, dims) + 2 * torch.randn(rows, 1)) + 5).requires_grad_()
-    value = variance_covariance(z)[0]
+    value = 5 * variance_loss(z) + covariance_loss(z)
     expected = textbook(z)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
     gradient, wanted = torch.autograd.grad(value, z)[0], torch.autograd.grad(expected, z)[0]
@@ -30,20 +35,22 @@ def test_gram_form_is_the_covariance_form(rows, dims, scale):
 def test_parts_add_up_by_the_formula():
     torch.manual_seed(0)
     z = torch.randn(6, 10, 32).unbind()
-    loss = umurl_loss(name_projections(z))
+    loss = umurl_loss(named(z))
     mean = torch.stack(z[:3]).mean(0)
     intra = sum((a - b).square().mean() for a, b in zip(z[:3], z[3:]))
     inter = sum((a - mean).square().mean() for a in z[:3])
-    vc = sum(textbook(a) for a in z)
-    for value, expected in zip((loss.total, *loss.terms.values()), (5 * (intra + inter) + vc, intra, inter, vc)):
+    regularisers = sum(textbook(a) for a in z)
+    found = [loss.total, loss.terms["intra"], loss.terms["inter"], 5 * loss.terms["std"] + loss.terms["cov"]]
+    for value, expected in zip(found, (5 * (intra + inter) + regularisers, intra, inter, regularisers)):
         assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert list(loss.terms) == ["intra", "inter", "std", "cov"]
 
 
 def test_no_gradient_is_stopped():
     torch.manual_seed(0)
     z = [t.requires_grad_() for t in torch.randn(6, 10, 32)]
     alone = Weights(intra=0, inter=1, std=0, cov=0)
-    umurl_loss(name_projections(z), alone).total.backward()
+    umurl_loss(named(z), alone).total.backward()
     n = z[0].numel()
     mean = (z[0] + z[1] + z[2]) / 3
     # d/dz_j Σ_k |z_k − mean|² / n: the terms through the mean cancel only in the sum
@@ -52,7 +59,7 @@ def test_no_gradient_is_stopped():
 
 def test_the_objective_is_float32_inside_autocast():
     torch.manual_seed(0)
-    z = name_projections(200 * torch.randn(6, 16, 256))
+    z = named(200 * torch.randn(6, 16, 256))
     with torch.autocast("cpu", torch.bfloat16):
         loss = umurl_loss(z)
     assert loss.total.dtype == torch.float32
@@ -65,29 +72,29 @@ def test_row_order_does_not_matter():
     torch.manual_seed(0)
     z = torch.randn(6, 20, 64)
     order = torch.randperm(20)
-    a, b = umurl_loss(name_projections(z)), umurl_loss(name_projections(z[:, order]))
+    a, b = umurl_loss(named(z)), umurl_loss(named(z[:, order]))
     assert a.total.item() == pytest.approx(b.total.item(), rel=1e-5)
 
 
 def test_collapse_shows_in_the_deviation():
-    loss = umurl_loss(name_projections(torch.ones(6, 20, 64)))
-    assert max(loss.std.values()) < 0.011 and loss.terms["vc"].item() == pytest.approx(6 * 5 * (1 - 0.01), rel=1e-4)
+    loss = umurl_loss(named(torch.ones(6, 20, 64)))
+    assert max(loss.std.values()) < 0.011 and loss.terms["std"].item() == pytest.approx(6 * (1 - 0.01), rel=1e-4)
 
 
 def test_weights_multiply_their_terms():
     torch.manual_seed(0)
     z = torch.randn(6, 10, 32)
-    loss = umurl_loss(name_projections(z), Weights(intra=2, inter=3, std=0, cov=7))
+    loss = umurl_loss(named(z), Weights(intra=2, inter=3, std=4, cov=7))
     off = sum(torch.cov(a.T).fill_diagonal_(0).square().sum() / 32 for a in z)
-    assert loss.terms["vc"].item() == pytest.approx(7 * off.item(), rel=1e-5)
-    expected = 2 * loss.terms["intra"] + 3 * loss.terms["inter"] + loss.terms["vc"]
+    assert loss.terms["cov"].item() == pytest.approx(off.item(), rel=1e-5)
+    expected = sum(weight * loss.terms[name] for name, weight in zip(("intra", "inter", "std", "cov"), (2, 3, 4, 7)))
     assert loss.total.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_fewer_modalities_are_the_formula_on_those():
     torch.manual_seed(0)
     a, b, ua, ub = z = torch.randn(4, 10, 32)
-    loss = umurl_loss(name_projections(z, ("joint", "motion")))
+    loss = umurl_loss(named(z, ("joint", "motion")))
     assert list(loss.std) == ["joint", "motion", "multi_joint", "multi_motion"]
     assert loss.terms["intra"].item() == pytest.approx(((a - ua).square() + (b - ub).square()).mean().item(), rel=1e-5)
     assert loss.terms["inter"].item() == pytest.approx(((a - b) / 2).square().mean().item() * 2, rel=1e-5)
@@ -99,4 +106,4 @@ def test_the_baseline_is_consistency_between_two_views_and_the_regularisers():
     loss = baseline_loss({"view_1": a, "view_2": b})
     expected = 5 * (a - b).square().mean() + textbook(a) + textbook(b)
     assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert set(loss.terms) == {"intra", "vc"} and list(loss.std) == ["view_1", "view_2"]
+    assert set(loss.terms) == {"intra", "std", "cov"} and list(loss.std) == ["view_1", "view_2"]

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from feeder.augment import evaluation_view
-from feeder.modalities import MODALITIES, to_tokens
+from feeder.modalities import MODALITIES, ModalityTokens
 from models.loading import load, load_backbone, weights
 from models.objective import umurl_loss
 from models.umurl import SimpleBaseline, UmURL
 from tests.feeder.test_clips import golden_source
-from tests.helpers import GOLDEN
+from tests.helpers import GOLDEN, streams_of
 
 
 @pytest.fixture
@@ -33,14 +33,16 @@ def views_of(golden):
 
 
 def test_golden_projections(model, golden):
-    z = np.stack([p.detach()[:, :64] for p in model(views_of(golden)).values()])
+    z = np.stack([p.detach()[:, :64] for p in model(streams_of(model, views_of(golden))).values()])
     # Some values are near zero: in float64, the same model is up to 3.5e-6 away from these float32 figures.
     np.testing.assert_allclose(z, golden["z"], rtol=1e-4, atol=1e-5)
 
 
 def test_golden_loss_and_gradients(model, golden):
-    loss = umurl_loss(model(views_of(golden)))
-    np.testing.assert_allclose([x.item() for x in (loss.total, *loss.terms.values())], golden["loss"], rtol=1e-4)
+    loss = umurl_loss(model(streams_of(model, views_of(golden))))
+    terms = loss.terms
+    found = [loss.total, terms["intra"], terms["inter"], 5 * terms["std"] + terms["cov"]]
+    np.testing.assert_allclose([x.item() for x in found], golden["loss"], rtol=1e-4)
     loss.total.backward()
     norms = {name: p.grad.norm().item() for name, p in model.named_parameters()}
     assert sorted(norms) == golden["grad_names"].tolist()
@@ -55,7 +57,7 @@ def test_golden_features(official, key, modalities):
     backbone = load_backbone(official, GOLDEN / "official_h8.pth.tar")
     clip = evaluation_view()(golden_source().clips(slice(None)))
     with torch.inference_mode():
-        feature = backbone({m: to_tokens(clip, m) for m in modalities})
+        feature = backbone(ModalityTokens()(clip, modalities))
     np.testing.assert_allclose(feature, np.load(GOLDEN / "downstream_h8.npz")[key], atol=1e-5)
 
 
@@ -75,7 +77,7 @@ def test_features_do_not_depend_on_the_rest_of_the_batch():
     clip = torch.randn(6, 64, 2, 25, 3)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     with torch.inference_mode():
-        feature, permuted = (backbone({m: to_tokens(c, m) for m in MODALITIES}) for c in (clip, clip[order]))
+        feature, permuted = (backbone(ModalityTokens()(c, MODALITIES)) for c in (clip, clip[order]))
     torch.testing.assert_close(permuted, feature[order])
 
 
@@ -83,41 +85,33 @@ def test_order_in_time_matters_and_order_of_modalities_does_not():
     torch.manual_seed(0)
     backbone = UmURL(16).backbone.eval()
     clip = torch.randn(2, 64, 2, 25, 3)
-    tokens = {m: to_tokens(clip, m) for m in MODALITIES}
+    tokens = ModalityTokens()(clip, MODALITIES)
     with torch.inference_mode():
         feature = backbone(tokens)
         torch.testing.assert_close(backbone(dict(reversed(tokens.items()))), feature)
-        flipped = backbone({m: to_tokens(clip.flip(1), m) for m in MODALITIES})
+        flipped = backbone(ModalityTokens()(clip.flip(1), MODALITIES))
     assert (flipped[:, :16] - feature[:, :16]).abs().max() > 1e-2
 
 
 def test_one_encoder_call_gives_what_four_would():
     torch.manual_seed(0)
-    backbone = UmURL(16).backbone
-    views = torch.randn(4, 3, 64, 2, 25, 3)
-    single = {m: to_tokens(v, m) for m, v in zip(MODALITIES, views)}
-    joined = {m: to_tokens(views[3], m) for m in MODALITIES}
-    streams = backbone.streams(single, [joined])
-    for stream, tokens in zip(streams, [{m: t} for m, t in single.items()] + [joined]):
-        torch.testing.assert_close(stream, backbone(tokens), atol=1e-5, rtol=1e-5)
+    model = UmURL(16)
+    streams = streams_of(model, torch.randn(4, 3, 64, 2, 25, 3))
+    assert [list(stream) for stream in streams] == [["joint"], ["bone"], ["motion"], ["joint", "bone", "motion"]]
+    for feature, stream in zip(model.backbone.encode(streams), streams):
+        torch.testing.assert_close(feature, model.backbone(stream), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("lone", [2, 5])
-def test_one_token_for_an_absent_persons_joints_changes_no_feature_and_no_gradient(lone):
+def test_early_fusion_is_the_mean_of_the_embeddings_through_the_fusions_linear():
     torch.manual_seed(0)
-    model = UmURL(16).double()
-    model.backbone.ma_encoder.lone_bias[:, -1] = np.log(25)  # which float32 had rounded
-    views = torch.randn(4, 5, 64, 2, 25, 3, dtype=torch.float64)
-    views[:, :lone, :, 1] = 0
-    views[0, 0, :, 0, :15] = 0  # zeroed by an augmentation
-    projections, gradients = [], []
-    for count in (0, lone):
-        out = torch.cat(list(model(tuple(views), count).values()))
-        gradients.append(torch.autograd.grad(out.square().sum(), list(model.parameters())))
-        projections.append(out)
-    torch.testing.assert_close(projections[1], projections[0])
-    for (name, _), a, b in zip(model.named_parameters(), *gradients):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+    backbone = UmURL(16).backbone.double()
+    tokens = ModalityTokens()(torch.randn(3, 64, 2, 25, 3, dtype=torch.float64), MODALITIES)
+    embeddings = [backbone.j_emb, backbone.b_emb, backbone.m_emb]
+    embedded = [embedding(t) for embedding, t in zip(embeddings, tokens.values())]
+    fused = backbone.mm_fusion(embeddings, list(tokens.values()))
+    for kind, fusion in (("temporal", backbone.mm_fusion.t_fusion), ("spatial", backbone.mm_fusion.s_fusion)):
+        mean = torch.stack([getattr(e, kind) for e in embedded]).mean(0)
+        torch.testing.assert_close(getattr(fused, kind), fusion(mean))
 
 
 def test_attention_equals_pytorchs_own_layer_in_value_and_gradient():
@@ -155,27 +149,30 @@ def test_fewer_modalities_are_the_whole_model_without_the_rest(modalities):
     assert set(few.backbone.state_dict()) == set(whole.backbone.state_dict())
     views = torch.randn(4, 5, 64, 2, 25, 3)
     chosen = [views[MODALITIES.index(m)] for m in modalities]
-    found = few((*chosen, views[3]))
+    streams = streams_of(few, [*chosen, views[3]])
+    found = few(streams)
     assert list(found) == [*modalities, *(f"multi_{m}" for m in modalities)]
-    for m, view in zip(modalities, chosen):
+    multi = whole.backbone(streams[-1])
+    for m, stream in zip(modalities, streams):
         projector = whole.get_submodule(f"{m[0]}_projector")
-        torch.testing.assert_close(found[m], projector(whole.backbone({m: to_tokens(view, m)})), atol=1e-4, rtol=1e-4)
-    embedded = [whole.backbone.embed(to_tokens(views[3], m), m) for m in modalities]
-    fused = whole.backbone.ma_encoder(whole.backbone.mm_fusion(embedded))
-    torch.testing.assert_close(found[f"multi_{m}"], projector(fused), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found[m], projector(whole.backbone(stream)), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found[f"multi_{m}"], projector(multi), atol=1e-4, rtol=1e-4)
     sum(p.sum() for p in found.values()).backward()
     untrained = {name for name, p in few.named_parameters() if p.grad is None}
-    prefixes = [f"backbone.{m[0]}_emb" for m in MODALITIES if m not in modalities]
-    assert untrained == {name for name, _ in few.named_parameters() if name.startswith(tuple(prefixes))}
+    unused = [f"backbone.{m[0]}_emb" for m in MODALITIES if m not in modalities]
+    unused += ["backbone.mm_fusion"] * (len(modalities) == 1)
+    assert untrained == {name for name, _ in few.named_parameters() if name.startswith(tuple(unused))}
 
 
 def test_the_baseline_is_two_fused_views_through_one_projector():
     torch.manual_seed(0)
     model = SimpleBaseline(16).eval()
     views = torch.randn(2, 5, 64, 2, 25, 3)
-    for found, view in zip(model(tuple(views)).values(), views):
-        feature = model.backbone({m: to_tokens(view, m) for m in MODALITIES})
+    streams = streams_of(model, views)
+    for found, stream in zip(model(streams).values(), streams):
+        feature = model.backbone(stream)
         torch.testing.assert_close(found, model.projector(feature), atol=1e-4, rtol=1e-4)
     model.train()
     views[1] += 5  # batch statistics are those of one view
-    torch.testing.assert_close(model(tuple(views))["view_1"], model((views[0], views[0]))["view_1"])
+    moved, same = streams_of(model, views), streams_of(model, (views[0], views[0]))
+    torch.testing.assert_close(model(moved)["view_1"], model(same)["view_1"])

@@ -8,8 +8,6 @@ from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import KINECT_V2
 from feeder.augment import training_view
 from feeder.clips import ClipDataset
-from feeder.modalities import PARENTS
-from feeder.sampling import StepRandom
 from tests.helpers import moving_body, own_dataset, skeleton_text
 from tools.figures import encoded, people, skeleton
 from tools.figures.__main__ import main
@@ -35,8 +33,7 @@ def test_an_animation_and_a_sheet(demo_root, runs, capsys, monkeypatch):
 def test_views_are_those_of_training(demo_root):
     packed = PackedDataset(demo_root / "demo")
     source = ClipDataset.of_dataset(packed, np.array([5]), torch.device("cpu"))
-    clips = source.clips(slice(0, 1), StepRandom.for_step(3, 0, 0, 1, slice(0, 1)))
-    wanted = [training_view()(clips)[0].numpy() for _ in range(4)]
+    wanted = training_view()(source.views(torch.arange(1), 4, seed=3, epoch=0)).numpy()
     panels = skeleton.panels_of(source, 3)
     assert len(panels) == 7 and f"{packed.num_frame[5]} frames" in panels[0].title
     for number, (panel, view) in enumerate(zip(panels[3:], wanted), 1):
@@ -85,7 +82,7 @@ def test_limbs_begin_where_the_skeleton_branches():
     assert len(sticks.bones) == 24 and len(set(limbs)) == 7  # the root; trunk, head, arms, legs
     for chain in ([4, 5, 6, 7, 22, 21], [8, 9, 10, 11, 24, 23], [12, 13, 14, 15], [16, 17, 18, 19], [2, 3], [1, 0]):
         assert len({limbs[j] for j in chain}) == 1
-    assert all(PARENTS[j] == p for j, p in sticks.bones)
+    assert all(KINECT_V2.parents[j] == p for j, p in sticks.bones)
 
 
 def test_errors_name_the_remedy(demo_root, runs, tmp_path):

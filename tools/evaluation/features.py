@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
-from feeder.modalities import MODALITIES, modalities_of
+from feeder.modalities import MODALITIES, ModalityTokens, modalities_of
 from models.encoder import Backbone
 from models.loading import load, load_backbone, modalities, newest
 from tools.utils.errors import UserError
@@ -99,13 +99,12 @@ def extract_features(
 @torch.no_grad()
 def feature_batches(
     backbone: Backbone, source: ClipDataset, combinations: Sequence[Sequence[str]], device: torch.device
-) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """The same in batches: their rows, int64 (B,) that ascend, and of each combination float32 (B, 2·hidden)."""
-    view = evaluation_view()
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """The same in batches: the rows of each, and of each combination float32 (B, 2·hidden)."""
+    view, tokens = evaluation_view(), ModalityTokens(source.layout).to(device)
     used = [m for m in MODALITIES if any(m in c for c in combinations)]
     for start in range(0, len(source), BATCH_SIZE):
-        rows = torch.arange(start, min(start + BATCH_SIZE, len(source)))
-        order, lone = source.lone_first(rows)
-        clip = view(source.clips(rows[order])).to(device, non_blocking=True)
-        embedded = {m: backbone.embed(backbone.tokens(clip, m, lone), m) for m in used}
-        yield rows, [backbone.encode([embedded[m] for m in c])[order.argsort()] for c in combinations]
+        rows = slice(start, min(start + BATCH_SIZE, len(source)))
+        clip = view(source.clips(rows)).to(device, non_blocking=True)
+        of_modality = tokens(clip, used)
+        yield rows, [backbone({m: of_modality[m] for m in c}) for c in combinations]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,7 @@ from torch import Tensor
 from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view, training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
-from feeder.modalities import to_modality
-from feeder.sampling import StepRandom
+from feeder.modalities import ModalityTokens
 from tools.figures import people, style
 from tools.figures.encoded import RUNS, figure_path, find_name, name_of, names_for
 from tools.inference.recordings import RecordingsInput
@@ -43,16 +42,17 @@ class Panel:
 
 def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
     """The only recording of the source. Raises UserError where nobody is in it."""
-    clips = source.clips(slice(0, 1), StepRandom.for_step(seed, 0, 0, 1, slice(0, 1)))
-    whole, layout = evaluation_view()(clips), source.layout
-    sticks = people.StickFigure(layout.skeleton)
+    whole, derive = evaluation_view()(source.clips(slice(0, 1))), ModalityTokens(source.layout).derive
+    sticks = people.StickFigure(source.layout.skeleton)
     who = people.present(whole[0].numpy())
     if not who:
         raise UserError("the recording shows nobody: all of its joints are zero")
-    total = int(clips.length[0])
-    views = [_view(clips, who, sticks, i + 1) for i in range(VIEWS)]
-    return [_joints(whole, who, sticks, f"whole clip: joint\n{total} frames"),
-            _bones(whole, who, sticks, layout.parent_values()), _motion(whole, who, sticks), *views]  # fmt: skip
+    return [
+        _joints(whole[0], who, sticks, f"whole clip: joint\n{int(source.num_frame[0])} frames"),
+        _bones(derive(whole, "bone")[0], who, sticks),
+        _motion(whole[0], derive(whole, "motion")[0], who, sticks),
+        *_views(source.views(torch.arange(1), VIEWS, seed, 0), who, sticks),
+    ]
 
 
 def _joints(
@@ -63,10 +63,10 @@ def _joints(
     hidden: np.ndarray | None = None,
     ghost: Tensor | None = None,
 ) -> Panel:
-    """Joints of a clip (1, T, M, V, C); the hidden ones are drawn where those of `ghost` are."""
-    frames = clip[0].numpy()
+    """Joints of a clip (T, M, V, C); the hidden ones are drawn where those of `ghost` are."""
+    frames = clip.numpy()
     if hidden is not None and ghost is not None:
-        frames = np.where(hidden[:, None], ghost[0].numpy(), frames)
+        frames = np.where(hidden[:, None], ghost.numpy(), frames)
 
     def paint(axes: Axes, t: int) -> None:
         sticks.draw_frame(axes, frames[t], who, hidden=hidden)
@@ -74,8 +74,8 @@ def _joints(
     return Panel(title, paint, people.project(frames[:, who]))
 
 
-def _bones(clip: Tensor, who: list[int], sticks: people.StickFigure, parent_values: Tensor) -> Panel:
-    bones = to_modality(clip, "bone", parent_values)[0].numpy()
+def _bones(bone: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
+    bones = bone.numpy()
     origin = np.zeros_like(bones[0])
 
     def paint(axes: Axes, t: int) -> None:
@@ -84,8 +84,8 @@ def _bones(clip: Tensor, who: list[int], sticks: people.StickFigure, parent_valu
     return Panel("whole clip: bone\njoint minus parent", paint, people.project(bones[:, who]))
 
 
-def _motion(clip: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
-    frames, motion = clip[0].numpy(), to_modality(clip, "motion")[0].numpy()
+def _motion(clip: Tensor, change: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
+    frames, motion = clip.numpy(), change.numpy()
     # Enlarged so that the quickest joint of a usual frame moves a third of the body's height.
     quick = np.median(np.linalg.norm(motion[:-1, who], axis=-1).max((1, 2)))
     times = max(1, round(0.33 * float(np.ptp(frames[:, who[0], :, 1])) / max(quick, 1e-3)))
@@ -101,18 +101,21 @@ def _motion(clip: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
     return Panel(f"whole clip: motion\nto the next frame, ×{times}", paint, seen)
 
 
-def _view(clips: ClipBatch, who: list[int], sticks: people.StickFigure, number: int) -> Panel:
-    """A training view, with what was drawn for it in its title."""
-    *before, render = training_view().transforms
+def _views(clips: ClipBatch, who: list[int], sticks: people.StickFigure) -> list[Panel]:
+    """Training views of one recording, each with what was drawn for it in its title."""
+    *before, resample = training_view().transforms
     cut = clips
     for transform in before:
         cut = transform(cut)
-    first, length = int(cut.first[0] - clips.first[0]), int(cut.length[0])
     assert cut.joint_map is not None  # one of the transforms gave it
-    kind, hidden = describe(cut.joint_map[0])
-    ghost = render(clips.window(cut.first - clips.first, cut.length))
-    title = f"view {number}: {kind}\nframes {first + 1}–{first + length}"
-    return _joints(render(cut), who, sticks, title, hidden if hidden.any() else None, ghost)
+    panels = []
+    ghosts = resample(replace(cut, joint_map=None))
+    for i, view in enumerate(resample(cut)):
+        first, length = int(cut.first[i] - clips.first[i]), int(cut.length[i])
+        kind, hidden = describe(cut.joint_map[i])
+        title = f"view {i + 1}: {kind}\nframes {first + 1}–{first + length}"
+        panels.append(_joints(view, who, sticks, title, hidden if hidden.any() else None, ghosts[i]))
+    return panels
 
 
 def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:

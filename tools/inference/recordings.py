@@ -73,8 +73,8 @@ class RecordingsInput:
             for names, source in self.parts(encoder.device):
                 if not (only_whole and self.bad):
                     for rows, (feature,) in feature_batches(encoder.backbone, source, [chosen], encoder.device):
-                        yield Features([names[i] for i in rows], source.label[rows].numpy(), feature)
-                        bar.update(len(rows))
+                        yield Features(names[rows], source.label[rows].cpu().numpy(), feature)
+                        bar.update(len(feature))
 
     def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipDataset]]:
         """Names and clips of all that can be read, some at a time."""

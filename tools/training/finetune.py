@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
+from feeder.modalities import ModalityTokens
 from feeder.sampling import epoch_order, share
 from models.encoder import Backbone
 from models.finetune_model import FinetuneModel
@@ -74,7 +75,7 @@ class Finetuner:
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(trained, options.lr, momentum=options.momentum)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=options.amp == "fp16")
-        self.view = evaluation_view()
+        self.view, self.tokens = evaluation_view(), ModalityTokens(source.layout).to(procs.device)
 
     def train_epoch(self, rows: Tensor, epoch: int) -> float:
         """One pass over the recordings at `rows` of the source, epochs counted from 0; returns the mean loss. Raises
@@ -122,12 +123,11 @@ class Finetuner:
         return 100.0 * top1 / len(rows), 100.0 * top5 / len(rows)
 
     def _scores(self, model: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores, float32, and labels of whole clips, those of one person first."""
-        order, lone = self.source.lone_first(rows)
-        rows, device = rows[order], self.procs.device
+        """Scores, float32, and labels of whole clips."""
+        device, rows = self.procs.device, rows.to(self.source.device)
         clip = self.view(self.source.clips(rows)).to(device, non_blocking=True)
         with autocast(self.options.amp, device):
-            scores = model(clip, lone).float()
+            scores = model(self.tokens(clip, self.model.modalities)).float()
         return scores, self.source.label[rows].to(device, non_blocking=True)
 
 

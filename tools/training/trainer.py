@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 
 from feeder.augment import training_view
 from feeder.clips import ClipDataset
-from feeder.sampling import StepRandom, epoch_order, global_batches, share
+from feeder.modalities import ModalityTokens, Tokens
+from feeder.sampling import epoch_order, global_batches, share
 from models import loading
 from models.objective import Loss, Weights, baseline_loss, gather, umurl_loss
 from models.umurl import Projections, SimpleBaseline, UmURL
+from tools.training.compiling import StaticCompiler, sizes_to_compile
 from tools.training.meter import LossMeter
 from tools.training.signals import StopSignal
 from tools.utils import checkpoints
@@ -41,31 +44,42 @@ FIXED = (
 class Trainer:
     """Everything that a step changes, and what a checkpoint keeps of it."""
 
-    def __init__(self, args: argparse.Namespace, procs: Processes, source: ClipDataset):
-        self.args, self.procs, self.source = args, procs, source
+    def __init__(self, args: argparse.Namespace, procs: Processes, dataset: ClipDataset):
+        self.args, self.procs, self.dataset = args, procs, dataset
         torch.manual_seed(args.seed)
-        model, self.loss = OBJECTIVES[args.objective]
+        model, self.objective = OBJECTIVES[args.objective]
         self.weights = Weights(args.intra_weight, args.inter_weight, args.std_weight, args.cov_weight)
-        self.model = model(args.hidden_size, args.pretrain_modalities, source.layout).to(procs.device)
+        self.model = model(args.hidden_size, args.pretrain_modalities, dataset.layout).to(procs.device)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, args.lr, weight_decay=args.wd, fused=True)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
-        self.view = training_view()
+        self.view, self.tokens = training_view(), ModalityTokens(dataset.layout).to(procs.device)
+        self.compiler = StaticCompiler(sizes_to_compile(args.compile, procs.device, self._steps()))
         self.epoch = 0  # epochs done
         self.step = 0  # steps done of the next one, where a signal stopped it
         self.meter = LossMeter()
         self.parallel: nn.Module = self.model
+        self.loss_of: Callable[..., Loss] = self.forward
+
+    def _steps(self) -> Counter[int]:
+        """How many steps the whole run has of each number of this process's clips."""
+        args, procs = self.args, self.procs
+        shares = [
+            share(batch.stop - batch.start, procs.rank, procs.world_size)
+            for batch in global_batches(len(self.dataset), args.batch_size)
+        ]
+        return Counter({size: n * args.epochs for size, n in Counter(s.stop - s.start for s in shares).items()})
 
     def restore(self, path: Path, state: dict) -> None:
         """Go on from a checkpoint. Raises UserError where it is of another run."""
         saved = state.get("args", {})
-        saved_clips = state.get("recordings", len(self.source))
-        if saved_clips != len(self.source):
+        saved_clips = state.get("recordings", len(self.dataset))
+        if saved_clips != len(self.dataset):
             raise UserError(
-                f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.source):,}: choose "
+                f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.dataset):,}: choose "
                 "another --checkpoint-path, or start anew with --resume none"
             )
-        checkpoints.check_layout(loading.layout_of(state, path), path, self.source.layout, "the data set now")
+        checkpoints.check_layout(loading.layout_of(state, path), path, self.dataset.layout, "the data set now")
         changed = [f"--{k.replace('_', '-')} {saved[k]} (now {getattr(self.args, k)})"
                    for k in FIXED if k in saved and saved[k] != getattr(self.args, k)]  # fmt: skip
         if changed:
@@ -89,20 +103,30 @@ class Trainer:
             raise UserError(f"cannot resume from {path}: it holds weights that are not finite")
 
     def prepare(self) -> None:
-        """Wrap the model for several processes, and compile it if asked to, once its weights are in place."""
-        if self.args.compile:
-            # As a whole, for any numbers of clips: the last batch and one-person clips vary.
-            self.model.compile(fullgraph=True, dynamic=True)
+        """Compile what is worth it and wrap the model for several processes, once its weights are in place."""
+        self.model.train()
+        if self.procs.world_size == 1:
+            self.loss_of = self.compiler.compile(self.forward, self.model, self._example, lambda loss: loss.total)
+        else:
+            # The projectors' batch norms and the objective talk to other processes, so the encoder is compiled alone.
+            backbone = self.model.backbone
+            encode = self.compiler.compile(
+                backbone.encode, self.model, self._example, lambda y: torch.stack(y).float().sum()
+            )
+            setattr(backbone, "encode", encode)  # noqa: B010
         self.parallel = distribute(self.model, self.procs)
 
+    def _example(self, size: int) -> tuple[list[dict[str, Tokens]]]:
+        return (self.feed(torch.arange(size, device=self.dataset.device)),)
+
     def train_epoch(self, stop: StopSignal) -> dict[str, float] | None:
-        """One pass over the data, or what is left of it; returns the epoch's figures, or None where `stop` came
+        """One pass over the data, or what is left of it; returns the epoch's metrics, or None where `stop` came
         first. Raises UserError where the loss is not finite."""
         args, device, started = self.args, self.procs.device, time.perf_counter()
         lr = args.lr * 0.1 ** sum(self.epoch >= at for at in args.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        order = epoch_order(len(self.source), args.seed, self.epoch)
+        order = epoch_order(len(self.dataset), args.seed, self.epoch).to(self.dataset.device)
         batches = global_batches(len(order), args.batch_size)
         clips = batches[-1].stop - batches[self.step].start
         # Asking several processes for a signal waits for their GPUs, so they are asked when the loss is read.
@@ -115,47 +139,45 @@ class Trainer:
                 self.meter.read(self.epoch)
             if (read or always_ask) and self.step < len(batches) and stop.agreed(device):
                 return None
-        figures = self.meter.read(self.epoch)
+        metrics = self.meter.read(self.epoch)
         if not self.is_finite():
             raise UserError(f"epoch {self.epoch}: the weights are not finite, so training stops; lower --lr")
         seconds = time.perf_counter() - started
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
-        return figures | {"lr": lr, "seconds": seconds, "samples_per_second": clips / seconds}
+        return metrics | {"lr": lr, "seconds": seconds, "samples_per_second": clips / seconds}
 
     def is_finite(self) -> bool:
-        return all(bool(p.isfinite().all()) for p in self.model.parameters())
+        return bool(torch.stack([p.isfinite().all() for p in self.model.parameters()]).all())
 
-    def train_step(self, rows: torch.Tensor) -> None:
-        """Train on the recordings at `rows` of the source, the global batch."""
-        device, world_size = self.procs.device, self.procs.world_size
-        shares = [share(len(rows), rank, world_size) for rank in range(world_size)]
-        mine = torch.arange(len(rows))[shares[self.procs.rank]]
-        order, lone = self.source.lone_first(rows[mine])
-        mine = mine[order]
-        draw = StepRandom.for_step(self.args.seed, self.epoch, self.step, len(rows), mine)
-        clips = self.source.clips(rows[mine], draw)
-        views = tuple(self.view(clips).to(device, non_blocking=True) for _ in range(self.model.num_views))
-        with autocast(self.args.amp, device):
-            projections = self._project(views, lone)
-        together = gather(projections, [s.stop - s.start for s in shares], self.procs.rank)
-        loss = self.loss(together, self.weights)
+    def train_step(self, rows: Tensor) -> None:
+        """Train on the recordings at `rows`, the global batch, int64 on the data set's device."""
+        shares = [share(len(rows), rank, self.procs.world_size) for rank in range(self.procs.world_size)]
+        streams = self.feed(rows[shares[self.procs.rank]])
+        self.update(streams, [s.stop - s.start for s in shares])
+        self.step += 1
+
+    def feed(self, rows: Tensor) -> list[dict[str, Tokens]]:
+        """The tokens of each of the model's streams, from a view of its own of the recordings at `rows`."""
+        streams = self.model.streams
+        clips = self.dataset.views(rows, len(streams), self.args.seed, self.epoch)
+        views = self.view(clips).to(self.procs.device, non_blocking=True).unflatten(0, (len(streams), -1))
+        return [self.tokens(view, modalities) for view, modalities in zip(views, streams)]
+
+    def update(self, streams: list[dict[str, Tokens]], sizes: list[int]) -> None:
+        """One step of Adam on this process's streams; `sizes` are all processes' numbers of clips."""
+        with self.compiler.stance(sizes[self.procs.rank]):
+            loss = self.loss_of(streams, sizes) if len(sizes) > 1 else self.loss_of(streams)
         self.optimizer.zero_grad()
         self.scaler.scale(loss.total).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.meter.add(loss, len(rows))
-        self.step += 1
+        self.meter.add(loss, sum(sizes))
 
-    def _project(self, views: tuple[Tensor, ...], lone: int) -> Projections:
-        try:
-            return self.parallel(views, lone)
-        except RuntimeError as error:
-            if not (self.args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            log.warning(f"warning: --compile does not work here, so the model runs uncompiled from now on: {reason}")
-            torch.compiler.set_stance("force_eager")
-            return self.parallel(views, lone)
+    def forward(self, streams: list[dict[str, Tokens]], sizes: Sequence[int] = ()) -> Loss:
+        """The model and the objective, on the global batch."""
+        with autocast(self.args.amp, self.procs.device):
+            projections = self.parallel(streams)
+        return self.objective(gather(projections, sizes, self.procs.rank), self.weights)
 
     def save(self) -> None:
         """Write a checkpoint (the main process does), and remove those that a signal left before it."""
@@ -170,8 +192,8 @@ class Trainer:
             "args": args,
             "dataset": args["dataset"],
             "protocol": args["protocol"],
-            "recordings": len(self.source),
-            "body": self.source.layout.to_json(),
+            "recordings": len(self.dataset),
+            "body": self.dataset.layout.to_json(),
             "versions": checkpoints.versions(),
         }
         if self.step:

@@ -7,7 +7,7 @@ from torch import nn
 from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
-from feeder.modalities import MODALITIES, to_tokens
+from feeder.modalities import MODALITIES, ModalityTokens
 from models.encoder import Backbone
 from tools.evaluation.features import extract_features
 from tools.evaluation.metrics import class_accuracies, format_summary, mean_of_classes, summary, top_k_accuracy
@@ -78,7 +78,7 @@ def test_cached_features_are_those_of_every_epoch(demo_root):
     for rows in torch.randperm(len(source)).split(5):
         clip = view(source.clips(rows))
         with torch.no_grad():
-            fresh = backbone({m: to_tokens(clip, m) for m in MODALITIES})
+            fresh = backbone(ModalityTokens()(clip, MODALITIES))
         torch.testing.assert_close(cached[rows], fresh, rtol=1e-5, atol=1e-5)
 
 

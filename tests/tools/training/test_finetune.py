@@ -8,7 +8,7 @@ from torch import nn
 from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
-from feeder.modalities import MODALITIES, to_tokens
+from feeder.modalities import MODALITIES, ModalityTokens
 from feeder.sampling import epoch_order
 from models.encoder import Backbone
 from models.umurl import UmURL
@@ -47,7 +47,7 @@ def textbook(backbone, linear, source, train, val, options, orders):
 
     def scores(rows):
         clip = view(source.clips(rows))
-        return linear(backbone({m: to_tokens(clip, m) for m in MODALITIES}))
+        return linear(backbone(ModalityTokens()(clip, MODALITIES)))
 
     history = []
     for epoch, order in enumerate(orders, start=1):

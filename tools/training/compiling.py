@@ -1,0 +1,100 @@
+"""torch.compile for the batch sizes that a run repeats: `--compile`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger("umurl")
+MIN_STEPS = 2000  # with batches of one size: where a step saves 30 ms, they repay a minute of compiling
+
+
+def add_compile_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--compile",
+        choices=("auto", "on", "off"),
+        nargs="?",
+        const="on",
+        default="auto",
+        help="compile the model with torch.compile, which takes about a minute at the start; auto: on a GPU, for batch "
+        f"sizes that at least {MIN_STEPS:,} steps of the run have",
+    )
+
+
+def sizes_to_compile(choice: str, device: torch.device, steps: Counter[int]) -> set[int]:
+    """The batch sizes to compile for, by `--compile` and the whole run's number of `steps` with each size.
+
+    Other sizes, such as that of an epoch's last, partial batch, run uncompiled. So no shape is dynamic (the compiler
+    has a defect there, docs/benchmarks.md), and nothing is compiled for a few steps.
+    """
+    if choice == "auto":
+        return {size for size, count in steps.items() if device.type == "cuda" and count >= MIN_STEPS}
+    return {size for size, _ in steps.most_common(1)} if choice == "on" else set()
+
+
+class StaticCompiler:
+    """Compiles a function of a model for some batch sizes; other sizes run uncompiled."""
+
+    def __init__(self, sizes: set[int]):
+        self.sizes = sizes
+
+    def compile(
+        self,
+        function: Callable[..., Any],
+        model: nn.Module,
+        example: Callable[[int], tuple],
+        scalar: Callable[[Any], Tensor],
+    ) -> Callable[..., Any]:
+        """`function` compiled, or as it is where no size is to be compiled for or the compiler fails, with a warning.
+
+        A forward and a backward pass are tried for each size, on the arguments `example(size)`; `scalar` makes of the
+        function's result what has a gradient. The model's gradients and running statistics are left as they were.
+        """
+        if not self.sizes:
+            return function
+        log.info(
+            f"compiling the model for batches of {' and '.join(map(str, sorted(self.sizes)))} clips; this takes about "
+            "a minute, --compile off starts without"
+        )
+        torch.compiler.reset()  # what is left of an earlier model counts towards the compiler's limits
+        compiled = torch.compile(function, dynamic=False, fullgraph=True)
+        buffers = {name: value.clone() for name, value in model.named_buffers()}
+        started, reason = time.perf_counter(), ""
+        try:
+            for size in sorted(self.sizes):
+                arguments = example(size)
+                if not _is_finite(scalar(compiled(*arguments))) and _is_finite(scalar(function(*arguments))):
+                    reason = "its result is not finite, while that of the uncompiled model is"
+        except Exception as error:  # the compiler raises many kinds
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        model.zero_grad()
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+        if reason:
+            log.warning(f"warning: --compile does not work here, so the model runs uncompiled: {reason}")
+            self.sizes = set()
+            return function
+        log.info(f"compiled in {time.perf_counter() - started:.0f} s")
+        return compiled
+
+    def stance(self, size: int) -> AbstractContextManager:
+        """The context of a forward pass on a batch of `size`: compiled if that size was, else not."""
+        return (
+            torch.compiler.set_stance("default" if size in self.sizes else "force_eager")
+            if self.sizes
+            else nullcontext()
+        )
+
+
+def _is_finite(scalar: Tensor) -> bool:
+    """Run the backward pass; whether the value is finite."""
+    scalar.backward()
+    return bool(scalar.isfinite())
