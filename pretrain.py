@@ -20,14 +20,16 @@ from data_gen.datasets import DataSet, Protocol
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
 from feeder.modalities import MODALITIES
+from feeder.sampling import global_batches
 from models import loading
 from models.objective import Weights
 from tools.training.compiling import add_compile_option
 from tools.training.signals import StopSignal
 from tools.training.trainer import OBJECTIVES, Trainer
 from tools.utils import checkpoints
-from tools.utils.distributed import Processes, barrier, check_equal, detect, processes
+from tools.utils.distributed import barrier, check_equal, processes
 from tools.utils.errors import UserError, run
+from tools.utils.hardware import device_name
 from tools.utils.logs import EpochLog, progress, start_log
 from tools.utils.options import (
     HelpFormatter,
@@ -150,22 +152,21 @@ def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
     return Path(args.resume), loading.load(Path(args.resume))
 
 
-def resume(trainer: Trainer) -> bool:
-    """Restore the trainer where there is a checkpoint to go on from; what was read is not kept."""
+def resume(trainer: Trainer) -> str | None:
+    """Restore the trainer where there is a checkpoint to go on from, and say which; what was read is not kept."""
     found = find_resume(trainer.args)
-    if found:
-        trainer.restore(*found)
-        step = f" and {trainer.step} steps" if trainer.step else ""
-        log.info(f"going on from {found[0]}, after {trainer.epoch} epochs{step}")
-    return found is not None
+    if not found:
+        return None
+    trainer.restore(*found)
+    step = f" and {trainer.step} steps" if trainer.step else ""
+    return f"going on from {found[0]}, after {trainer.epoch} epochs{step}"
 
 
-def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, protocol: Protocol) -> None:
-    source = ClipDataset.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
-    trainer = Trainer(args, procs, source)
-    resumed = resume(trainer)
-    check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
-    trainer.prepare()
+def train(trainer: Trainer, resumed: str | None) -> None:
+    """The run, or what is left of it."""
+    args, procs = trainer.args, trainer.procs
+    if resumed:
+        log.info(resumed)
     if args.resume == "none" and procs.is_main:
         for path in loading.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
             path.unlink()
@@ -174,6 +175,7 @@ def train(args: argparse.Namespace, procs: Processes, packed: PackedDataset, pro
             trainer.save()
         log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
         return
+    trainer.prepare()
     epochs = EpochLog(args.checkpoint_path, trainer.epoch) if procs.is_main else None
     with StopSignal() as stop:
         train_epochs(trainer, epochs, stop)
@@ -197,10 +199,10 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal) ->
         disable=epochs is None,
     )
     for epoch in bar:
-        figures = trainer.train_epoch(stop)
-        if figures and epochs:
-            epochs.write(epoch, figures)
-            bar.set_postfix(loss=f"{figures['loss/total']:.3f}")
+        metrics = trainer.train_epoch(stop)
+        if metrics and epochs:
+            epochs.write(epoch, metrics)
+            log.info(epoch_line(epoch, args.epochs, metrics))
         stopped = stop.agreed(trainer.procs.device)
         if stopped or epoch % args.save_freq == 0 or epoch == args.epochs - 1:
             trainer.save()
@@ -209,18 +211,58 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal) ->
             return
 
 
+def epoch_line(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
+    """What an epoch's line in the log says: the loss and its terms, the rate, the speed, the time left."""
+    terms = " ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in metrics.items() if k.startswith("loss/"))
+    speed = f"{metrics['samples_per_second']:,.0f} samples/s"
+    if "mfu" in metrics:
+        speed += f" (MFU {100 * metrics['mfu']:.0f} %)"
+    left = duration(metrics["seconds"] * (epochs - epoch - 1))
+    return f"epoch {epoch} ({epoch + 1} of {epochs}): {terms}, rate {metrics['lr']:g}, {speed}, {left} left"
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, or seconds below two minutes."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def summary(trainer: Trainer, dataset: DataSet, protocol: Protocol, packed: PackedDataset) -> str:
+    """What a run is about to do, for people; every argument is in the checkpoints."""
+    args, model, procs = trainer.args, trainer.model, trainer.procs
+    size, batch = len(trainer.dataset), args.batch_size
+    sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, model.backbone)]
+    drops = f", a tenth from epoch {' and '.join(map(str, args.schedule))} on" if args.schedule else ""
+    lines = [
+        f"data: {dataset.title}, {protocol.long_name}, {size:,} recordings to train on, {packed.path}",
+        f"model: {args.objective} of {', '.join(args.pretrain_modalities)}, hidden size {args.hidden_size}, "
+        f"{sizes[0]:.2f} M parameters, {sizes[1]:.2f} M of them in the encoder",
+        f"schedule: {args.epochs} epochs of {len(global_batches(size, batch))} step(s), {batch} clips a step, rate "
+        f"{args.lr:g}{drops}, weight decay {args.wd:g}, seed {args.seed}",
+        f"machine: {procs.world_size} process(es), {device_name(procs.device)}, "
+        + ("float32" if args.amp == "off" else args.amp),
+    ]
+    if batch > size:
+        lines.append(f"warning: --batch-size {batch} is more than all {size} recordings: every epoch is one step")
+    if late := [at for at in args.schedule if at >= args.epochs > 0]:
+        lines.append(f"warning: the rate does not drop at epoch {late[0]}, as there are only {args.epochs} epochs")
+    return "\n  ".join(lines)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    start_log(args.checkpoint_path, "pretrain", detect()[0])
     with processes(args.device) as procs:
         dataset, protocol = complete_args(args, procs.device, procs.world_size)
         packed = open_dataset(args.data_root, dataset, protocol)
-        counts = {side: len(packed.split(protocol.name, side)) for side in ("train", "val")}
-        log.info(
-            f"{dataset.title}, {protocol.long_name}: {counts['train']:,} recordings to train on, {procs.world_size} "
-            f"process(es) on {procs.device.type}\n  " + " ".join(f"{k}={v}" for k, v in sorted(vars(args).items()))
-        )
-        train(args, procs, packed, protocol)
+        clips = ClipDataset.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
+        trainer = Trainer(args, procs, clips)
+        resumed = resume(trainer)
+        check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
+        start_log(args.checkpoint_path, "pretrain", procs.rank)
+        log.info(summary(trainer, dataset, protocol, packed))
+        train(trainer, resumed)
 
 
 if __name__ == "__main__":

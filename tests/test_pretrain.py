@@ -343,3 +343,35 @@ def test_several_processes_train_a_part_of_the_model(pretrain, demo_root, tmp_pa
     assert done.returncode == 0, done.stderr
     for a, b in zip(figures(one), figures(folder)):
         assert a == pytest.approx(b, rel=2e-3)
+
+
+def test_a_folder_is_made_only_for_accepted_arguments(pretrain, tmp_path):
+    for flags in (["--hidden-size", "7"], ["--resume", "nowhere.pth.tar"], ["--pre-dataset", "ntu60"]):
+        with pytest.raises((UserError, loading.CheckpointError)):
+            pretrain.run(*flags, folder=tmp_path / "new" / "demo")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_log_tells_people_what_is_trained_and_how_far_it_is(pretrain):
+    folder = pretrain.run("--epochs", "3", "--schedule", "1", "--batch-size", "20")
+    text = (folder / "pretrain.log").read_text()
+    assert "12 recordings to train on" in text and "hidden size 8, 0.22 M parameters" in text
+    assert "3 epochs of 1 step(s), 20 clips a step, rate 0.001, a tenth from epoch 1 on" in text
+    assert "warning: --batch-size 20 is more than all 12 recordings" in text
+    lines = [line for line in text.splitlines() if " epoch " in line]
+    assert len(lines) == 3 and "epoch 1 (2 of 3): total " in lines[1] and "rate 0.0001, " in lines[1]
+    assert lines[2].endswith(" samples/s, 0 s left")
+    assert (
+        "warning: the rate does not drop at epoch 46"
+        in pretrain.run("--resume", "none").joinpath("pretrain.log").read_text()
+    )
+
+
+def test_durations_read_well():
+    assert [program.duration(s) for s in (0.4, 119, 125, 3600, 3700)] == [
+        "0 s",
+        "119 s",
+        "2 min",
+        "1 h 00 min",
+        "1 h 02 min",
+    ]

@@ -17,6 +17,7 @@ from feeder.clips import ClipDataset
 from feeder.modalities import ModalityTokens, Tokens
 from feeder.sampling import epoch_order, global_batches, share
 from models import loading
+from models.flops import training_flops
 from models.objective import Loss, Weights, baseline_loss, gather, umurl_loss
 from models.umurl import Projections, SimpleBaseline, UmURL
 from tools.training.compiling import StaticCompiler, sizes_to_compile
@@ -25,6 +26,7 @@ from tools.training.signals import StopSignal
 from tools.utils import checkpoints
 from tools.utils.distributed import Processes, distribute
 from tools.utils.errors import UserError
+from tools.utils.hardware import peak_flops
 from tools.utils.precision import autocast
 
 log = logging.getLogger("umurl")
@@ -55,6 +57,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
         self.view, self.tokens = training_view(), ModalityTokens(dataset.layout).to(procs.device)
         self.compiler = StaticCompiler(sizes_to_compile(args.compile, procs.device, self._steps()))
+        self.flops = training_flops(args.hidden_size, len(self.model.modalities), dataset.layout)  # of a sample
+        peak = peak_flops(procs.device, args.amp) if args.objective == "umurl" else None
+        self.peak = peak and peak * procs.world_size
         self.epoch = 0  # epochs done
         self.step = 0  # steps done of the next one, where a signal stopped it
         self.meter = LossMeter()
@@ -144,7 +149,8 @@ class Trainer:
             raise UserError(f"epoch {self.epoch}: the weights are not finite, so training stops; lower --lr")
         seconds = time.perf_counter() - started
         self.epoch, self.step, self.meter = self.epoch + 1, 0, LossMeter()
-        return metrics | {"lr": lr, "seconds": seconds, "samples_per_second": clips / seconds}
+        speed = {"lr": lr, "seconds": seconds, "samples_per_second": clips / seconds}
+        return metrics | speed | ({"mfu": speed["samples_per_second"] * self.flops / self.peak} if self.peak else {})
 
     def is_finite(self) -> bool:
         return bool(torch.stack([p.isfinite().all() for p in self.model.parameters()]).all())
