@@ -358,7 +358,7 @@ def test_the_log_tells_people_what_is_trained_and_how_far_it_is(pretrain):
     assert "12 recordings to train on" in text and "hidden size 8, 0.22 M parameters" in text
     assert "3 epochs of 1 step(s), 20 clips a step, rate 0.001, a tenth from epoch 1 on" in text
     assert "warning: --batch-size 20 is more than all 12 recordings" in text
-    lines = [line for line in text.splitlines() if " epoch " in line]
+    lines = [line for line in text.splitlines() if " of 3): " in line]
     assert len(lines) == 3 and "epoch 1 (2 of 3): total " in lines[1] and "rate 0.0001, " in lines[1]
     assert lines[2].endswith(" samples/s, 0 s left")
     assert (
