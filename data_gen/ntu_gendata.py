@@ -14,13 +14,15 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import DATA_ROOT, NTU, DataSet, get_dataset
+from data_gen.packed.names import RecordingName, parse_name
+from data_gen.packed.protocols import derive_splits
 from data_gen.packed.reader import DataSetError
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
+from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recordings import (
     Recording,
     convert_all,
@@ -28,7 +30,6 @@ from data_gen.raw.recordings import (
     find_recordings,
     read_missing_list,
 )
-from data_gen.raw.skeleton_file import RecordingName, SkeletonError, parse_name
 
 
 def convert(
@@ -84,8 +85,8 @@ def _select(
     for recording in recordings:
         try:
             name = parse_name(recording.stem)
-        except SkeletonError as error:
-            bad[str(recording)] = error.reason
+        except ValueError as error:
+            bad[str(recording)] = str(error)
             continue
         if not most.covers(name):
             bad[str(recording)] = f"no data set has setup {name.setup} with action {name.action}"
@@ -112,15 +113,6 @@ def _write(
             bad[str(recording)] = str(people)
         elif not bad or skip_bad:
             writer.add(recording.stem, names[recording.stem].label, people)
-
-
-def derive_splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dict[str, list[int]]]:
-    """For each protocol of the data set, which of the names belong to each side."""
-    splits = {}
-    for protocol in dataset.protocols:
-        train = np.array([protocol.trains_on(name) for name in names])
-        splits[protocol.name] = {"train": np.flatnonzero(train).tolist(), "val": np.flatnonzero(~train).tolist()}
-    return splits
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:

@@ -10,8 +10,8 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from data_gen.packed.reader import DataSetError
+from data_gen.raw.number_lines import too_large
 from data_gen.raw.skeleton_file import MAX_BYTES
-from data_gen.raw.skeleton_tokens import too_large
 
 _MAX_AXES = 8
 

@@ -13,14 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import NTU, DataSet
-from data_gen.ntu_gendata import derive_splits
 from data_gen.packed.info import NAME, TABLES
-from data_gen.packed.protocols import Rule, Table, derive
+from data_gen.packed.names import RecordingName, parse_name
+from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import NUM_PEOPLE, normalise
-from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES, RecordingName, SkeletonError, parse_name
-from data_gen.skeletons import Skeleton, map_joints
+from data_gen.raw.normalise import normalise
+from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES
+from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
 
 T = TypeVar("T")
 _OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
@@ -153,8 +153,8 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
     for entry in entries:
         try:
             number = parse_name(entry.name)
-        except SkeletonError as error:
-            raise DataSetError(f"{entry.stated_in}: {entry.name}: {error.reason}") from None
+        except ValueError as error:
+            raise DataSetError(f"{entry.stated_in}: {entry.name}: {error}") from None
         if not dataset.covers(number):
             raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no recording of {dataset.title}")
         numbers.append(number)

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_gen.datasets import DataSet
 from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError
+from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.reader import PackedDataset
-from data_gen.raw.skeleton_file import SkeletonError, parse_name
+from data_gen.packed.writer import Splits
 
-Splits = dict[str, dict[str, list[int]]]
 KINDS = (*TABLES, "names", "kfold")
 _MAX_LIST = 64 * 2**20  # bytes
 
@@ -60,7 +61,7 @@ class Table:
         """Subjects and cameras by names of NTU's form; without them where a name has another."""
         try:
             numbers = [parse_name(name) for name in names]
-        except SkeletonError:
+        except ValueError:
             return cls(names)
         return cls(names, [str(n.subject) for n in numbers], [str(n.camera) for n in numbers])
 
@@ -108,6 +109,15 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
                     raise DataSetError(f"protocol {name} ({rule}) leaves no recording on the {side} side")
             made_by[name] = str(rule)
     return splits, made_by
+
+
+def derive_splits(dataset: DataSet, names: Sequence[RecordingName]) -> Splits:
+    """Split recordings under NTU's names by the data set's own protocols: positions on each side."""
+    splits: Splits = {}
+    for protocol in dataset.protocols:
+        is_train = [protocol.trains_on(name) for name in names]
+        splits[protocol.name] = {side: [i for i, t in enumerate(is_train) if t == (side == "train")] for side in SIDES}
+    return splits
 
 
 def _sides(rule: Rule, table: Table) -> dict[str, list[bool]]:

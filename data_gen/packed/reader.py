@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.packed.info import INFO, MAX_NAME, NAME, REMEDY, SIDES, DataSetError, read_info, skeleton_of
-from data_gen.raw.normalise import NUM_PEOPLE
-from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
+from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
 # Bounds far above any data set, below what could exhaust memory.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_gen.skeletons import KINECT_V2, Skeleton
+from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 
-NUM_PEOPLE = 2  # of NTU's recordings
 _EPSILON = 1e-6
 
 

@@ -6,11 +6,10 @@ import pytest
 
 from data_gen import add_protocol
 from data_gen.datasets import DATASETS
-from data_gen.ntu_gendata import derive_splits
 from data_gen.packed.info import INFO
-from data_gen.packed.protocols import Table, derive, parse_split
+from data_gen.packed.names import parse_name
+from data_gen.packed.protocols import Table, derive, derive_splits, parse_split
 from data_gen.packed.reader import DataSetError, PackedDataset
-from data_gen.raw.skeleton_file import parse_name
 from tests.helpers import own_dataset, tiny_dataset
 
 NAMES = [f"S{s:03d}C{c:03d}P{p:03d}R001A001" for s in (1, 2) for c in (1, 2, 3) for p in (1, 2, 3, 6, 10)]

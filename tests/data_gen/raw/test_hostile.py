@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError, PackedDataset
 from data_gen.raw.normalise import normalise
-from data_gen.raw.skeleton_file import SkeletonError, parse_skeleton
+from data_gen.raw.number_lines import SkeletonError
+from data_gen.raw.skeleton_file import parse_skeleton
 from tests import baselines, mutations
 from tests.helpers import run_python, tiny_dataset, write_recordings
 from tests.mutations import HOW, WORDS, Change, apply, skeleton_texts
