@@ -197,7 +197,7 @@ def test_names_without_a_suffix_and_labels_in_arrays_are_the_same(made, folder, 
         (lambda n, x: ([*n[:-1], "walking_2"], x), "walking_2: the name is not of the form"),
         (lambda n, x: x, "train_label.pkl: refused: not a pair"),
         (lambda n, x: (n, [float(i) for i in x]), "train_label.pkl: refused: label 0 is no whole number"),
-        (lambda n, x: {"names": n, "labels": x}, "train_label.pkl: refused: the operation EMPTY_DICT"),
+        (lambda n, x: {"names": n, "labels": x}, "train_label.pkl: refused: not a pair (names, labels)"),
     ],
 )
 def test_labels_that_are_wrong_are_refused(change, message, folder, capsys):

@@ -96,18 +96,18 @@ def header(descr: str, shape: tuple, order: bool = False, version: bytes = b"\x0
     return b"\x93NUMPY" + version + size + text.ljust(length - 1) + b"\n"
 
 
-PLAIN = "it does not begin with the header of a plain array"
+PLAIN = "cannot be read"
 
 
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("joints.npy", header("<f4", (10**12, *FRAME_SHAPE)), "its header tells of 600000000000128 bytes, it has 128"),
-        ("joints.npy", header("<f4", (10**14, *FRAME_SHAPE)), "its header tells of"),
+        ("joints.npy", header("<f4", (10**12, *FRAME_SHAPE)), "cannot be read"),
+        ("joints.npy", header("<f4", (10**14, *FRAME_SHAPE)), "cannot be read"),
         ("joints.npy", header("<f4", (10**30, *FRAME_SHAPE)), PLAIN),
         ("joints.npy", header("<f4", (-1, *FRAME_SHAPE)), PLAIN),
         ("joints.npy", header("<f4", (0, *FRAME_SHAPE)), "joints.npy has 0"),
-        ("joints.npy", header("<f4", (1, *FRAME_SHAPE), order=True) + bytes(600), PLAIN + " in C order"),
+        ("joints.npy", header("<f4", (1, *FRAME_SHAPE), order=True) + bytes(600), "not a plain array in C order"),
         ("joints.npy", header("<f4", (1,) * 99, length=600) + bytes(4), "cannot be read"),
         ("joints.npy", header("<f4", (0, *[10**15] * 9), length=600), "joints.npy"),
         ("joints.npy", header(">f4", (1, *FRAME_SHAPE)) + bytes(600), "holds >f4 .* expected float32"),

@@ -126,7 +126,7 @@ JOINT = "0.1 0.2 0.3 250.1 190.2 1000.3 500.4 -0.1 0.2 0.3 0.4 2"
         (edit(1, "3.5"), "line 1: the number of frames should stand here"),
         (edit(1, "2"), "line 58: text goes on after the last of 2 frames"),
         (edit(1, "4"), "line 85: the file ends where the number of bodies of frame 4 of 4 should stand"),
-        (edit(2, "1000000"), "line 84: frame 1 is cut short: 1000000 bodies, 82 lines"),
+        (edit(2, "1000000"), "line 85: frame 1 is cut short: 1000000 bodies, 83 lines"),
         (edit(2, "2"), "a body has 10 values"),
         (edit(4, "24"), "line 4: a body has 25 joints, this one 24"),
         (edit(4, "26"), "line 4: a body has 25 joints, this one 26"),
