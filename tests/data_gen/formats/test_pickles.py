@@ -242,10 +242,8 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
         (b"]q\x00(h\x00h\x00e.", "name 0 is no text"),
         (BILLION + b".", "name 0 is no text"),
         (b"}" + BILLION.replace(b"]", b"N") + b"K\x01s.", "entries of what is no table"),
-        (
-            b"}" + BILLION.replace(b"]q\x00", b"Nq\x00") + b"(h\x640}h\x64K\x01s.",
-            "a key that is no text",
-        ),  # a hash of 2**100 steps
+        # a hash of 2**100 steps
+        (BILLION.replace(b"]q\x00", b"Nq\x00") + b"}h\x64K\x01s.", "a key that is no text"),
         (b"(" + BILLION + b"\x91.", "refused: the operation FROZENSET"),
         (b"Nr\xff\xff\xff\x7f.", "not a pair"),  # room for 2**31 objects
         (b"Np2147483647\n.", "not a pair"),
@@ -321,12 +319,10 @@ def test_numpys_own_functions_are_never_reached(path, monkeypatch):
         assert load(path, content) == (NAMES, LABELS)
 
 
-@pytest.mark.parametrize(
-    "tiny", [b"(", b"]", b"}", b")", b"N\x94", b"K\x01", b"M\x01\x02", b"\x8c\x01x", b"G" + b"1" * 8]
-)
+@pytest.mark.parametrize("tiny", [b"(", b"]", b"}", b"N\x94", b"]\x94", b"M\x01\x02", b"\x8c\x01x"])
 def test_memory_stays_within_the_multiple_of_the_file_that_is_stated(tiny, path):
     """Of the things that a byte or two makes; the docs say 150 bytes a byte."""
-    content = tiny * (10**6 // len(tiny))
+    content = tiny * (10**5 // len(tiny))
     path.write_bytes(content)
     tracemalloc.start()
     with pytest.raises(DataSetError):
