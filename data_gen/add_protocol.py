@@ -6,17 +6,16 @@ python -m data_gen.add_protocol data/ntu60 --split young=subject:1,2,5 --split f
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_gen.packed.atomic import atomic_files, locked
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.info import INFO, DataSetError
 from data_gen.packed.protocols import Rule, Table, derive, parse_split
 from data_gen.packed.reader import PackedDataset
-from data_gen.packed.writer import PARTIAL, describe, index_arrays, locked, write_files
+from data_gen.packed.writer import describe, index_arrays, write_files
 from data_gen.raw.conversion import exit_status
 
 
@@ -36,15 +35,8 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
         added = describe(splits, made_by)
         info = packed.info | {"protocols": packed.info["protocols"] | added}
         arrays = {stem: array for name, sides in splits.items() for stem, array in index_arrays(name, sides).items()}
-        partial = folder / PARTIAL
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
+        with atomic_files(folder, last=INFO) as partial:  # without a new dataset.json the other files do not count
             write_files(partial, arrays, info)
-            for file in (*(f"{stem}.npy" for stem in arrays), INFO):  # dataset.json last: until then nothing counts
-                os.replace(partial / file, folder / file)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return added
 
 

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_gen.datasets import DATA_ROOT, DATASETS
-from data_gen.formats.base import MAX_CLASSES, Options, Source, pack
+from data_gen.formats.base import Options, Source, pack
 from data_gen.formats.folder import read_folder
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.catalogue import row_of
-from data_gen.packed.info import NAME
+from data_gen.packed.info import MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
 from data_gen.raw.conversion import count_lines, exit_status
 from data_gen.skeletons import load_skeleton

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import NTU, DataSet
-from data_gen.packed.info import NAME, TABLES
+from data_gen.packed.info import MAX_CLASSES, NAME, TABLES
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
@@ -24,7 +24,6 @@ from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
 
 T = TypeVar("T")
 _OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
-MAX_CLASSES = 999  # as in a packed data set
 
 
 class Entry(NamedTuple):

@@ -15,7 +15,7 @@ TABLES = ("subject", "camera")
 MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
 REMEDY = "convert the recordings again"
-_MAX_CLASSES = 999  # names have three digits for it
+MAX_CLASSES = 999  # names have three digits for it
 _MAX_INFO = 64 * 2**20  # bytes
 
 
@@ -48,8 +48,8 @@ def _check_entries(info: dict) -> None:
         raise ValueError("it names no data set")
     if not isinstance(info.get("title", ""), str):
         raise ValueError("title is not a text")
-    if type(info.get("classes")) is not int or not 1 <= info["classes"] <= _MAX_CLASSES:
-        raise ValueError(f"classes is not a whole number from 1 to {_MAX_CLASSES}")
+    if type(info.get("classes")) is not int or not 1 <= info["classes"] <= MAX_CLASSES:
+        raise ValueError(f"classes is not a whole number from 1 to {MAX_CLASSES}")
     if not isinstance(info.get("protocols"), dict) or not all(map(NAME.fullmatch, info["protocols"])):
         raise ValueError("protocols does not map names of protocols")
     skeleton_of(info)
