@@ -29,8 +29,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(folder: Path, last: str = "") -> Iterator[Path]:
-    """Give a folder inside `folder` to write files to. Where the block ends well, they move into `folder`, the one called
-    `last` as the last; else they are removed."""
+    """Give a folder inside `folder` to write files to. Where the block ends well, they move into `folder`, the one
+    called `last` at the end; else they are removed."""
     partial = folder / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)  # what a killed program left
     partial.mkdir(parents=True)
