@@ -20,7 +20,7 @@ from data_gen.raw.conversion import exit_status
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
-    """Split the packed data set in `folder` by further rules; returns what its dataset.json now says of them.
+    """Add protocols by rules to the packed data set in `folder`; returns their entries in dataset.json.
 
     Raises DataSetError where a rule does not fit or names a protocol that there is; then nothing has changed.
     """
@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         required=True,
         metavar="NAME=RULE",
-        help="a protocol by the subjects or cameras it trains on (subject:1,2,5, camera:2,3), by a file of the names "
-        "of recordings (names:FILE), or for each of several folds of the subjects (kfold:5: NAME1 to NAME5)",
+        help="RULE is subject:1,2,5 or camera:2,3 (train on these), names:FILE (train on the recordings listed there), "
+        "or kfold:5 (five protocols NAME1 to NAME5, each validating on another fifth of the subjects)",
     )
     return exit_status(_add(parser.parse_args(argv)))
 

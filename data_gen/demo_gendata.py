@@ -172,7 +172,7 @@ def setup_of(subject: int) -> int:
 
 
 def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> int:
-    """Write what each camera saw of a performance (subject, replication, action); returns how many."""
+    """Write what each camera saw of a performance (subject, replication, action); returns the number of files."""
     people = sim.perform(seed, *performance)
     for camera in sim.CAMERA_ANGLES:
         view = make_camera(setup_of(performance[0]), camera)
@@ -208,8 +208,8 @@ def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo_raw", help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
-    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one a core)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: one a core)")
     args = parser.parse_args()
     if args.workers < 1 or args.seed < 0:
         parser.error("--workers must be at least 1, --seed at least 0")

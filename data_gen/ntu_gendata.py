@@ -76,7 +76,8 @@ def convert(
 def _select(
     dataset: DataSet, recordings: list[Recording], left_out: set[str]
 ) -> tuple[list[Recording], dict[str, RecordingName], dict[str, str], int]:
-    """Which recordings to read, their names in numbers, those with a bad name, and how many belong elsewhere."""
+    """Choose the recordings to read. Returns them, their names in numbers, the reasons against bad names, and the
+    number of recordings that belong to another data set."""
     wanted: list[Recording] = []
     names: dict[str, RecordingName] = {}
     bad: dict[str, str] = {}
@@ -132,7 +133,7 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
 
 
 def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
-    """What to convert: (data set, raw places, folder). Raises ValueError, FileNotFoundError."""
+    """List what to convert: (data set, raw places, output folder). Raises ValueError, FileNotFoundError."""
     if args.raw and not args.dataset:
         raise ValueError("--raw needs --dataset, to say what the recordings are")
     datasets = [get_dataset(args.dataset)] if args.dataset else list(NTU)
@@ -161,17 +162,19 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--dataset", choices=[d.name for d in NTU], help="default: every one whose recordings are in data/"
+        "--dataset",
+        choices=[d.name for d in NTU],
+        help="default: every one whose recordings are in data/",
     )
     parser.add_argument(
         "--raw", nargs="+", type=Path, metavar="PATH", help="folders of .skeleton files, or zip archives"
     )
-    parser.add_argument("--out", type=Path, help="folder of the packed data set; default: data/DATASET")
+    parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
     parser.add_argument(
         "--missing",
         type=Path,
         metavar="FILE",
-        help="list of recordings to leave out; default: found beside the recordings",
+        help="list of recordings to leave out (default: the one beside the recordings)",
     )
     return exit_status(_convert_planned(parse_arguments(parser, argv)))
 

@@ -13,10 +13,10 @@ from data_gen.packed.reader import DataSetError, PackedDataset
 
 
 def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:
-    """Indices of one side of a protocol. Raises DataSetError where there are none, or a recording is longer."""
+    """Indices of a protocol's `train` or `val`. Raises DataSetError where there are none, or one is too long."""
     chosen = packed.split(protocol, side)
     if not len(chosen):
-        raise DataSetError(f"{packed.path}: {protocol} has no recordings on the {side} side, so nothing to write")
+        raise DataSetError(f"{packed.path}: {protocol} has no {side} recordings to write")
     longer = chosen[packed.num_frame[chosen] > num_frame]
     if len(longer):
         longest = longer[packed.num_frame[longer].argmax()]

@@ -1,4 +1,4 @@
-"""What dataset.json says of a packed data set."""
+"""Read and check a packed data set's dataset.json."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DataSetError(ValueError):
 
 
 def read_info(path: Path) -> dict:
-    """What a dataset.json says, its format and the entries that are used checked. Raises DataSetError."""
+    """Read a dataset.json and check its format and entries. Raises DataSetError."""
     try:
         if path.stat().st_size > _MAX_INFO:
             raise ValueError(f"it is larger than {_MAX_INFO // 2**20} MiB")

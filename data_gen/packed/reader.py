@@ -1,4 +1,4 @@
-"""The packed data set: one copy of every recording, a protocol is a pair of index files.
+"""Read packed data sets: one copy of every recording; a protocol is a pair of index files.
 
     joints.npy     float32 (F, M, V, C)   every recording's frames [0, num_frame), end to end: people, joints, x y (z)
     num_frame.npy  int64 (N,)   label.npy  int64 (N,)   name.npy  text (N,), sorted
@@ -53,7 +53,7 @@ class PackedDataset:
         return len(self.num_frame)
 
     def split(self, protocol: str, side: str) -> np.ndarray:
-        """Indices (int64) of one side, `train` or `val`, of a protocol's short name."""
+        """Indices (int64) of a protocol's `train` or `val` recordings; `protocol` is its short name."""
         if protocol not in self.protocols:
             raise DataSetError(f"{self.path} has no protocol {protocol!r}; it has {', '.join(self.protocols)}")
         file = f"{protocol}_{side}.npy"
@@ -69,7 +69,7 @@ class PackedDataset:
         return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
 
     def table(self, kind: str) -> list[str] | None:
-        """Each recording's `subject` or `camera`; None where the data set does not tell them."""
+        """Each recording's `subject` or `camera`; None where the data set has no such table."""
         if kind not in self.info.get("tables", ()):
             return None
         return self._load_texts(f"{kind}.npy", f"a {kind}", f"a {kind}").tolist()
@@ -129,7 +129,7 @@ class PackedDataset:
                 raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {REMEDY}")
 
     def _sample(self) -> np.ndarray:
-        """Values of 256 frames, evenly spaced. Read, since the mapping would bring in the neighbours of each."""
+        """The values of 256 evenly spaced frames. They are read, as the mapping would load neighbouring pages too."""
         assert isinstance(self.joints, np.memmap)  # there are frames
         frames, size = len(self.joints), self.joints[0].nbytes
         chosen = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()

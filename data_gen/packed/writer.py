@@ -1,4 +1,4 @@
-"""Write packed data sets, whole or not at all; packed.py tells their format and reads them."""
+"""Write packed data sets, whole or not at all; reader.py describes the format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Splits = dict[str, dict[str, list[int]]]  # of each protocol, the recordings of 
 
 
 def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What dataset.json says of protocols: how many recordings each side has, and the rule, where one made it."""
+    """Describe protocols for dataset.json: the number of train and val recordings, and the rule that made them."""
     return {
         name: {side: len(sides[side]) for side in SIDES} | ({"rule": rules[name]} if name in rules else {})
         for name, sides in splits.items()
@@ -55,7 +55,7 @@ class PackedWriter:
             self.without_a_body.append(name)
 
     def counts(self, splits: Splits, rules: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """What dataset.json says of the recordings that were added, and of the rules that made the protocols."""
+        """Describe the added recordings and the protocols for dataset.json."""
         return {
             "recordings": len(self.names),
             "frames": sum(self.num_frame),
@@ -107,7 +107,7 @@ class PackedWriter:
 
 
 def index_arrays(protocol: str, sides: dict[str, list[int]]) -> dict[str, np.ndarray]:
-    """What a protocol's index files hold, by their stems."""
+    """A protocol's index arrays (int64), by the stems of their files."""
     return {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
 
 

@@ -33,7 +33,7 @@ _SIDES = {2: "train", 4: "val"}  # by line of a split file
 
 @dataclass
 class Split:
-    """A split file: the side, `train` or `val`, of each video, the line that lists it, and by place what is wrong."""
+    """A split file: for each video `train` or `val` and the line that lists it; and what is wrong, by place."""
 
     path: Path
     side: dict[str, str] = field(default_factory=dict)
@@ -159,7 +159,7 @@ def _read(video: Video, file: Recording, most: int) -> bytes:
 
 
 def _bodies(frames: np.ndarray) -> np.ndarray:
-    """As many of the people (T, 2, 25, 3) as there would be in an NTU recording: not a last one who is never there."""
+    """Leave out people (T, 2, 25, 3) at the end who are never there, as an NTU recording does."""
     there = np.flatnonzero(frames.any(axis=(0, 2, 3)))
     return frames[:, : there.max(initial=-1) + 1]
 
@@ -183,7 +183,7 @@ def parse_video(text: bytes) -> np.ndarray:
 
 
 def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
-    """The lines that are not blank, each with its number from 1."""
+    """The lines of a label file that are not blank, each with its number from 1."""
     lines = split_lines(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), MAX_LIST)
     if len(lines) > MAX_LABELS:
         raise SkeletonError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")

@@ -365,7 +365,7 @@ changes = st.lists(st.builds(Change, st.sampled_from(list(HOW)), part, part, st.
 operations = st.lists(st.sampled_from(WORDS) | st.binary(max_size=3), max_size=60).map(b"".join)
 
 
-@settings(max_examples=1500, derandomize=True, deadline=None, database=None)
+@settings(max_examples=600, derandomize=True, deadline=None, database=None)
 @given(st.builds(apply, st.sampled_from(SEEDS), changes) | operations)
 def test_a_mutated_pickle_is_labels_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "mutated.pkl"

@@ -154,7 +154,7 @@ KEYPOINT = annotations()["annotations"][2]["keypoint"]
         ({"split": {}, "annotations": [{"x": {1, 2}}]}, "refused: the operation EMPTY_SET, which no data needs"),
         (edited(frame_dir=3), "annotation 2 has no frame_dir"),
         (edited(frame_dir="a/b"), "'a/b' is no name of 1 to 64 letters"),
-        (edited(frame_dir=NAMES[1]), f"{NAMES[1]} stands there, or on the other side, a second time"),
+        (edited(frame_dir=NAMES[1]), f"{NAMES[1]} is listed twice, or in train and in val"),
         (edited(label=None), f"annotation 2 ({NAMES[2]}) has no label, or one that is no whole number"),
         (edited(label=True), "has no label, or one that is no whole number"),
         (edited(label=3), f"{NAMES[2]} has label 3, its action − 1 is 11"),

@@ -87,7 +87,7 @@ def test_rules_that_are_none_are_refused(text, message):
     "rules, message",
     [
         (["a=subject:1,4,5"], "protocol a: no subject 4, 5; there are 1, 2, 3, 6, 10$"),
-        (["a=subject:001,2,3,6,10"], r"protocol a \(subject:1,2,3,6,10\) leaves no recording on the val side"),
+        (["a=subject:001,2,3,6,10"], r"protocol a \(subject:1,2,3,6,10\) leaves no recording in val"),
         (["a=camera:1", "a=camera:2"], "two protocols are called a"),
         (["a1=camera:1", "a=kfold:2"], "two protocols are called a1"),
         (["a=kfold:6"], "protocol a: 6 folds of only 5 subjects"),

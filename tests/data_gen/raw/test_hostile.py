@@ -22,7 +22,7 @@ from tests.mutations import HOW, WORDS, Change, apply, skeleton_texts
 
 SECONDS = 5  # far above what any of these small files takes
 TEXTS = skeleton_texts()
-deterministic = settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+deterministic = settings(max_examples=400, derandomize=True, deadline=None, database=None)
 
 
 def changes(words: tuple[bytes, ...]) -> st.SearchStrategy[list[Change]]:
