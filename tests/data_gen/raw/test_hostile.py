@@ -120,7 +120,7 @@ def open_or_refuse(folder) -> PackedDataset | DataSetError:
     return packed
 
 
-@deterministic
+@settings(deterministic, max_examples=150)
 @given(data=st.data(), damage=changes(PACKED_WORDS))
 def test_a_mutated_data_set_opens_sound_or_is_refused(packed, data, damage):
     folder, files = packed[0].path, packed[1]
