@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError, PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import SkeletonError, parse_skeleton
-from tests import baselines, mutations
+from tests import mutations
 from tests.helpers import run_python, tiny_dataset, write_recordings
 from tests.mutations import HOW, WORDS, Change, apply, skeleton_texts
+from tools.benchmark import baselines
 
 SECONDS = 5  # far above what any of these small files takes
 TEXTS = skeleton_texts()
