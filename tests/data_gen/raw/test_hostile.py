@@ -16,9 +16,10 @@ from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError, PackedDatas
 from data_gen.raw.normalise import normalise
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.skeleton_file import parse_skeleton
-from tests import baselines, mutations
+from tests import mutations
 from tests.helpers import run_python, tiny_dataset, write_recordings
 from tests.mutations import HOW, WORDS, Change, apply, skeleton_texts
+from tools.benchmark import baselines
 
 SECONDS = 5  # far above what any of these small files takes
 TEXTS = skeleton_texts()
