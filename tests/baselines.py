@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.raw.skeleton_file import MAX_BODIES
+from data_gen.recipes import ClassifierRecipe
 from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, evaluation_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
 from feeder.modalities import MODALITIES, Tokens, to_tokens
 from models.encoder import Backbone, ModalityAgnosticEncoder
 from models.umurl import Projections, UmURL, name_projections
-from tools.evaluation.metrics import top_k_accuracy
-from tools.evaluation.probe import ProbeOptions
+from tools.utils.metrics import top_k_accuracy
 
 # ---- convert ---------------------------------------------------------------------------------------------------------
 
@@ -198,8 +198,8 @@ class PlainTrainer:
 class PlainProbe:
     """A linear probe that encodes every clip anew each time it is visited."""
 
-    def __init__(self, backbone: Backbone, num_classes: int, options: ProbeOptions, seed: int):
-        self.backbone, self.options = backbone, options
+    def __init__(self, backbone: Backbone, num_classes: int, recipe: ClassifierRecipe, seed: int):
+        self.backbone, self.recipe = backbone, recipe
         self.generator = torch.Generator().manual_seed(seed)
         self.device = next(backbone.parameters()).device
         self.linear = nn.Linear(2 * backbone.hidden_size, num_classes)
@@ -207,23 +207,23 @@ class PlainProbe:
             self.linear.weight.copy_(0.01 * torch.randn(self.linear.weight.shape, generator=self.generator))
             self.linear.bias.zero_()
         self.linear.to(self.device)
-        self.optimizer = torch.optim.SGD(self.linear.parameters(), options.rates[0], momentum=options.momentum)
+        self.optimizer = torch.optim.SGD(self.linear.parameters(), recipe.lr, momentum=recipe.momentum)
 
     def run(self, train: ClipDataset, val: ClipDataset) -> list[tuple[int, float, float]]:
         """The whole recipe; (epoch, top-1, top-5), both in %, of every validation."""
         validations = []
-        for epoch in range(1, self.options.epochs + 1):
-            self.optimizer.param_groups[0]["lr"] = self.options.rates[0] * 0.1 ** sum(
-                epoch > at for at in self.options.schedule
+        for epoch in range(1, self.recipe.epochs + 1):
+            self.optimizer.param_groups[0]["lr"] = self.recipe.lr * 0.1 ** sum(
+                epoch > at for at in self.recipe.schedule
             )
             self.train_epoch(train)
-            if epoch % self.options.validate_every == 0 or epoch == self.options.epochs:
+            if epoch % self.recipe.validate_every == 0 or epoch == self.recipe.epochs:
                 scores, labels = self.scores(val), val.label.to(self.device)
                 validations.append((epoch, top_k_accuracy(scores, labels, 1), top_k_accuracy(scores, labels, 5)))
         return validations
 
     def train_epoch(self, source: ClipDataset) -> None:
-        for rows in torch.randperm(len(source), generator=self.generator).split(self.options.batch_size):
+        for rows in torch.randperm(len(source), generator=self.generator).split(self.recipe.batch_size):
             scores = self.linear(self.features(source, rows))
             self.optimizer.zero_grad()
             F.cross_entropy(scores, source.label[rows].to(self.device)).backward()
@@ -232,7 +232,7 @@ class PlainProbe:
     @torch.no_grad()
     def scores(self, source: ClipDataset) -> Tensor:
         """Of every clip and class: (N, classes)."""
-        batches = torch.arange(len(source)).split(self.options.batch_size)
+        batches = torch.arange(len(source)).split(self.recipe.batch_size)
         return torch.cat([self.linear(self.features(source, rows)) for rows in batches])
 
     @torch.no_grad()

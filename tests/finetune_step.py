@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from data_gen.packed.reader import PackedDataset
+from data_gen.recipes import FINETUNE
 from feeder.clips import ClipDataset
 from models.encoder import Backbone
-from tools.training.finetune import FinetuneOptions, Finetuner, new_classifier
+from tools.training.finetune import Finetuner, new_classifier
 from tools.utils.distributed import Processes, processes
 
 
@@ -23,7 +24,7 @@ def step(folder: Path, batch: int, modalities: tuple[str, ...], procs: Processes
     train, val = (torch.from_numpy(packed.split("xsub", side)) for side in ("train", "val"))
     torch.manual_seed(0)
     model = new_classifier(Backbone(8), modalities, packed.num_classes, seed=procs.rank)  # the main one's counts
-    tuner = Finetuner(model, source, FinetuneOptions(), 0, procs)
+    tuner = Finetuner(model, source, FINETUNE, 0, procs)
     accuracies = tuner.validate(torch.cat((val, train))[: 7 * batch])
     tuner.train_step(train[:batch])
     return {"accuracies": accuracies, "gradients": {n: p.grad for n, p in model.named_parameters()}}

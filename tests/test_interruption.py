@@ -18,7 +18,6 @@ from tests.runs import assert_equal_runs, figures, launched
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
 from tools.utils import checkpoints
-from tools.utils.errors import UserError
 
 
 def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):
@@ -171,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):
         raise RuntimeError("unexpected pos 64 vs 0: no space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match="cannot write .*checkpoint_0001.pth.tar.*no space left"):
+    with pytest.raises(OSError, match="cannot write .*checkpoint_0001.pth.tar.*no space left"):
         pretrain.run("--epochs", "2")
     assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
     assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import parse_skeleton
+from data_gen.recipes import ClassifierRecipe
 from feeder.augment import training_view
 from feeder.modalities import MODALITIES, Tokens
 from feeder.sampling import StepRandom
@@ -25,7 +26,7 @@ from tools.benchmark.simulate import LENGTHS, clip_source, skeleton_texts
 from tools.benchmark.stages import STAGES, run_stage
 from tools.evaluation.features import extract_features
 from tools.evaluation.knn import nearest
-from tools.evaluation.probe import LinearProbe, ProbeOptions, train_probes
+from tools.evaluation.probe import LinearProbe, train_probes
 from tools.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -207,11 +208,11 @@ def test_the_plain_model_and_objective_give_the_published_loss():
 
 def test_plain_probe(source):
     torch.manual_seed(0)
-    backbone, options = Backbone(8).eval(), ProbeOptions(epochs=12, schedule=(6, 10), batch_size=7)
+    backbone, recipe = Backbone(8).eval(), ClassifierRecipe(0.03, 12, (6, 10), 7)
     (feature,) = extract_features(backbone, source, [MODALITIES], CPU)
-    probe = LinearProbe(feature, source.label, 60, options, [3])
+    probe = LinearProbe(feature, source.label, 60, recipe, [3])
     product = train_probes({"all": probe}, {"all": feature}, source.label, {})["all"]
-    plain = baselines.PlainProbe(backbone, 60, options, 3).run(source, source)
+    plain = baselines.PlainProbe(backbone, 60, recipe, 3).run(source, source)
     assert plain == [(v.epoch, pytest.approx(v.top1[0]), pytest.approx(v.top5[0])) for v in product]
     assert product[-1].top1[0] > product[0].top1[0]
 

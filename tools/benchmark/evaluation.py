@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from data_gen.recipes import LINEAR_PROBE, ClassifierRecipe
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from tools.benchmark.figures import Row, Setup, check_same, folder
@@ -14,7 +15,8 @@ from tools.benchmark.measure import PeakMemory, measure, product_limit
 from tools.benchmark.simulate import clip_source
 from tools.evaluation.features import extract_features
 from tools.evaluation.knn import CHUNK, nearest
-from tools.evaluation.probe import LinearProbe, ProbeOptions, Validation, train_probes
+from tools.evaluation.probe import LinearProbe, train_probes
+from tools.evaluation.scores import Validation
 
 
 def _features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
@@ -27,9 +29,14 @@ def _features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _probe(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], classes: int, options: ProbeOptions, seeds: list[int]
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    classes: int,
+    recipe: ClassifierRecipe,
+    seeds: list[int],
+    lrs: tuple[float, ...] = (),
 ) -> list[Validation]:
-    probe = LinearProbe(*train, classes, options, seeds)
+    probe = LinearProbe(*train, classes, recipe, seeds, lrs)
     return train_probes({"all": probe}, {"all": val[0]}, val[1], {})["all"]
 
 
@@ -37,24 +44,24 @@ def probe(setup: Setup) -> list[Row]:
     """The linear probe on cached features: one run, three learning rates of it, and three seeds."""
     sizes = setup.sizes
     train, val = (_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
-    options = ProbeOptions(epochs=sizes.probe_measured)
-    several = replace(options, rates=(0.03, 0.1, 0.3))
+    recipe = replace(LINEAR_PROBE, epochs=sizes.probe_measured)
+    one, three = (recipe.lr,), (0.03, 0.1, 0.3)
     factor = sizes.probe_epochs / sizes.probe_measured
-    shape = (options.batch_size, sizes.feature_size, sizes.classes)
+    shape = (recipe.batch_size, sizes.feature_size, sizes.classes)
     limit = product_limit(setup.device, shape, torch.float32, sizes.runs)
-    validations = sizes.probe_epochs // options.validate_every
+    validations = sizes.probe_epochs // recipe.validate_every
     # Forward, and backward to the weights alone; a validation is forward.
     needs = 2 * sizes.feature_size * sizes.classes * (2 * sizes.train * sizes.probe_epochs + sizes.val * validations)
     rows = []
-    for what, chosen, seeds in (("1 run", options, [0]), ("3 rates", several, [0]), ("3 seeds", options, [0, 1, 2])):
+    for what, chosen, seeds in (("1 run", one, [0]), ("3 rates", three, [0]), ("3 seeds", one, [0, 1, 2])):
         memory = PeakMemory(setup.device)
 
-        def run(options: ProbeOptions = chosen, seeds: list[int] = seeds) -> None:
-            _probe(train, val, sizes.classes, options, seeds)
+        def run(lrs: tuple[float, ...] = chosen, seeds: list[int] = seeds) -> None:
+            _probe(train, val, sizes.classes, recipe, seeds, lrs)
 
         timing = measure(run, setup.device, sizes.slow_runs).times(factor)
         title = f"{sizes.probe_epochs} epochs of {sizes.train:,} × {sizes.feature_size:,}, {what}"
-        runs = len(chosen.rates) * len(seeds)
+        runs = len(chosen) * len(seeds)
         row = Row("probe", title, "probe", 1, timing, limit, runs * needs, memory.figures())
         row.more = {"extrapolated": factor > 1}
         row.note = f"extrapolated from {sizes.probe_measured} epochs" if factor > 1 else ""
@@ -66,16 +73,16 @@ def probe(setup: Setup) -> list[Row]:
 
 def _compare_probe(row: Row, validations: int, setup: Setup) -> None:
     """Against the encoder in the loop: a few clips stand for the whole data set."""
-    sizes, options = setup.sizes, ProbeOptions(epochs=1, batch_size=setup.sizes.plain_clips)
+    sizes, recipe = setup.sizes, replace(LINEAR_PROBE, epochs=1, batch_size=setup.sizes.plain_clips)
     torch.manual_seed(0)
     backbone = Backbone(sizes.feature_size // 2).to(setup.device).eval()
     with folder() as place:
         source = clip_source(place, sizes.plain_clips, sizes.plain_clips, setup.device)
-        plain = setup.baseline.PlainProbe(backbone, sizes.classes, options, 0)
+        plain = setup.baseline.PlainProbe(backbone, sizes.classes, recipe, 0)
         found = plain.run(source, source)
         (feature,) = extract_features(backbone, source, [MODALITIES], setup.device)
         cached = (feature, source.label.to(setup.device))
-        expected = _probe(cached, cached, sizes.classes, options, [0])[0]
+        expected = _probe(cached, cached, sizes.classes, recipe, [0])[0]
         difference = max(abs(found[0][1] - expected.top1[0]), abs(found[0][2] - expected.top5[0]))
         check_same("probe", difference, 100 / len(source) + 1e-9)  # one clip: a tie that rounding decides
         clips = sizes.train * sizes.probe_epochs + sizes.val * validations
