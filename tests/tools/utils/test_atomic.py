@@ -23,18 +23,23 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.json"
     write(path, "old")
-    for error in (ValueError("a bug"), KeyboardInterrupt()):
-        with pytest.raises(type(error)), atomic_write(path) as partial:
+
+    def fail(error):
+        with atomic_write(path) as partial:
             partial.write_text("half")
             raise error
+
+    for error in (ValueError("a bug"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            fail(error)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), RuntimeError("broken")])  # torch's is a RuntimeError
 def test_a_failed_write_names_the_file_in_one_line(tmp_path, error):
-    with pytest.raises(OSError, match=r"^cannot write .*a\.json: .*broken.*; earlier files are intact$"):
-        with atomic_write(tmp_path / "a.json"):
-            raise error
+    message = r"^cannot write .*a\.json: .*broken.*; earlier files are intact$"
+    with pytest.raises(OSError, match=message), atomic_write(tmp_path / "a.json"):
+        raise error
     with pytest.raises(OSError, match=r"^cannot write .*nowhere/a\.json: .*No such file"):
         write(tmp_path / "nowhere" / "a.json", "")
 
