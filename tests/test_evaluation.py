@@ -47,8 +47,8 @@ def test_recognition_reports_best_and_last_for_every_seed(published, demo_root, 
 
 def test_several_learning_rates_run_in_one_pass(published, demo_root, capsys):
     results = []
-    for rates in ([0.03], [0.3], [0.3, 0.03]):
-        action_recognition.main(flags(published, demo_root, "--seed", 0, 1, "--epochs", 12, "--lr", *rates))
+    for lrs in ([0.03], [0.3], [0.3, 0.03]):
+        action_recognition.main(flags(published, demo_root, "--seed", 0, 1, "--epochs", 12, "--lr", *lrs))
         results.append(json.loads((published / "action_recognition.json").read_text()))
     alone, other, both = results
     for single, i in ((other, 0), (alone, 1)):
