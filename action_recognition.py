@@ -16,7 +16,15 @@ from tools.evaluation.probe_report import report_probe
 from tools.evaluation.setup import add_evaluation_options
 from tools.training.compiling import add_compile_option
 from tools.utils.errors import UserError, run
-from tools.utils.options import HelpFormatter, check_schedule, fraction, non_negative_int, positive_float, positive_int
+from tools.utils.options import (
+    HelpFormatter,
+    check_schedule,
+    fraction,
+    non_negative_int,
+    positive_float,
+    positive_int,
+    seed_number,
+)
 from tools.utils.precision import add_amp_option
 
 FEW_LABEL_SEEDS = range(5)
@@ -71,7 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--seed",
-        type=non_negative_int,
+        type=seed_number,
         nargs="+",
         help="seeds of the initial weights, the order and, with --label-fraction, the recordings used; "
         f"default: 0, with --label-fraction {FEW_LABEL_SEEDS[0]} to {FEW_LABEL_SEEDS[-1]}",

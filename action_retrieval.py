@@ -13,7 +13,7 @@ from tools.evaluation.setup import add_evaluation_options, extract_sides, load_s
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import accuracy, class_accuracies
-from tools.utils.options import HelpFormatter, non_negative_int, positive_int
+from tools.utils.options import HelpFormatter, positive_int, seed_number
 
 TASK = "action_retrieval"
 NEIGHBOURS = (1, 5, 20)
@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "first K's accuracy is the result; default: {} {} {}, as far as the gallery has them".format(*NEIGHBOURS),
     )
     parser.add_argument(
-        "--seed", type=non_negative_int, default=0, help="kept with the result; nothing in retrieval is random"
+        "--seed", type=seed_number, default=0, help="kept with the result; nothing in retrieval is random"
     )
     return parser.parse_args(argv)
 

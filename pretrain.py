@@ -12,11 +12,13 @@ import argparse
 import logging
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from data_gen.datasets import DataSet, Protocol
+from data_gen.packed.atomic import locked
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
 from feeder.modalities import MODALITIES
@@ -41,6 +43,7 @@ from tools.utils.options import (
     open_dataset,
     positive_float,
     positive_int,
+    seed_number,
 )
 from tools.utils.precision import add_amp_option, choose_amp
 
@@ -86,9 +89,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--keep", type=positive_int, metavar="N", help="keep only the newest N checkpoints; default: all"
     )
-    parser.add_argument(
-        "--seed", type=non_negative_int, default=0, help="of initial weights, data order and augmentations"
-    )
+    parser.add_argument("--seed", type=seed_number, default=0, help="of initial weights, data order and augmentations")
     return parser.parse_args(argv)
 
 
@@ -258,11 +259,12 @@ def main(argv: list[str] | None = None) -> None:
         packed = open_dataset(args.data_root, dataset, protocol)
         clips = ClipDataset.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
         trainer = Trainer(args, procs, clips)
-        resumed = resume(trainer)
-        check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
-        start_log(args.checkpoint_path, "pretrain", procs.rank)
-        log.info(summary(trainer, dataset, protocol, packed))
-        train(trainer, resumed)
+        with locked(args.checkpoint_path) if procs.is_main else nullcontext():
+            resumed = resume(trainer)
+            check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
+            start_log(args.checkpoint_path, "pretrain", procs.rank)
+            log.info(summary(trainer, dataset, protocol, packed))
+            train(trainer, resumed)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,8 @@ def main(argv: list[str] | None = None) -> int:
 def _import(args: argparse.Namespace) -> Iterator[str]:
     options = make_options(args)
     out = args.out or DATA_ROOT / options.name
+    if args.place.exists() and out.exists() and args.place.resolve() == out.resolve():
+        raise ValueError(f"{out} is what is imported: name another folder by --out")
     info = pack(read(args, options), out, options)
     lines = count_lines(row_of(info), out, info)
     if "normalised" in info["made"]:

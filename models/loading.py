@@ -14,6 +14,7 @@ import json
 import pickle
 import re
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ WEIGHTS_SUFFIX = ".safetensors"
 WEIGHTS_FILE = f"encoder{WEIGHTS_SUFFIX}"
 CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
 NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
-_TEXTS, _NUMBERS = ("dataset", "protocol"), ("epoch", "recordings", "step")
-_TABLES = ("args", "meter", "scores", "versions")
-_KINDS = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, int) | dict.fromkeys(_TABLES, dict)
+_TEXTS, _NUMBERS = ("dataset", "protocol", "data"), ("epoch", "recordings", "step")
+_TABLES = ("args", "scores", "versions")
+_MOST = 10**9  # of a number
 _NAME = re.compile(r"checkpoint_(\d+)(?:_step_(\d+))?\.pth\.tar")
 
 
@@ -75,10 +76,32 @@ def load(path: Path) -> dict[str, Any]:
     state = _load_slim(path) if path.suffix == WEIGHTS_SUFFIX else load_plain(path)
     if not isinstance(state.get("state_dict"), dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
-    for key, kind in _KINDS.items():
-        if key in state and not isinstance(state[key], kind):
-            raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r}")
+    for key, is_right in _RIGHT.items():
+        if key in state and not is_right(state[key]):
+            raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r:.200}")
     return state
+
+
+def is_plain(value: object, depth: int = 8) -> bool:
+    """Whether a value is made of texts, numbers, lists and tables with texts as keys, as JSON has them."""
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(k, str) and is_plain(v, depth - 1) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(is_plain(v, depth - 1) for v in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _is_plain_table(value: object) -> bool:
+    return isinstance(value, dict) and is_plain(value)
+
+
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_TEXTS, lambda v: isinstance(v, str) and v.isprintable()),
+    **dict.fromkeys(_NUMBERS, lambda v: type(v) is int and 0 <= v <= _MOST),
+    **dict.fromkeys(_TABLES, _is_plain_table),
+    "meter": lambda v: isinstance(v, dict),
+    "state_dict": lambda v: all(isinstance(key, str) for key in v),
+}
 
 
 def load_plain(path: Path) -> dict[str, Any]:
@@ -137,7 +160,7 @@ def weights(state: dict[str, Any]) -> dict[str, Tensor]:
 def modalities(state: dict[str, Any]) -> tuple[str, ...]:
     """The modalities that a checkpoint's encoder was pre-trained on: all, unless it says so. Raises CheckpointError."""
     trained = state.get("args", {}).get("pretrain_modalities", MODALITIES)
-    if not isinstance(trained, list | tuple) or not trained or not set(trained) <= set(MODALITIES):
+    if not isinstance(trained, list | tuple) or not trained or not all(m in MODALITIES for m in trained):
         raise CheckpointError(f"not a checkpoint of this model: its modalities are {trained!r}")
     return tuple(m for m in MODALITIES if m in trained)
 
@@ -150,20 +173,43 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
     layout = layout_of(state, path)
     own = {k.removeprefix(BACKBONE_PREFIX): v for k, v in weights(state).items() if k.startswith(BACKBONE_PREFIX)}
     first = own.get("j_emb.t_embedding.0.weight")
-    if not isinstance(first, Tensor) or first.dim() != 2:
+    if not isinstance(first, Tensor) or first.dim() != 2 or not len(first):
         raise CheckpointError(f"{path} holds no encoder of this model (no {BACKBONE_PREFIX}j_emb.t_embedding.0.weight)")
     if first.shape[1] != layout.size:
         raise CheckpointError(
             f"{path} is of another model: it takes {first.shape[1]} values a frame, {layout} {layout.size}"
         )
     try:
-        backbone = Backbone(first.shape[0], layout=layout)
-        backbone.load_state_dict(own)
-    except RuntimeError as error:
+        with torch.device("meta"):  # which takes no memory
+            expected = Backbone(first.shape[0], layout=layout).state_dict()
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
-    if not all(v.isfinite().all() for v in own.values()):
-        raise CheckpointError(f"{path} holds weights that are not finite")
+    check_tensors(own, expected, path)
+    backbone = Backbone(first.shape[0], layout=layout)
+    backbone.load_state_dict(own)
     return backbone.eval()
+
+
+def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError where tensors do not have the keys, shapes and dtypes of the expected ones, which may be on
+    the meta device, or are not dense or not finite."""
+    if missing := [key for key in expected if key not in found]:
+        raise CheckpointError(f'{path} is of another model: Missing key(s) "{missing[0]}"')
+    if left := [key for key in found if key not in expected]:
+        raise CheckpointError(f'{path} is of another model: Unexpected key(s) "{left[0]}"')
+    for key, like in expected.items():
+        value = found[key]
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+            raise CheckpointError(f"{path} is of another model: {key} is no dense tensor")
+        if value.shape != like.shape or value.dtype != like.dtype:
+            raise CheckpointError(
+                f"{path} is of another model: size mismatch, {key} is {value.dtype} {tuple(value.shape)}, expected "
+                f"{like.dtype} {tuple(like.shape)}"
+            )
+        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise CheckpointError(f"{path} claims more weights than it holds")
+        if not value.isfinite().all():
+            raise CheckpointError(f"{path} holds weights that are not finite ({key})")
 
 
 def layout_of(state: dict[str, Any], path: Path) -> FrameLayout:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,9 @@ def export(model: Exported, formats: list[str], folder: Path) -> dict[str, float
 
 
 def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
-    torch.export.save(program, path)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)  # to a full disk it would abort
+    path.write_bytes(buffer.getvalue())
     module = torch.export.load(path).module()
     return lambda clips: [output.numpy() for output in module(torch.from_numpy(clips))]
 

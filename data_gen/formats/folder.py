@@ -141,13 +141,15 @@ def _find(folder: Path, line: int, name: str) -> Path:
 def _labels(folder: Path, rows: list[_Row]) -> tuple[list[int], list[str] | None]:
     """Labels, and the classes' names where they have any."""
     table, texts = folder / TABLE, [row.values["label"] for row in rows]
-    listed = _text(folder / CLASSES, _MAX_TABLE).splitlines() if (folder / CLASSES).exists() else None
+    listed = _text(folder / CLASSES, _MAX_TABLE).removesuffix("\n").split("\n") if (folder / CLASSES).exists() else None
     names = [name.strip() for name in listed] if listed is not None else None
     if names is not None and (not all(names) or len(set(names)) < len(names)):
         raise DataSetError(f"{folder / CLASSES}: a line is empty, or stands there twice")
-    if all(map(_WHOLE.fullmatch, texts)):
+    if all(map(_WHOLE.fullmatch, texts)) and all(map(str.isprintable, names or ())):
         return [int(text) for text in texts], names
     names = names or sorted(set(texts))
+    if odd := next((name for name in names if not name.isprintable()), None):
+        raise DataSetError(f"{folder}: the class {shown(odd)} has control characters in its name")
     numbers = {name: number for number, name in enumerate(names)}
     for row, text in zip(rows, texts):
         if not text:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,8 @@ def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Pat
             path = folder / f"{side}_data_joint.npy"
             shape = (len(chosen), coordinates, num_frame, joints, people)
             data = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+            with open(path, "r+b") as file:  # or a disk that fills up would be a bus error
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             for row, index in enumerate(chosen):
                 clip = packed.recording(index)
                 data[row] = clip[np.arange(num_frame) % len(clip)].transpose(3, 0, 2, 1)

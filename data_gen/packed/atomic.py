@@ -50,8 +50,8 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one conversion, at most until the process ends. Make it where there is none, and remove it
-    again if it stays empty. Raises DataSetError where another conversion holds it."""
+    """Hold `folder` for one program that writes there, at most until the process ends. Make it where there is none, and
+    remove it again if it stays empty. Raises DataSetError where another one holds it."""
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -59,9 +59,19 @@ def locked(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise DataSetError(f"{folder}: another conversion is writing here") from None
+        raise DataSetError(f"{folder}: another program is writing here{_holder(handle)}") from None
     finally:
         os.close(handle)
         if is_new:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def _holder(handle: int) -> str:
+    """The process that holds a lock, where the system tells."""
+    with suppress(OSError):
+        inode = f":{os.fstat(handle).st_ino}"
+        for words in map(str.split, Path("/proc/locks").read_text().splitlines()):
+            if "FLOCK" in words and "->" not in words and words[5].endswith(inode):
+                return f" (process {words[4]})"
+    return ""

@@ -46,8 +46,8 @@ def read_info(path: Path) -> dict:
 def _check_entries(info: dict) -> None:
     if not isinstance(info.get("dataset"), str) or not NAME.fullmatch(info["dataset"]):
         raise ValueError("it names no data set")
-    if not isinstance(info.get("title", ""), str):
-        raise ValueError("title is not a text")
+    if not isinstance(info.get("title", ""), str) or not info.get("title", "").isprintable():
+        raise ValueError("title is not a text without control characters")
     if type(info.get("classes")) is not int or not 1 <= info["classes"] <= MAX_CLASSES:
         raise ValueError(f"classes is not a whole number from 1 to {MAX_CLASSES}")
     if not isinstance(info.get("protocols"), dict) or not all(map(NAME.fullmatch, info["protocols"])):
@@ -55,9 +55,11 @@ def _check_entries(info: dict) -> None:
     skeleton_of(info)
     names = info.get("class_names")
     if names is not None and not (
-        isinstance(names, list) and len(names) == info["classes"] and all(isinstance(name, str) for name in names)
+        isinstance(names, list)
+        and len(names) == info["classes"]
+        and all(isinstance(name, str) and name.isprintable() for name in names)
     ):
-        raise ValueError(f"class_names is not a list of {info['classes']} texts")
+        raise ValueError(f"class_names is not a list of {info['classes']} texts without control characters")
     tables = info.get("tables", [])
     if not isinstance(tables, list) or not all(table in TABLES for table in tables):
         raise ValueError(f"tables does not list some of {', '.join(TABLES)}")

@@ -102,6 +102,8 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
     made_by: dict[str, str] = {}
     for rule in rules:
         for name, is_train in _sides(rule, table).items():
+            if not NAME.fullmatch(name):
+                raise DataSetError(f"protocol {name} has more than 64 letters: choose a shorter name")
             if name in splits:
                 raise DataSetError(f"two protocols are called {name}")
             splits[name] = {side: [i for i, t in enumerate(is_train) if t == (side == "train")] for side in SIDES}

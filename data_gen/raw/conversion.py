@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import NoReturn
 
 from data_gen.datasets import DataSet
 from data_gen.packed.info import SIDES, DataSetError
@@ -84,9 +88,13 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
 
 def exit_status(reports: Iterable[str]) -> int:
     """Print each report when it is ready; return the command's exit status, after an error in words if need be."""
+    prepare_streams()
     try:
         for text in reports:
             print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_quietly()
     except BrokenProcessPool:
         print("error: a worker was killed, perhaps because memory ran out; nothing was written", file=sys.stderr)
         return 1
@@ -97,3 +105,18 @@ def exit_status(reports: Iterable[str]) -> int:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def prepare_streams() -> None:
+    """Have every text printable in any locale, and SIGTERM leave a single process as an error does, tidying up."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if "RANK" not in os.environ:  # torchrun's processes may wait for each other, deaf to a handler
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def end_quietly() -> NoReturn:
+    """End the program as one does whose output nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it flushes
+    sys.exit(128 + signal.SIGPIPE)

@@ -38,6 +38,7 @@ class Recording:
     stem: str
     path: str
     member: str | None = None
+    place: int = 0  # of the entry in the archive, which may have several of one name
 
     def __str__(self) -> str:
         place = self.path if self.member is None else f"{self.path}:{self.member}"
@@ -53,7 +54,7 @@ class Recording:
                 if status.st_size > most:
                     raise too_large(most)
                 return Path(self.path).read_bytes()
-            entry = _archive(self.path).getinfo(self.member)
+            entry = _archive(self.path).infolist()[self.place]
             if entry.file_size > most:
                 raise too_large(most)
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -63,7 +64,7 @@ class Recording:
                 return text.read(entry.file_size + 1)  # bounded, whatever size the archive claims for the entry
         except SkeletonError:
             raise
-        except (*ZIP_ERRORS, KeyError, zlib.error) as error:
+        except (*ZIP_ERRORS, IndexError, zlib.error) as error:
             raise SkeletonError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
@@ -89,7 +90,7 @@ def find_recordings(places: Iterable[Path]) -> tuple[list[Recording], int]:
 
 def _in_place(place: Path) -> Iterator[Recording]:
     if place.is_file():
-        if place.suffix == SUFFIX:
+        if place.suffix.lower() == SUFFIX:
             yield Recording(place.stem, str(place))
         else:
             yield from _in_archive(place)
@@ -106,11 +107,11 @@ def _in_place(place: Path) -> Iterator[Recording]:
         entered.add((status.st_dev, status.st_ino))
         subfolders.sort()
         # A folder with a recording's name is kept, to be reported when reading it fails.
-        for name in sorted(files) + [s for s in subfolders if s.endswith(SUFFIX)]:
-            if name.endswith(SUFFIX) and not name.startswith("."):
-                yield Recording(name.removesuffix(SUFFIX), os.path.join(folder, name))
+        for name in sorted(files) + [s for s in subfolders if s.lower().endswith(SUFFIX)]:
+            if name.lower().endswith(SUFFIX) and not name.startswith("."):
+                yield Recording(name[: -len(SUFFIX)], os.path.join(folder, name))
         if folder == str(place):
-            archives = [place / name for name in sorted(files) if name.endswith(".zip")]
+            archives = [place / name for name in sorted(files) if name.lower().endswith(".zip")]
     for archive in archives:
         yield from _in_archive(archive)
 
@@ -127,10 +128,10 @@ def _in_archive(path: Path) -> Iterator[Recording]:
             members = archive.namelist()
     except ZIP_ERRORS as error:
         raise zipfile.BadZipFile(f"{path} is not a zip archive, or a damaged one ({error})") from error
-    for member in members:
+    for place, member in enumerate(members):
         name = PurePosixPath(member).name  # only the last part is used, so no entry can point elsewhere
-        if name.endswith(SUFFIX) and not name.startswith("."):
-            yield Recording(name.removesuffix(SUFFIX), str(path), member)
+        if name.lower().endswith(SUFFIX) and not name.startswith("."):
+            yield Recording(name[: -len(SUFFIX)], str(path), member, place)
 
 
 def read_missing_list(path: Path) -> set[str]:

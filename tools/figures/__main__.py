@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tools.evaluation.features import modality_name
 from tools.utils.errors import UserError, run
-from tools.utils.options import HelpFormatter, add_data_options, non_negative_int, positive_int
+from tools.utils.options import HelpFormatter, add_data_options, positive_int, seed_number
 
 DRAWING = ("matplotlib", "sklearn", "PIL")  # packages that only figures need
 CHECKPOINT = "checkpoint, a run's folder, or its name under checkpoints/"
@@ -49,7 +49,7 @@ def _tsne(figures: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
     )
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the choice and of t-SNE")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the choice and of t-SNE")
     _add_encoder_options(parser)
 
 
@@ -84,7 +84,7 @@ def _skeleton(figures: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("source", type=Path, metavar="PATH", help="a .skeleton file, or a packed data set")
     parser.add_argument("--name", help="which recording of the data set")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the views")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the views")
     _add_class_names(parser)
 
 

@@ -22,6 +22,7 @@ GREY = "#777777"
 matplotlib.rcParams.update(
     {
         "font.size": 8,
+        "text.parse_math": False,  # names may hold $
         "axes.titlesize": 9,
         "axes.labelsize": 8,
         "legend.fontsize": 8,

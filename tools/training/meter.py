@@ -15,7 +15,15 @@ class LossMeter:
     """Means over an epoch, weighted by the clips of each step. Reading waits for the device; adding does not."""
 
     def __init__(self, state: dict | None = None, device: torch.device | None = None):
-        """Empty, or going on from what `state` returned, on `device`."""
+        """Empty, or going on from what `state` returned, on `device`. Raises ValueError for anything else."""
+        if state and not (
+            isinstance(state.get("sum"), Tensor)
+            and type(state.get("clips")) is int
+            and (state["sum"].dim(), state["sum"].dtype, state["sum"].layout) == (1, torch.float32, torch.strided)
+            and 0 < len(state["sum"]) < 100
+            and state["clips"] > 0
+        ):
+            raise ValueError(f"its 'meter' is {state!r:.200}")
         self._sum: Tensor | None = state["sum"].to(device) if state else None
         self._clips: int = state["clips"] if state else 0
         self._names: list[str] = []

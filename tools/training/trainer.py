@@ -48,6 +48,7 @@ class Trainer:
 
     def __init__(self, args: argparse.Namespace, procs: Processes, dataset: ClipDataset):
         self.args, self.procs, self.dataset = args, procs, dataset
+        self.data = dataset.fingerprint()
         torch.manual_seed(args.seed)
         model, self.objective = OBJECTIVES[args.objective]
         self.weights = Weights(args.intra_weight, args.inter_weight, args.std_weight, args.cov_weight)
@@ -92,20 +93,46 @@ class Trainer:
                 f"{path} was made with {', '.join(changed)}: rerun with the same flags, choose another "
                 "--checkpoint-path, or start anew with --resume none"
             )
+        if state.get("data", self.data) != self.data:
+            raise UserError(
+                f"{path} was trained on other recordings than the data set now has: choose another --checkpoint-path, "
+                "or start anew with --resume none"
+            )
         try:
-            self.model.load_state_dict(loading.weights(state))
-            self.optimizer.load_state_dict(state["optimizer"])
+            weights = loading.weights(state)
+            loading.check_tensors(weights, self.model.state_dict(), path)
+            moments = self._moments(state, path)
+            self.model.load_state_dict(weights)
+            self.optimizer.state.update(moments)
             if self.scaler.is_enabled() and state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])
             self.epoch, self.step = state["epoch"], state.get("step", 0)
+            if not self.step < len(global_batches(len(self.dataset), self.args.batch_size)):
+                raise ValueError(f"an epoch has fewer than its {self.step} steps")
             if self.step:
                 self.meter = LossMeter(state["meter"], self.procs.device)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"cannot resume from {path}: {error}") from error
-        if self.epoch and len(self.optimizer.state) < len(self.optimizer.param_groups[0]["params"]):
+
+    def _moments(self, state: dict, path: Path) -> dict[Tensor, dict[str, Tensor]]:
+        """Adam's state of each parameter. A checkpoint's hyperparameters are not taken: they are the run's own. Raises
+        UserError where there is none, CheckpointError for tensors of other shapes."""
+        parameters, saved = self.optimizer.param_groups[0]["params"], state["optimizer"]
+        saved = saved.get("state") if isinstance(saved, dict) else None
+        if not isinstance(saved, dict) or (saved or state["epoch"]) and set(saved) != set(range(len(parameters))):
             raise UserError(f"cannot resume from {path}: it holds no optimiser state")
-        if not self.is_finite():
-            raise UserError(f"cannot resume from {path}: it holds weights that are not finite")
+        moments = {}
+        for number, one in saved.items():
+            parameter = parameters[number]
+            step = torch.empty((), dtype=torch.float32, device=parameter.device)
+            like = {"step": step, "exp_avg": parameter, "exp_avg_sq": parameter}
+            if not isinstance(one, dict):
+                raise UserError(f"cannot resume from {path}: it holds no optimiser state")
+            loading.check_tensors(one, like, path)
+            moments[parameter] = {key: torch.empty_like(t).copy_(one[key]) for key, t in like.items()}
+            if moments[parameter]["step"] < 0 or (moments[parameter]["exp_avg_sq"] < 0).any():
+                raise UserError(f"cannot resume from {path}: its optimiser state is not one of Adam")
+        return moments
 
     def prepare(self) -> None:
         """Compile what is worth it and wrap the model for several processes, once its weights are in place."""
@@ -199,6 +226,7 @@ class Trainer:
             "dataset": args["dataset"],
             "protocol": args["protocol"],
             "recordings": len(self.dataset),
+            "data": self.data,
             "body": self.dataset.layout.to_json(),
             "versions": checkpoints.versions(),
         }

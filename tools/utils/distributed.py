@@ -34,13 +34,37 @@ def detect() -> tuple[int, int, int]:
     """Return (rank, world size, local rank) as torchrun or a SLURM step of several tasks sets them, else (0, 1, 0)."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
-        return int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0))
+        if int(env["WORLD_SIZE"] if env["WORLD_SIZE"].isdecimal() else 2) > 1:
+            _need("MASTER_ADDR", "MASTER_PORT")
+        return _place(_number("RANK"), _number("WORLD_SIZE"), _number("LOCAL_RANK", "0"))
     # A batch script itself has SLURM_NTASKS too; only `srun` sets the step's variables.
-    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+    if _number("SLURM_STEP_NUM_TASKS", "1") > 1:
+        _need("SLURM_STEP_NODELIST")
         env.setdefault("MASTER_ADDR", _first_slurm_host())
-        env.setdefault("MASTER_PORT", str(20000 + int(env["SLURM_JOB_ID"]) % 40000))
-        return int(env["SLURM_PROCID"]), int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_LOCALID"])
+        env.setdefault("MASTER_PORT", str(20000 + _number("SLURM_JOB_ID") % 40000))
+        return _place(_number("SLURM_PROCID"), _number("SLURM_STEP_NUM_TASKS"), _number("SLURM_LOCALID"))
     return 0, 1, 0
+
+
+def _need(*names: str) -> None:
+    for name in names:
+        if name not in os.environ:
+            raise UserError(f"{name} is not set, as torchrun or srun would: start with them, or unset RANK and SLURM_*")
+
+
+def _number(name: str, default: str | None = None) -> int:
+    if default is None:
+        _need(name)
+    text = os.environ.get(name, default or "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UserError(f"{name}={ascii(text)}: torchrun and srun set a whole number there")
+    return int(text)
+
+
+def _place(rank: int, world_size: int, local_rank: int) -> tuple[int, int, int]:
+    if rank >= world_size:
+        raise UserError(f"process {rank} of {world_size}: RANK or SLURM_PROCID counts from 0")
+    return rank, world_size, local_rank
 
 
 def _first_slurm_host() -> str:

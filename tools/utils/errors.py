@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 
 from data_gen.packed.reader import DataSetError
+from data_gen.raw.conversion import end_quietly, prepare_streams
 from models.loading import CheckpointError
+
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
 
 class UserError(Exception):
@@ -16,11 +20,21 @@ class UserError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a program. An error that the user can mend, or a file that cannot be read or written, ends it with status 1
-    and `error: ...` on stderr, and in the log once there is one; Ctrl-C ends it with status 130."""
+    and `error: ...` on stderr, and in the log once there is one; Ctrl-C ends it with status 130, a reader of its output
+    that is gone with 141, and SIGTERM, once files are tidied up, with 143."""
+    prepare_streams()
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_quietly()
     except (UserError, DataSetError, CheckpointError, OSError) as error:
         _say(f"error: {error}")
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        _say(f"error: memory ran out; take smaller sizes ({str(error).splitlines()[0] if str(error) else 'no memory'})")
         sys.exit(1)
     except KeyboardInterrupt:
         _say("interrupted")

@@ -30,6 +30,7 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
     logger = logging.getLogger("umurl")
     logger.handlers.clear()
     logger.propagate = False
+    logging.raiseExceptions = False  # a log that cannot be written hides no error and stops no work
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(folder / f"{name}.log")
@@ -94,13 +95,16 @@ class EpochLog:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Read the lines of a `log.jsonl`, but not one that a crash cut short; none where there is no file."""
+    """Read the lines of a `log.jsonl` that tell of an epoch, passing over what else stands there; none
+    where there is no file."""
     lines = []
-    for text in path.read_text().splitlines() if path.is_file() else []:
+    for text in path.read_text("utf-8", "replace").split("\n") if path.is_file() else []:
         try:
-            lines.append(json.loads(text))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(line, dict) and type(line.get("epoch")) is int:
+            lines.append({k: v for k, v in line.items() if isinstance(v, int | float)})
     return lines
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from data_gen.packed.reader import INFO, PackedDataset
 from tools.utils.errors import UserError
 
 Number = TypeVar("Number", int, float)
+_LARGEST = 1e30  # what float32 holds
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -95,6 +95,8 @@ def classes_of(packed: PackedDataset) -> list[str]:
 
 def check_schedule(schedule: list[int], epochs: int) -> None:
     """Raise UserError where the learning rate would drop at an epoch that never comes."""
+    if len(set(schedule)) < len(schedule):
+        raise UserError(f"--schedule {' '.join(map(str, schedule))}: an epoch stands there twice; name each once")
     late = [at for at in schedule if at >= epochs]
     if late:
         raise UserError(
@@ -121,16 +123,20 @@ def positive_int(text: str) -> int:
     return _checked(int(text), lambda v: v >= 1, "at least 1")
 
 
+def seed_number(text: str) -> int:
+    return _checked(int(text), lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1")
+
+
 def non_negative_int(text: str) -> int:
     return _checked(int(text), lambda v: v >= 0, "at least 0")
 
 
 def positive_float(text: str) -> float:
-    return _checked(float(text), lambda v: 0 < v < math.inf, "positive")
+    return _checked(float(text), lambda v: 0 < v <= _LARGEST, f"positive and at most {_LARGEST:g}")
 
 
 def non_negative_float(text: str) -> float:
-    return _checked(float(text), lambda v: 0 <= v < math.inf, "at least 0")
+    return _checked(float(text), lambda v: 0 <= v <= _LARGEST, f"from 0 to {_LARGEST:g}")
 
 
 def fraction(text: str) -> float:
