@@ -75,6 +75,16 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"--gallery {place}: not features that tools.extract wrote ({error})") from error
     feature, size = stored["feature"], 2 * encoder.backbone.hidden_size
+    name, label, classes = (stored[key] for key in ("name", "label", "classes"))
+    if (
+        feature.dtype != np.float32
+        or label.dtype != np.int64
+        or any(texts.dtype.kind != "U" or texts.ndim != 1 for texts in (name, classes))
+        or not len(name) == len(label) == label.size > 0
+        or not np.isfinite(feature).all()
+        or not all(map(str.isprintable, (*name.tolist(), *classes.tolist())))
+    ):
+        raise UserError(f"--gallery {place}: not features as tools.extract writes them; write them again")
     if str(stored["encoder"]) != fingerprint(encoder.backbone) or feature.shape != (len(stored["name"]), size):
         raise UserError(
             f"--gallery {place}: these features are of another encoder than {encoder.path}; write them again with "

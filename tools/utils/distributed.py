@@ -34,8 +34,6 @@ def detect() -> tuple[int, int, int]:
     """Return (rank, world size, local rank) as torchrun or a SLURM step of several tasks sets them, else (0, 1, 0)."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
-        if int(env["WORLD_SIZE"] if env["WORLD_SIZE"].isdecimal() else 2) > 1:
-            _need("MASTER_ADDR", "MASTER_PORT")
         return _place(_number("RANK"), _number("WORLD_SIZE"), _number("LOCAL_RANK", "0"))
     # A batch script itself has SLURM_NTASKS too; only `srun` sets the step's variables.
     if _number("SLURM_STEP_NUM_TASKS", "1") > 1:
@@ -102,6 +100,7 @@ def processes(device: str) -> Iterator[Processes]:
     if world_size == 1:
         yield Processes(0, 1, chosen)
         return
+    _need("MASTER_ADDR", "MASTER_PORT")
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
     yield Processes(rank, world_size, chosen)
     # Not after an error: the others may be waiting for this process, and its exit ends them.
