@@ -79,7 +79,7 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     axes.tick_params(length=2)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.6 if n > 60 else 1, aspect=35)
     bar.set_label("share of the true class's recordings (%)")
-    bar.outline.set_visible(False)
+    bar.ax.spines["outline"].set_visible(False)
     return figure
 
 
