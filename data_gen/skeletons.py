@@ -201,6 +201,8 @@ def load_skeleton(name_or_file: str) -> Skeleton:
 def map_joints(people: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
     """People (..., V, C) of one skeleton as people (..., V', C) of another, by the table JOINT_MAPS. Raises ValueError
     where it has no such row."""
+    if source == target:
+        return people
     rows = {(SKELETONS[a], SKELETONS[b]): joints for (a, b), joints in JOINT_MAPS.items()}
     if (source, target) not in rows:
         known = ", ".join(f"{a} to {b}" for a, b in JOINT_MAPS)

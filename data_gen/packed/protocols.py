@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_gen.datasets import DataSet
-from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError
+from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, read_text
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import Splits
@@ -158,10 +158,5 @@ def _listed(values: list[str]) -> str:
 
 
 def _read_names(path: Path) -> set[str]:
-    try:
-        if not path.is_file() or path.stat().st_size > _MAX_LIST:
-            raise OSError("no such file" if not path.exists() else "not a list of names")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise DataSetError(f"{path}: cannot be read as a list of names ({error})") from error
+    lines = read_text(path, _MAX_LIST).splitlines()
     return {line.strip().removesuffix(".skeleton") for line in lines if line.strip()}
