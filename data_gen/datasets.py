@@ -102,7 +102,8 @@ NTU = (
 PKU = (
     DataSet("pku1", "PKU-MMD I", 51, ("pkummd_raw/v1",), "pku_gendata.py --part 1", video=r"\d{4}-[LMR]",
             published_long=407, protocols=(
-        Protocol("xsub", "cross_subject", recipes.PKU1, (18841, 2704), split_file="cross_subject", published_videos=(944, 132)),
+        Protocol("xsub", "cross_subject", recipes.PKU1, (18841, 2704), split_file="cross_subject",
+                 published_videos=(944, 132)),
         Protocol("xview", "cross_view", recipes.PKU1, split_file="cross_view"),
     )),
     DataSet("pku2", "PKU-MMD II", 51, ("pkummd_raw/v2",), "pku_gendata.py --part 2", video=r"A\d{2}N\d{2}-[LMR]",
