@@ -42,7 +42,6 @@ class PackedDataset:
         self.skeleton: Skeleton = skeleton_of(self.info)
         self.joints = self._load("joints.npy", np.float32, (-1, -1, len(self.skeleton.joints), -1))
         self.shape: tuple[int, int, int] = self.joints.shape[1:]  # people, joints, coordinates
-        self._check_shape()
         self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
         self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
         self.names = self._load_texts("name.npy", "a name", "the name of a recording")
@@ -98,7 +97,8 @@ class PackedDataset:
                 raise self._damaged(file, f"{ascii(text)} is not {expected}")
         return texts
 
-    def _check_shape(self) -> None:
+    def _check(self) -> None:
+        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
         people, joints, coordinates = self.shape
         if not 1 <= people <= MAX_PEOPLE or coordinates not in (2, 3):
             raise self._damaged(
@@ -106,9 +106,6 @@ class PackedDataset:
                 f"holds {people} people of {joints} joints and {coordinates} coordinates, expected 1 to {MAX_PEOPLE} "
                 "people and 2 or 3 coordinates",
             )
-
-    def _check(self) -> None:
-        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
         frames = len(self.joints)
         if len(self) == 0:
             raise self._damaged("num_frame.npy", "no recordings")
