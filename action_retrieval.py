@@ -9,7 +9,7 @@ import argparse
 import logging
 
 from tools.evaluation.knn import retrieve, vote
-from tools.evaluation.setup import add_evaluation_options, extract_sides, load_setup
+from tools.evaluation.setup import add_evaluation_options, extract_sides, holding, load_setup
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import accuracy, class_accuracies
@@ -38,6 +38,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with holding(args.pretrained):
+        report_retrieval(args)
+
+
+def report_retrieval(args: argparse.Namespace) -> None:
+    """Classify by neighbours, and write a JSON for each modality. Raises UserError."""
     setup = load_setup(args, single_process(args.device, f"{TASK}.py"))
     size = len(setup.split["train"])
     if args.knn_neighbours and max(args.knn_neighbours) > size:

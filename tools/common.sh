@@ -66,6 +66,9 @@ run_in_processes() {
         NPROC=1
     fi
     NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
+    case $NPROC in
+        "" | 0 | *[!0-9]*) echo "error: NPROC=$NPROC: give a number of processes, from 1" >&2; exit 2 ;;
+    esac
     if [ "$NPROC" -gt 1 ]; then
         exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$NPROC" "$@"
     fi

@@ -82,7 +82,7 @@ def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: lis
     torch.export.save(program, buffer)  # to a full disk it would abort
     path.write_bytes(buffer.getvalue())
     module = torch.export.load(path).module()
-    return lambda clips: [output.numpy() for output in module(torch.from_numpy(clips))]
+    return lambda clips: [output.detach().numpy() for output in module(torch.from_numpy(clips))]
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:

@@ -27,6 +27,8 @@ def export_weights(encoder: FrozenEncoder, out: Path) -> Path:
     tensors = {BACKBONE_PREFIX + key: value.contiguous() for key, value in encoder.backbone.state_dict().items()}
     text = card_text(card_of(encoder))
     card = out.with_suffix(".json")
+    if card.exists() and not out.exists():
+        raise UserError(f"{card} is there already, and is no card of {out}: choose another name by --out")
     with atomic_write(card) as card_partial, atomic_write(out) as partial:
         card_partial.write_text(text, encoding="utf-8")
         partial.write_bytes(save(tensors, {"format": "pt", CARD: text}))

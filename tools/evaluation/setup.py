@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from data_gen.datasets import DataSet, Protocol, from_test_name
+from data_gen.packed.atomic import locked
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
@@ -19,6 +22,7 @@ from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
+from tools.utils.distributed import detect
 from tools.utils.logs import start_log, tensorboard, write_result
 from tools.utils.options import add_data_options, choose_data, open_dataset
 
@@ -119,6 +123,14 @@ def extract_sides(setup: EvaluationSetup) -> tuple[SideFeatures, SideFeatures]:
         sides.append(SideFeatures(dict(zip(setup.modalities, found)), source.label.to(encoder.device)))
     train, val = sides
     return train, val
+
+
+@contextmanager
+def holding(pretrained: Path) -> Iterator[None]:
+    """Hold the folder of the scores for this program alone. Raises DataSetError where another one writes there."""
+    folder = folder_of(pretrained)
+    with locked(folder) if folder.is_dir() and detect()[0] == 0 else nullcontext():
+        yield
 
 
 def folder_of(pretrained: Path) -> Path:

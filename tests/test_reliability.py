@@ -1,0 +1,99 @@
+"""Odd arguments, names and files: each ends in a line that says what to do."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from data_gen.add_protocol import main as add_protocol
+from data_gen.datasets import ROOT
+from data_gen.import_dataset import main as import_dataset
+from data_gen.packed.atomic import locked
+from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.raw.recordings import find_recordings
+from tests.helpers import own_dataset
+from tools.utils.distributed import detect
+from tools.utils.errors import UserError
+from tools.utils.logs import read_lines
+from tools.utils.options import check_schedule
+
+
+def test_a_protocol_name_that_grows_too_long_is_refused(tmp_path, capsys):
+    own_dataset(tmp_path / "mine", "kinect_v2", 2, 3)
+    assert add_protocol([str(tmp_path / "mine"), "--split", f"{'a' * 64}=kfold:2"]) == 1
+    assert "choose a shorter name" in capsys.readouterr().err
+    PackedDataset(tmp_path / "mine")
+
+
+def test_nothing_is_imported_into_its_own_folder(tmp_path, capsys):
+    (tmp_path / "recordings.csv").write_text("name,label\njoints,0\n")
+    assert import_dataset(["folder", "--name", "mine", "--out", str(tmp_path), str(tmp_path)]) == 1
+    assert "is what is imported" in capsys.readouterr().err and len([*tmp_path.iterdir()]) == 1
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x1b[31mb"])
+def test_control_characters_in_names_of_classes_are_refused(tmp_path, capsys, name):
+    (tmp_path / "recordings.csv").write_text("name,label\na,0\n")
+    (tmp_path / "a.csv").write_text(",".join(["0"] * 75))
+    (tmp_path / "classes.txt").write_text(f"{name}\nother\n", encoding="utf-8")
+    assert import_dataset(["folder", "--name", "mine", "--out", str(tmp_path / "out"), str(tmp_path)]) == 1
+    assert "control characters" in capsys.readouterr().err
+
+
+def test_a_run_folder_has_one_writer_at_a_time(pretrain):
+    folder = pretrain.run("--epochs", "1")
+    with locked(folder), pytest.raises(DataSetError, match=f"another program is writing here .process {os.getpid()}"):
+        pretrain.run("--epochs", "2")
+
+
+def test_odd_lines_of_a_log_are_passed_over(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"epoch": 0, "lr": 1}\n{"lr": 2}\n[1]\n{"epoch": "x"}\n\xff\n{"epoch": 1}\n{"epo')
+    assert read_lines(path) == [{"epoch": 0, "lr": 1}, {"epoch": 1}]
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"RANK": "abc", "WORLD_SIZE": "2"},
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"SLURM_STEP_NUM_TASKS": "2"},
+        {"SLURM_STEP_NUM_TASKS": "two"},
+    ],
+)
+def test_variables_of_launchers_are_checked(monkeypatch, env):
+    for key, value in env.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UserError):
+        detect()
+
+
+def test_an_epoch_that_stands_twice_in_a_schedule_is_refused():
+    with pytest.raises(UserError, match="twice"):
+        check_schedule([1, 1], 5)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_entries_of_one_name_are_read_each_by_itself_and_suffixes_in_any_case(tmp_path):
+    with zipfile.ZipFile(tmp_path / "B.ZIP", "w") as archive:
+        archive.writestr("a.SKELETON", "first")
+        archive.writestr("a.SKELETON", "second")
+    (recording,), repeated = find_recordings([tmp_path])
+    assert recording.read() == b"first" and repeated == 1
+
+
+def test_a_gone_reader_ends_a_program_quietly():
+    code = "from tools.utils.errors import run\nrun(lambda: [print('x' * 1000) for _ in range(10**5)])"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=-1, stderr=-1) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
+
+
+def test_any_name_can_be_printed_in_any_locale():
+    code = "from tools.utils.errors import run\nrun(lambda: print('\\u00b1 \\udce9'))"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb1 \\udce9\n", "")
