@@ -305,7 +305,7 @@ def test_files_that_are_missing_or_cut_short_are_refused(folder, capsys):
 
 def test_a_folder_in_use_and_an_interruption_leave_everything_as_it_was(folder, tmp_path, capsys, monkeypatch):
     with locked(tmp_path / "out"):
-        refused(folder, "another conversion is writing here", capsys)
+        refused(folder, "another program is writing here", capsys)
 
     def interrupt(*_):
         raise KeyboardInterrupt

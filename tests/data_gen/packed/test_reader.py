@@ -258,7 +258,7 @@ def test_of_two_conversions_into_one_folder_one_refuses(tmp_path):
     assert first.stdout.readline() == "writing\n"
     (tmp_path / "link").symlink_to(tmp_path / "out")
     for out in (tmp_path / "out", tmp_path / "link"):
-        with pytest.raises(DataSetError, match="another conversion is writing here"):
+        with pytest.raises(DataSetError, match="another program is writing here"):
             convert(DATASETS["demo"], [tmp_path / "raw"], out)
     (tmp_path / "fifo").write_text("go on")
     assert "24 recordings" in first.communicate(timeout=60)[0] and first.returncode == 0
