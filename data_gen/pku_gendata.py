@@ -113,8 +113,8 @@ def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video
 def _write(
     writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool, untrimmed: bool
 ) -> tuple[dict[str, str], set[int]]:
-    """Feed the videos' clips to the writer, or with `untrimmed` whole videos. What cannot be used goes to `bad`; returns
-    what was repaired, by line, and the classes that occur."""
+    """Feed the videos' clips to the writer, or with `untrimmed` whole videos. What cannot be used goes to `bad`;
+    returns what was repaired, by line, and the classes that occur."""
     repaired: dict[str, str] = {}
     classes: set[int] = set()
     progress = tqdm(videos, desc="convert", unit="video", disable=not sys.stderr.isatty())
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--untrimmed",
         action="store_true",
-        help="keep whole videos, as recorded, with their segments (docs/detection.md)",
+        help="keep whole videos, with their segments (docs/detection.md)",
     )
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
     parser.add_argument("--out", type=Path, help="folder of the packed data set; default: in data/, as it is called")

@@ -1,7 +1,7 @@
 """Windows that slide over a long recording, each prepared as a trimmed clip of the same frames would be.
 
 Who is person 0, what fills the gaps and how everybody is turned is decided anew in each window, from its frames alone
-(docs/method.md, 2). So no window looks into the future beyond its end, and an encoder trained on clips finds what it knows.
+(docs/method.md, 2). So nothing depends on what comes after a window, and an encoder finds what it was trained on.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ def _listed(folder: Path, named: list[tuple[int, str]]) -> list[Row]:
 
 
 def pack_long(found: LongFolder, name: str, out: Path, rules: Sequence[Rule]) -> dict:
-    """Convert what `read_long` found into the packed data set `out`; returns what dataset.json says. Raises DataSetError
-    for what is wrong with a recording or a segment, and nothing is written."""
+    """Convert what `read_long` found into the packed data set `out`; returns what dataset.json says.
+    Raises DataSetError for what is wrong with a recording or a segment, and nothing is written."""
     names = [recording.file.path.stem for recording in found.recordings]
     added, made_by = derive(rules, Table(names, *(found.tables.get(kind) for kind in TABLES)))
     if taken := sorted(added.keys() & found.splits.keys()):

@@ -1,7 +1,7 @@
 """Segments of long recordings: what happens from when to when.
 
-segments.npy is int64 (S, 4), a row a segment: recording, start, end, class. Frames count from 0 and the end is the first
-frame after the segment. Rows ascend by recording and start; segments of a recording do not overlap.
+segments.npy is int64 (S, 4), a row a segment: recording, start, end, class. Frames count from 0, and the end is the
+first frame after the segment. Rows ascend by recording and start; segments of a recording do not overlap.
 """
 
 from __future__ import annotations

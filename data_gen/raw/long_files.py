@@ -40,8 +40,8 @@ class LongFile:
         self.slots, self.coordinates = self._shape()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the frames in blocks, float64 (T, slots, V, C) with zeros where a slot has no body. Raises DataSetError,
-        with the line, where the text is wrong."""
+        """Yield the frames in blocks, float64 (T, slots, V, C) with zeros where a slot has no body. Raises
+        DataSetError, with the line, where the text is wrong."""
         if self.path.suffix == ".npy":
             yield from self._blocks_npy()
             return
