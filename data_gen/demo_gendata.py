@@ -238,7 +238,7 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
     out.mkdir(parents=True, exist_ok=True)
     write = partial(write_long, out, seed)
     rows = [row for those in map_in_workers(write, list(range(count)), workers, chunk=1) for row in those]
-    tables = {
+    tables: dict[str, list[tuple]] = {
         "segments.csv": [("name", "start", "end", "label"), *rows],
         "recordings.csv": [
             ("name", "subject"),

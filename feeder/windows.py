@@ -52,7 +52,7 @@ def slide(blocks: Iterable[np.ndarray], length: int, stride: int) -> Iterator[tu
 def prepare(start: int, frames: np.ndarray, layout: FrameLayout) -> Window:
     """Normalise the frames of a window, (W, slots, V, C) as recorded, as those of a clip are."""
     clip = normalise(frames.astype(np.float64), layout.skeleton, layout.people)
-    return Window(start, clip, ~long_gaps(frames.any(axis=(1, 2, 3)), GAP))
+    return Window(start, clip, ~long_gaps((frames != 0).any(axis=(1, 2, 3)), GAP))
 
 
 def long_gaps(present: np.ndarray, least: int) -> np.ndarray:

@@ -118,7 +118,8 @@ class LongFile:
         announced = lines.count("the number of frames")
         found = 0
         while self.follow or found < announced:
-            first, texts = lines.number, []
+            first = lines.number
+            texts: list[bytes] = []
             while len(texts) < BLOCK and (self.follow or found + len(texts) < announced):
                 frame = self._read_frame(lines, found + len(texts))
                 if frame is None:

@@ -2,9 +2,9 @@
 
 A detection is right at an overlap θ if its intersection with a true segment of its recording and class, divided by
 their union, is at least θ. It is compared with the true segment that it overlaps most (the earliest of several). Of
-several detections of one true segment, one is right, the others are false. Average precision is the area below the curve of
-precision over recall, where the precision at a recall is the highest at that recall or above. Detections of equal
-confidence enter together, so their order does not matter.
+several detections of one true segment, one is right, the others are false. Average precision is the area below the
+curve of precision over recall, where the precision at a recall is the highest at that recall or above. Detections of
+equal confidence enter together, so their order does not matter.
 """
 
 from __future__ import annotations

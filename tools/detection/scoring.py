@@ -31,7 +31,7 @@ Score = Callable[[Tensor], Tensor]
 
 
 class Scorer:
-    """Scores windows of long recordings. `classes` are the names of the classes, `layout` what a prepared frame holds."""
+    """Scores windows of long recordings. `classes` names the classes, `layout` says what a prepared frame holds."""
 
     def __init__(self, score: Score, classes: list[str], layout: FrameLayout, device: torch.device):
         self.score, self.classes, self.layout, self.device = score, classes, layout, device
@@ -43,9 +43,9 @@ class Scorer:
         while some := list(islice(left, batch)):
             length = len(some[0].clip)  # of all: a shorter window is the only one of its recording
             clips = torch.from_numpy(np.stack([window.clip for window in some])).to(self.device)
-            scores = self.score(clips).cpu()
-            scores = F.interpolate(scores.mT, size=length, mode="linear", align_corners=False).mT.numpy()
-            for window, frames in zip(some, scores):
+            scores = self.score(clips).cpu().mT
+            of_frames = F.interpolate(scores, size=length, mode="linear", align_corners=False).mT.numpy()
+            for window, frames in zip(some, of_frames):
                 yield window.start, frames * window.present[:, None]
 
     def detect(
@@ -57,8 +57,8 @@ class Scorer:
         shortest: int,
         batch: int = BATCH,
     ) -> Iterator[Detection]:
-        """Find the segments of a recording that comes in blocks of frames (T, slots, V, C), as recorded, in order and as
-        soon as they are certain. What the numbers mean: `slide`, `decode`."""
+        """Find the segments of a recording that comes in blocks of frames (T, slots, V, C), as recorded. Yields them in
+        order, each as soon as it is certain. What the numbers mean: `slide`, `decode`."""
         windows = (prepare(start, frames, self.layout) for start, frames in slide(blocks, window, stride))
         return decode(frame_scores(self.score_windows(windows, batch)), threshold, shortest)
 

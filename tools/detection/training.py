@@ -53,7 +53,7 @@ def train_detector(detector: Detector, packed: PackedDataset, rows: np.ndarray, 
     losses = []
     for epoch in progress(range(recipe.epochs), desc="detection", unit="epoch"):
         detector.train()
-        total = count = 0
+        total, count = 0.0, 0
         for clips, labels in _batches(detector, packed, rows, recipe, epoch):
             scores = detector(tokens(clips.to(device), detector.modalities))
             loss = F.cross_entropy(scores.flatten(0, 1), labels.to(device).flatten())
@@ -72,8 +72,8 @@ def train_detector(detector: Detector, packed: PackedDataset, rows: np.ndarray, 
 def _batches(
     detector: Detector, packed: PackedDataset, rows: np.ndarray, recipe: DetectionRecipe, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of an epoch: windows float32 (B, 64, M, V, C) and labels int64 (B, 64). Where windows begin and their order
-    depend on the seed and the epoch alone."""
+    """Batches of an epoch: windows float32 (B, 64, M, V, C) and labels int64 (B, 64). Where windows begin, and
+    their order, depends on the seed and the epoch alone."""
     assert packed.segments is not None
     rng = np.random.default_rng([recipe.seed, epoch])
     offsets = rng.integers(recipe.stride, size=len(rows))
