@@ -33,8 +33,8 @@ from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, fraction, positive_float, positive_int
 from tools.utils.tables import table
 
-WINDOW = "2.5s"
-CLIP_THRESHOLD, DETECTOR_THRESHOLD = 0.5, 0.2
+WINDOW = "2s"
+CLIP_THRESHOLD, DETECTOR_THRESHOLD = 0.3, 0.2
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)s|(\d+)")
 
 
