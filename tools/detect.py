@@ -41,7 +41,7 @@ from tools.utils.options import (
     positive_int,
 )
 
-FROZEN_LR, FINETUNE_LR = 1e-3, 1e-4
+FROZEN_LR, FINETUNE_LR = 1e-2, 1e-3
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_data_options(parser, "--finetune-dataset")
     parser.add_argument("--modality", type=modality_name, default="all", help="all, one modality, or a fusion of some")
     parser.add_argument("--finetune", action="store_true", help="train the encoder, too")
-    parser.add_argument("--window", type=positive_int, default=128, help="frames of a window")
+    parser.add_argument("--window", type=positive_int, default=64, help="frames of a window")
     parser.add_argument(
         "--stride", type=positive_int, help="frames from a window to the next; default: a quarter of the window"
     )
