@@ -47,7 +47,7 @@ def _lanes(axes: Axes, lanes: list[str], frame_rate: float, found: Segments, tru
         axes.barh(place[label] - 0.2, (end - start) / frame_rate, 0.38, start / frame_rate, color=style.GREY)
     for start, end, label in found:
         y = place[label] + (0.2 if truth is not None else 0)
-        axes.barh(y, (end - start) / frame_rate, height, start / frame_rate, color=style.colour(place[label] % 6))
+        axes.barh(y, (end - start) / frame_rate, height, start / frame_rate, color=style.colour(0))
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(max(1, len(lanes)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
