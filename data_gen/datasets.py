@@ -1,7 +1,7 @@
-"""The one table of data sets and their protocols: names, classes, splits, recipes and places.
+"""The one table of data sets and their protocols: names, classes, splits and places; recipes.py has the recipes.
 
-Whatever differs between them is a row here; no other module branches on a data set. Data sets of users' own have
-their row made of their dataset.json (`catalogue.py`).
+Whatever differs between data sets is a row here; no other module branches on them. The row of a user's own data set
+is made from its dataset.json (`packed/catalogue.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_gen.raw.skeleton_file import RecordingName
+from data_gen import recipes
+from data_gen.packed.names import RecordingName
+from data_gen.recipes import PretrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOT = ROOT / "data"
@@ -24,26 +26,17 @@ NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What pre-training uses where no flag says otherwise (docs/method.md, 7). `batch_size` is global."""
-
-    batch_size: int
-    epochs: int = 451
-    schedule: tuple[int, ...] = (351,)
-    lr: float = 5e-4
-    hidden_size: int = 1024
-    save_freq: int = 50
-
-
-@dataclass(frozen=True)
 class Protocol:
-    """A split. NTU's goes by one field of the recording's name: `train` holds that field's values on the training side.
-    PKU-MMD's goes by a file, `split_file` without `.txt`, that lists the videos of each side. One of a user's own has
-    neither: its packed data set alone knows it. `published_scores` are the paper's for all modalities, in %."""
+    """A split into train and val.
+
+    NTU's go by a field of the recording's name, `train` being its values to train on. PKU-MMD's go by the file
+    `split_file`.txt, which lists videos. A user's own has neither: its packed data set holds the split.
+    `published_scores` are the paper's for all modalities, in %.
+    """
 
     name: str
     long_name: str
-    recipe: Recipe
+    recipe: PretrainRecipe
     published_counts: tuple[int, int] | None = None
     published_scores: tuple[float, float] | None = None  # recognition, retrieval
     published_videos: tuple[int, int] | None = None
@@ -85,15 +78,7 @@ class DataSet:
         raise ValueError(f"{self.name} has no protocol {name!r}; it has {', '.join(known) or 'none'}")
 
 
-# Small enough for minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
-_DEMO_RECIPE = Recipe(batch_size=64, epochs=60, schedule=(46,), lr=1e-3, hidden_size=64, save_freq=10)
-# For data sets of users' own: with it, some 1,300 real recordings have been trained on (README.md, Figures).
-OWN_RECIPE = Recipe(batch_size=128, epochs=40, schedule=(31,), hidden_size=256, save_freq=10)
 _CAMERAS = frozenset([2, 3])
-# Nobody has published a recipe for PKU-MMD: the batch is that of NTU-60 cross-subject, the epochs of part II are those
-# that related codebases use.
-_PKU1_RECIPE = Recipe(512)
-_PKU2_RECIPE = Recipe(512, epochs=1001, schedule=(801,))
 
 # Recordings under NTU's names, a `.skeleton` file each.
 NTU = (
@@ -108,13 +93,13 @@ NTU = (
             Protocol(
                 "xsub",
                 "cross_subject",
-                Recipe(512),
+                recipes.NTU60_XSUB,
                 (40091, 16487),
                 (84.2, 72.0),
                 field="subject",
                 train=NTU60_SUBJECTS,
             ),
-            Protocol("xview", "cross_view", Recipe(1024), (37646, 18932), (90.9, 88.9), field="camera", train=_CAMERAS),
+            Protocol("xview", "cross_view", recipes.NTU, (37646, 18932), (90.9, 88.9), field="camera", train=_CAMERAS),
         ),
     ),
     DataSet(
@@ -129,7 +114,7 @@ NTU = (
             Protocol(
                 "xsub",
                 "cross_subject",
-                Recipe(1024),
+                recipes.NTU,
                 (63026, 50919),
                 (75.2, 59.5),
                 field="subject",
@@ -138,7 +123,7 @@ NTU = (
             Protocol(
                 "xsetup",
                 "cross_setup",
-                Recipe(1024),
+                recipes.NTU,
                 (54468, 59477),
                 (76.3, 62.2),
                 field="setup",
@@ -154,8 +139,8 @@ NTU = (
         raw=("demo_raw",),
         converter="ntu_gendata.py --dataset demo",
         protocols=(
-            Protocol("xsub", "cross_subject", _DEMO_RECIPE, field="subject", train=NTU60_SUBJECTS),
-            Protocol("xview", "cross_view", _DEMO_RECIPE, field="camera", train=_CAMERAS),
+            Protocol("xsub", "cross_subject", recipes.DEMO, field="subject", train=NTU60_SUBJECTS),
+            Protocol("xview", "cross_view", recipes.DEMO, field="camera", train=_CAMERAS),
         ),
     ),
 )
@@ -172,12 +157,12 @@ PKU = (
             Protocol(
                 "xsub",
                 "cross_subject",
-                _PKU1_RECIPE,
+                recipes.PKU1,
                 (18841, 2704),
                 split_file="cross_subject",
                 published_videos=(944, 132),
             ),
-            Protocol("xview", "cross_view", _PKU1_RECIPE, split_file="cross_view"),
+            Protocol("xview", "cross_view", recipes.PKU1, split_file="cross_view"),
         ),
         published_long=407,
     ),
@@ -189,8 +174,8 @@ PKU = (
         video=r"A\d{2}N\d{2}-[LMR]",
         converter="pku_gendata.py --part 2",
         protocols=(
-            Protocol("xsub", "cross_subject", _PKU2_RECIPE, split_file="cross_subject_v2"),
-            Protocol("xview", "cross_view", _PKU2_RECIPE, split_file="cross_view_v2"),
+            Protocol("xsub", "cross_subject", recipes.PKU2, split_file="cross_subject_v2"),
+            Protocol("xview", "cross_view", recipes.PKU2, split_file="cross_view_v2"),
         ),
     ),
 )

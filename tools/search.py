@@ -1,4 +1,4 @@
-"""The nearest recordings of a gallery, by the cosine of their features.
+"""Find the recordings of a gallery that are nearest to others, by the cosine of their features.
 
 python -m tools.search --pretrained checkpoints/ntu60_xsub --gallery data/ntu60 A.skeleton B.skeleton
 python -m tools.search --pretrained checkpoints/ntu60_xsub --gallery features.npz --watch FOLDER --json
@@ -29,13 +29,13 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="what is searched: a packed data set, a folder or archive of recordings, or an .npz of tools.extract",
+        help="what is searched: a packed data set, a folder or archive of recordings, or an .npz from tools.extract",
     )
-    parser.add_argument("-k", type=positive_int, default=NEIGHBOURS, help="nearest recordings that are named")
+    parser.add_argument("-k", type=positive_int, default=NEIGHBOURS, help="how many of the nearest recordings to name")
     parser.add_argument(
         "--modality",
         type=modality_name,
-        help="all of them fused, one without fusion, or as joint+bone; default: that of an .npz, else all",
+        help="all (fused), one modality, or a fusion such as joint+bone; default: that of an .npz, else all",
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.search"))
