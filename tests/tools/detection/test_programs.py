@@ -22,7 +22,7 @@ from data_gen.raw.normalise import normalise
 from models.inference import load_encoder
 from tests.helpers import skeleton_text
 from tests.long_helpers import CLASSES, CYCLE, long_frames, pack_long_folder, write_long
-from tools import detect, timeline
+from tools import detect, results, timeline
 from tools.detection.decoding import decode
 from tools.utils.errors import UserError
 
@@ -92,6 +92,15 @@ def test_a_frozen_encoder_is_not_kept_and_a_fine_tuned_one_is(detected, long_roo
         assert line["recording"] == "rec1" and line["frames"] == 4 * CYCLE
     truth = [(s["start"], s["end"], s["label"]) for s in line["truth"]]
     assert truth == [(i * CYCLE + 60, i * CYCLE + 130, CLASSES[(1 + i) % 3]) for i in range(4)]
+
+
+def test_the_table_of_results_has_its_scores(detected, monkeypatch, tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    detected.rename(tmp_path / "checkpoints" / "demo_small")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    results.main([])
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| demo_small | mine_untrimmed easy | 0      | all      | fine-tuned | "), row
 
 
 def test_the_same_seed_gives_the_same_detector(published, long_root):
