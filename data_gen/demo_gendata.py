@@ -241,8 +241,8 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
     tables: dict[str, list[tuple]] = {
         "segments.csv": [("name", "start", "end", "label"), *rows],
         "recordings.csv": [
-            ("name", "subject"),
-            *((f"long_{n:03d}", LONG_SUBJECTS[n % len(LONG_SUBJECTS)]) for n in range(count)),
+            ("name", "subject", "split:xsub"),
+            *((f"long_{n:03d}", LONG_SUBJECTS[n % len(LONG_SUBJECTS)], ("train", "val")[n % 2]) for n in range(count)),
         ],
         "classes.txt": [(action.name,) for action in sim.ACTIONS.values()],
     }

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from tools.figures import style
 
 ROW = 120.0  # seconds that one row shows
 MOST_ROWS = 6
+_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)  # seconds between them
 LANE = 0.17  # inches
 
 Segments = Sequence[tuple[int, int, str]]  # start, end, class
@@ -29,7 +30,7 @@ def draw(
     rows = min(MOST_ROWS, max(1, math.ceil(seconds / ROW)))
     figure = style.new_figure(rows * (LANE * max(2, len(lanes)) + 0.35) + 0.5)
     for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
-        _lanes(axes, lanes, frame_rate, found, truth)
+        _lanes(axes, lanes, frame_rate, found, truth, seconds / rows)
         axes.set_xlim(row * seconds / rows, (row + 1) * seconds / rows)
     axes.set_xlabel("time (minutes:seconds)")
     handles = [Patch(color=style.colour(0), label="found")]
@@ -40,7 +41,10 @@ def draw(
     return figure
 
 
-def _lanes(axes: Axes, lanes: list[str], frame_rate: float, found: Segments, truth: Segments | None) -> None:
+def _lanes(
+    axes: Axes, lanes: list[str], frame_rate: float, found: Segments, truth: Segments | None, seconds: float
+) -> None:
+    """Draw one row, which shows so many seconds."""
     place = {label: i for i, label in enumerate(lanes)}
     height = 0.7 if truth is None else 0.38
     for start, end, label in truth or ():
@@ -51,7 +55,7 @@ def _lanes(axes: Axes, lanes: list[str], frame_rate: float, found: Segments, tru
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(max(1, len(lanes)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 3, 6, 10]))
+    axes.xaxis.set_major_locator(MultipleLocator(next((s for s in _TICKS if seconds <= 8 * s), _TICKS[-1])))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{int(t) // 60}:{int(t) % 60:02d}"))
     axes.grid(axis="y", alpha=0.3, linewidth=0.5)
     axes.set_axisbelow(True)

@@ -107,7 +107,11 @@ def test_the_demos_long_recordings_are_what_their_tables_say(tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
     packed = pack_long_folder(tmp_path / "a", tmp_path / "out")
     assert packed.class_names == [action.name for action in sim.ACTIONS.values()]
-    assert packed.table("subject") == ["1", "3"] and list(map(len, packed.segments)) == [8, 8]
+    assert (
+        packed.split("xsub", "train").tolist() == [0]
+        and packed.table("subject") == ["1", "3"]
+        and list(map(len, packed.segments)) == [8, 8]
+    )
     for i, segments in enumerate(packed.segments):
         assert all(34 <= s.end - s.start <= 90 for s in segments)
         assert all(b.start - a.end >= 20 for a, b in zip(segments, segments[1:]))
