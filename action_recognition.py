@@ -16,6 +16,7 @@ from data_gen.recipes import FINETUNE, LINEAR_PROBE
 from tools.evaluation.finetune_report import report_finetuning
 from tools.evaluation.probe_report import report_probe
 from tools.evaluation.setup import add_evaluation_options
+from tools.training.compiling import add_compile_option
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, check_schedule, fraction, non_negative_int, positive_float, positive_int
 from tools.utils.precision import add_amp_option
@@ -50,6 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="of the probe: recognise from the first fraction of each clip, too, such as 0.1 0.2 0.5 1",
     )
     add_amp_option(parser, "the model, with --finetune")
+    add_compile_option(parser)
     parser.add_argument(
         "--lr",
         type=positive_float,
@@ -88,8 +90,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def complete_args(args: argparse.Namespace) -> None:
     """Take from the recipe what no flag sets, and refuse contradictions. Raises UserError."""
-    for name in ("label_fraction", "from_scratch", "amp"):
-        if getattr(args, name) and not args.finetune:
+    for name, unset in (("label_fraction", None), ("from_scratch", False), ("amp", None), ("compile", "auto")):
+        if getattr(args, name) != unset and not args.finetune:
             raise UserError(f"--{name.replace('_', '-')} is for fine-tuning: give --finetune too")
     if args.observed and args.finetune:
         raise UserError("--observed is for the linear probe: leave out --finetune")
