@@ -99,7 +99,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=frames_of,
         help=f"length of a window, as 2.5s or in frames; default: {WINDOW}, or that of the detector",
     )
-    parser.add_argument("--stride", type=frames_of, help="from a window to the next; default: an eighth of the window")
+    parser.add_argument("--stride", type=frames_of, help="from a window to the next; default: a quarter of the window")
     parser.add_argument(
         "--threshold",
         type=fraction,
@@ -138,7 +138,7 @@ def detect(args: argparse.Namespace, scorer: Scorer, recording: LongInput, batch
     """Fill a recording's timeline; yields it after each segment that is found, and at the end."""
     timeline = Timeline(recording, scorer.classes)
     window, shortest = (in_frames(length, recording.frame_rate) for length in (args.window, args.shortest))
-    stride = in_frames(args.stride, recording.frame_rate) if args.stride else max(1, window // 8)
+    stride = in_frames(args.stride, recording.frame_rate) if args.stride else max(1, window // 4)
     if stride > window:
         raise UserError(f"a --stride of {stride} frames leaves some between windows of {window}: give at most that")
     for segment in scorer.detect(timeline.blocks(), window, stride, args.threshold, shortest, batch):
