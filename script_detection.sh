@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Detection in long recordings: ./script_detection.sh [TEST_NAME] [--finetune-dataset DATA_SET --protocol P] [flags of tools.detect]
+# Detection in long recordings: ./script_detection.sh [TEST_NAME] [--finetune-dataset DATA_SET] [flags of tools.detect]
 #
-# Trains a detector on the encoder of the last checkpoint of checkpoints/TEST_NAME (default: ntu120_xsub), measures it, and
-# writes it with its scores beside the checkpoint. Without --finetune the encoder stays as it is.
+# Trains a detector on the encoder of the last checkpoint of checkpoints/TEST_NAME (default: ntu120_xsub), measures it,
+# and writes it and its scores beside the checkpoint. With --finetune the encoder is trained, too.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python

@@ -251,7 +251,7 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
     return len(rows)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out", type=Path, help="folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
     parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: one a core)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.workers < 1 or args.seed < 0 or (args.long is not None and not 1 <= args.long <= MAX_LONG):
         parser.error(f"--workers must be at least 1, --seed at least 0, --long from 1 to {MAX_LONG}")
     out = args.out or ROOT / "data" / ("demo_untrimmed_raw" if args.long else "demo_raw")

@@ -13,10 +13,10 @@ import pytest
 import action_recognition
 import action_retrieval
 import pretrain
-from data_gen import add_protocol, export_dataset, import_dataset, ntu_gendata, pku_gendata
+from data_gen import add_protocol, demo_gendata, export_dataset, import_dataset, ntu_gendata, pku_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import GOLDEN, write_recordings
-from tools import efficiency, export, extract, predict, search, slim
+from tools import detect, efficiency, export, extract, predict, search, slim, timeline
 from tools.benchmark import __main__ as benchmark
 from tools.figures import __main__ as figures
 
@@ -93,6 +93,26 @@ def test_fine_tuning_scripts(copy):
         assert [share["labelled"] for share in shares] == ([3] * 5 if len(shares) > 1 else [result["train"]])
 
 
+def test_from_long_recordings_to_a_timeline(copy):
+    run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    run(copy, "./script_pretrain.sh", "demo_long", *SMALL, "--epochs", "0", NPROC="1")
+    done = run(copy, sys.executable, "data_gen/demo_gendata.py", "--long", "4")
+    assert "4 long recordings with 32 segments in" in done.stdout, done.stderr
+    folder = "data/demo_untrimmed_raw"
+    done = run(copy, sys.executable, "-m", "data_gen.import_dataset", "long", "--name", "demo_untrimmed", folder)
+    assert "xsub (xsub): 2 train, 2 val" in done.stdout, done.stderr
+    done = run(copy, "./script_detection.sh", "demo_long", "--epochs", "1", "--device", "cpu")
+    assert done.returncode == 0 and "F1 of frames" in done.stdout, done.stderr
+    detector = ("--detector", "checkpoints/demo_long/detection.pth.tar", "--device", "cpu")
+    out = (*detector, "--out", "timelines", f"{folder}/long_001.skeleton")
+    done = run(copy, sys.executable, "-m", "tools.timeline", "--pretrained", "checkpoints/demo_long", *out)
+    assert done.returncode == 0 and sorted(path.suffix for path in (copy / "timelines").iterdir()) == [
+        ".csv",
+        ".json",
+        ".png",
+    ], done.stderr
+
+
 @pytest.mark.parametrize(
     "command, message",
     [
@@ -102,6 +122,7 @@ def test_fine_tuning_scripts(copy):
         (("./script_transfer.sh",), "give the data set to transfer to: .* ntu120_xsub --finetune-dataset DATA_SET"),
         (("./script_transfer.sh", "demo_x", "--protocol", "xsub"), "give the data set to transfer to"),
         (("./script_finetune.sh", "demo_nothing"), "no checkpoint at"),
+        (("./script_detection.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_pretrain.sh", "demo_x", "--nonsense"), "unrecognized arguments: --nonsense"),
     ],
 )
@@ -119,7 +140,7 @@ def test_without_the_packages_the_way_out_is_named(copy, tmp_path):
 
 
 def test_the_readme_names_what_there_is(capsys):
-    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "data.md").read_text()
+    text = "".join((ROOT / file).read_text() for file in ("README.md", "docs/data.md", "docs/detection.md"))
     for script in re.findall(r"\./(script_\w+\.sh)", text):
         assert (ROOT / script).is_file(), script
     for main in (
@@ -128,10 +149,13 @@ def test_the_readme_names_what_there_is(capsys):
         action_retrieval.main,
         ntu_gendata.main,
         pku_gendata.main,
+        demo_gendata.main,
         add_protocol.main,
         efficiency.main,
         extract.main,
         predict.main,
+        detect.main,
+        timeline.main,
         search.main,
         export.main,
         slim.main,

@@ -11,8 +11,6 @@ import logging
 from copy import deepcopy
 from typing import Any
 
-import torch
-
 from data_gen.datasets import UNTRIMMED, DataSet, Protocol
 from data_gen.packed.catalogue import packed_in
 from data_gen.packed.reader import PackedDataset
@@ -108,11 +106,11 @@ def main(argv: list[str] | None = None) -> None:
     log.info(f"{encoder.path} on {packed.path}, {protocol.long_name}, {len(train)} recordings to train on, {device}")
     detector = Detector(deepcopy(encoder.backbone), modalities, packed.num_classes, args.finetune, args.seed).to(device)
     recipe = DetectionRecipe(args.window, args.stride, args.lr, args.epochs, args.batch_size, args.seed)
-    torch.manual_seed(args.seed)
     losses = train_detector(detector, packed, train, recipe)
     classes = classes_of(packed)
     told = {"modality": args.modality, "encoder": fingerprint(encoder.backbone), "checkpoint": str(encoder.path)}
-    write_detector(folder / file_of(args.modality, args.finetune), detector, told | vars_of(args, classes))
+    kept = {"classes": classes, "window": args.window}
+    write_detector(folder / file_of(args.modality, args.finetune), detector, told | kept)
     result = evaluate(by_detector(detector, classes, device), packed, protocol.name, args)
     report(result)
     result |= {
@@ -126,10 +124,6 @@ def main(argv: list[str] | None = None) -> None:
         "versions": checkpoints.versions(),
     }
     log.info(f"written to {write_result(folder, task, result)}")
-
-
-def vars_of(args: argparse.Namespace, classes: list[str]) -> dict[str, Any]:
-    return {"classes": classes, "window": args.window}
 
 
 def report(result: dict[str, Any]) -> None:
