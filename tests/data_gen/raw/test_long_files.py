@@ -85,6 +85,28 @@ def test_what_is_wrong_is_refused_by_file_and_line(tmp_path, name, text, message
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["skeleton", "csv"])
+def test_whatever_a_text_holds_it_is_read_or_refused(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    text = skeleton_text(frames_of(6))
+    if kind == "csv":
+        values = rng.normal(size=(6, 75)).round(3)
+        text = "".join(",".join(map(str, row)) + "\n" for row in values.tolist()).encode()
+    path, refused = tmp_path / f"a.{kind}", 0
+    for _ in range(150):
+        changed = bytearray(text)
+        for place in rng.integers(len(text), size=rng.integers(1, 4)):
+            changed[place] = rng.choice(np.frombuffer(b"\n\r ,0x-e9\x00\xff", np.uint8))
+        path.write_bytes(changed[: rng.integers(1, len(text))] if rng.random() < 0.3 else changed)
+        try:
+            frames = read(path)
+            assert np.isfinite(frames).all() and frames.shape[2:] == (25, 3)
+        except DataSetError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert 20 < refused < 150
+
+
 def test_other_bodies_and_missing_files_are_refused(tmp_path):
     (tmp_path / "a.skeleton").write_bytes(skeleton_text(frames_of(3)))
     with pytest.raises(DataSetError, match="holds joints of kinect_v2, not of coco"):
