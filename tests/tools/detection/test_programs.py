@@ -16,10 +16,12 @@ import torch
 
 import action_recognition
 import pretrain
-from data_gen.datasets import ROOT
+from data_gen.datasets import PKU, ROOT
 from data_gen.packed.reader import PackedDataset
+from data_gen.pku_gendata import convert, untrimmed_row
 from data_gen.raw.normalise import normalise
 from models.inference import load_encoder
+from tests.data_gen.test_pku_gendata import write_part
 from tests.helpers import skeleton_text
 from tests.long_helpers import CLASSES, CYCLE, long_frames, pack_long_folder, write_long
 from tools import detect, results, timeline
@@ -101,6 +103,18 @@ def test_the_table_of_results_has_its_scores(detected, monkeypatch, tmp_path, ca
     results.main([])
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| demo_small | mine_untrimmed easy | 0      | all      | fine-tuned | "), row
+
+
+def test_detection_on_pku_mmd_by_the_name_of_its_part(published, tmp_path):
+    raw = write_part(tmp_path / "raw")
+    convert(untrimmed_row(PKU[0]), raw, tmp_path / "pku1_untrimmed", untrimmed=True)
+    flags = ["--finetune-dataset", "pku1", "--protocol", "cross_view", "--data-root", str(tmp_path), "--epochs", "1"]
+    detect.main(["--pretrained", str(published), *COMMON, *flags])
+    result = json.loads((published / "detection.json").read_text())
+    assert (result["dataset"], result["protocol"], result["segments"]) == ("pku1_untrimmed", "xview", 6)
+    assert list(result["mAP"]) == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"]
+    classes = torch.load(published / "detection.pth.tar", weights_only=True)["classes"]
+    assert len(classes) == 51 and classes[0] == "bow"
 
 
 def test_the_same_seed_gives_the_same_detector(published, long_root):
