@@ -100,7 +100,7 @@ def test_from_long_recordings_to_a_timeline(copy):
     assert "4 long recordings with 32 segments in" in done.stdout, done.stderr
     folder = "data/demo_untrimmed_raw"
     done = run(copy, sys.executable, "-m", "data_gen.import_dataset", "long", "--name", "demo_untrimmed", folder)
-    assert "xsub (xsub): 2 train, 2 val" in done.stdout, done.stderr
+    assert "cross_subject (xsub): 2 train, 2 val" in done.stdout, done.stderr
     done = run(copy, "./script_detection.sh", "demo_long", "--epochs", "1", "--device", "cpu")
     assert done.returncode == 0 and "F1 of frames" in done.stdout, done.stderr
     detector = ("--detector", "checkpoints/demo_long/detection.pth.tar", "--device", "cpu")
