@@ -43,7 +43,8 @@ class PackedDataset:
         self.protocols: list[str] = list(self.info["protocols"])
         self.skeleton: Skeleton = skeleton_of(self.info)
         self.joints = self._load("joints.npy", np.float32, (-1, -1, len(self.skeleton.joints), -1))
-        self.shape: tuple[int, int, int] = self.joints.shape[1:]  # people, joints, coordinates
+        _, people, joints, coordinates = self.joints.shape
+        self.shape = (people, joints, coordinates)
         self._check_shape()
         self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
         self.label = np.array(self._load("label.npy", np.int64, (len(self),)))

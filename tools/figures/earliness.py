@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tools.evaluation.earliness import TASK
 from tools.evaluation.features import suffix_of
 from tools.figures import style
-from tools.figures.encoded import figure_path, find_run
+from tools.figures.encoded import find_run, plot_path
 from tools.utils.errors import UserError
 
 
@@ -47,7 +47,7 @@ def draw(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
 def main(args: argparse.Namespace) -> None:
     """Draw. Raises UserError."""
     folders = [find_run(text) for text in args.runs]
-    out = figure_path(args.out, folders[0], "earliness.png")
+    out = plot_path(args.out, folders[0], "earliness.png")
     style.save(draw({folder.resolve().name: read_scores(folder, args.modality) for folder in folders}), out)
     style.to_board(folders[0], "earliness", out, 0)
     print(f"{len(folders)} run(s): {out}")
