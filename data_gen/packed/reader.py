@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.packed import segments
-from data_gen.packed.info import INFO, MAX_NAME, NAME, REMEDY, SIDES, DataSetError, read_info, skeleton_of
+from data_gen.packed.info import INFO, MAX_NAME, NAME, REMEDY, SIDES, DataSetError, check_file, read_info, skeleton_of
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
@@ -45,7 +45,6 @@ class PackedDataset:
         self.joints = self._load("joints.npy", np.float32, (-1, -1, len(self.skeleton.joints), -1))
         _, people, joints, coordinates = self.joints.shape
         self.shape = (people, joints, coordinates)
-        self._check_shape()
         self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
         self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
         self.names = self._load_texts("name.npy", "a name", "the name of a recording")
@@ -85,6 +84,8 @@ class PackedDataset:
             right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * MAX_NAME
         else:
             right_type = array.dtype == dtype
+        if not array.flags.c_contiguous:
+            raise self._damaged(file, "not in C order")
         if not (right_shape and right_type):
             raise self._damaged(file, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
         if len(shape) == 1 and len(array) > _MAX_RECORDINGS:  # read into memory, unlike the joints
@@ -109,7 +110,8 @@ class PackedDataset:
         except ValueError as error:
             raise self._damaged(segments.FILE, str(error)) from None
 
-    def _check_shape(self) -> None:
+    def _check(self) -> None:
+        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
         people, joints, coordinates = self.shape
         if not 1 <= people <= MAX_PEOPLE or coordinates not in (2, 3):
             raise self._damaged(
@@ -117,9 +119,6 @@ class PackedDataset:
                 f"holds {people} people of {joints} joints and {coordinates} coordinates, expected 1 to {MAX_PEOPLE} "
                 "people and 2 or 3 coordinates",
             )
-
-    def _check(self) -> None:
-        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
         frames = len(self.joints)
         if len(self) == 0:
             raise self._damaged("num_frame.npy", "no recordings")
@@ -159,17 +158,14 @@ class PackedDataset:
 
 def map_array(path: Path, remedy: str = "") -> np.ndarray:
     """Map the array in a `.npy` file into memory. Raises DataSetError, ending with the remedy, for anything else."""
+    check_file(path, remedy=remedy)
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise ValueError("no such file" if not path.exists() else "not a regular file")
         with open(path, "rb") as file:
             if file.read(8) != b"\x93NUMPY\x01\x00":  # a header of another version may claim gigabytes
                 raise ValueError("not a .npy file of version 1.0")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Python 2 wrote it
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not array.flags.c_contiguous:
-            raise ValueError("not in C order")
         expected, size = array.offset + array.nbytes, path.stat().st_size
         if size != expected:
             raise ValueError(f"its header tells of {expected} bytes, it has {size}")
