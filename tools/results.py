@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 
 from data_gen.datasets import DATASETS, ROOT
+from tools.detection.metrics import MARKED
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import format_summary
 from tools.utils.tables import table
 
 FROZEN = ("run", "data", "epochs", "modality", "recognition best", "recognition last", "retrieval", "mAP")
 FINETUNED = ("run", "data", "epochs", "modality", "task", "labelled", "recognition best", "recognition last")
+DETECTED = ("run", "data", "epochs", "modality", "encoder", "mAP by action", "mAP by video", "F1 of frames")
 MODALITY_ORDER = ("all", "joint", "bone", "motion")
 
 
@@ -50,13 +52,25 @@ def finetuned_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
     """Make a row of fine-tuning for each task, modality and fraction of the labels."""
     rows = []
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
-        if result["task"].startswith("action_"):
+        if result["task"].startswith(("action_", "detection", "earliness")):
             continue
         task = result["task"].removesuffix(f"_{result['modality']}").replace("_", " ")
         for share in result.get("fractions", [result]):
             labelled = f"{share['labelled']:,} ({100 * share['fraction']:g} %)"
             scores = (format_summary(share[which]["top1"]) for which in ("best", "last"))
             rows.append((name, _data(result), str(result["epoch"]), result["modality"], task, labelled, *scores))
+    return rows
+
+
+def detection_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
+    """Make a row of each detector."""
+    rows = []
+    for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
+        if result["task"].startswith("detection"):
+            encoder = "fine-tuned" if result["args"]["finetune"] else "frozen"
+            mean = result["mAP"][str(MARKED)]
+            scores = (f"{value:.1f}" for value in (mean["by_action"], mean["by_video"], result["f1"]))
+            rows.append((name, _data(result), str(result["epoch"]), result["modality"], encoder, *scores))
     return rows
 
 
@@ -96,7 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     results = {folder.name: read_results(folder) for folder in folders}
     frozen = [row for name, found in results.items() for row in frozen_rows(name, found)]
     finetuned = [row for name, found in results.items() for row in finetuned_rows(name, found)]
-    if not frozen and not finetuned:
+    detected = [row for name, found in results.items() for row in detection_rows(name, found)]
+    if not frozen and not finetuned and not detected:
         raise UserError(f"no scores in {', '.join(map(str, folders)) or root}: run the evaluation scripts first")
     if frozen:
         print("Frozen encoder, in %: top-1 of the linear probe (best and last validation), of the nearest neighbour's")
@@ -105,6 +120,9 @@ def main(argv: list[str] | None = None) -> None:
     if finetuned:
         print("\n" * bool(frozen) + "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds\n")
         print(table(FINETUNED, finetuned))
+    if detected:
+        print("\n" * bool(frozen or finetuned) + f"Detection, in %: mAP at overlap {MARKED:g}, and F1\n")
+        print(table(DETECTED, detected))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_gen.recipes import LINEAR_PROBE
 from feeder.modalities import MODALITIES
+from tools.evaluation.earliness import report_earliness
 from tools.evaluation.linear_classifier import file_of
 from tools.evaluation.probe import LinearProbe, train_probes
 from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
@@ -40,6 +41,8 @@ def report_probe(args: argparse.Namespace) -> None:
         setup.write(TASK, name, result | {"history": history(validations)}, points)
         if name in probes:
             save_classifier(setup, name, probes[name])
+    if args.observed:
+        report_earliness(setup, probes, args.observed, args.seed)
 
 
 def late_fusion(names: list[str]) -> dict[str, list[str]]:

@@ -70,9 +70,10 @@ def choose_data(
         raise UserError(str(error)) from error
 
 
-def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedDataset:
-    """Open the packed data set under `root`, or `root` itself if it is one. Raises UserError where it is missing, is
-    another or has too few recordings, and DataSetError where it is damaged."""
+def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, long: bool = False) -> PackedDataset:
+    """Open the packed data set under `root`, or `root` itself if it is one: of clips, or with `long` of long
+    recordings. Raises UserError where it is missing, is another or has too few recordings, and DataSetError where it is
+    damaged."""
     path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
     if not (path / INFO).is_file():
         raise UserError(
@@ -82,6 +83,13 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
     packed = PackedDataset(path)
     if packed.name != dataset.name:
         raise UserError(f"{path} holds {packed.name}, not {dataset.name}: give another --data-root or data set")
+    if long and packed.segments is None:
+        raise UserError(
+            f"{path} holds clips; detection takes long recordings with segments (data_gen/pku_gendata.py --untrimmed, "
+            "data_gen.import_dataset long)"
+        )
+    if not long and packed.segments is not None:
+        raise UserError(f"{path} holds long recordings, not clips: tools.detect and tools.timeline take them")
     for side in ("train", "val"):
         if len(packed.split(protocol.name, side)) < 2:
             raise UserError(f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}")
