@@ -22,12 +22,12 @@ _CPU_CHUNK = 64
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips that are not resampled yet. Transforms narrow the window and compose joint maps; `ResampleClip` does the
-    work. All tensors are on one device.
+    """B clips, as windows of frames. Every transform takes a batch and returns another. All tensors are on one device.
 
-    frames: float32 (F, M·V·C), shared by all batches; first, length: int64 (B,), each clip's window in it;
-    joint_map: float32 (B, V, C, C), applied to every joint x as S·x, or None; random: the numbers that augmentations
-    draw; shape: (M, V, C), a frame's people, joints and coordinates.
+    frames: float32 (F, M·V·C), of the whole data set, or of this batch alone once it is resampled; first, length: int64
+    (B,), each clip's window in them; random: the numbers that augmentations draw; joint_map: float32 (B, V, C, C), to
+    be applied to every joint x as S·x when the clips are resampled, or None; layout: what a frame holds; num_frames:
+    the length of every clip, which lie end to end, or None before they are resampled.
     """
 
     frames: Tensor
@@ -35,17 +35,42 @@ class ClipBatch:
     length: Tensor
     random: ViewRandom | None = None
     joint_map: Tensor | None = None
-    shape: tuple[int, int, int] = NTU_LAYOUT.shape
+    layout: FrameLayout = NTU_LAYOUT
+    num_frames: int | None = None
 
     def __len__(self) -> int:
         return len(self.first)
 
+    @property
+    def values(self) -> Tensor:
+        """The resampled clips, float32 (B, T, M, V, C). Raises ValueError where they are not all of one length."""
+        if self.num_frames is None:
+            raise ValueError("the clips are not resampled: place ResampleClip() before what needs their values")
+        return self.frames.view(len(self), self.num_frames, *self.layout.shape)
+
+    def with_values(self, values: Tensor) -> ClipBatch:
+        """The same clips with other values, float32 (B, T, M, V, C)."""
+        size, num_frames = values.shape[:2]
+        first = torch.arange(0, size * num_frames, num_frames, device=values.device)
+        return replace(
+            self,
+            frames=values.reshape(size * num_frames, -1),
+            first=first,
+            length=torch.full_like(first, num_frames),
+            joint_map=None,
+            num_frames=num_frames,
+        )
+
     def window(self, start: Tensor, length: Tensor) -> ClipBatch:
         """The same clips cut to `length` frames from `start`, both int64 (B,), relative to the present window."""
-        return replace(self, first=self.first + start, length=length)
+        return replace(self, first=self.first + start, length=length, num_frames=None)
 
     def map_joints(self, joint_map: Tensor) -> ClipBatch:
         """The same clips with another linear map, (B, V, C, C), after those there are."""
+        if self.num_frames is not None:
+            mapped = torch.empty_like(self.values)
+            _map_joints(self.values, joint_map, out=mapped)
+            return self.with_values(mapped)
         return replace(self, joint_map=joint_map if self.joint_map is None else joint_map @ self.joint_map)
 
 
@@ -100,7 +125,7 @@ class ClipDataset:
 
     def clips(self, rows: Tensor | slice) -> ClipBatch:
         """Whole recordings at `rows`."""
-        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], shape=self.layout.shape)
+        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], layout=self.layout)
 
     def views(self, rows: Tensor, count: int, seed: int, epoch: int) -> ClipBatch:
         """`count` clips of each recording at `rows`, int64 (R,) on this device, to be augmented independently:
@@ -110,8 +135,8 @@ class ClipDataset:
 
 
 class ResampleClip(v2.Transform):
-    """Clips → float32 (B, num_frames, M, V, C): each window linearly interpolated along time (half-pixel
-    centres, edges clamped), then its joint map (docs/method.md, 3).
+    """Clips of any length → clips of `num_frames`: each window linearly interpolated along time (half-pixel centres,
+    edges clamped), then its joint map (docs/method.md, 3).
 
     Interpolation and joint maps are both linear, so their order does not matter.
     """
@@ -122,19 +147,19 @@ class ResampleClip(v2.Transform):
         super().__init__()
         self.num_frames = num_frames
 
-    def transform(self, inpt: ClipBatch, params: dict) -> Tensor:
+    def transform(self, inpt: ClipBatch, params: dict) -> ClipBatch:
         device = inpt.frames.device
         chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(inpt))
-        result = torch.empty(len(inpt), self.num_frames, *inpt.shape, device=device)
+        result = torch.empty(len(inpt), self.num_frames, *inpt.layout.shape, device=device)
         for start in range(0, len(inpt), chunk):
             part = slice(start, start + chunk)
             resized = _resize(inpt.frames, inpt.first[part], inpt.length[part], self.num_frames)
-            resized = resized.unflatten(-1, inpt.shape)
+            resized = resized.unflatten(-1, inpt.layout.shape)
             if inpt.joint_map is None:
                 result[part] = resized
             else:
                 _map_joints(resized, inpt.joint_map[part], out=result[part])
-        return result
+        return inpt.with_values(result)
 
 
 def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Read encoders: checkpoints of this project and the published ones, and the weights that tools.slim makes of them.
 
     epoch, state_dict (keys begin with `module.`), optimizer          as published
-    scaler, args, dataset, protocol, recordings, versions, body       ours; body: skeleton, people, coordinates
+    scaler, args, dataset, protocol, recordings, versions             ours
+    body, view                                                        skeleton, people, coordinates; the augmentations
     step, meter                                                       where a signal stopped an epoch midway
 
 Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
@@ -31,7 +32,7 @@ WEIGHTS_SUFFIX = ".safetensors"
 WEIGHTS_FILE = f"encoder{WEIGHTS_SUFFIX}"
 CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
 NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
-_TEXTS, _NUMBERS = ("dataset", "protocol"), ("epoch", "recordings", "step")
+_TEXTS, _NUMBERS = ("dataset", "protocol", "view"), ("epoch", "recordings", "step")
 _TABLES = ("args", "meter", "scores", "versions")
 _KINDS = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, int) | dict.fromkeys(_TABLES, dict)
 _NAME = re.compile(r"checkpoint_(\d+)(?:_step_(\d+))?\.pth\.tar")

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision.transforms import v2
 
 import action_retrieval
 import pretrain as program
+from feeder.augment import RandomMirror, View
+from feeder.clips import ResampleClip
 from models import loading
 from models.umurl import UmURL
 from tests.helpers import run_python, tiny_dataset
 from tests.runs import assert_equal_runs, figures, launched
+from tools.training import trainer
 from tools.training.compiling import sizes_to_compile
 from tools.utils.errors import UserError
 
@@ -133,6 +137,33 @@ def test_another_runs_checkpoint_is_refused(pretrain):
     ):
         with pytest.raises(UserError, match=message):
             pretrain.run(*flags)
+
+
+def test_other_augmentations_are_another_run(pretrain, monkeypatch):
+    folder = pretrain.run("--epochs", "1")
+    path = folder / "checkpoint_0000.pth.tar"
+    monkeypatch.setattr(trainer, "training_view", lambda: View(ResampleClip(), RandomMirror()))
+    with pytest.raises(UserError, match=r"(?s)made with other augmentations:.*Crop\(.*now .*RandomMirror\(p=0.5\)"):
+        pretrain.run()
+    state = loading.load(path)
+    del state["view"]  # as older checkpoints are
+    torch.save(state, path)
+    assert len(figures(pretrain.run())) == 2
+
+
+@pytest.mark.parametrize(
+    "view, message",
+    [
+        (lambda: View(RandomMirror(), ResampleClip()), "place ResampleClip"),
+        (lambda: View(ResampleClip(32)), "clips have 32 frames behind it, not the 64"),
+        (lambda: View(ResampleClip(), v2.RandomErasing()), "RandomErasing.* would not be called"),
+    ],
+)
+def test_augmentations_that_do_not_work_are_refused_at_the_start(pretrain, monkeypatch, view, message):
+    monkeypatch.setattr(trainer, "training_view", view)
+    with pytest.raises(UserError, match=f"feeder/augment.py: .*{message}"):
+        pretrain.run()
+    assert not pretrain.folder.exists()
 
 
 def test_a_name_without_a_protocol_is_refused(pretrain, tmp_path):

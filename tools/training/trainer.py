@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from feeder.augment import training_view
-from feeder.clips import ClipDataset
+from feeder.augment import View, training_view
+from feeder.clips import NUM_FRAMES, ClipDataset
 from feeder.modalities import ModalityTokens, Tokens
 from feeder.sampling import epoch_order, global_batches, share
 from models import loading
@@ -43,6 +43,18 @@ FIXED = (
 )
 
 
+def checked_view(dataset: ClipDataset) -> View:
+    """The pipeline of feeder/augment.py, tried on a recording. Raises UserError where it does not work on these."""
+    try:
+        view = training_view()
+        length = view(dataset.views(torch.arange(1, device=dataset.device), 1, seed=0, epoch=0)).shape[1]
+        if length != NUM_FRAMES:
+            raise ValueError(f"clips have {length} frames behind it, not the {NUM_FRAMES} that the model takes")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"training_view() in feeder/augment.py: {error}") from error
+    return view
+
+
 class Trainer:
     """Everything that a step changes, and what a checkpoint keeps of it."""
 
@@ -55,7 +67,7 @@ class Trainer:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, args.lr, weight_decay=args.wd, fused=True)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
-        self.view, self.tokens = training_view(), ModalityTokens(dataset.layout).to(procs.device)
+        self.view, self.tokens = checked_view(dataset), ModalityTokens(dataset.layout).to(procs.device)
         self.compiler = StaticCompiler(sizes_to_compile(args.compile, procs.device, self._steps()))
         self.flops = training_flops(args.hidden_size, len(self.model.modalities), dataset.layout)  # of a sample
         peak = peak_flops(procs.device, args.amp) if args.objective == "umurl" else None
@@ -91,6 +103,12 @@ class Trainer:
             raise UserError(
                 f"{path} was made with {', '.join(changed)}: rerun with the same flags, choose another "
                 "--checkpoint-path, or start anew with --resume none"
+            )
+        view = state.get("view", repr(self.view))  # older checkpoints and published ones do not tell
+        if view != repr(self.view):
+            raise UserError(
+                f"{path} was made with other augmentations:\n{view}\nnow feeder/augment.py makes\n{self.view}\nUndo "
+                "the change, choose another --checkpoint-path, or start anew with --resume none"
             )
         try:
             self.model.load_state_dict(loading.weights(state))
@@ -200,6 +218,7 @@ class Trainer:
             "protocol": args["protocol"],
             "recordings": len(self.dataset),
             "body": self.dataset.layout.to_json(),
+            "view": repr(self.view),
             "versions": checkpoints.versions(),
         }
         if self.step:
