@@ -6,22 +6,21 @@ python -m data_gen.add_protocol data/ntu60 --split young=subject:1,2,5 --split f
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_gen.packed.atomic import atomic_files, locked
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.info import INFO, DataSetError
 from data_gen.packed.protocols import Rule, Table, derive, parse_split
 from data_gen.packed.reader import PackedDataset
-from data_gen.packed.writer import PARTIAL, describe, index_arrays, locked, write_files
+from data_gen.packed.writer import describe, index_arrays, write_files
 from data_gen.raw.conversion import exit_status
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
-    """Split the packed data set in `folder` by further rules; returns what its dataset.json now says of them.
+    """Add protocols by rules to the packed data set in `folder`; returns their entries in dataset.json.
 
     Raises DataSetError where a rule does not fit or names a protocol that there is; then nothing has changed.
     """
@@ -36,15 +35,8 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
         added = describe(splits, made_by)
         info = packed.info | {"protocols": packed.info["protocols"] | added}
         arrays = {stem: array for name, sides in splits.items() for stem, array in index_arrays(name, sides).items()}
-        partial = folder / PARTIAL
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
+        with atomic_files(folder, last=INFO) as partial:  # without a new dataset.json the other files do not count
             write_files(partial, arrays, info)
-            for file in (*(f"{stem}.npy" for stem in arrays), INFO):  # dataset.json last: until then nothing counts
-                os.replace(partial / file, folder / file)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return added
 
 
@@ -57,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         required=True,
         metavar="NAME=RULE",
-        help="a protocol by the subjects or cameras it trains on (subject:1,2,5, camera:2,3), by a file of the names "
-        "of recordings (names:FILE), or for each of several folds of the subjects (kfold:5: NAME1 to NAME5)",
+        help="RULE is subject:1,2,5 or camera:2,3 (train on these), names:FILE (train on the recordings listed there), "
+        "or kfold:5 (five protocols NAME1 to NAME5, each validating on another fifth of the subjects)",
     )
     return exit_status(_add(parser.parse_args(argv)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data_gen.datasets import DATASETS
+from data_gen.packed.info import MAX_CLASSES
 from data_gen.raw.simulation import ACTIONS
 
 # The names that the data sets' makers list. NTU-60 has the first 60.
@@ -48,7 +49,6 @@ _NAMES = {
     "pku2": _PKU,
     "demo": tuple(action.name for _, action in sorted(ACTIONS.items())),
 }
-_MOST = 999  # classes that three digits number
 
 
 def class_label(index: int) -> str:
@@ -61,5 +61,5 @@ def class_names(dataset: str) -> tuple[str, ...]:
     `A002` and so on, as many as it has classes, or as three digits can number where it is unknown."""
     if dataset in _NAMES:
         return _NAMES[dataset]
-    classes = DATASETS[dataset].classes if dataset in DATASETS else _MOST
+    classes = DATASETS[dataset].classes if dataset in DATASETS else MAX_CLASSES
     return tuple(map(class_label, range(classes)))

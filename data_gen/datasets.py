@@ -1,7 +1,7 @@
 """The one table of data sets and their protocols: names, classes, splits, recipes and places.
 
-Whatever differs between them is a row here; no other module branches on a data set. Data sets of users' own have
-their row made of their dataset.json (`catalogue.py`).
+Whatever differs between data sets is a row here; no other module branches on them. The row of a user's own data set
+is made from its dataset.json (`packed/catalogue.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_gen.raw.skeleton_file import RecordingName
+from data_gen.packed.names import RecordingName
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOT = ROOT / "data"
@@ -24,7 +24,7 @@ NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
 
 @dataclass(frozen=True)
 class Recipe:
-    """What pre-training uses where no flag says otherwise (docs/method.md, 7). `batch_size` is global."""
+    """Defaults of pre-training's flags (docs/method.md, 7). `batch_size` is global."""
 
     batch_size: int
     epochs: int = 451
@@ -36,9 +36,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A split. NTU's goes by one field of the recording's name: `train` holds that field's values on the training side.
-    PKU-MMD's goes by a file, `split_file` without `.txt`, that lists the videos of each side. One of a user's own has
-    neither: its packed data set alone knows it. `published_scores` are the paper's for all modalities, in %."""
+    """A split into train and val.
+
+    NTU's go by a field of the recording's name, `train` being its values to train on. PKU-MMD's go by the file
+    `split_file`.txt, which lists videos. A user's own has neither: its packed data set holds the split.
+    `published_scores` are the paper's for all modalities, in %.
+    """
 
     name: str
     long_name: str

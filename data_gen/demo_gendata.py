@@ -57,7 +57,7 @@ def to_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 @dataclass
-class Recording:
+class SensedBodies:
     """What a camera saw: slot s of frame t is a body where `shown`.
 
     joints (T, S, 25, 3) metres in camera space; state (T, S, 25), 2 tracked or 1 inferred; shown (T, S) bool;
@@ -95,7 +95,7 @@ def _ghost(body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return centre + (body - centre) / 3 + np.array([rng.choice([-1, 1]) * rng.uniform(0.6, 1.2), -0.3, 0.4])
 
 
-def sense(people: list[np.ndarray], rng: np.random.Generator) -> Recording:
+def sense(people: list[np.ndarray], rng: np.random.Generator) -> SensedBodies:
     """People (T, 25, 3) in camera space -> what the sensor reports of them, with its noise and its faults."""
     frames, genuine = len(people[0]), len(people)
     shown = np.ones((frames, genuine), bool)
@@ -109,13 +109,13 @@ def sense(people: list[np.ndarray], rng: np.random.Generator) -> Recording:
     shown[rng.random(frames) < sim.DROPPED] = False
     joints, state = (np.stack(x, axis=1) for x in zip(*(sense_body(body, rng) for body in people)))
     body_id = np.tile(FIRST_BODY_ID + rng.integers(1, 30000) + np.arange(len(people)), (frames, 1))
-    recording = Recording(joints, state, shown, body_id)
+    recording = SensedBodies(joints, state, shown, body_id)
     if genuine > 1 and rng.random() < sim.SWAP:
         _swap(recording, int(rng.integers(1, frames)))
     return recording
 
 
-def _swap(recording: Recording, start: int) -> None:
+def _swap(recording: SensedBodies, start: int) -> None:
     for part in (recording.joints, recording.state, recording.shown, recording.body_id):
         part[start:, :2] = part[start:, 1::-1].copy()
 
@@ -137,7 +137,7 @@ def _orientations(joints: np.ndarray) -> np.ndarray:
     return turn
 
 
-def to_text(recording: Recording) -> str:
+def to_text(recording: SensedBodies) -> str:
     """The recording as NTU text: counts, one line of 10 values a body, one of 12 values a joint."""
     joints = recording.joints
     columns = np.concatenate(
@@ -172,7 +172,7 @@ def setup_of(subject: int) -> int:
 
 
 def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> int:
-    """Write what each camera saw of a performance (subject, replication, action); returns how many."""
+    """Write what each camera saw of a performance (subject, replication, action); returns the number of files."""
     people = sim.perform(seed, *performance)
     for camera in sim.CAMERA_ANGLES:
         view = make_camera(setup_of(performance[0]), camera)
@@ -208,8 +208,8 @@ def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo_raw", help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default 0)")
-    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one a core)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: one a core)")
     args = parser.parse_args()
     if args.workers < 1 or args.seed < 0:
         parser.error("--workers must be at least 1, --seed at least 0")

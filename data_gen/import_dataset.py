@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_gen.datasets import DATA_ROOT, DATASETS
-from data_gen.formats.base import MAX_CLASSES, Options, Source, pack
+from data_gen.formats.base import Options, Source, pack
 from data_gen.formats.folder import read_folder
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.catalogue import row_of
-from data_gen.packed.info import NAME
+from data_gen.packed.info import MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
 from data_gen.raw.conversion import count_lines, exit_status
 from data_gen.skeletons import load_skeleton
@@ -39,31 +39,38 @@ def make_parser() -> argparse.ArgumentParser:
     formats = parser.add_subparsers(dest="format", required=True)
     for name, (place, content) in _FORMATS.items():
         command = formats.add_parser(name, help=content, description=content)
-        command.add_argument("place", type=Path, metavar=place, help="where they are")
+        command.add_argument("place", type=Path, metavar=place, help="the folder or file to import")
         what = command.add_mutually_exclusive_group(required=True)
-        what.add_argument("--dataset", choices=list(DATASETS), help="which published data set they are of")
-        what.add_argument("--name", help="what to call a data set of one's own")
+        what.add_argument("--dataset", choices=list(DATASETS), help="published data set that the recordings belong to")
+        what.add_argument("--name", help="name of a data set of your own")
         if name in ("padded", "npz"):
-            command.add_argument("--protocol", help="how they are split; of one's own data, default: split")
+            command.add_argument("--protocol", help="protocol of its train and val (default with --name: split)")
         command.add_argument("--out", type=Path, help="folder of the packed data set; default: data/NAME")
         command.add_argument(
             "--skeleton",
             metavar="NAME|FILE",
             help="default: kinect_v2" + (", or coco where there are 17 joints" if name == "pyskl" else ""),
         )
-        command.add_argument("--map-joints", metavar="NAME", help="take the joints onto this skeleton")
+        command.add_argument("--map-joints", metavar="NAME", help="map the joints onto those of this skeleton")
         normal = command.add_mutually_exclusive_group()
-        told = "by default where" if name in ("pyskl", "folder") else "not by default, even where"
+        told = "default where" if name in ("pyskl", "folder") else "never by default, even where"
         normal.add_argument(
-            "--normalise", action="store_true", help=f"centre and align the people; {told} they are not centred"
+            "--normalise", action="store_true", help=f"centre and align the people ({told} they are not centred)"
         )
-        normal.add_argument("--as-stored", action="store_true", help="keep them bit for bit, centred or not")
+        normal.add_argument("--as-stored", action="store_true", help="keep the coordinates bit for bit, centred or not")
         command.add_argument(
-            "--labels-from", type=int, choices=(0, 1), help="what labels count from; default: 0, and 1 is refused"
+            "--labels-from",
+            type=int,
+            choices=(0, 1),
+            help="what labels count from (default: 0)",
         )
-        command.add_argument("--classes", type=int, help="of one's own data; default: as many as the labels tell")
+        command.add_argument("--classes", type=int, help="number of classes (default with --name: largest label + 1)")
         command.add_argument(
-            "--split", action="append", default=[], metavar="NAME=RULE", help="a protocol, as data_gen.add_protocol's"
+            "--split",
+            action="append",
+            default=[],
+            metavar="NAME=RULE",
+            help="add a protocol (see data_gen.add_protocol)",
         )
     return parser
 

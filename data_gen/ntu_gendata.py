@@ -14,13 +14,15 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import DATA_ROOT, NTU, DataSet, get_dataset
+from data_gen.packed.names import RecordingName, parse_name
+from data_gen.packed.protocols import derive_splits
 from data_gen.packed.reader import DataSetError
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
+from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recordings import (
     Recording,
     convert_all,
@@ -28,7 +30,6 @@ from data_gen.raw.recordings import (
     find_recordings,
     read_missing_list,
 )
-from data_gen.raw.skeleton_file import RecordingName, SkeletonError, parse_name
 
 
 def convert(
@@ -75,7 +76,8 @@ def convert(
 def _select(
     dataset: DataSet, recordings: list[Recording], left_out: set[str]
 ) -> tuple[list[Recording], dict[str, RecordingName], dict[str, str], int]:
-    """Which recordings to read, their names in numbers, those with a bad name, and how many belong elsewhere."""
+    """Choose the recordings to read. Returns them, their names in numbers, the reasons against bad names, and the
+    number of recordings that belong to another data set."""
     wanted: list[Recording] = []
     names: dict[str, RecordingName] = {}
     bad: dict[str, str] = {}
@@ -84,8 +86,8 @@ def _select(
     for recording in recordings:
         try:
             name = parse_name(recording.stem)
-        except SkeletonError as error:
-            bad[str(recording)] = error.reason
+        except ValueError as error:
+            bad[str(recording)] = str(error)
             continue
         if not most.covers(name):
             bad[str(recording)] = f"no data set has setup {name.setup} with action {name.action}"
@@ -114,15 +116,6 @@ def _write(
             writer.add(recording.stem, names[recording.stem].label, people)
 
 
-def derive_splits(dataset: DataSet, names: list[RecordingName]) -> dict[str, dict[str, list[int]]]:
-    """For each protocol of the data set, which of the names belong to each side."""
-    splits = {}
-    for protocol in dataset.protocols:
-        train = np.array([protocol.trains_on(name) for name in names])
-        splits[protocol.name] = {"train": np.flatnonzero(train).tolist(), "val": np.flatnonzero(~train).tolist()}
-    return splits
-
-
 def report(dataset: DataSet, out: Path, info: dict) -> str:
     """What was converted, in a few lines, beside the published counts."""
     lines = count_lines(dataset, out, info)
@@ -140,7 +133,7 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
 
 
 def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
-    """What to convert: (data set, raw places, folder). Raises ValueError, FileNotFoundError."""
+    """List what to convert: (data set, raw places, output folder). Raises ValueError, FileNotFoundError."""
     if args.raw and not args.dataset:
         raise ValueError("--raw needs --dataset, to say what the recordings are")
     datasets = [get_dataset(args.dataset)] if args.dataset else list(NTU)
@@ -169,17 +162,19 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--dataset", choices=[d.name for d in NTU], help="default: every one whose recordings are in data/"
+        "--dataset",
+        choices=[d.name for d in NTU],
+        help="default: every one whose recordings are in data/",
     )
     parser.add_argument(
         "--raw", nargs="+", type=Path, metavar="PATH", help="folders of .skeleton files, or zip archives"
     )
-    parser.add_argument("--out", type=Path, help="folder of the packed data set; default: data/DATASET")
+    parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
     parser.add_argument(
         "--missing",
         type=Path,
         metavar="FILE",
-        help="list of recordings to leave out; default: found beside the recordings",
+        help="list of recordings to leave out (default: the one beside the recordings)",
     )
     return exit_status(_convert_planned(parse_arguments(parser, argv)))
 

@@ -140,7 +140,7 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
 
 
 def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
-    """What to convert: (data set, raw folder, folder). Raises ValueError, FileNotFoundError."""
+    """List what to convert: (data set, raw folder, output folder). Raises ValueError, FileNotFoundError."""
     if args.raw and not args.part:
         raise ValueError("--raw needs --part, to say which part of PKU-MMD it holds")
     datasets = [PKU[args.part - 1]] if args.part else list(PKU)
@@ -164,10 +164,10 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--part", type=int, choices=(1, 2), help="of PKU-MMD; default: each one whose videos are in data/"
+        "--part", type=int, choices=(1, 2), help="part of PKU-MMD (default: each one whose videos are in data/)"
     )
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
-    parser.add_argument("--out", type=Path, help="folder of the packed data set; default: data/pku1 or data/pku2")
+    parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/pku1 or data/pku2)")
     return exit_status(_convert_planned(parse_arguments(parser, argv)))
 
 

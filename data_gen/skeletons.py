@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+NUM_PEOPLE = 2  # in a frame of NTU's recordings
 MAX_JOINTS = 500
 MAX_PEOPLE = 100
 _MAX_FILE = 2**20  # bytes

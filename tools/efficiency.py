@@ -1,117 +1,109 @@
 """Parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
 
-Everything is computed from the modules and their products, nothing is quoted; it takes seconds and no data.
+All of it is counted in the modules or computed by formula; it takes seconds and no data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from data_gen.packed.reader import FRAME_SHAPE
 from feeder.clips import NUM_FRAMES
-from feeder.modalities import MODALITIES, to_tokens
+from feeder.layout import NTU_LAYOUT
+from feeder.modalities import MODALITIES, ModalityTokens
 from models.flops import pretraining_flops, stream_flops
 from models.umurl import UmURL
+from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError, run
-from tools.utils.options import HelpFormatter, positive_int
+from tools.utils.options import HelpFormatter, output_file, positive_int
 from tools.utils.tables import table
 
 SEPARATE = len(MODALITIES)
 EXPLANATION = """
-Operations are those of matrix products for one clip of {frames} frames, forward, a multiply-add counted as two.
-`textbook`: the layers as the paper describes them; `here`: what this implementation computes, without the products
-that one attention head makes redundant, for a clip of two people and of one.
-Three separate streams: an encoder and a projector for each modality, trained on two views each, their scores added
-up: the usual alternative, of this model's parts."""
+Operations are those of matrix products for one clip of {frames} frames and two people, forward; a multiply-add counts
+as two. `textbook`: by formula, the layers as the paper describes them. `here`: counted as this implementation runs.
+Three separate streams: an encoder and a projector for each modality, trained on two views each. Their scores are added
+up. That is the usual alternative, made of this model's parts."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Parameters, and operations a clip: by formula, and as counted for two people and for one (None: not run)."""
+    """Parameters, and operations for one clip."""
 
     what: str
     parameters: int
     textbook: int
-    two_people: int | None = None
-    one_person: int | None = None
+    here: int
 
 
 def efficiency(hidden_size: int) -> list[Row]:
-    """The rows of the table, at a hidden size."""
-    h = hidden_size
-    model = UmURL(h).eval()
-    backbone = model.backbone
-    single = _size(backbone.j_emb, backbone.ma_encoder)
-    projector = _size(model.get_submodule("j_projector"))
-    one_stream, fused = stream_flops(h, 1), stream_flops(h, SEPARATE)
+    """Return the rows of the table for a hidden size."""
+    h, unified, separate = hidden_size, UmURL(hidden_size), UmURL(hidden_size, MODALITIES[:1])
 
-    def encode(*modalities: str) -> Callable[[Tensor, int], object]:
-        return lambda clips, lone: backbone({m: to_tokens(clips, m, lone) for m in modalities})
+    def encode(modalities: Sequence[str]) -> Callable[[Tensor], object]:
+        return lambda clips: unified.backbone(ModalityTokens()(clips, modalities))
 
-    def pretrain(clips: Tensor, lone: int) -> object:
-        return model((clips,) * model.num_views, lone)
-
-    separate = SEPARATE * pretraining_flops(h, 1)
+    one = Row("encoder, one modality", _encoder_size(separate), stream_flops(h, 1), _count(encode(MODALITIES[:1])))
+    size = sum(p.numel() for p in unified.backbone.parameters())
+    fused = Row("encoder, all modalities fused", size, stream_flops(h, SEPARATE), _count(encode(MODALITIES)))
+    whole = sum(p.numel() for p in unified.parameters())
+    together = Row("pre-training", whole, pretraining_flops(h, SEPARATE), _count(_pretrain(unified)))
+    alone = _encoder_size(separate) + sum(p.numel() for p in separate.get_submodule("j_projector").parameters())
+    stream = Row("", alone, pretraining_flops(h, 1), _count(_pretrain(separate)))
     return [
-        Row("encoder, one modality", single, one_stream, *_counted(encode("joint"))),
-        Row("encoder, all modalities fused", _size(backbone), fused, *_counted(encode(*MODALITIES))),
-        Row("three separate encoders", SEPARATE * single, SEPARATE * one_stream),
-        Row("pre-training", _size(model), pretraining_flops(h), *_counted(pretrain)),
-        Row("pre-training of three separate streams", SEPARATE * (single + projector), separate),
+        one,
+        fused,
+        _times_three("three separate encoders", one),
+        together,
+        _times_three("pre-training of three separate streams", stream),
     ]
 
 
-def _size(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
+def _encoder_size(model: UmURL) -> int:
+    """Parameters that encode one modality."""
+    parts: list[nn.Module] = [model.backbone.j_emb, model.backbone.ma_encoder]
+    return sum(p.numel() for part in parts for p in part.parameters())
 
 
-def _counted(forward: Callable[[Tensor, int], object]) -> tuple[int, int]:
-    """Operations of one more clip, of two people and of one, as PyTorch counts them. Products of weights alone, which
-    a batch computes once, are not among them."""
-    two_people = [_total(forward, clips, 0) for clips in (1, 2)]
-    one_person = [_total(forward, clips, clips) for clips in (1, 2)]
-    return two_people[1] - two_people[0], one_person[1] - one_person[0]
+def _times_three(what: str, row: Row) -> Row:
+    return Row(what, SEPARATE * row.parameters, SEPARATE * row.textbook, SEPARATE * row.here)
 
 
-def _total(forward: Callable[[Tensor, int], object], clips: int, lone: int) -> int:
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        forward(torch.zeros(clips, NUM_FRAMES, *FRAME_SHAPE), lone)
-    return counter.get_total_flops()
+def _pretrain(model: UmURL) -> Callable[[Tensor], object]:
+    return lambda clips: model([ModalityTokens()(clips, modalities) for modalities in model.streams])
+
+
+def _count(forward: Callable[[Tensor], object]) -> int:
+    """Count the operations of one more clip. Products of weights alone, done once a batch, are not among them."""
+    totals = []
+    for clips in (2, 3):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            forward(torch.zeros(clips, NUM_FRAMES, *NTU_LAYOUT.shape))
+        totals.append(counter.get_total_flops())
+    return totals[1] - totals[0]
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     parser.add_argument("--hidden-size", type=positive_int, default=1024, help="width of the encoder")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there too")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows there")
     args = parser.parse_args(argv)
     if args.hidden_size % 2:
         raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")
     rows = efficiency(args.hidden_size)
-    header = (
-        f"hidden size {args.hidden_size}",
-        "parameters, M",
-        "GFLOP, textbook",
-        "here, two people",
-        "here, one person",
-    )
-    cells = [(f"{r.parameters / 1e6:.2f}", *map(_giga, (r.textbook, r.two_people, r.one_person))) for r in rows]
-    print(table(header, [(row.what, *rest) for row, rest in zip(rows, cells)]))
+    header = (f"hidden size {args.hidden_size}", "parameters, M", "GFLOP, textbook", "GFLOP, here")
+    numbers = [(f"{r.parameters / 1e6:.2f}", f"{r.textbook / 1e9:.2f}", f"{r.here / 1e9:.2f}") for r in rows]
+    print(table(header, [(row.what, *rest) for row, rest in zip(rows, numbers)]))
     print(EXPLANATION.format(frames=NUM_FRAMES))
     if args.json:
-        args.json.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
-
-
-def _giga(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e9:.2f}"
+        with atomic_write(args.json) as partial:
+            partial.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the formats have in common: what a reader tells of a data set, and how it becomes a packed one."""
+"""Turn what a format's reader found (`Source`) into a packed data set, as the user asked (`Options`)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import NTU, DataSet
-from data_gen.ntu_gendata import derive_splits
-from data_gen.packed.info import NAME, TABLES
-from data_gen.packed.protocols import Rule, Table, derive
+from data_gen.packed.info import MAX_CLASSES, NAME, TABLES
+from data_gen.packed.names import RecordingName, parse_name
+from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import NUM_PEOPLE, normalise
-from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES, RecordingName, SkeletonError, parse_name
-from data_gen.skeletons import Skeleton, map_joints
+from data_gen.raw.normalise import normalise
+from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES
+from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
 
 T = TypeVar("T")
 _OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
-MAX_CLASSES = 999  # as in a packed data set
 
 
 class Entry(NamedTuple):
@@ -88,14 +87,14 @@ class Options:
 
 def in_order(rows: list[tuple[Entry, T]]) -> tuple[list[Entry], list[T]]:
     """Recordings, each with what its format needs to read it, by ascending names. Raises DataSetError for a name that
-    is none, or stands there twice."""
+    is not allowed, or stands there twice."""
     rows = sorted(rows, key=lambda row: row[0].name)
     last = None
     for entry, _ in rows:
         if not NAME.fullmatch(entry.name):
             raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no name of 1 to 64 letters, digits, - and _")
         if entry.name == last:
-            raise DataSetError(f"{entry.stated_in}: {entry.name} stands there, or on the other side, a second time")
+            raise DataSetError(f"{entry.stated_in}: {entry.name} is listed twice, or in train and in val")
         last = entry.name
     return [entry for entry, _ in rows], [kept for _, kept in rows]
 
@@ -131,7 +130,7 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
 
 
 def _splits(source: Source, options: Options, entries: list[Entry]) -> tuple[Splits, dict[str, str]]:
-    """All protocols: the source's, the data set's where names tell the sides, those that rules make, and the rules."""
+    """All protocols (the source's, those that names tell, those that rules make), and the rules by protocol."""
     splits = dict(source.splits)
     if options.dataset and options.names_tell and source.named:
         derived = derive_splits(options.dataset, _check_names(source, options.dataset, entries))
@@ -153,8 +152,8 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
     for entry in entries:
         try:
             number = parse_name(entry.name)
-        except SkeletonError as error:
-            raise DataSetError(f"{entry.stated_in}: {entry.name}: {error.reason}") from None
+        except ValueError as error:
+            raise DataSetError(f"{entry.stated_in}: {entry.name}: {error}") from None
         if not dataset.covers(number):
             raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no recording of {dataset.title}")
         numbers.append(number)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+from data_gen.packed.atomic import PARTIAL, atomic_files, atomic_write, locked
 from data_gen.packed.reader import DataSetError, PackedDataset
-from data_gen.packed.writer import PARTIAL, locked
 
 
 def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:
-    """Indices of one side of a protocol. Raises DataSetError where there are none, or a recording is longer."""
+    """Indices of a protocol's `train` or `val`. Raises DataSetError where there are none, or one is too long."""
     chosen = packed.split(protocol, side)
     if not len(chosen):
-        raise DataSetError(f"{packed.path}: {protocol} has no recordings on the {side} side, so nothing to write")
+        raise DataSetError(f"{packed.path}: {protocol} has no {side} recordings to write")
     longer = chosen[packed.num_frame[chosen] > num_frame]
     if len(longer):
         longest = longer[packed.num_frame[longer].argmax()]
@@ -36,15 +34,10 @@ def staging(out: Path) -> Iterator[Path]:
     if out.is_dir() and any(path.name != PARTIAL for path in out.iterdir()):
         raise DataSetError(f"{out}: is not empty; export into a new folder")
     with locked(out):
-        partial = out / PARTIAL
-        shutil.rmtree(partial, ignore_errors=True)  # what a killed export left
-        partial.mkdir()
         try:
-            yield partial
-            for path in sorted(partial.iterdir()):
-                os.replace(path, out / path.name)
+            with atomic_files(out) as partial:
+                yield partial
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
             with suppress(OSError):
                 out.rmdir()  # which only goes where nothing came of it
 
@@ -56,9 +49,5 @@ def staged(out: Path) -> Iterator[Path]:
     if out.exists():
         raise DataSetError(f"{out}: is there already; export to a new file")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}{PARTIAL}")
-    try:
+    with atomic_write(out) as partial:
         yield partial
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)

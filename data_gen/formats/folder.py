@@ -30,9 +30,9 @@ from data_gen.formats.export import staging
 from data_gen.packed.info import NAME, TABLES
 from data_gen.packed.reader import SIDES, DataSetError, PackedDataset
 from data_gen.packed.writer import Splits
+from data_gen.raw.number_lines import SkeletonError, too_large
 from data_gen.raw.recordings import SUFFIX, Recording
-from data_gen.raw.skeleton_file import MAX_BODIES, MAX_BYTES, SkeletonError, parse_skeleton
-from data_gen.raw.skeleton_tokens import too_large
+from data_gen.raw.skeleton_file import MAX_BODIES, MAX_BYTES, parse_skeleton
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
 TABLE, CLASSES = "recordings.csv", "classes.txt"

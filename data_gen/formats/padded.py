@@ -16,7 +16,7 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import check_lengths, staging
-from data_gen.formats.safe_pickle import load_labels
+from data_gen.formats.pickles import load_labels
 from data_gen.packed.reader import SIDES, DataSetError, PackedDataset, map_array
 from data_gen.raw.recordings import SUFFIX
 from data_gen.skeletons import MAX_PEOPLE, Skeleton

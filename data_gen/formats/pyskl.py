@@ -2,7 +2,7 @@
 
 A table has `frame_dir` (the name), `label`, `total_frames` and `keypoint`, float16 or float32 (M, T, V, C); what else
 it holds, such as scores, is passed over. Splits called x_train and x_val (or x_test) are protocol x. The pickle is read
-without running anything of it (`safe_pickle.py`).
+without running anything of it (`pickles.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staged
-from data_gen.formats.safe_pickle import describe_array, load_annotations, read_array
+from data_gen.formats.pickles import Array, load_annotations
 from data_gen.packed.reader import NAME, SIDES, DataSetError, PackedDataset
 from data_gen.packed.writer import Splits
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
@@ -57,32 +57,35 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
         shapes.add(shape)
         total += 2 * int(np.prod(shape))
         rows.append((Entry(name, label, path, path, called), keypoint))
+        if total > path.stat().st_size:  # some tables share one array
+            raise DataSetError(f"{path}: tells of more joints than it holds")
     if not rows:
         raise DataSetError(f"{path}: holds no annotations")
-    if total > path.stat().st_size:  # two tables share one array
-        raise DataSetError(f"{path}: tells of more joints than it holds")
     skeleton, frame = _skeleton(path, shapes, skeleton)
     entries, keypoints = in_order(rows)
 
     def people() -> Iterator[np.ndarray]:
         for entry, keypoint in zip(entries, keypoints):
             try:
-                yield read_array(keypoint).transpose(1, 0, 2, 3)
+                yield keypoint.numpy().transpose(1, 0, 2, 3)
             except ValueError as error:
-                raise DataSetError(f"{entry.where}: keypoint {error}") from None
+                raise DataSetError(f"{entry.where}: keypoint is no sound array ({error})") from None
 
     positions = {entry.name: i for i, entry in enumerate(entries)}
     return Source("pyskl", path, skeleton, frame, entries, _splits(path, lists, positions), people, raw=True)
 
 
 def _shape(keypoint: Any, where: str) -> _Shape:
-    """The shape of a keypoint, whose values are not read yet."""
+    """The shape of a keypoint, whose values are not looked at yet."""
+    if type(keypoint) is not Array:
+        raise DataSetError(f"{where}: keypoint is no array")
     try:
-        shape, kind = describe_array(keypoint)
+        dtype, shape = keypoint.checked()
     except ValueError as error:
-        raise DataSetError(f"{where}: keypoint {error}") from None
-    if kind != "f" or len(shape) != 4 or not 1 <= shape[0] <= MAX_PEOPLE or shape[1] < 1 or shape[3] not in (2, 3):
-        raise DataSetError(f"{where}: keypoint is not floats (M, T, V, 2 or 3), but {kind} {shape}")
+        raise DataSetError(f"{where}: keypoint is no sound array ({error})") from None
+    right = dtype.kind == "f" and len(shape) == 4 and 1 <= shape[0] <= MAX_PEOPLE and shape[1] >= 1
+    if not right or shape[3] not in (2, 3):
+        raise DataSetError(f"{where}: keypoint is not floats (M, T, V, 2 or 3), but {dtype.kind} {shape}")
     return _Shape(*shape)
 
 

@@ -1,4 +1,4 @@
-"""The data sets that a data root holds: those of the table, with protocols added to them, and users' own."""
+"""Find the data sets in a data root: published ones, perhaps with added protocols, and users' own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from data_gen.packed.info import INFO, DataSetError, read_info
 
 
 def packed_in(root: Path) -> dict[str, Path]:
-    """Folder of each packed data set that `root` holds, or is, by its name. Of several, the one that is called so."""
+    """Find the packed data sets in `root`, or `root` itself: their folders by name. Where several have one name, the
+    folder called so is taken."""
     folders = [root] if (root / INFO).is_file() else sorted(path.parent for path in root.glob(f"*/{INFO}"))
     found: dict[str, Path] = {}
     for folder in folders:
@@ -24,7 +25,7 @@ def packed_in(root: Path) -> dict[str, Path]:
 
 
 def row_of(info: dict) -> DataSet:
-    """The row of a data set by its dataset.json: the table's and the protocols that were added, or one of its own."""
+    """Make a data set's row from its dataset.json: the table's row or a new one, with added protocols."""
     row = DATASETS.get(info["dataset"])
     if row is None:
         row = DataSet(info["dataset"], info.get("title", info["dataset"]), info["classes"])

@@ -1,4 +1,4 @@
-"""What dataset.json says of a packed data set."""
+"""Read and check a packed data set's dataset.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLES = ("subject", "camera")
 MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
 REMEDY = "convert the recordings again"
-_MAX_CLASSES = 999  # names have three digits for it
+MAX_CLASSES = 999  # names have three digits for it
 _MAX_INFO = 64 * 2**20  # bytes
 
 
@@ -24,7 +24,7 @@ class DataSetError(ValueError):
 
 
 def read_info(path: Path) -> dict:
-    """What a dataset.json says, its format and the entries that are used checked. Raises DataSetError."""
+    """Read a dataset.json and check its format and entries. Raises DataSetError."""
     try:
         if path.stat().st_size > _MAX_INFO:
             raise ValueError(f"it is larger than {_MAX_INFO // 2**20} MiB")
@@ -48,8 +48,8 @@ def _check_entries(info: dict) -> None:
         raise ValueError("it names no data set")
     if not isinstance(info.get("title", ""), str):
         raise ValueError("title is not a text")
-    if type(info.get("classes")) is not int or not 1 <= info["classes"] <= _MAX_CLASSES:
-        raise ValueError(f"classes is not a whole number from 1 to {_MAX_CLASSES}")
+    if type(info.get("classes")) is not int or not 1 <= info["classes"] <= MAX_CLASSES:
+        raise ValueError(f"classes is not a whole number from 1 to {MAX_CLASSES}")
     if not isinstance(info.get("protocols"), dict) or not all(map(NAME.fullmatch, info["protocols"])):
         raise ValueError("protocols does not map names of protocols")
     skeleton_of(info)

@@ -1,9 +1,9 @@
-"""Protocols by rule: which recordings a protocol trains on, from their subjects, cameras or names.
+"""Split recordings by rules on their subjects, cameras or names.
 
 NAME=subject:1,2,5     train on these subjects, validate on the others
 NAME=camera:2,3        likewise
 NAME=names:FILE        train on the recordings that FILE lists, one a line
-NAME=kfold:5           NAME1 to NAME5: each validates on another fifth of the subjects
+NAME=kfold:5           five protocols, NAME1 to NAME5; each validates on another fifth of the subjects
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_gen.datasets import DataSet
 from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError
+from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.reader import PackedDataset
-from data_gen.raw.skeleton_file import SkeletonError, parse_name
+from data_gen.packed.writer import Splits
 
-Splits = dict[str, dict[str, list[int]]]
 KINDS = (*TABLES, "names", "kfold")
 _MAX_LIST = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`NAME=KIND:VALUES`: the values on the training side, the file that lists them, or the number of folds."""
+    """A rule `NAME=KIND:VALUES`. Values are those to train on, the file that lists them, or the number of folds."""
 
     name: str
     kind: str
@@ -35,8 +36,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Table:
-    """The recordings that rules split: names, and where they are known each one's subject and camera. Numbers are
-    compared by value, so that subject 7 is the 007 of a name."""
+    """Recordings to split: their names and, where known, subjects and cameras. Numbers are compared by value, so that
+    subject 7 is the 007 of a name."""
 
     names: Sequence[str]
     subject: Sequence[str] | None = None
@@ -50,23 +51,23 @@ class Table:
                 self._values[kind] = [_plain(value) for value in column]
 
     def column(self, kind: str) -> list[str]:
-        """Each recording's `subject` or `camera`. Raises DataSetError where it is not known."""
+        """Each recording's `subject` or `camera`. Raises DataSetError where they are not known."""
         if kind not in self._values:
             raise DataSetError(f"the recordings' {kind}s are not known, so no protocol can split by them")
         return self._values[kind]
 
     @classmethod
     def of_names(cls, names: Sequence[str]) -> Table:
-        """Subjects and cameras by names of NTU's form; without them where a name has another."""
+        """Take subjects and cameras from NTU's names; leave them out where a name has another form."""
         try:
             numbers = [parse_name(name) for name in names]
-        except SkeletonError:
+        except ValueError:
             return cls(names)
         return cls(names, [str(n.subject) for n in numbers], [str(n.camera) for n in numbers])
 
     @classmethod
     def of_dataset(cls, packed: PackedDataset) -> Table:
-        """The tables that a packed data set carries, else what its names tell. Raises DataSetError."""
+        """Take subjects and cameras from a packed data set's tables, else from its names. Raises DataSetError."""
         names = packed.names.tolist()
         told = cls.of_names(names)
         return cls(names, *(packed.table(kind) or getattr(told, kind) for kind in TABLES))
@@ -77,7 +78,7 @@ def _plain(value: str) -> str:
 
 
 def parse_split(text: str) -> Rule:
-    """A rule as spelled above. Raises ValueError."""
+    """Parse a rule, spelled as above. Raises ValueError."""
     name, equals, rule = text.partition("=")
     kind, colon, rest = rule.partition(":")
     if not (equals and colon) or kind not in KINDS:
@@ -93,9 +94,10 @@ def parse_split(text: str) -> Rule:
 
 
 def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]:
-    """What rules make of the recordings: for each protocol the positions on each side, `train` and `val`, and the rule
-    that made it, as text. Raises DataSetError for a value that no recording has, a side without recordings, a name
-    that is given twice."""
+    """Split recordings by rules. Returns each protocol's positions in `train` and `val`, and its rule as text.
+
+    Raises DataSetError for a value that no recording has, an empty train or val, and a name that is given twice.
+    """
     splits: Splits = {}
     made_by: dict[str, str] = {}
     for rule in rules:
@@ -105,13 +107,22 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
             splits[name] = {side: [i for i, t in enumerate(is_train) if t == (side == "train")] for side in SIDES}
             for side in SIDES:
                 if not splits[name][side]:
-                    raise DataSetError(f"protocol {name} ({rule}) leaves no recording on the {side} side")
+                    raise DataSetError(f"protocol {name} ({rule}) leaves no recording in {side}")
             made_by[name] = str(rule)
     return splits, made_by
 
 
+def derive_splits(dataset: DataSet, names: Sequence[RecordingName]) -> Splits:
+    """Split recordings under NTU's names by the data set's own protocols: positions on each side."""
+    splits: Splits = {}
+    for protocol in dataset.protocols:
+        is_train = [protocol.trains_on(name) for name in names]
+        splits[protocol.name] = {side: [i for i, t in enumerate(is_train) if t == (side == "train")] for side in SIDES}
+    return splits
+
+
 def _sides(rule: Rule, table: Table) -> dict[str, list[bool]]:
-    """Whether each recording is on the training side of each protocol that the rule makes."""
+    """For each protocol that the rule makes: whether it trains on each recording."""
     if rule.kind == "kfold":
         subjects = table.column("subject")
         return {

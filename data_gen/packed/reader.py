@@ -1,4 +1,4 @@
-"""The packed data set: one copy of every recording, a protocol is a pair of index files.
+"""Read packed data sets: one copy of every recording; a protocol is a pair of index files.
 
     joints.npy     float32 (F, M, V, C)   every recording's frames [0, num_frame), end to end: people, joints, x y (z)
     num_frame.npy  int64 (N,)   label.npy  int64 (N,)   name.npy  text (N,), sorted
@@ -12,27 +12,18 @@ data set.
 
 from __future__ import annotations
 
-import math
 import os
-import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from data_gen.packed.info import INFO, MAX_NAME, NAME, REMEDY, SIDES, DataSetError, read_info, skeleton_of
-from data_gen.raw.normalise import NUM_PEOPLE
-from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
+from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
 # Bounds far above any data set, below what could exhaust memory.
 _MAX_RECORDINGS = 10**6
-# What numpy writes before the values.
-_HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00(?P<length>..)\{'descr': '(?P<dtype>[<>|][biufU]\d{1,4})', "
-    rb"'fortran_order': False, 'shape': \((?P<shape>\d{1,15}(?:, ?\d{1,15})*,?)\), \} *\n",
-    re.DOTALL,
-)
-_LONGEST_HEADER = 1024
 
 
 class PackedDataset:
@@ -62,7 +53,7 @@ class PackedDataset:
         return len(self.num_frame)
 
     def split(self, protocol: str, side: str) -> np.ndarray:
-        """Indices (int64) of one side, `train` or `val`, of a protocol's short name."""
+        """Indices (int64) of a protocol's `train` or `val` recordings; `protocol` is its short name."""
         if protocol not in self.protocols:
             raise DataSetError(f"{self.path} has no protocol {protocol!r}; it has {', '.join(self.protocols)}")
         file = f"{protocol}_{side}.npy"
@@ -78,7 +69,7 @@ class PackedDataset:
         return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
 
     def table(self, kind: str) -> list[str] | None:
-        """Each recording's `subject` or `camera`; None where the data set does not tell them."""
+        """Each recording's `subject` or `camera`; None where the data set has no such table."""
         if kind not in self.info.get("tables", ()):
             return None
         return self._load_texts(f"{kind}.npy", f"a {kind}", f"a {kind}").tolist()
@@ -138,7 +129,7 @@ class PackedDataset:
                 raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {REMEDY}")
 
     def _sample(self) -> np.ndarray:
-        """Values of 256 frames, evenly spaced. Read, since the mapping would bring in the neighbours of each."""
+        """The values of 256 evenly spaced frames. They are read, as the mapping would load neighbouring pages too."""
         assert isinstance(self.joints, np.memmap)  # there are frames
         frames, size = len(self.joints), self.joints[0].nbytes
         chosen = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
@@ -151,23 +142,21 @@ class PackedDataset:
 
 
 def map_array(path: Path, remedy: str = "") -> np.ndarray:
-    """The array in a `.npy` file, memory-mapped. Nothing is taken for true, or allocated, that the size of the file
-    does not bear out. Raises DataSetError, which ends with the remedy."""
+    """Map the array in a `.npy` file into memory. Raises DataSetError, ending with the remedy, for anything else."""
     try:
         if not path.is_file():  # a pipe would be waited for
             raise ValueError("no such file" if not path.exists() else "not a regular file")
         with open(path, "rb") as file:
-            start = file.read(_LONGEST_HEADER)
-        header = _HEADER.match(start)
-        if not header or header.end() != 10 + int.from_bytes(header["length"], "little"):
-            raise ValueError("it does not begin with the header of a plain array in C order")
-        dtype = np.dtype(header["dtype"].decode())
-        shape = tuple(int(n) for n in header["shape"].split(b",") if n.strip())
-        expected, size = header.end() + math.prod(shape) * dtype.itemsize, path.stat().st_size
+            if file.read(8) != b"\x93NUMPY\x01\x00":  # a header of another version may claim gigabytes
+                raise ValueError("not a .npy file of version 1.0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not array.flags.c_contiguous:
+            raise ValueError("not in C order")
+        expected, size = array.offset + array.nbytes, path.stat().st_size
         if size != expected:
             raise ValueError(f"its header tells of {expected} bytes, it has {size}")
-        if 0 in shape:
-            return np.empty(shape, dtype)  # which cannot be mapped
-        return np.memmap(path, dtype, "r", header.end(), shape)
-    except (OSError, ValueError, TypeError) as error:
-        raise DataSetError(f"{path}: cannot be read ({error}){remedy}") from error
+    except Exception as error:  # the header is Python's text, and of a damaged one numpy raises all sorts of errors
+        raise DataSetError(f"{path}: cannot be read ({ascii(str(error))[1:-1]:.200}){remedy}") from error
+    return array

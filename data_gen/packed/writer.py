@@ -1,31 +1,28 @@
-"""Write packed data sets, whole or not at all; packed.py tells their format and reads them."""
+"""Write packed data sets, whole or not at all; reader.py describes the format."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from data_gen.packed.info import FORMAT_VERSION, INFO, NAME, SIDES, DataSetError, skeleton_of
+from data_gen.packed.atomic import atomic_files, flush, locked
+from data_gen.packed.info import FORMAT_VERSION, INFO, NAME, SIDES, skeleton_of
 from data_gen.packed.reader import FRAME_SHAPE
 from data_gen.skeletons import KINECT_V2
 
 FRAME_RATE = 30
-PARTIAL = ".partial"
 
 Splits = dict[str, dict[str, list[int]]]  # of each protocol, the recordings of each side
 
 
 def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What dataset.json says of protocols: how many recordings each side has, and the rule, where one made it."""
+    """Describe protocols for dataset.json: the number of train and val recordings, and the rule that made them."""
     return {
         name: {side: len(sides[side]) for side in SIDES} | ({"rule": rules[name]} if name in rules else {})
         for name, sides in splits.items()
@@ -35,12 +32,9 @@ def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, An
 class PackedWriter:
     """Write a packed data set recording by recording, in constant memory; `packing(out)` makes one."""
 
-    def __init__(self, out: Path, shape: tuple[int, int, int] = FRAME_SHAPE):
-        self.out, self.shape = out, shape
-        self.partial = out / PARTIAL
-        shutil.rmtree(self.partial, ignore_errors=True)  # what a killed conversion left
-        self.partial.mkdir(parents=True)
-        self._file = open(self.partial / "joints.npy", "wb")
+    def __init__(self, folder: Path, shape: tuple[int, int, int]):
+        self.folder, self.shape = folder, shape
+        self._file = open(folder / "joints.npy", "wb")
         self._write_header(0)
         self.num_frame: list[int] = []
         self.labels: list[int] = []
@@ -61,7 +55,7 @@ class PackedWriter:
             self.without_a_body.append(name)
 
     def counts(self, splits: Splits, rules: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """What dataset.json says of the recordings that were added, and of the rules that made the protocols."""
+        """Describe the added recordings and the protocols for dataset.json."""
         return {
             "recordings": len(self.names),
             "frames": sum(self.num_frame),
@@ -71,7 +65,7 @@ class PackedWriter:
         }
 
     def finish(self, splits: Splits, info: dict, tables: Mapping[str, list[str]] | None = None) -> None:
-        """Write the rest, then move it all into place, dataset.json last.
+        """Write the rest.
 
         info: `dataset` (its name), `title`, `classes`, the `counts`, and where they are known `class_names` and
         `skeleton` (of `Skeleton.to_json`; by default Kinect v2's). tables: each recording's `subject` and `camera`, or
@@ -90,7 +84,8 @@ class PackedWriter:
         self._write_header(sum(self.num_frame))
         if length != self._file.tell() + 4 * sum(self.num_frame) * math.prod(self.shape):
             raise AssertionError("the final header must be as long as the first one")
-        self._close()
+        self._file.close()
+        flush(self.folder / "joints.npy")
         arrays = {
             "num_frame": np.array(self.num_frame, np.int64),
             "label": np.array(self.labels, np.int64),
@@ -99,75 +94,45 @@ class PackedWriter:
         }
         for protocol, sides in splits.items():
             arrays |= index_arrays(protocol, sides)
-        write_files(self.partial, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})
-        (self.out / INFO).unlink(missing_ok=True)
-        for path in sorted(self.partial.iterdir(), key=lambda p: p.name == INFO):
-            os.replace(path, self.out / path.name)
-        self.partial.rmdir()
+        write_files(self.folder, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})
 
-    def abandon(self) -> None:
-        """Leave nothing behind."""
+    def close(self) -> None:
+        """Write no more."""
         self._file.close()
-        shutil.rmtree(self.partial, ignore_errors=True)
 
     def _write_header(self, frames: int) -> None:
         # numpy pads a header so that its first axis can grow in place.
         header = {"descr": "<f4", "fortran_order": False, "shape": (frames, *self.shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
-    def _close(self) -> None:
-        _flush(self._file)
-        self._file.close()
-
 
 def index_arrays(protocol: str, sides: dict[str, list[int]]) -> dict[str, np.ndarray]:
-    """What a protocol's index files hold, by their stems."""
+    """A protocol's index arrays (int64), by the stems of their files."""
     return {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
 
 
 def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> None:
-    """Write `.npy` files by their stems, and dataset.json, onto the disk."""
+    """Write `.npy` files by their stems, and dataset.json, flushed to the disk."""
     for stem, array in arrays.items():
-        with open(folder / f"{stem}.npy", "wb") as file:
-            np.save(file, array, allow_pickle=False)
-            _flush(file)
-    with open(folder / INFO, "w") as text:
-        json.dump(info, text, indent=1)
-        _flush(text)
-
-
-def _flush(file: IO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold folder `out` for one conversion; the lock goes with the process. It is made where there is none, and goes
-    again if it stays empty. Raises DataSetError if it is held."""
-    is_new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DataSetError(f"{out}: another conversion is writing here") from None
-    finally:
-        os.close(folder)
-        if is_new:
-            with suppress(OSError):  # it is not empty
-                out.rmdir()
+        np.save(folder / f"{stem}.npy", array, allow_pickle=False)
+        flush(folder / f"{stem}.npy")
+    (folder / INFO).write_text(json.dumps(info, indent=1))
+    flush(folder / INFO)
 
 
 @contextmanager
 def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE) -> Iterator[PackedWriter]:
-    """A writer of recordings with frames of that shape, (people, joints, coordinates), into folder `out`, held for it;
-    it leaves nothing behind where the block fails. Raises DataSetError if another one holds it."""
-    with locked(out):
-        writer = PackedWriter(out, shape)
+    """Make a writer of recordings with frames of `shape` (people, joints, coordinates) into folder `out`.
+
+    Once the block has ended, its files move into `out`, dataset.json last; where it fails, nothing does. Raises
+    DataSetError where another conversion is writing there.
+    """
+    with locked(out), atomic_files(out, last=INFO) as folder:
+        writer = PackedWriter(folder, shape)
         try:
             yield writer
-        except BaseException:
-            writer.abandon()
-            raise
+        finally:
+            writer.close()
+        if not (folder / INFO).is_file():
+            raise AssertionError("finish() was not called")
+        (out / INFO).unlink(missing_ok=True)  # the other files are replaced before it

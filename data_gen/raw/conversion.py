@@ -1,4 +1,4 @@
-"""What the conversion programs share: the list of what cannot be converted, the report, the end of the command."""
+"""What the conversion programs share: the error that lists bad recordings, the report, flags and exit status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from data_gen.datasets import DataSet
-from data_gen.packed.reader import DataSetError
+from data_gen.packed.info import SIDES, DataSetError
 from data_gen.raw.workers import num_cores
 
 _MAX_LISTED = 100
@@ -29,7 +29,7 @@ class BadRecordings(DataSetError):
 
 
 def listed(reasons: dict[str, str], indent: str) -> list[str]:
-    """A line for each entry, up to a hundred of them."""
+    """Make a line for each entry, at most a hundred."""
     lines = [f"{indent}{name}: {reason}" for name, reason in list(reasons.items())[:_MAX_LISTED]]
     if len(reasons) > _MAX_LISTED:
         lines.append(f"{indent}... and {len(reasons) - _MAX_LISTED} more")
@@ -37,24 +37,24 @@ def listed(reasons: dict[str, str], indent: str) -> list[str]:
 
 
 def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
-    """The counts that dataset.json gives, a line for the whole and one a protocol, beside the published ones."""
+    """Tell the counts in dataset.json, in one line for the data set and one for each protocol, beside the published."""
     lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
     for name, counts in info["protocols"].items():
         protocol = dataset.protocol(name)
         line = f"  {protocol.long_name} ({name}): {counts['train']:,} train, {counts['val']:,} val"
         lines.append(line + published(protocol.published_counts))
-        if not all(counts[side] for side in ("train", "val")):
-            lines.append(f"  warning: {name} cannot be used, as one of its sides is empty")
+        if not all(counts[side] for side in SIDES):
+            lines.append(f"  warning: {name} cannot be used: it has no train or no val recordings")
     return lines
 
 
 def published(counts: tuple[int, ...] | None) -> str:
-    """What stands behind a count: the published figures, where there are any."""
+    """The published counts in brackets, where there are any."""
     return f" (published: {' / '.join(f'{n:,}' for n in counts)})" if counts else ""
 
 
 def warning_lines(out: Path, info: dict, what: str = "recordings") -> list[str]:
-    """What dataset.json says of empty recordings and of what was skipped."""
+    """Warn of recordings without a body and of what was skipped, as dataset.json lists them."""
     lines = []
     if info["without_a_body"]:
         lines.append(
@@ -68,13 +68,13 @@ def warning_lines(out: Path, info: dict, what: str = "recordings") -> list[str]:
 
 
 def some(names: list[str]) -> str:
-    """The first few."""
+    """The first five names."""
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments, with `--workers` and `--skip-bad` added."""
-    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: %(default)s)")
+    """Add `--workers` and `--skip-bad` and parse the arguments."""
+    parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: %(default)s)")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
     args = parser.parse_args(argv)
     if args.workers < 1:
@@ -83,12 +83,12 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
 
 
 def exit_status(reports: Iterable[str]) -> int:
-    """Print the reports as conversions make them; the exit status of the command."""
+    """Print each report when it is ready; return the command's exit status, after an error in words if need be."""
     try:
         for text in reports:
             print(text)
     except BrokenProcessPool:
-        print("error: a worker was killed, perhaps for want of memory; nothing was written", file=sys.stderr)
+        print("error: a worker was killed, perhaps because memory ran out; nothing was written", file=sys.stderr)
         return 1
     except (DataSetError, ValueError, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)

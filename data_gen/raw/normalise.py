@@ -1,18 +1,19 @@
-"""From the bodies a sensor listed to normalised people (docs/method.md, 2)."""
+"""Choose, centre and align people among the bodies that a sensor listed (docs/method.md, 2)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from data_gen.skeletons import KINECT_V2, Skeleton
+from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 
-NUM_PEOPLE = 2  # of NTU's recordings
 _EPSILON = 1e-6
 
 
 def normalise(bodies: np.ndarray, skeleton: Skeleton = KINECT_V2, num_people: int = NUM_PEOPLE) -> np.ndarray:
-    """Bodies float64 (T, S, V, C), of 2 or 3 coordinates → people float32 (T, num_people, V, C), centred and aligned
-    as the skeleton says; absent people are zero."""
+    """Normalise bodies float64 (T, S, V, C), C = 2 or 3, to people float32 (T, num_people, V, C).
+
+    People are centred and aligned as the skeleton says; absent ones are zero.
+    """
     result = np.zeros((len(bodies), num_people, *bodies.shape[2:]), np.float32)
     people = select_people(bodies, num_people)
     present = people.shape[1]  # the others stay zero
@@ -24,7 +25,7 @@ def normalise(bodies: np.ndarray, skeleton: Skeleton = KINECT_V2, num_people: in
 
 
 def select_people(bodies: np.ndarray, num_people: int = NUM_PEOPLE) -> np.ndarray:
-    """The slots of highest energy, at most `num_people`, in descending order: float32 (T, ≤ num_people, V, C)."""
+    """Keep the `num_people` slots of highest energy, in descending order: float32 (T, ≤ num_people, V, C)."""
     if bodies.shape[1] < 2:
         return bodies.astype(np.float32)
     energy = np.array([_energy(bodies[:, slot]) for slot in range(bodies.shape[1])])
@@ -79,8 +80,8 @@ def centre(people: np.ndarray, joint: int | None) -> np.ndarray:
 
 
 def align(people: np.ndarray, joints: tuple[int, int] | None) -> np.ndarray:
-    """Turn (T, M, V, C) so that person 0's line from the second of the joints to the first, in frame 0, points along
-    +x, or in the plane along the x axis; float64."""
+    """Rotate people (T, M, V, C) so that in frame 0 person 0's second joint of the two points to the first along +x
+    (in two dimensions: along the x axis, in either direction). Returns float64."""
     if joints is None:
         return people
     first, second = people[0, 0, joints[0]], people[0, 0, joints[1]]
@@ -103,8 +104,11 @@ def rotation_to_x(vector: np.ndarray) -> np.ndarray:
 
 
 def rotation_in_plane(vector: np.ndarray) -> np.ndarray:
-    """The shortest rotation, float64 (2, 2), that takes `vector` onto the x axis, in whichever direction is nearer:
-    in an image, somebody seen from behind must not be turned upside down. The identity where it is on the axis."""
+    """The shortest rotation, float64 (2, 2), that takes `vector` onto the x axis, in the nearer direction. The identity
+    where it is on the axis.
+
+    Turning to +x alone would put somebody who is seen from behind upside down.
+    """
     x, y = vector if vector[0] >= 0 else -vector
     if abs(y) < _EPSILON:
         return np.eye(2)

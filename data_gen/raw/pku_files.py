@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from data_gen.packed.reader import DataSetError
-from data_gen.raw.normalise import NUM_PEOPLE, normalise
+from data_gen.raw.normalise import normalise
+from data_gen.raw.number_lines import SkeletonError, quote, read_rows, split_lines
 from data_gen.raw.recordings import Recording
-from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES, NUM_JOINTS, decimals
-from data_gen.raw.skeleton_tokens import SkeletonError, Tokens, quote, tidied
+from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES, NUM_JOINTS
+from data_gen.skeletons import NUM_PEOPLE
 
 SUFFIX = ".txt"
 FRAME_VALUES = NUM_PEOPLE * NUM_JOINTS * 3
@@ -26,11 +26,6 @@ MAX_CUT = 5 * MAX_FRAMES  # frames of a video's clips together
 
 _LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
 _SIDES = {2: "train", 4: "val"}  # by line of a split file
-_BLOCK = 2**18  # bytes of text that are read at once
-_LONGEST_LINE = 2**14  # 109 bytes a value
-_LEAD = b"0" * 16 + b"\n"  # a line for what `decimals` needs before the first value
-_LONG_VALUE = 16  # bytes
-_FEW = 500
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------
@@ -38,7 +33,7 @@ _FEW = 500
 
 @dataclass
 class Split:
-    """A split file: the side, `train` or `val`, of each video, the line that lists it, and by place what is wrong."""
+    """A split file: for each video `train` or `val` and the line that lists it; and what is wrong, by place."""
 
     path: Path
     side: dict[str, str] = field(default_factory=dict)
@@ -164,82 +159,32 @@ def _read(video: Video, file: Recording, most: int) -> bytes:
 
 
 def _bodies(frames: np.ndarray) -> np.ndarray:
-    """As many of the people (T, 2, 25, 3) as there would be in an NTU recording: not a last one who is never there."""
+    """Leave out people (T, 2, 25, 3) at the end who are never there, as an NTU recording does."""
     there = np.flatnonzero(frames.any(axis=(0, 2, 3)))
     return frames[:, : there.max(initial=-1) + 1]
 
 
 def parse_video(text: bytes) -> np.ndarray:
-    """A video's people: float64 (T, 2, 25, 3) in metres, zeros where there is none; a line of the text is a frame.
+    """Read a video's people: float64 (T, 2, 25, 3) in metres, zeros where there is none; a line of the text is a frame.
 
-    Raises SkeletonError with the 1-based line for a text that is not rows of 150 finite numbers.
+    Raises SkeletonError, with the line, for a text that is not rows of 150 finite numbers.
     """
-    text = tidied(text, MAX_VIDEO)
-    num_frame = text.count(b"\n")
-    if num_frame > MAX_FRAMES:
-        raise SkeletonError(f"{num_frame} lines, more than the {MAX_FRAMES} frames of the longest")
-    result = np.empty((num_frame, FRAME_VALUES))
-    done = at = 0
-    while at < len(text):  # a block of lines at a time, so that little memory is needed
-        end = text.find(b"\n", at + _BLOCK) + 1 or len(text)
-        values = _plain_frames(text[at:end]) if end - at < _BLOCK + _LONGEST_LINE else None
-        if values is None:  # wrong, or unusual
-            values = _frames(text[at:end], done + 1)
-        near = np.abs(values) < FARTHEST  # False for nan too
-        if not near.all():
-            raise SkeletonError("x, y or z is not a finite number of metres", done + int(near.all(1).argmin()) + 1)
-        result[done : done + len(values)] = values
-        done, at = done + len(values), end
+    lines = split_lines(text, MAX_VIDEO)
+    if len(lines) > MAX_FRAMES:
+        raise SkeletonError(f"{len(lines)} lines, more than the {MAX_FRAMES} frames of the longest")
+    result = read_rows(lines, range(len(lines)), FRAME_VALUES, "a frame")
+    near = (np.abs(result) < FARTHEST).all(axis=1)  # False for nan too
+    if not near.all():
+        raise SkeletonError("x, y or z is not a finite number of metres", int(near.argmin()) + 1)
     return result.reshape(-1, NUM_PEOPLE, NUM_JOINTS, 3)
-
-
-def _plain_frames(lines: bytes) -> np.ndarray | None:
-    """Frames (T, 150), None where the text is not 150 plain numbers a line with single blanks between them."""
-    words = lines[: lines.index(b"\n")].split(b" ")
-    if len(words) != FRAME_VALUES or sum(len(word) > _LONG_VALUE for word in words) > FRAME_VALUES / 2:
-        return None  # the first line is not, so the others are not likely to be
-    tokens = Tokens(_LEAD + lines)
-    if (tokens.per_line[1:] != FRAME_VALUES).any() or tokens.has_gaps() or not tokens.are_plain():
-        return None
-    if (tokens.lengths > _LONG_VALUE).sum() > _FEW:  # `decimals` reads these one by one
-        return None
-    return decimals(tokens, np.arange(1, len(tokens.blanks))).reshape(-1, FRAME_VALUES)
-
-
-def _frames(lines: bytes, first: int) -> np.ndarray:
-    """The same, line by line, of which the first has this number. Refuses what is not 150 numbers."""
-    rows = []
-    for number, line in enumerate(lines.split(b"\n")[:-1], first):
-        if len(line) > _LONGEST_LINE:
-            raise SkeletonError(f"{len(line)} bytes are too long a line for a frame", number)
-        rows.append(line.split())
-        if len(rows[-1]) != FRAME_VALUES:
-            raise SkeletonError(f"a frame has {FRAME_VALUES} values, this line has {len(rows[-1])}", number)
-    single = b"".join(b" ".join(row) + b"\n" for row in rows)
-    plain = _plain_frames(single) if single != lines else None
-    if plain is not None:  # it was only the blanks
-        return plain
-    with suppress(ValueError):
-        if b"_" not in lines:
-            return np.array([list(map(float, row)) for row in rows])
-    return np.array([[_number(word, number) for word in row] for number, row in enumerate(rows, first)])
-
-
-def _number(word: bytes, line: int) -> float:
-    try:
-        if b"_" in word:  # 1_0 is a number to Python alone
-            raise ValueError
-        return float(word)
-    except ValueError:
-        raise SkeletonError(f"not a number: {quote(word)}", line) from None
 
 
 # ---- labels ----------------------------------------------------------------------------------------------------------
 
 
 def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
-    """The lines that are not blank, each with its number from 1."""
-    lines = tidied(text, MAX_LIST).splitlines()
+    """The lines of a label file that are not blank, each with its number from 1."""
+    lines = split_lines(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), MAX_LIST)
     if len(lines) > MAX_LABELS:
         raise SkeletonError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

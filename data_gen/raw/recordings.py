@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from data_gen.packed.names import parse_name
 from data_gen.raw.normalise import normalise
-from data_gen.raw.skeleton_file import MAX_BYTES, SkeletonError, parse_name, parse_skeleton
-from data_gen.raw.skeleton_tokens import too_large
+from data_gen.raw.number_lines import SkeletonError, too_large
+from data_gen.raw.skeleton_file import MAX_BYTES, parse_skeleton
 from data_gen.raw.workers import map_in_workers
 
 SUFFIX = ".skeleton"
@@ -139,7 +140,7 @@ def read_missing_list(path: Path) -> set[str]:
         stem = line.strip().removesuffix(SUFFIX)
         try:
             parse_name(stem)
-        except SkeletonError:
+        except ValueError:
             continue
         names.add(stem)
     return names

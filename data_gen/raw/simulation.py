@@ -85,7 +85,7 @@ class Subject:
     idle: float
 
 
-def make_performer(seed: int, number: int) -> Subject:
+def make_subject(seed: int, number: int) -> Subject:
     """The subject of that number; any number has one, so partners are numbers outside SUBJECTS."""
     rng = np.random.default_rng([seed, number])
     height, width, arm, leg = (rng.uniform(*BUILD[part]) for part in ("height", "width", "arm", "leg"))
@@ -290,9 +290,9 @@ def perform(seed: int, subject: int, replication: int, action: int) -> list[np.n
     Raises KeyError for an unknown action.
     """
     rng, what = np.random.default_rng([seed, subject, replication, action]), ACTIONS[action]
-    people = [make_performer(seed, subject)]
+    people = [make_subject(seed, subject)]
     if what.gap:
-        people.append(make_performer(seed, subject + PARTNERS))
+        people.append(make_subject(seed, subject + PARTNERS))
     before, after = rng.integers(*REST_FRAMES, size=2)
     pace = people[0].pace * rng.uniform(1 - PACE_JITTER, 1 + PACE_JITTER)
     duration = rng.uniform(*ACTION_FRAMES) / pace

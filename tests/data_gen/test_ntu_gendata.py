@@ -93,7 +93,7 @@ DAMAGE = {
     "S001C001P001R009A001": (lambda t: b"", "the file is empty"),
     "S001C001P001R009A002": (lambda t: t[: len(t) // 3], "line"),
     "S001C001P001R009A003": (lambda t: b"0\n", "line 1: the recording has zero frames"),
-    "S001C001P001R009A004": (lambda t: t.replace(b"0.2", b"x.2", 1), "not a row of numbers"),
+    "S001C001P001R009A004": (lambda t: t.replace(b"0.2", b"x.2", 1), "not a number: '19x.2'"),
     "notes": (lambda t: t, "the name is not of the form"),
     "S001C001P001R009A000": (lambda t: t, "000"),
     "S001C001P001R009A121": (lambda t: t, "no data set has setup 1 with action 121"),

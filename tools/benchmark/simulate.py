@@ -1,4 +1,4 @@
-"""Simulated data of NTU's shape for the benchmark: random people, as long and written as real ones are."""
+"""Simulated data of NTU's shape: random people in files of the real ones' format, length and size."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BODY = "72057594037927936 0 1 1 1 1 0 %.8g %.8g 2\n25\n" + NUM_JOINTS * (" ".jo
 
 
 def people_of(index: int) -> int:
-    """How many people a recording shows: every fifth two, the others one."""
+    """Number of people that a recording shows: two in every fifth, else one."""
     return 2 if index % 5 == 4 else 1
 
 
 def skeleton_texts(count: int, num_frame: int, seed: int = 0) -> list[bytes]:
-    """Texts of `count` recordings of `num_frame` frames each, as a sensor writes them: numbers of seven digits."""
+    """Texts of `count` recordings of `num_frame` frames, with numbers of seven digits as a sensor writes them."""
     rng = np.random.default_rng(seed)
     return [_skeleton_text(people_of(i), num_frame, rng) for i in range(count)]
 
@@ -45,7 +45,7 @@ def _skeleton_text(people: int, num_frame: int, rng: np.random.Generator) -> byt
 
 
 def write_recordings(folder: Path, archive: Path, texts: list[bytes], count: int) -> None:
-    """`count` recordings as files in `folder` and as entries of the zip `archive`: `texts`, again and again."""
+    """Write `count` recordings as files into `folder` and into the zip `archive`; their texts are `texts` in turn."""
     folder.mkdir(parents=True)
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as entries:
         for i in range(count):
@@ -54,11 +54,9 @@ def write_recordings(folder: Path, archive: Path, texts: list[bytes], count: int
             entries.writestr(name, texts[i % len(texts)])
 
 
-def clip_source(folder: Path, distinct: int, count: int, device: torch.device, seed: int = 0) -> ClipDataset:
-    """`count` recordings to feed from, drawn with repetition from `distinct` simulated ones.
-
-    They are written into `folder` as a packed data set and opened as a program opens one.
-    """
+def simulated_dataset(folder: Path, distinct: int, count: int, device: torch.device, seed: int = 0) -> ClipDataset:
+    """Write `distinct` simulated recordings into `folder` as a packed data set, open it as a program does, and return
+    `count` recordings, drawn from it with repetition."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(LENGTHS[0] + rng.gamma(2, _MEAN_ABOVE / 2, distinct), *LENGTHS).astype(int)
     with packing(folder) as writer:
@@ -70,10 +68,3 @@ def clip_source(folder: Path, distinct: int, count: int, device: torch.device, s
     packed = PackedDataset(folder)
     chosen = rng.permutation(np.arange(count) % distinct)
     return ClipDataset.of_dataset(packed, chosen, device)
-
-
-def plain_clip_source(source: ClipDataset, folder: Path, distinct: int, count: int) -> ClipDataset:
-    """The same as `source`, made with the same arguments, in the host's memory."""
-    if source.frames.device.type == "cpu":
-        return source
-    return clip_source(folder / "plain", distinct, count, torch.device("cpu"))

@@ -1,36 +1,35 @@
-"""The stages of the benchmark: each measures the product's own functions, on simulated data.
-
-A stage is a function of `Setup` that returns `Row`s, its figures. Beside each figure stands what the machine itself
-could do at best; with `Setup.baseline`, what the plain version of tests/baselines.py takes, once it has been seen to
-give the same result.
-"""
+"""The stages of the benchmark. Each measures the project's own functions on simulated data, and yields a `Row` as soon
+as it is measured."""
 
 from __future__ import annotations
 
-import importlib
+from typing import Any
 
 import torch
 
-from tools.benchmark.evaluation import probe, retrieve
-from tools.benchmark.figures import Setup, Sizes
-from tools.benchmark.preparation import convert, feed
-from tools.benchmark.training import epoch, objective, step
+from tools.benchmark.rows import Setup, table_line
+from tools.benchmark.stage_data import convert, feed
+from tools.benchmark.stage_evaluation import features, probe, retrieve
+from tools.benchmark.stage_training import epoch, objective, step
 from tools.utils.distributed import keep_freed_memory
+from tools.utils.errors import UserError
 
-STAGES = {stage.__name__: stage for stage in (convert, feed, objective, step, epoch, probe, retrieve)}
+STAGES = {stage.__name__: stage for stage in (convert, feed, objective, step, epoch, features, probe, retrieve)}
 
 
-def run_stage(
-    name: str,
-    device: torch.device,
-    sizes: Sizes,
-    amp: str | None = None,
-    compiled: bool = False,
-    baseline: bool = False,
-) -> list[dict[str, object]]:
-    """The figures of one stage, measured in this process. Raises RuntimeError where a plain version (`baseline`)
-    gives another result than the product."""
+def run_stage(name: str, setup: Setup) -> list[dict[str, Any]]:
+    """Measure a stage in this process; print its rows one by one, and return them for the JSON.
+
+    Raises UserError where a GPU's memory does not suffice, RuntimeError where a plain version (`setup.baseline`) gives
+    another result than the project.
+    """
     if name != "convert":  # as the programs do
         keep_freed_memory()
-    plain = importlib.import_module("tests.baselines") if baseline else None
-    return [row.figures() for row in STAGES[name](Setup(device, sizes, amp, compiled, plain))]
+    rows = []
+    try:
+        for row in STAGES[name](setup):
+            rows.append(row.to_json())
+            print(table_line(rows[-1], setup.baseline), flush=True)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{name}: too little GPU memory; give a smaller --batch-size or --hidden-size") from error
+    return rows

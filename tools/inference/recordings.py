@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from data_gen.class_names import class_label
+from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recordings import SUFFIX, Recording, convert_all, find_recordings
-from data_gen.raw.skeleton_file import SkeletonError, parse_name
 from data_gen.raw.workers import num_cores
 from feeder.clips import ClipDataset
 from feeder.layout import NTU_LAYOUT, FrameLayout
@@ -114,7 +115,7 @@ def label_of(name: str) -> int:
     """The class that a recording's name tells, from 0, or −1."""
     try:
         return parse_name(name).label
-    except SkeletonError:
+    except ValueError:
         return -1
 
 

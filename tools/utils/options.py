@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -99,6 +100,20 @@ def check_schedule(schedule: list[int], epochs: int) -> None:
             f"--schedule {' '.join(map(str, late))}: with --epochs {epochs} the last epoch is {epochs - 1}; give "
             "earlier ones, or more epochs"
         )
+
+
+def output_file(text: str) -> Path:
+    """A file that can be written, for argparse: refuse another one before any work is done."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def positive_int(text: str) -> int:

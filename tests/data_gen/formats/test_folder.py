@@ -174,7 +174,7 @@ def test_names_of_classes_are_numbered_by_the_alphabet_or_by_the_list(folder, tm
         ("name,label", ["a.npy,0"], "recordings.csv:2: 'a.npy': there is no a.npy in the folder"),
         ("name,label", ["../folder/a,0"], "recordings.csv:2: '../folder/a' is no name of 1 to 64 letters"),
         ("name,label", [",0"], "recordings.csv:2: '' is no name of 1 to 64 letters"),
-        ("name,label", ["a,0", "a.csv,0"], "recordings.csv: a stands there, or on the other side, a second time"),
+        ("name,label", ["a,0", "a.csv,0"], "recordings.csv: a is listed twice, or in train and in val"),
         ("name,label", ["a,"], "recordings.csv:2: has no label"),
         ("name,label", ["a,1", "b,walk"], "labels are numbers, such as 1, and names, such as 'walk'"),
         ("name,label", ["a,0", "b,-1"], "recordings.csv: b has label -1, of 0 to 0"),

@@ -144,8 +144,8 @@ def test_arrays_that_are_wrong_are_refused(changes, message, tmp_path, capsys):
     "changes, message",
     [
         ({"name_train": np.array(list("baced"))}, "the names in name_train do not ascend"),
-        ({"name_train": np.array(["a", "b", "c", "c", "d"])}, "c stands there, or on the other side, a second time"),
-        ({"name_test": np.array(["a", "x", "y"])}, "a stands there, or on the other side, a second time"),
+        ({"name_train": np.array(["a", "b", "c", "c", "d"])}, "c is listed twice, or in train and in val"),
+        ({"name_test": np.array(["a", "x", "y"])}, "a is listed twice, or in train and in val"),
         ({"name_test": np.array(["u", "v w", "x"])}, "'v w' is no name"),
         ({"name_test": np.array(["u", "v", "é"])}, "name_test holds text beyond ASCII"),
         ({"name_test": np.arange(3)}, "name_test or num_frame_test is not text, or integers, (3,)"),

@@ -128,7 +128,7 @@ def test_exports_that_cannot_be_are_refused(tmp_path, capsys):
         writer.finish(splits, {"dataset": "own", "classes": 1, "made": {}} | writer.counts(splits))
     many = ["--data", tmp_path / "many"]
     refused(capsys, out, "frames have 3 people, this format has up to 2", "npz", *many, to=True)
-    refused(capsys, out, "a has no recordings on the val side", "padded", *many, to=True)
+    refused(capsys, out, "a has no val recordings to write", "padded", *many, to=True)
     refused(capsys, out, "a recording is called as the table", "folder", "--as", "csv", *many, to=True)
     assert SKELETONS["kinect_v2"] == packed.skeleton
 

@@ -6,11 +6,10 @@ import pytest
 
 from data_gen import add_protocol
 from data_gen.datasets import DATASETS
-from data_gen.ntu_gendata import derive_splits
 from data_gen.packed.info import INFO
-from data_gen.packed.protocols import Table, derive, parse_split
+from data_gen.packed.names import parse_name
+from data_gen.packed.protocols import Table, derive, derive_splits, parse_split
 from data_gen.packed.reader import DataSetError, PackedDataset
-from data_gen.raw.skeleton_file import parse_name
 from tests.helpers import own_dataset, tiny_dataset
 
 NAMES = [f"S{s:03d}C{c:03d}P{p:03d}R001A001" for s in (1, 2) for c in (1, 2, 3) for p in (1, 2, 3, 6, 10)]
@@ -88,7 +87,7 @@ def test_rules_that_are_none_are_refused(text, message):
     "rules, message",
     [
         (["a=subject:1,4,5"], "protocol a: no subject 4, 5; there are 1, 2, 3, 6, 10$"),
-        (["a=subject:001,2,3,6,10"], r"protocol a \(subject:1,2,3,6,10\) leaves no recording on the val side"),
+        (["a=subject:001,2,3,6,10"], r"protocol a \(subject:1,2,3,6,10\) leaves no recording in val"),
         (["a=camera:1", "a=camera:2"], "two protocols are called a"),
         (["a1=camera:1", "a=kfold:2"], "two protocols are called a1"),
         (["a=kfold:6"], "protocol a: 6 folds of only 5 subjects"),

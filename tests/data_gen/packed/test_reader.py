@@ -96,18 +96,18 @@ def header(descr: str, shape: tuple, order: bool = False, version: bytes = b"\x0
     return b"\x93NUMPY" + version + size + text.ljust(length - 1) + b"\n"
 
 
-PLAIN = "it does not begin with the header of a plain array"
+PLAIN = "cannot be read"
 
 
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("joints.npy", header("<f4", (10**12, *FRAME_SHAPE)), "its header tells of 600000000000128 bytes, it has 128"),
-        ("joints.npy", header("<f4", (10**14, *FRAME_SHAPE)), "its header tells of"),
+        ("joints.npy", header("<f4", (10**12, *FRAME_SHAPE)), "cannot be read"),
+        ("joints.npy", header("<f4", (10**14, *FRAME_SHAPE)), "cannot be read"),
         ("joints.npy", header("<f4", (10**30, *FRAME_SHAPE)), PLAIN),
         ("joints.npy", header("<f4", (-1, *FRAME_SHAPE)), PLAIN),
         ("joints.npy", header("<f4", (0, *FRAME_SHAPE)), "joints.npy has 0"),
-        ("joints.npy", header("<f4", (1, *FRAME_SHAPE), order=True) + bytes(600), PLAIN + " in C order"),
+        ("joints.npy", header("<f4", (1, *FRAME_SHAPE), order=True) + bytes(600), "not in C order"),
         ("joints.npy", header("<f4", (1,) * 99, length=600) + bytes(4), "cannot be read"),
         ("joints.npy", header("<f4", (0, *[10**15] * 9), length=600), "joints.npy"),
         ("joints.npy", header(">f4", (1, *FRAME_SHAPE)) + bytes(600), "holds >f4 .* expected float32"),
@@ -123,7 +123,7 @@ PLAIN = "it does not begin with the header of a plain array"
         ("num_frame.npy", header("<i8", (0,)), r"label.npy: holds int64 \(24,\), expected int64 \(0,\)"),
         ("num_frame.npy", header("|O", (24,)) + bytes(192), PLAIN),
         ("name.npy", header("<U9999", (24,)) + bytes(4 * 9999 * 24), "name.npy: holds <U9999"),
-        ("name.npy", header("|S6", (24,)) + bytes(144), PLAIN),
+        ("name.npy", header("|S6", (24,)) + bytes(144), r"holds \|S6 .* expected <U0"),
         ("name.npy", header("<U1", (24,)) + b"\xff" * 96, "name.npy: a name has other characters"),
         ("name.npy", header("<U1", (24,)) + b"\x00\x00\x11\x00" * 24, "name.npy: a name has other characters"),
         ("name.npy", header("<U0", (24,)), "name.npy: holds <U0"),

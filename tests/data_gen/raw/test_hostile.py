@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError, PackedDataset
 from data_gen.raw.normalise import normalise
-from data_gen.raw.skeleton_file import SkeletonError, parse_skeleton
-from tests import baselines, mutations
+from data_gen.raw.number_lines import SkeletonError
+from data_gen.raw.skeleton_file import parse_skeleton
+from tests import mutations
 from tests.helpers import run_python, tiny_dataset, write_recordings
 from tests.mutations import HOW, WORDS, Change, apply, skeleton_texts
+from tools.benchmark import baselines
 
 SECONDS = 5  # far above what any of these small files takes
 TEXTS = skeleton_texts()
-deterministic = settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+deterministic = settings(max_examples=400, derandomize=True, deadline=None, database=None)
 
 
 def changes(words: tuple[bytes, ...]) -> st.SearchStrategy[list[Change]]:
@@ -119,7 +121,7 @@ def open_or_refuse(folder) -> PackedDataset | DataSetError:
     return packed
 
 
-@deterministic
+@settings(deterministic, max_examples=150)
 @given(data=st.data(), damage=changes(PACKED_WORDS))
 def test_a_mutated_data_set_opens_sound_or_is_refused(packed, data, damage):
     folder, files = packed[0].path, packed[1]

@@ -7,9 +7,9 @@ import pytest
 from data_gen.datasets import PKU
 from data_gen.packed.reader import DataSetError
 from data_gen.raw import pku_files
+from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.pku_files import Video, cut_video, find_split, parse_label, parse_video, read_split
 from data_gen.raw.recordings import Recording
-from data_gen.raw.skeleton_tokens import SkeletonError
 from tests.helpers import video_frames, video_text
 
 
@@ -53,7 +53,7 @@ FRAME_DAMAGE = {
     "other digits": (replaced(2, lambda t: "٣ " + t.split(" ", 1)[1]), "line 2: not a number: "),
     "commas": (lambda lines: [line.replace(" ", ",") for line in lines], "line 1: a frame has 150 values"),
     "one line": (lambda lines: [" ".join(lines)], "line 1: "),
-    "a long line": (replaced(8, lambda t: t + " " * 20_000 + "1"), "line 8: 2.* bytes are too long a line for a frame"),
+    "a long line": (replaced(8, lambda t: t + " " * 20_000 + "1"), "line 8: 2.* bytes are too long a line"),
     "nothing": (lambda lines: [], "the file is empty"),
     "blanks": (lambda lines: [" ", "\t", ""], "the file is empty"),
     "too long": (lambda lines: ["1"] * 20_001, "20001 lines, more than the 20000 frames of the longest"),

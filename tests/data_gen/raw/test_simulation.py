@@ -34,7 +34,7 @@ def centred(body: np.ndarray) -> np.ndarray:
 
 
 def find_performer(left_handed: bool) -> int:
-    return next(p for p in sim.SUBJECTS if sim.make_performer(0, p).left_handed == left_handed)
+    return next(p for p in sim.SUBJECTS if sim.make_subject(0, p).left_handed == left_handed)
 
 
 def test_the_set_is_large_enough_and_splits_as_ntu_does():
@@ -55,19 +55,19 @@ def test_bones_keep_their_length_and_belong_to_the_performer(action):
     for body, number in zip(sim.perform(0, 3, 1, action), (3, 3 + sim.PARTNERS)):
         lengths = bone_lengths(body)
         assert np.ptp(lengths, axis=0).max() < 1e-9
-        offsets = sim.make_performer(0, number).offsets
+        offsets = sim.make_subject(0, number).offsets
         at_rest = sim.forward_kinematics(offsets, np.zeros((1, sim.JOINTS, 3)))
         np.testing.assert_allclose(lengths[0], bone_lengths(at_rest)[0])
 
 
 def test_performers_differ_in_build_pace_and_habit():
-    people = [sim.make_performer(0, p) for p in sim.SUBJECTS]
+    people = [sim.make_subject(0, p) for p in sim.SUBJECTS]
     for one, other in combinations([np.linalg.norm(p.offsets, axis=1) for p in people], 2):
         assert np.abs(one - other).max() > 0.005
     assert np.ptp([p.pace for p in people]) > 0.2
     assert np.ptp([p.amplitude for p in people]) > 0.2
     assert 0 < sum(p.left_handed for p in people) < len(people) / 2
-    assert sim.make_performer(0, 1).pace == people[0].pace != sim.make_performer(1, 1).pace
+    assert sim.make_subject(0, 1).pace == people[0].pace != sim.make_subject(1, 1).pace
 
 
 def test_rotations_are_rotations():
@@ -80,7 +80,7 @@ def test_rotations_are_rotations():
 def test_a_right_angle_at_the_shoulder_lifts_the_arm(axis, up):
     angles = np.zeros((1, sim.JOINTS, 3))
     angles[0, sim.R_SHOULDER, axis] = np.pi / 2
-    body = sim.forward_kinematics(sim.make_performer(0, 1).offsets, angles)[0]
+    body = sim.forward_kinematics(sim.make_subject(0, 1).offsets, angles)[0]
     arm = body[sim.R_WRIST] - body[sim.R_SHOULDER]
     np.testing.assert_allclose(arm / np.linalg.norm(arm), up, atol=1e-12)
 
@@ -181,7 +181,7 @@ def test_who_faces_a_camera_has_the_right_shoulder_on_its_positive_side():
 
 
 @pytest.fixture(scope="module")
-def recordings() -> dict[tuple[int, int], demo.Recording]:
+def recordings() -> dict[tuple[int, int], demo.SensedBodies]:
     view = demo.make_camera(1, 2)
     people = {a: [demo.to_camera(body, view) for body in sim.perform(0, 1, 1, a)] for a in sim.ACTIONS}
     return {(a, n): demo.sense(people[a], np.random.default_rng([a, n])) for a in sim.ACTIONS for n in range(100)}

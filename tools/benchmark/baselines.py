@@ -1,10 +1,11 @@
-"""Plain textbook versions of every stage: what the project is compared with, by its tests and by
-`python -m tools.benchmark --baseline`. Nothing else uses them.
+"""Plain textbook versions of every stage, for `python -m tools.benchmark --baseline` and for tests.
 
-Each gives the product's result, by the way a first implementation would take.
+Each is written as a first implementation would be, and gives the project's result.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from data_gen.raw.skeleton_file import MAX_BODIES
 from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, evaluation_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
-from feeder.modalities import MODALITIES, Tokens, to_tokens
-from models.encoder import Backbone, ModalityAgnosticEncoder
-from models.umurl import Projections, UmURL, name_projections
-from tools.evaluation.metrics import top_k_accuracy
+from feeder.layout import NTU_LAYOUT
+from feeder.modalities import MODALITIES
+from models.encoder import Backbone
+from models.umurl import Projections
 from tools.evaluation.probe import ProbeOptions
 
 # ---- convert ---------------------------------------------------------------------------------------------------------
@@ -113,12 +114,11 @@ def convert(text: bytes, protocols: int) -> np.ndarray:
 
 
 def training_view(clips: ClipBatch) -> Tensor:
-    """One augmented view (B, 64, 2, 25, 3), clip by clip, of what the product's transforms would draw."""
+    """One augmented view (B, 64, 2, 25, 3), clip by clip, with the numbers that the project's transforms draw."""
     drawn = RandomPoseAugmentation()(RandomTemporalCrop()(clips))
-    frames, joint_map = drawn.frames.cpu(), drawn.joint_map.numpy()
     views = []
-    for first, length, maps in zip(drawn.first.tolist(), drawn.length.tolist(), joint_map):
-        clip = resize(frames[first : first + length]).numpy()
+    for first, length, maps in zip(drawn.first.tolist(), drawn.length.tolist(), drawn.joint_map.cpu().numpy()):
+        clip = resize(drawn.frames[first : first + length].cpu()).numpy()
         view = np.empty_like(clip)
         for joint in range(25):
             view[:, :, joint] = clip[:, :, joint] @ maps[joint].T
@@ -146,41 +146,74 @@ def variance_covariance(z: Tensor) -> Tensor:
 
 def loss(projections: Projections) -> Tensor:
     """The objective of six projections (B, D)."""
-    z = [p.float() for p in projections.values()]
+    z = [projections[f"{stream}{m}"].float() for stream in ("", "multi_") for m in MODALITIES]
     mean = (z[0] + z[1] + z[2]) / 3
     intra = F.mse_loss(z[0], z[3]) + F.mse_loss(z[1], z[4]) + F.mse_loss(z[2], z[5])
     inter = F.mse_loss(z[0], mean) + F.mse_loss(z[1], mean) + F.mse_loss(z[2], mean)
     return 5 * (intra + inter) + sum(variance_covariance(a) for a in z)
 
 
-def encode(encoder: ModalityAgnosticEncoder, embedded: Tokens) -> Tensor:
+def derive(clip: Tensor, modality: str) -> Tensor:
+    """Joint, bone or motion of clips (B, T, M, V, C)."""
+    if modality == "bone":
+        return clip - clip[:, :, :, list(NTU_LAYOUT.skeleton.parents)]
+    if modality == "motion":
+        return torch.cat((clip[:, 1:] - clip[:, :-1], torch.zeros_like(clip[:, :1])), dim=1)
+    return clip
+
+
+def embed(backbone: Backbone, clip: Tensor, modality: str) -> tuple[Tensor, Tensor]:
+    """Embedded temporal and spatial tokens (B, tokens, H) of one modality of clips."""
+    layers = {"joint": backbone.j_emb, "bone": backbone.b_emb, "motion": backbone.m_emb}[modality]
+    x = derive(clip, modality)
+    temporal, spatial = x.flatten(2), x.permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2)
+    return layers.t_embedding(temporal), layers.s_embedding(spatial)
+
+
+def embed_fused(backbone: Backbone, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens of all modalities of clips, fused."""
+    temporal, spatial = (sum(kind) / len(MODALITIES) for kind in zip(*(embed(backbone, clip, m) for m in MODALITIES)))
+    return backbone.mm_fusion.t_fusion(temporal), backbone.mm_fusion.s_fusion(spatial)
+
+
+def encode(backbone: Backbone, embedded: tuple[Tensor, Tensor]) -> Tensor:
     """Features (B, 2H) by PyTorch's own transformer layer."""
-    temporal, spatial = encoder.t_tr.layers[0], encoder.s_tr.layers[0]
-    t = nn.TransformerEncoderLayer.forward(temporal, encoder.pe(embedded.temporal))
-    s = nn.TransformerEncoderLayer.forward(spatial, embedded.spatial)
-    return torch.cat((t.amax(1), s.amax(1)), dim=1)
+    encoder, (temporal, spatial) = backbone.ma_encoder, embedded
+    maxima = []
+    for transformer, x in ((encoder.t_tr, encoder.pe(temporal)), (encoder.s_tr, spatial)):
+        (layer,) = transformer.layers
+        assert isinstance(layer, nn.TransformerEncoderLayer)
+        maxima.append(nn.TransformerEncoderLayer.forward(layer, x).amax(1))
+    return torch.cat(maxima, dim=1)
 
 
-def forward(model: UmURL, views: tuple[Tensor, ...]) -> Projections:
+def features(backbone: Backbone, clip: Tensor) -> Tensor:
+    """Features (B, 2H) of all modalities of clips, fused."""
+    return encode(backbone, embed_fused(backbone, clip))
+
+
+def forward(model: nn.Module, views: Sequence[Tensor]) -> Projections:
     """The six projections by four encoder calls, one after another."""
-    backbone: Backbone = model.backbone
-    projectors = (model.j_projector, model.b_projector, model.m_projector)
-    features = [encode(backbone.ma_encoder, backbone.embed(to_tokens(v, m), m)) for v, m in zip(views, MODALITIES)]
-    fused = backbone.mm_fusion([backbone.embed(to_tokens(views[3], m), m) for m in MODALITIES])
-    multi = encode(backbone.ma_encoder, fused)
-    return name_projections([p(y) for p, y in zip(projectors, features)] + [p(multi) for p in projectors])
+    backbone, projections = model.backbone, {}
+    assert isinstance(backbone, Backbone)
+    multi = features(backbone, views[3])
+    for view, modality in zip(views, MODALITIES):
+        projector = model.get_submodule(f"{modality[0]}_projector")
+        projections[modality] = projector(encode(backbone, embed(backbone, view, modality)))
+        projections[f"multi_{modality}"] = projector(multi)
+    return projections
 
 
 class PlainTrainer:
     """Training steps of `model`, in the precision `dtype` (None: float32), with Adam as it comes."""
 
-    def __init__(self, model: UmURL, lr: float, wd: float, dtype: torch.dtype | None):
+    def __init__(self, model: nn.Module, lr: float, wd: float, dtype: torch.dtype | None):
         self.model, self.dtype = model.train(), dtype
         self.optimizer = torch.optim.Adam(model.parameters(), lr, weight_decay=wd)
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
 
-    def step(self, views: tuple[Tensor, ...]) -> float:
+    def step(self, views: Sequence[Tensor]) -> float:
         """One step on four views; its loss."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             projections = forward(self.model, views)
@@ -195,50 +228,21 @@ class PlainTrainer:
 # ---- probe and retrieve ----------------------------------------------------------------------------------------------
 
 
-class PlainProbe:
-    """A linear probe that encodes every clip anew each time it is visited."""
-
-    def __init__(self, backbone: Backbone, num_classes: int, options: ProbeOptions, seed: int):
-        self.backbone, self.options = backbone, options
-        self.generator = torch.Generator().manual_seed(seed)
-        self.device = next(backbone.parameters()).device
-        self.linear = nn.Linear(2 * backbone.hidden_size, num_classes)
+def probe_epoch(backbone: Backbone, dataset: ClipDataset, num_classes: int, options: ProbeOptions) -> nn.Linear:
+    """An epoch of a linear probe that encodes each clip when it is visited; seed 0. Returns the trained layer."""
+    generator, device = torch.Generator().manual_seed(0), next(backbone.parameters()).device
+    linear = nn.Linear(2 * backbone.hidden_size, num_classes, device=device)
+    with torch.no_grad():
+        linear.weight.copy_(0.01 * torch.randn(linear.weight.shape, generator=generator))
+        linear.bias.zero_()
+    optimizer = torch.optim.SGD(linear.parameters(), options.rates[0], momentum=options.momentum)
+    for rows in torch.randperm(len(dataset), generator=generator).to(dataset.device).split(options.batch_size):
         with torch.no_grad():
-            self.linear.weight.copy_(0.01 * torch.randn(self.linear.weight.shape, generator=self.generator))
-            self.linear.bias.zero_()
-        self.linear.to(self.device)
-        self.optimizer = torch.optim.SGD(self.linear.parameters(), options.rates[0], momentum=options.momentum)
-
-    def run(self, train: ClipDataset, val: ClipDataset) -> list[tuple[int, float, float]]:
-        """The whole recipe; (epoch, top-1, top-5), both in %, of every validation."""
-        validations = []
-        for epoch in range(1, self.options.epochs + 1):
-            self.optimizer.param_groups[0]["lr"] = self.options.rates[0] * 0.1 ** sum(
-                epoch > at for at in self.options.schedule
-            )
-            self.train_epoch(train)
-            if epoch % self.options.validate_every == 0 or epoch == self.options.epochs:
-                scores, labels = self.scores(val), val.label.to(self.device)
-                validations.append((epoch, top_k_accuracy(scores, labels, 1), top_k_accuracy(scores, labels, 5)))
-        return validations
-
-    def train_epoch(self, source: ClipDataset) -> None:
-        for rows in torch.randperm(len(source), generator=self.generator).split(self.options.batch_size):
-            scores = self.linear(self.features(source, rows))
-            self.optimizer.zero_grad()
-            F.cross_entropy(scores, source.label[rows].to(self.device)).backward()
-            self.optimizer.step()
-
-    @torch.no_grad()
-    def scores(self, source: ClipDataset) -> Tensor:
-        """Of every clip and class: (N, classes)."""
-        batches = torch.arange(len(source)).split(self.options.batch_size)
-        return torch.cat([self.linear(self.features(source, rows)) for rows in batches])
-
-    @torch.no_grad()
-    def features(self, source: ClipDataset, rows: Tensor) -> Tensor:
-        clip = evaluation_view()(source.clips(rows)).to(self.device)
-        return self.backbone({m: to_tokens(clip, m) for m in MODALITIES})
+            feature = features(backbone, evaluation_view()(dataset.clips(rows)).to(device))
+        optimizer.zero_grad()
+        F.cross_entropy(linear(feature), dataset.label[rows].to(device)).backward()
+        optimizer.step()
+    return linear
 
 
 def nearest(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Label pickles: genuine ones load, malicious ones run nothing, damaged ones are refused in bounded time and memory."""
 
+import io
 import os
 import pickle
 import struct
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_gen.formats import safe_pickle
-from data_gen.formats.safe_pickle import load_labels
+from data_gen.formats import pickles
+from data_gen.formats.pickles import load_labels
 from data_gen.packed.reader import DataSetError
 from tests.mutations import HOW, Change, apply
 
@@ -112,6 +113,7 @@ class Call:
         return self.call
 
 
+ARRAYS = [pickle.dumps(GENUINE["arrays"], protocol) for protocol in PROTOCOLS]
 SHELL = "touch ran"
 CODE = "open('ran', 'w').close()"
 CALLS = {
@@ -205,7 +207,7 @@ def test_the_handwritten_attacks_work_where_nothing_guards(attack, marker):
     "attack, message",
     [
         ("GLOBAL", "refused: it asks for 'os.system'"),
-        ("INST", "refused: it asks for 'os.system'"),
+        ("INST", "refused: the operation INST"),
         ("OBJ", "refused: it asks for 'os.system'"),
         ("a STACK_GLOBAL through the memo", "refused: it asks for 'os.system'"),
         ("a dotted name", "refused: it asks for 'numpy.os.system'"),
@@ -228,7 +230,8 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
     "content, message",
     [
         (b"", "not a sound pickle"),
-        (b"PK\x03\x04", "not a sound pickle"),
+        (b"PK\x03\x04", "refused: the operation PERSID"),
+        (b"\xff\xff", "not a sound pickle .ValueError: 'operation 255 is unknown'"),
         (b".", "not a sound pickle"),
         (b"\x80\x09N.", "not a sound pickle .ValueError"),
         (b"(" * 10**5, "not a sound pickle"),
@@ -238,16 +241,18 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
         (b"]q\x00h\x00a.", "not a pair"),  # a list that holds itself
         (b"]q\x00(h\x00h\x00e.", "name 0 is no text"),
         (BILLION + b".", "name 0 is no text"),
-        (b"}" + BILLION + b"K\x01s.", "refused: the operation EMPTY_DICT"),  # a hash of 2**100 steps
+        (b"}" + BILLION.replace(b"]", b"N") + b"K\x01s.", "entries of what is no table"),
+        # a hash of 2**100 steps
+        (BILLION.replace(b"]q\x00", b"Nq\x00") + b"}h\x64K\x01s.", "a key that is no text"),
         (b"(" + BILLION + b"\x91.", "refused: the operation FROZENSET"),
-        (b"Nr\xff\xff\xff\x7f.", "place in the memo"),  # room for 2**31 objects
-        (b"Np2147483647\n.", "place in the memo"),
-        (b"Np-1\n.", "place in the memo"),
-        (b"\x8e" + struct.pack("<Q", 2**40) + b"x.", "expected 1099511627776 bytes"),
-        (b"\x96" + struct.pack("<Q", 2**40) + b"x.", "expected 1099511627776 bytes"),
+        (b"Nr\xff\xff\xff\x7f.", "not a pair"),  # room for 2**31 objects
+        (b"Np2147483647\n.", "not a pair"),
+        (b"Np-1\n.", "negative PUT argument"),
+        (b"\x8e" + struct.pack("<Q", 2**40) + b"x.", "not a sound pickle"),
+        (b"\x96" + struct.pack("<Q", 2**40) + b"x.", "not a sound pickle"),
         (b"\x8d" + struct.pack("<Q", 2**63) + b"x.", "not a sound pickle"),
-        (b"B\xff\xff\xff\xffx.", "expected 4294967295 bytes"),
-        (b"\x80\x04\x95" + struct.pack("<Q", 2**50) + b"N.", "not a sound pickle"),
+        (b"B\xff\xff\xff\xffx.", "not a sound pickle"),
+        (b"\x80\x04\x95" + struct.pack("<Q", 2**50) + b"N.", "not a pair"),
         (b"\x8b\xff\xff\xff\x7f1.", "not a sound pickle"),
         (b"I" + b"9" * 10**6 + b"\n.", "not a sound pickle .ValueError"),
         (b"Vx\nK\x00\x86.", "the names or labels are no list"),
@@ -266,15 +271,15 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
         (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"U0", b"V\n") + b"t.", "array of type 'U0'"),
         (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"V8", b"V" + b"a" * 8 + b"\n") + b"t.", "array of type 'V8'"),
         (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"M8", b"V" + b"a" * 8 + b"\n") + b"t.", "array of type 'M8'"),
-        (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"i3", b"Vabc\n") + b"t.", "not a sound pickle .TypeError"),
-        (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"U9999", b"Vabc\n") + b"t.", "items of 39996 bytes"),
+        (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"i3", b"Vabc\n") + b"t.", "array of type 'i3'"),
+        (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"U9999", b"Vabc\n") + b"t.", "array of type 'U9999'"),
         (b"((Vx\nt" + ARRAY % (b"K\x01\x85", DTYPE % b"O8", b"Vabc\n") + b"t.", "than it claims"),  # pointers
         (b"(" + ARRAY % (b"K\x01\x85", DTYPE % b"U1", b"Vaaaa\n") + b"(K\x00tt.", "text beyond ASCII"),
         (b"((Vx\nt" + ARRAY % (b"K\x01\x85", b"Vi8\n", b"V" + b"a" * 8 + b"\n") + b"t.", "has no type"),
         (b"cnumpy.core.multiarray\nscalar\n(" + DTYPE % b"O8" + b"NtR.", "no known type"),
         (b"cnumpy.core.multiarray\nscalar\n(" + DTYPE % b"i8" + b"Vx\ntR.", "than it claims"),
         (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\nK\x00\x85Vb\ntR.", "a class of its own"),
-        (b"cnumpy.core.multiarray\n_reconstruct\n)R.", "not a sound pickle .TypeError"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n)R.", "not a sound pickle .IndexError"),
     ],
 )
 def test_other_contents_are_refused(content, message, path):
@@ -291,17 +296,40 @@ def test_a_text_that_is_encoded_again_and_again_takes_no_memory(path):
     refused(path, start + b"h\x00h\x01R" * 10**5 + b"t.", "a pickle|pair")
 
 
-@pytest.mark.parametrize(
-    "fetch, operation",
-    [
-        (b"cnumpy\ndtype\n", b"R"),
-        (b"cnumpy.core.numeric\n_frombuffer\n", b"R"),
-        (b"cnumpy\ndtype\n(Vi8\ntR", b"b"),
-    ],
-)
-def test_what_is_large_is_not_handled_again_and_again(fetch, operation, path):
-    start = b"(" + b"N" * 10**5 + b"tq\x00" + fetch + b"q\x01("
-    refused(path, start + (b"h\x01h\x00" + operation + b"0") * 5 * 10**4 + b"t.", "not a sound pickle|no known form")
+def test_what_stands_for_a_name_cannot_be_changed_and_is_gone_after_the_load(path):
+    """BUILD sets the state of whatever it is given: of a function, its defaults, for every later load as well."""
+    fetched = (b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n")
+    fetched += (b"cnumpy.core.multiarray\nscalar\n", b"cnumpy.core.numeric\n_frombuffer\n", b"c_codecs\nencode\n")
+    genuine = [pickle.dumps(value, protocol) for value in GENUINE.values() for protocol in PROTOCOLS]
+    for fetch in fetched:
+        for state in (b"}V__defaults__\n(Vi8\ntsb", b"(N}V__defaults__\n(Vi8\ntstb", b"}Vname\nVos.system\nsb"):
+            refused(path, b"(" + fetch + state + b"K\x00t.", "a state for what has none")
+        with pytest.raises(DataSetError, match="name 0 is no text"):  # nor does it reach anything by being one
+            load(path, b"((" + fetch + b"t(K\x00tt.")
+    assert all(load(path, content) == (NAMES, LABELS) for content in genuine)
+    found = [found for _ in range(2) for found in (pickles._Unpickler(io.BytesIO(fetched[0] + b".")).load(),)]
+    assert found[0] is not found[1] and type(found[0]) is pickles._Named
+
+
+def test_numpys_own_functions_are_never_reached(path, monkeypatch):
+    for module, name in ((np._core.multiarray, "_reconstruct"), (np._core.multiarray, "scalar")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("was called"))
+    monkeypatch.setattr(np._core.numeric, "_frombuffer", lambda *_: pytest.fail("was called"))
+    for content in ARRAYS:
+        assert load(path, content) == (NAMES, LABELS)
+
+
+@pytest.mark.parametrize("tiny", [b"(", b"]", b"}", b"N\x94", b"]\x94", b"M\x01\x02", b"\x8c\x01x"])
+def test_memory_stays_within_the_multiple_of_the_file_that_is_stated(tiny, path):
+    """Of the things that a byte or two makes; the docs say 150 bytes a byte."""
+    content = tiny * (10**5 // len(tiny))
+    path.write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(DataSetError):
+        load_labels(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150 * len(content)
 
 
 def test_files_that_are_none_or_too_large_are_refused(path, monkeypatch):
@@ -314,17 +342,15 @@ def test_files_that_are_none_or_too_large_are_refused(path, monkeypatch):
     with pytest.raises(DataSetError, match="not a regular file"):
         load_labels(path)
     path.unlink()
-    monkeypatch.setattr(safe_pickle, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(pickles, "MAX_LABEL_BYTES", 2**20)
     refused(path, b" " * 2**20 + b" ", "larger than 1 MiB")
-    monkeypatch.setattr(safe_pickle, "MAX_OPERATIONS", 1000)
-    refused(path, b"(" + b"N" * 1000 + b"t.", "more than 1000 operations")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_truncated_pickle_is_refused(protocol, path):
     content = pickle.dumps(GENUINE["arrays"], protocol)
     for length in range(0, len(content), 7):
-        refused(path, content[:length], "not a sound pickle")
+        refused(path, content[:length], "not a sound pickle|it asks for '")
 
 
 WORDS = (
@@ -339,7 +365,7 @@ changes = st.lists(st.builds(Change, st.sampled_from(list(HOW)), part, part, st.
 operations = st.lists(st.sampled_from(WORDS) | st.binary(max_size=3), max_size=60).map(b"".join)
 
 
-@settings(max_examples=1500, derandomize=True, deadline=None, database=None)
+@settings(max_examples=600, derandomize=True, deadline=None, database=None)
 @given(st.builds(apply, st.sampled_from(SEEDS), changes) | operations)
 def test_a_mutated_pickle_is_labels_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "mutated.pkl"

@@ -1,0 +1,137 @@
+"""Stages of evaluation: features, the linear probe and retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from feeder.augment import evaluation_view
+from feeder.clips import NUM_FRAMES
+from feeder.modalities import MODALITIES
+from models.encoder import Backbone
+from models.flops import stream_flops
+from tools.benchmark import baselines
+from tools.benchmark.measure import measure, product_limit
+from tools.benchmark.rows import Row, Setup, check_same, temporary_folder
+from tools.benchmark.simulate import simulated_dataset
+from tools.evaluation.features import BATCH_SIZE, extract_features
+from tools.evaluation.knn import CHUNK, nearest
+from tools.evaluation.knn import retrieve as nearest_and_precision
+from tools.evaluation.probe import LinearProbe, ProbeOptions, train_probes
+
+
+def features(setup: Setup) -> Iterator[Row]:
+    """Features of all clips of both sides, all modalities fused."""
+    sizes, every = setup.sizes, setup.sizes.train + setup.sizes.val
+    count = min(sizes.features_measured, every)
+    backbone = Backbone(sizes.hidden_size).to(setup.device).eval()
+    with temporary_folder() as folder:
+        dataset = simulated_dataset(folder, min(sizes.clips, count), count, setup.device)
+
+        def extract() -> Tensor:
+            return extract_features(backbone, dataset, [MODALITIES], setup.device)[0]
+
+        measured = measure(extract, setup.device, sizes.seconds, count / every)
+        shape = (min(BATCH_SIZE, count) * NUM_FRAMES, sizes.hidden_size, sizes.hidden_size)
+        limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
+        title, needs = f"{every:,} clips, hidden {sizes.hidden_size}, float32", every * stream_flops(sizes.hidden_size)
+        row = Row("features", title, "data set", measured, limit, needs, every)
+        row.more["extrapolated"] = count < every
+        row.note = f"extrapolated from {count:,} clips" if count < every else ""
+        if setup.baseline:
+            some = torch.arange(min(sizes.plain_clips, count), device=dataset.device)
+
+            @torch.no_grad()
+            def plain() -> Tensor:
+                return baselines.features(backbone, evaluation_view()(dataset.clips(some)).to(setup.device))
+
+            check_same("features", extract()[: len(some)], plain(), 1e-4)
+            row.compare(plain, len(some) / every, setup, f"extrapolated from batches of {len(some)} clips")
+        yield row
+
+
+def _simulated_features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
+    """Features (N, D) scattered about their class's centre, and labels int64 (N,)."""
+    sizes, rng = setup.sizes, torch.Generator().manual_seed(seed)
+    centres = torch.randn(sizes.classes, sizes.feature_size, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(sizes.classes, (count,), generator=rng)
+    scattered = torch.randn(count, sizes.feature_size, generator=rng).add_(centres[labels])
+    return scattered.to(setup.device), labels.to(setup.device)
+
+
+def probe(setup: Setup) -> Iterator[Row]:
+    """The linear probe on cached features: one run, and three seeds of three learning rates."""
+    sizes = setup.sizes
+    train, val = (_simulated_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
+    options = ProbeOptions(epochs=sizes.probe_measured)
+    shape = (options.batch_size, sizes.feature_size, sizes.classes)
+    limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
+    validations = sizes.probe_epochs // options.validate_every
+    # Forward, and backward to the weights alone; a validation is forward.
+    needs = 2 * sizes.feature_size * sizes.classes * (2 * sizes.train * sizes.probe_epochs + sizes.val * validations)
+    part = sizes.probe_measured / sizes.probe_epochs
+    for what, rates, seeds in (("1 run", (0.03,), [0]), ("3 seeds × 3 learning rates", (0.01, 0.03, 0.1), [0, 1, 2])):
+
+        def run(rates: tuple[float, ...] = rates, seeds: list[int] = seeds) -> None:
+            linear = LinearProbe(*train, sizes.classes, replace(options, rates=rates), seeds)
+            train_probes({"all": linear}, {"all": val[0]}, val[1], {})
+
+        measured = measure(run, setup.device, sizes.seconds, part)
+        title = f"{sizes.probe_epochs} epochs, {sizes.train:,} × {sizes.feature_size:,}, {what}"
+        row = Row("probe", title, "probe", measured, limit, needs * len(rates) * len(seeds))
+        row.more["extrapolated"] = part < 1
+        row.note = f"extrapolated from {sizes.probe_measured} epochs" if part < 1 else ""
+        if setup.baseline and len(seeds) == 1:
+            _compare_probe(row, setup)
+        yield row
+
+
+def _compare_probe(row: Row, setup: Setup) -> None:
+    """With the encoder in the loop; an epoch of a few clips stands for the whole probe, without its validations."""
+    sizes, options = setup.sizes, ProbeOptions(epochs=1, batch_size=setup.sizes.plain_clips // 2)
+    backbone = Backbone(sizes.feature_size // 2).to(setup.device).eval()
+    with temporary_folder() as folder:
+        dataset = simulated_dataset(folder, sizes.plain_clips, sizes.plain_clips, setup.device)
+        (cached,) = extract_features(backbone, dataset, [MODALITIES], setup.device)
+        linear = LinearProbe(cached, dataset.label.to(setup.device), sizes.classes, options, [0])
+        list(linear.train())
+        plain = baselines.probe_epoch(backbone, dataset, sizes.classes, options)
+        check_same("probe", linear.weight[0], plain.weight, 1e-4)
+        part = sizes.plain_clips / sizes.train / sizes.probe_epochs
+        note = f"extrapolated from an epoch of {sizes.plain_clips} clips"
+        row.compare(lambda: baselines.probe_epoch(backbone, dataset, sizes.classes, options), part, setup, note)
+
+
+def retrieve(setup: Setup) -> Iterator[Row]:
+    """The nearest of the gallery to each query, by itself and with each query's average precision."""
+    sizes, count = setup.sizes, min(setup.sizes.retrieve_measured, setup.sizes.val)
+    (gallery, labels), (queries, classes) = (
+        _simulated_features(n, setup, seed) for seed, n in enumerate((sizes.train, sizes.val))
+    )
+    some, their_classes = queries[:count], classes[:count]
+    shape = (min(CHUNK, count), sizes.feature_size, sizes.train)
+    limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
+    needs = 2 * sizes.val * sizes.train * sizes.feature_size
+    for what, call in (
+        ("nearest", lambda: nearest(some, gallery, 1)),
+        ("nearest and mAP", lambda: nearest_and_precision(some, their_classes, gallery, labels, 1)),
+    ):
+        measured = measure(call, setup.device, sizes.seconds, count / sizes.val)
+        title = f"{sizes.val:,} queries, gallery {sizes.train:,} × {sizes.feature_size:,}, {what}"
+        row = Row("retrieve", title, "retrieval", measured, limit, needs)
+        row.more = {"queries_per_second": sizes.val / measured.median, "extrapolated": count < sizes.val}
+        row.note = f"extrapolated from {count:,} queries" if count < sizes.val else ""
+        if setup.baseline and what == "nearest":
+            _compare_retrieval(row, queries[: sizes.plain_queries], gallery, setup)
+        yield row
+
+
+def _compare_retrieval(row: Row, queries: Tensor, gallery: Tensor, setup: Setup) -> None:
+    some, every = queries.cpu().numpy(), gallery.cpu().numpy()
+    found = baselines.nearest(some, every)
+    check_same("retrieve", nearest(queries, gallery, 1)[:, 0], found, 0)
+    note = f"extrapolated from {len(some)} queries"
+    row.compare(lambda: baselines.nearest(some, every), len(some) / setup.sizes.val, setup, note)

@@ -1,0 +1,187 @@
+"""Stages of pre-training: the objective, a step, an epoch."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd import DeviceType
+from torch.profiler import profile
+from torch.utils.flop_counter import FlopCounterMode
+
+import pretrain
+from feeder.clips import NUM_FRAMES
+from feeder.modalities import MODALITIES
+from models import umurl
+from models.flops import training_flops
+from models.objective import umurl_loss
+from models.umurl import Projections
+from tools.benchmark import baselines
+from tools.benchmark.measure import Limit, measure, product_limit
+from tools.benchmark.rows import Row, Setup, check_same, temporary_folder
+from tools.benchmark.simulate import simulated_dataset
+from tools.training.signals import StopSignal
+from tools.training.trainer import Trainer
+from tools.utils.distributed import Processes
+from tools.utils.precision import DTYPES
+
+PROFILED_STEPS, PROFILED_ROWS = 5, 25
+
+
+def objective(setup: Setup) -> Iterator[Row]:
+    """The loss of six projections, and its gradients."""
+    rows, dims = setup.sizes.batch_size, umurl.PROJECTION_SIZE
+    z = torch.randn(6, rows, dims, device=setup.device, requires_grad=True)
+    names = [f"{stream}{m}" for stream in ("", "multi_") for m in MODALITIES]
+    projections = dict(zip(names, z.unbind()))
+
+    def gradient(loss: Callable[[Projections], Tensor]) -> Tensor:
+        return torch.autograd.grad(loss(projections), z, retain_graph=True)[0]
+
+    def product(projections: Projections) -> Tensor:
+        return umurl_loss(projections).total
+
+    measured = measure(lambda: gradient(product), setup.device, setup.sizes.seconds)
+    # The smaller matrix of products, and two products with z in the backward pass.
+    shape = (min(rows, dims), max(rows, dims), min(rows, dims))
+    limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
+    title = f"batch {rows}, 6 projections of {dims}, forward and backward"
+    row = Row("objective", title, "step", measured, limit, 6 * 3 * 2 * rows * dims * min(rows, dims))
+    if setup.baseline:
+        check_same("objective", product(projections), baselines.loss(projections), 1e-5)
+        a, b = gradient(product), gradient(baselines.loss)
+        check_same("gradient of the objective", (a - b).norm() / b.norm(), 0, 1e-5)
+        row.compare(lambda: gradient(baselines.loss), 1, setup)
+    yield row
+
+
+def step(setup: Setup) -> Iterator[Row]:
+    """A training step with feeding, as training does it, and without: the update alone, on tokens that are ready."""
+    sizes = setup.sizes
+    with temporary_folder() as folder:
+        trainer, compile_seconds = _trainer(setup, folder, max(sizes.train, sizes.batch_size))
+        order = torch.randperm(len(trainer.dataset), generator=torch.Generator().manual_seed(0))
+        order = order[: len(order) // sizes.batch_size * sizes.batch_size].to(trainer.dataset.device)
+        batches = itertools.cycle(order.split(sizes.batch_size))
+        ready = trainer.feed(next(batches))
+
+        def with_feeding() -> None:
+            for _ in range(sizes.queued_steps):
+                trainer.train_step(next(batches))
+
+        def without_feeding() -> None:
+            for _ in range(sizes.queued_steps):
+                trainer.update(ready, [sizes.batch_size])
+
+        limit, title = _limit(setup, trainer), _title(setup, trainer)
+        needs = sizes.batch_size * training_flops(sizes.hidden_size)
+        rows = []
+        for what, call in (("with feeding", with_feeding), ("without feeding", without_feeding)):
+            measured = measure(call, setup.device, sizes.seconds, sizes.queued_steps)
+            row = Row("step", f"{what}, {title}", "step", measured, limit, needs, sizes.batch_size)
+            if compile_seconds:
+                row.more["compile_seconds"] = compile_seconds
+            rows.append(row)
+            if call is with_feeding:
+                row.note = f"compiled in {compile_seconds:.0f} s" if compile_seconds else ""
+                if setup.baseline:
+                    _compare_step(row, trainer, next(batches), setup)
+            else:
+                computed = _computed_flops(trainer, ready)
+                row.more |= {"computed_flop": computed, "feeding_seconds": rows[0].measured.median - measured.median}
+                row.note = f"feeding adds {1e3 * row.more['feeding_seconds']:.3g} ms; {needs / 1e12:.3g} TFLOP a step "
+                row.note += f"by the textbook formula, {computed / 1e12:.3g} computed"
+                if setup.profile:
+                    row.more["profile"] = _largest_kernels(trainer, batches)
+            yield row
+
+
+def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, float]:
+    """A trainer as `pretrain.py` makes it, on so many clips, and the seconds that compiling took (0: not compiled)."""
+    sizes = setup.sizes
+    dataset = simulated_dataset(folder / "packed", min(sizes.clips, clips), clips, setup.device)
+    flags = ["--checkpoint-path", "ntu60_xsub", "--compile", setup.compile]
+    flags += ["--hidden-size", str(sizes.hidden_size), "--batch-size", str(sizes.batch_size)]
+    args = pretrain.parse_args([*flags, "--amp", setup.amp] if setup.amp else flags)
+    pretrain.complete_args(args, setup.device, 1)
+    trainer = Trainer(args, Processes(0, 1, setup.device), dataset)
+    started = time.perf_counter()
+    trainer.prepare()
+    return trainer, time.perf_counter() - started if trainer.compiler.sizes else 0
+
+
+def _limit(setup: Setup, trainer: Trainer) -> Limit:
+    """The textbook model's largest product: query, key and value of all streams' temporal tokens."""
+    hidden, tokens = setup.sizes.hidden_size, (len(MODALITIES) + 1) * setup.sizes.batch_size * NUM_FRAMES
+    dtype = DTYPES.get(trainer.args.amp, torch.float32)
+    return product_limit(setup.device, (tokens, hidden, 3 * hidden), dtype, setup.limit_seconds())
+
+
+def _title(setup: Setup, trainer: Trainer) -> str:
+    precision = {"off": "float32"}.get(trainer.args.amp, trainer.args.amp)
+    compiled = ", compiled" if trainer.compiler.sizes else ""
+    return f"hidden {setup.sizes.hidden_size}, batch {setup.sizes.batch_size}, {precision}{compiled}"
+
+
+def _computed_flops(trainer: Trainer, streams: list) -> int:
+    """Count the operations of the matrix products that the model has in a step."""
+    with FlopCounterMode(display=False) as counter:
+        torch.stack([p.sum() for p in trainer.model(streams).values()]).sum().backward()
+    return counter.get_total_flops()
+
+
+def _largest_kernels(trainer: Trainer, batches: Iterator[Tensor]) -> list[tuple[float, float, str]]:
+    """The kernels (on a CPU: operators) that take most of a step's time: ms a step, calls a step, name. First all of
+    them together."""
+    on_gpu = trainer.procs.device.type == "cuda"
+    with profile() as profiler:
+        for _ in range(PROFILED_STEPS):
+            trainer.train_step(next(batches))
+        if on_gpu:
+            torch.cuda.synchronize()
+    kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    found = []
+    for event in profiler.key_averages():
+        if event.device_type == kind:
+            microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            found.append((microseconds / 1e3 / PROFILED_STEPS, event.count / PROFILED_STEPS, event.key))
+    found.sort(reverse=True)
+    return [(sum(ms for ms, *_ in found), sum(calls for _, calls, _ in found), "all"), *found[:PROFILED_ROWS]]
+
+
+def _compare_step(row: Row, trainer: Trainer, rows: Tensor, setup: Setup) -> None:
+    args, model = trainer.args, trainer.model
+    plain = baselines.PlainTrainer(copy.deepcopy(model), args.lr, args.wd, DTYPES.get(args.amp))
+
+    def views(rows: Tensor) -> tuple[Tensor, ...]:
+        """The views that `trainer.feed` makes tokens of."""
+        clips = trainer.dataset.views(rows, len(model.streams), args.seed, trainer.epoch)
+        return baselines.training_view(clips).to(setup.device).chunk(len(model.streams))
+
+    with torch.no_grad():  # in float32: reduced precisions differ by their rounding
+        product = umurl_loss(model(trainer.feed(rows[:8]))).total
+        check_same("step", product, baselines.loss(baselines.forward(model, views(rows[:8]))), 1e-4)
+    row.compare(lambda: plain.step(views(rows)), 1, setup)
+
+
+def epoch(setup: Setup) -> Iterator[Row]:
+    """An epoch of pre-training, as `pretrain.py` trains it."""
+    sizes = setup.sizes
+    clips = sizes.epoch_steps * sizes.batch_size if sizes.epoch_steps else sizes.train
+    with temporary_folder() as folder:
+        trainer, compile_seconds = _trainer(setup, folder, clips)
+        part = clips / sizes.train
+        measured = measure(lambda: trainer.train_epoch(StopSignal()), setup.device, sizes.seconds, part)
+        needs, limit = sizes.train * training_flops(sizes.hidden_size), _limit(setup, trainer)
+        title = f"{sizes.train:,} samples, {_title(setup, trainer)}"
+        row = Row("epoch", title, "epoch", measured, limit, needs, sizes.train)
+        row.more["extrapolated"] = clips < sizes.train
+        row.note = f"extrapolated from {sizes.epoch_steps} steps, {clips} samples" if clips < sizes.train else ""
+        if compile_seconds:
+            row.more["compile_seconds"] = compile_seconds
+        yield row
