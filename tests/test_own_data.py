@@ -146,15 +146,23 @@ def test_a_checkpoint_that_tells_of_wrong_bodies_is_refused(body, message, tmp_p
 def test_unknown_names_are_answered_with_the_known_ones(tmp_path):
     own_dataset(tmp_path / "mine", "coco", 1, 2)
     for flags, message in (
-        (["--pre-dataset", "yours"], "unknown data set 'yours'; known: ntu60, .*; in .*: mine$"),
-        (["--pre-dataset", "mine", "--protocol", "xsub"], "mine has no protocol 'xsub'; it has fold1, fold2$"),
-        ([], r"'run' does not begin with a known protocol \(such as ntu60_xsub, mine_fold1, mine_fold2\): name"),
+        (["--pre-dataset", "yours"], "unknown data set 'yours'; known, with those in .*: .*mine"),
+        (["--pre-dataset", "mine", "--protocol", "xsub"], "mine has no protocol 'xsub'; it has .*fold2"),
+        ([], r"'run' does not begin with a known protocol \(did you mean one of .* more\?\): name"),
     ):
         with pytest.raises(UserError, match=message):
             train(tmp_path / "run", tmp_path, *flags)
+    with pytest.raises(UserError, match=r"'mine_fold12' does not .* \(did you mean one of mine_fold1, mine_fold2, "):
+        train(tmp_path / "mine_fold12", tmp_path)
+
+
+def test_all_recordings_can_be_trained_on_without_labels_or_a_protocol(tmp_path):
     own_dataset(tmp_path / "bare", "coco", 1, 2, [], name="bare")
-    with pytest.raises(UserError, match="bare has no protocol; add one with python -m data_gen.add_protocol"):
-        train(tmp_path / "run", tmp_path, "--pre-dataset", "bare")
+    train(tmp_path / "bare_all", tmp_path)
+    state = loading.load(loading.newest(tmp_path / "bare_all"))
+    assert (state["protocol"], state["recordings"]) == ("all", 24)
+    with pytest.raises(UserError, match="fewer than two recordings on the val side of all: name another"):
+        action_retrieval.main(["--pretrained", str(tmp_path / "bare_all"), "--data-root", str(tmp_path)])
 
 
 def test_a_data_set_of_ones_own_has_a_recipe_and_its_place_may_be_the_root(tmp_path):

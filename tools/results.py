@@ -6,9 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from data_gen.datasets import DATASETS, ROOT
+from data_gen.datasets import DATASETS
 from tools.evaluation.metrics import format_summary
 from tools.utils.errors import UserError, run
+from tools.utils.options import RUNS, find_run
 from tools.utils.tables import table
 
 FROZEN = ("run", "data", "epochs", "modality", "recognition best", "recognition last", "retrieval", "mAP")
@@ -85,19 +86,15 @@ def _top1(retrieval: dict) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Top-1 accuracies in %% of the runs under checkpoints/.")
+    parser = argparse.ArgumentParser(description="Top-1 accuracies in % of the runs under checkpoints/.")
     parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs; default: all of them")
     args = parser.parse_args(argv)
-    root = ROOT / "checkpoints"
-    for name in args.test_names:
-        if not (root / name).is_dir():
-            raise UserError(f"there is no run {root / name}")
-    folders = [root / name for name in args.test_names] or sorted(p for p in root.glob("*") if p.is_dir())
+    folders = [find_run(name) for name in args.test_names] or sorted(p for p in RUNS.glob("*") if p.is_dir())
     results = {folder.name: read_results(folder) for folder in folders}
     frozen = [row for name, found in results.items() for row in frozen_rows(name, found)]
     finetuned = [row for name, found in results.items() for row in finetuned_rows(name, found)]
     if not frozen and not finetuned:
-        raise UserError(f"no scores in {', '.join(map(str, folders)) or root}: run the evaluation scripts first")
+        raise UserError(f"no scores in {', '.join(map(str, folders)) or RUNS}: run the evaluation scripts first")
     if frozen:
         print("Frozen encoder, in %: top-1 of the linear probe (best and last validation), of the nearest neighbour's")
         print("label, and mean average precision\n")

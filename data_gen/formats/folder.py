@@ -1,8 +1,8 @@
 """A folder of recordings of one's own, a file each, with a table of what they are.
 
 recordings.csv   a line a recording, under a heading that names the columns: name (of the file, with or without its
-                 suffix) and label; where they are known subject and camera; and split:X, the side on which protocol X
-                 has the recording: train, val or nothing
+                 suffix); where they are known label, subject and camera; and split:X, the side on which protocol X
+                 has the recording: train, val or nothing. Without it, all recordings in the folder are taken
 classes.txt      the classes' names, a line each, in the order of their numbers; not needed
 NAME.csv         a line a frame: joint by joint x y z (or x y) of the first person, then of the second; a heading may
                  stand above
@@ -36,6 +36,7 @@ from data_gen.raw.skeleton_file import MAX_BODIES, MAX_BYTES, parse_skeleton
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
 TABLE, CLASSES = "recordings.csv", "classes.txt"
+UNLABELLED = "unlabelled"  # the one class of recordings whose labels nobody knows
 _SPLIT = "split:"
 _MAX_TABLE = 64 * 2**20  # bytes
 _SUFFIXES = (".csv", ".npy", SUFFIX)
@@ -54,7 +55,8 @@ class _Row(NamedTuple):
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     """The recordings in `folder`. Raises DataSetError for what they should not be."""
     table = folder / TABLE
-    found = [_Row(line, values, _find(folder, line, values["name"])) for line, values in _read_table(table)]
+    lines = _read_table(table) if table.exists() else _unlisted(folder)
+    found = [_Row(line, values, _find(folder, line, values["name"])) for line, values in lines]
     labels, class_names = _labels(folder, found)
     entries, rows = in_order(
         [(Entry(row.path.stem, label, table, row.path, row.path.stem), row) for row, label in zip(found, labels)]
@@ -90,10 +92,10 @@ def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         heading = [column.strip() for column in next(lines, [])]
         known = [column for column in heading if column in ("name", "label", *TABLES) or _is_split(column)]
-        if known != heading or len(set(heading)) < len(heading) or not {"name", "label"} <= set(heading):
+        if known != heading or len(set(heading)) < len(heading) or "name" not in heading:
             raise DataSetError(
-                f"{path}:1: the heading {shown(','.join(heading))} is not name,label, perhaps with subject, camera and "
-                "split:NAME"
+                f"{path}:1: the heading {shown(','.join(heading))} is not name, perhaps with label, subject, "
+                "camera and split:NAME"
             )
         for values in lines:
             if len(values) not in (0, len(heading)):
@@ -105,6 +107,14 @@ def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
     if not rows:
         raise DataSetError(f"{path}: names no recordings")
     return rows
+
+
+def _unlisted(folder: Path) -> list[tuple[int, dict[str, str]]]:
+    """What a table would say of all recordings in a folder that has none: their names."""
+    names = sorted(path.name for path in folder.glob("*") if path.suffix in _SUFFIXES)
+    if not names:
+        raise DataSetError(f"{folder}: holds no {TABLE} and no recordings ({', '.join(_SUFFIXES)})")
+    return list(enumerate(({"name": name} for name in names), 1))
 
 
 def _is_split(column: str) -> bool:
@@ -140,6 +150,8 @@ def _find(folder: Path, line: int, name: str) -> Path:
 
 def _labels(folder: Path, rows: list[_Row]) -> tuple[list[int], list[str] | None]:
     """Labels, and the classes' names where they have any."""
+    if "label" not in rows[0].values:
+        return [0] * len(rows), [UNLABELLED]
     table, texts = folder / TABLE, [row.values["label"] for row in rows]
     listed = _text(folder / CLASSES, _MAX_TABLE).splitlines() if (folder / CLASSES).exists() else None
     names = [name.strip() for name in listed] if listed is not None else None

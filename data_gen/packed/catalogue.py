@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from data_gen.datasets import DATASETS, OWN_RECIPE, DataSet, Protocol
-from data_gen.packed.info import INFO, DataSetError, read_info
+from data_gen.datasets import DATASETS, OWN_RECIPE, DataSet, Protocol, nearest_first
+from data_gen.packed.info import ALL, INFO, DataSetError, read_info
 
 
 def packed_in(root: Path) -> dict[str, Path]:
@@ -31,7 +31,7 @@ def row_of(info: dict) -> DataSet:
         row = DataSet(info["dataset"], info.get("title", info["dataset"]), info["classes"])
     recipe = row.protocols[0].recipe if row.protocols else OWN_RECIPE
     listed = {protocol.name for protocol in row.protocols}
-    added = tuple(Protocol(name, name, recipe) for name in info["protocols"] if name not in listed)
+    added = tuple(Protocol(name, name, recipe) for name in (*info["protocols"], ALL) if name not in listed)
     return replace(row, protocols=row.protocols + added)
 
 
@@ -43,7 +43,5 @@ def rows_in(root: Path) -> dict[str, DataSet]:
 def find_dataset(name: str, rows: dict[str, DataSet], root: Path) -> DataSet:
     """The row called `name`. Raises ValueError naming the known ones, and those that `root` holds."""
     if name not in rows:
-        own = ", ".join(other for other in rows if other not in DATASETS)
-        known = ", ".join(DATASETS)
-        raise ValueError(f"unknown data set {name!r}; known: {known}; in {root}: {own or 'no others'}")
+        raise ValueError(f"unknown data set {name!r}; known, with those in {root}: {nearest_first(name, rows)}")
     return rows[name]

@@ -11,6 +11,7 @@ from data_gen.skeletons import KINECT_V2, Skeleton
 INFO = "dataset.json"
 FORMAT_VERSION = 1
 SIDES = ("train", "val")
+ALL = "all"  # the protocol that trains on every recording, and that each data set has
 TABLES = ("subject", "camera")
 MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder

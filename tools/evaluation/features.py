@@ -18,6 +18,7 @@ from models.encoder import Backbone
 from models.loading import load, load_backbone, modalities, newest
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
+from tools.utils.options import find_run
 
 BATCH_SIZE = 256
 Opened = TypeVar("Opened", bound="FrozenEncoder")
@@ -39,10 +40,10 @@ def suffix_of(modality: str) -> str:
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained",
-        type=Path,
+        type=find_run,
         required=True,
         metavar="CKPT",
-        help="checkpoint, weights of tools.slim, or a run's folder: its last checkpoint",
+        help="checkpoint, weights of tools.slim, or a run: its folder, or its name under checkpoints/",
     )
 
 

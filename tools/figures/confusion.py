@@ -22,9 +22,10 @@ from tools.evaluation.linear_classifier import (
 )
 from tools.evaluation.setup import folder_of
 from tools.figures import style
-from tools.figures.encoded import Encoded, figure_path, find_run, name_of, names_for
+from tools.figures.encoded import Encoded, figure_path, name_of, names_for
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
+from tools.utils.options import find_run
 
 FEW = 20  # classes with names on both axes and figures in the cells
 PAIRS = 10  # most confused pairs that are printed

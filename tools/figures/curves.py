@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tools.figures import style
-from tools.figures.encoded import figure_path, find_run
+from tools.figures.encoded import figure_path
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
+from tools.utils.options import find_run
 
 COLUMNS = 3
 # What a key of the log is called in a figure; others go by their own name.

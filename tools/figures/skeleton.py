@@ -20,9 +20,10 @@ from feeder.augment import evaluation_view, training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip
 from feeder.modalities import ModalityTokens
 from tools.figures import people, style
-from tools.figures.encoded import RUNS, figure_path, find_name, name_of, names_for
+from tools.figures.encoded import figure_path, find_name, name_of, names_for
 from tools.inference.recordings import RecordingsInput
 from tools.utils.errors import UserError
+from tools.utils.options import RUNS
 
 VIEWS = 4
 EVERY = 2  # frames of a clip of which the animation shows one

@@ -5,17 +5,28 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from data_gen.class_names import class_names
-from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, from_test_name
+from data_gen.datasets import (
+    DATA_ROOT,
+    DATASETS,
+    ROOT,
+    DataSet,
+    Protocol,
+    from_test_name,
+    nearest_first,
+    protocols_by_name,
+)
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
-from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.reader import INFO, SIDES, PackedDataset
+from models.loading import in_folder
 from tools.utils.errors import UserError
 
 Number = TypeVar("Number", int, float)
+RUNS = ROOT / "checkpoints"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -46,6 +57,15 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
 
+def find_run(text: str) -> Path:
+    """A checkpoint or a run's folder: a path, or a name under checkpoints/. Raises UserError."""
+    for path in (Path(text), RUNS / text):
+        if path.exists():
+            return path
+    known = nearest_first(Path(text).name, [path.name for path in RUNS.glob("*") if in_folder(path)])
+    raise UserError(f"no checkpoint at {text}, and no run of that name; in {RUNS} there are: {known or 'none'}")
+
+
 def choose_data(
     dataset: str | None, protocol: str | None, test_name: str, root: Path = DATA_ROOT
 ) -> tuple[DataSet, Protocol]:
@@ -56,22 +76,21 @@ def choose_data(
     try:
         row = find_dataset(dataset, rows, root) if dataset else known
         if row is None:
-            own = [f"{d.name}_{p.name}" for d in rows.values() if d.name not in DATASETS for p in d.protocols]
             raise UserError(
-                f"{test_name!r} does not begin with a known protocol (such as {', '.join(['ntu60_xsub', *own[:10]])}): "
-                "name the data set and the protocol by flags, see --help"
+                f"{test_name!r} does not begin with a known protocol (did you mean one of "
+                f"{nearest_first(test_name, protocols_by_name(rows))}?): name the data set and the protocol by flags, "
+                "see --help"
             )
         if protocol:
             return row, row.protocol(protocol)
-        if not row.protocols:
-            raise UserError(f"{row.name} has no protocol; add one with python -m data_gen.add_protocol")
         return row, its_protocol if its_protocol and known == row else row.protocols[0]
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedDataset:
-    """The packed data set under `root`, or `root` itself if it is one. Raises UserError, DataSetError."""
+def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, sides: Sequence[str] = SIDES) -> PackedDataset:
+    """The packed data set under `root`, or `root` itself if it is one, whose `sides` will be used. Raises UserError,
+    DataSetError."""
     path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
     if not (path / INFO).is_file():
         raise UserError(
@@ -81,9 +100,12 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol) -> PackedData
     packed = PackedDataset(path)
     if packed.name != dataset.name:
         raise UserError(f"{path} holds {packed.name}, not {dataset.name}: give another --data-root or data set")
-    for side in ("train", "val"):
+    for side in sides:
         if len(packed.split(protocol.name, side)) < 2:
-            raise UserError(f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}")
+            raise UserError(
+                f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}: name another "
+                "protocol by --protocol, or add one with python -m data_gen.add_protocol"
+            )
     return packed
 
 
