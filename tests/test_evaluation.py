@@ -143,7 +143,7 @@ def test_results_table(published, demo_root, monkeypatch, capsys):
 
 
 def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "checkpoints")
     folder = tmp_path / "checkpoints" / "ntu60_xview_lr1"
     folder.mkdir(parents=True)
     score = {"per_seed": [50.0, 51.0], "mean": 50.5, "std": 0.5}
@@ -181,7 +181,7 @@ def test_features_are_float32_and_can_be_trained_on(published, demo_root):
 
 
 def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "checkpoints")
     with pytest.raises(UserError, match="no scores in .*checkpoints"):
         results.main([])
     folder = tmp_path / "checkpoints" / "demo_run"

@@ -121,8 +121,6 @@ def test_a_failure_is_kept_in_the_runs_folder(copy):
     (folder / "checkpoint_0000.pth.tar").write_bytes(b"damaged")
     assert run(copy, "./script_action_retrieval.sh", "demo_damaged").returncode == 1
     assert "checkpoint_0000.pth.tar" in (folder / "action_retrieval.log").read_text()
-    run(copy, "./script_pretrain.sh", "demo_damaged", "--protocol", "nonsense")
-    assert "no protocol 'nonsense'" in (folder / "pretrain.log").read_text()
 
 
 def test_without_the_packages_the_way_out_is_named(copy, tmp_path):

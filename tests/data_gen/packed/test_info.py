@@ -87,10 +87,13 @@ def test_a_data_root_knows_the_data_sets_in_it(tmp_path):
     assert {name: path.name for name, path in found.items()} == {"demo": "demo", "mine": "mine", "other": "elsewhere"}
     assert packed_in(tmp_path / "elsewhere") == {"other": tmp_path / "elsewhere"} and packed_in(tmp_path / "no") == {}
     rows = rows_in(tmp_path)
-    assert [row for name, row in rows.items() if name in DATASETS] == list(DATASETS.values())
+    assert [row for name, row in rows.items() if name in DATASETS and name != "demo"] == [
+        row for row in DATASETS.values() if row.name != "demo"
+    ]
+    assert rows["demo"].protocols[:-1] == DATASETS["demo"].protocols and rows["demo"].protocols[-1].name == "all"
     mine = rows["mine"]
     assert (mine.title, mine.classes) == ("my recordings", 3)
-    assert [p.name for p in mine.protocols] == ["fold1", "fold2", "fold3", "odd"]
+    assert [p.name for p in mine.protocols] == ["fold1", "fold2", "fold3", "odd", "all"]
     assert mine.protocol("odd").recipe == OWN_RECIPE
 
 
@@ -107,4 +110,4 @@ def test_a_runs_name_begins_with_the_longest_protocol_that_fits(tmp_path):
     ):
         dataset, protocol = from_test_name(name, rows)
         assert (dataset.name, protocol.name) == expected
-    assert from_test_name("mine", rows) is None and from_test_name("mine_fold1") is None
+    assert from_test_name("mine", rows) is None and from_test_name("mine_fold3", rows) is None
