@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import argparse
 
+from data_gen.recipes import FINETUNE, LINEAR_PROBE
 from tools.evaluation.finetune_report import report_finetuning
-from tools.evaluation.probe import ProbeOptions
 from tools.evaluation.probe_report import report_probe
 from tools.evaluation.setup import add_evaluation_options
-from tools.training.finetune import FinetuneOptions
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, check_schedule, fraction, non_negative_int, positive_float, positive_int
 from tools.utils.precision import add_amp_option
 
-PROBE, FINETUNE = ProbeOptions(), FinetuneOptions()
 FEW_LABEL_SEEDS = range(5)
 
 
@@ -27,71 +25,71 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_evaluation_options(parser)
     parser.add_argument(
-        "--finetune", action="store_true", help="train the encoder and the classifier, instead of the linear probe"
+        "--finetune", action="store_true", help="train the encoder together with the classifier, instead of a probe"
     )
     parser.add_argument(
         "--label-fraction",
         type=fraction,
         nargs="+",
         metavar="F",
-        help="with --finetune: train on this part of each class's recordings, such as 0.01, chosen by the seed; "
-        "several run one after the other; default: all recordings",
+        help="with --finetune: train on this fraction of each class's recordings, such as 0.01, chosen by the seed; "
+        "several fractions run one after the other; default: all recordings",
     )
     parser.add_argument(
         "--from-scratch",
         action="store_true",
-        help="with --finetune: begin with a fresh encoder of the checkpoint's width, for comparison",
+        help="with --finetune: start from an untrained encoder of the same width, for comparison",
     )
     add_amp_option(parser, "the model, with --finetune")
     parser.add_argument(
         "--lr",
         type=positive_float,
         nargs="+",
-        help="learning rate; of the probe several run in one pass, and the first one's scores are the result; "
-        f"default: {PROBE.rates[0]:g}, with --finetune {FINETUNE.lr:g}",
+        help="learning rate; the probe takes several in one pass, and the first one's scores are the result; "
+        f"default: {LINEAR_PROBE.lr:g}, with --finetune {FINETUNE.lr:g}",
     )
     parser.add_argument(
         "--epochs",
         type=positive_int,
-        help=f"epochs of training; default: {PROBE.epochs}, with --finetune {FINETUNE.epochs}",
+        help=f"epochs of training; default: {LINEAR_PROBE.epochs}, with --finetune {FINETUNE.epochs}",
     )
     parser.add_argument(
         "--schedule",
         type=non_negative_int,
         nargs="*",
         help="epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}".format(
-            *PROBE.schedule, *FINETUNE.schedule
+            *LINEAR_PROBE.schedule, *FINETUNE.schedule
         ),
     )
     parser.add_argument(
         "--batch-size",
         type=positive_int,
         help="recordings a step, of all processes together; "
-        f"default: {PROBE.batch_size}, with --finetune {FINETUNE.batch_size}",
+        f"default: {LINEAR_PROBE.batch_size}, with --finetune {FINETUNE.batch_size}",
     )
     parser.add_argument(
         "--seed",
         type=non_negative_int,
         nargs="+",
-        help="seeds of initial weights, order and, with --label-fraction, the recordings used; the probe's run in one "
-        f"pass; default: 0, with --label-fraction {FEW_LABEL_SEEDS[0]} to {FEW_LABEL_SEEDS[-1]}",
+        help="seeds of the initial weights, the order and, with --label-fraction, the recordings used; "
+        f"default: 0, with --label-fraction {FEW_LABEL_SEEDS[0]} to {FEW_LABEL_SEEDS[-1]}",
     )
     return parser.parse_args(argv)
 
 
 def complete_args(args: argparse.Namespace) -> None:
-    """Fill in what the flags left to the recipe, and refuse contradictions. Raises UserError."""
+    """Take from the recipe what no flag sets, and refuse contradictions. Raises UserError."""
     for name in ("label_fraction", "from_scratch", "amp"):
         if getattr(args, name) and not args.finetune:
             raise UserError(f"--{name.replace('_', '-')} is for fine-tuning: give --finetune too")
-    recipe: ProbeOptions | FinetuneOptions = FINETUNE if args.finetune else PROBE
+    recipe = FINETUNE if args.finetune else LINEAR_PROBE
     args.epochs = args.epochs or recipe.epochs
     if args.schedule is None:
         args.schedule = list(recipe.schedule)
     else:
         check_schedule(args.schedule, args.epochs)
     args.batch_size = args.batch_size or recipe.batch_size
-    args.lr = list(dict.fromkeys(args.lr or (PROBE.rates if recipe is PROBE else [FINETUNE.lr])))
+    args.lr = list(dict.fromkeys(args.lr or [recipe.lr]))
     if args.finetune and len(args.lr) > 1:
         raise UserError(f"--lr {' '.join(f'{lr:g}' for lr in args.lr)}: --finetune takes one rate a run")
     args.label_fraction = list(dict.fromkeys(args.label_fraction or ()))

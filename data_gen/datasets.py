@@ -1,4 +1,4 @@
-"""The one table of data sets and their protocols: names, classes, splits, recipes and places.
+"""The one table of data sets and their protocols: names, classes, splits and places; recipes.py has the recipes.
 
 Whatever differs between data sets is a row here; no other module branches on them. The row of a user's own data set
 is made from its dataset.json (`packed/catalogue.py`).
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from data_gen import recipes
 from data_gen.packed.names import RecordingName
+from data_gen.recipes import PretrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOT = ROOT / "data"
@@ -25,18 +27,6 @@ NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Defaults of pre-training's flags (docs/method.md, 7). `batch_size` is global."""
-
-    batch_size: int
-    epochs: int = 451
-    schedule: tuple[int, ...] = (351,)
-    lr: float = 5e-4
-    hidden_size: int = 1024
-    save_freq: int = 50
-
-
-@dataclass(frozen=True)
 class Protocol:
     """A split into train and val.
 
@@ -47,7 +37,7 @@ class Protocol:
 
     name: str
     long_name: str
-    recipe: Recipe
+    recipe: PretrainRecipe
     published_counts: tuple[int, int] | None = None
     published_scores: tuple[float, float] | None = None  # recognition, retrieval
     published_videos: tuple[int, int] | None = None
@@ -94,15 +84,7 @@ class DataSet:
         raise ValueError(f"{self.name} has no protocol {name!r}; it has {known or 'none'}")
 
 
-# Small enough for minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
-_DEMO_RECIPE = Recipe(batch_size=64, epochs=60, schedule=(46,), lr=1e-3, hidden_size=64, save_freq=10)
-# For data sets of users' own: with it, some 1,300 real recordings have been trained on (README.md, Figures).
-OWN_RECIPE = Recipe(batch_size=128, epochs=40, schedule=(31,), hidden_size=256, save_freq=10)
 _CAMERAS = frozenset([2, 3])
-# Nobody has published a recipe for PKU-MMD: the batch is that of NTU-60 cross-subject, the epochs of part II are those
-# that related codebases use.
-_PKU1_RECIPE = Recipe(512)
-_PKU2_RECIPE = Recipe(512, epochs=1001, schedule=(801,))
 
 # Recordings under NTU's names, a `.skeleton` file each.
 NTU = (
@@ -117,13 +99,13 @@ NTU = (
             Protocol(
                 "xsub",
                 "cross_subject",
-                Recipe(512),
+                recipes.NTU60_XSUB,
                 (40091, 16487),
                 (84.2, 72.0),
                 field="subject",
                 train=NTU60_SUBJECTS,
             ),
-            Protocol("xview", "cross_view", Recipe(1024), (37646, 18932), (90.9, 88.9), field="camera", train=_CAMERAS),
+            Protocol("xview", "cross_view", recipes.NTU, (37646, 18932), (90.9, 88.9), field="camera", train=_CAMERAS),
         ),
     ),
     DataSet(
@@ -138,7 +120,7 @@ NTU = (
             Protocol(
                 "xsub",
                 "cross_subject",
-                Recipe(1024),
+                recipes.NTU,
                 (63026, 50919),
                 (75.2, 59.5),
                 field="subject",
@@ -147,7 +129,7 @@ NTU = (
             Protocol(
                 "xsetup",
                 "cross_setup",
-                Recipe(1024),
+                recipes.NTU,
                 (54468, 59477),
                 (76.3, 62.2),
                 field="setup",
@@ -163,8 +145,8 @@ NTU = (
         raw=("demo_raw",),
         converter="ntu_gendata.py --dataset demo",
         protocols=(
-            Protocol("xsub", "cross_subject", _DEMO_RECIPE, field="subject", train=NTU60_SUBJECTS),
-            Protocol("xview", "cross_view", _DEMO_RECIPE, field="camera", train=_CAMERAS),
+            Protocol("xsub", "cross_subject", recipes.DEMO, field="subject", train=NTU60_SUBJECTS),
+            Protocol("xview", "cross_view", recipes.DEMO, field="camera", train=_CAMERAS),
         ),
     ),
 )
@@ -181,12 +163,12 @@ PKU = (
             Protocol(
                 "xsub",
                 "cross_subject",
-                _PKU1_RECIPE,
+                recipes.PKU1,
                 (18841, 2704),
                 split_file="cross_subject",
                 published_videos=(944, 132),
             ),
-            Protocol("xview", "cross_view", _PKU1_RECIPE, split_file="cross_view"),
+            Protocol("xview", "cross_view", recipes.PKU1, split_file="cross_view"),
         ),
         published_long=407,
     ),
@@ -198,8 +180,8 @@ PKU = (
         video=r"A\d{2}N\d{2}-[LMR]",
         converter="pku_gendata.py --part 2",
         protocols=(
-            Protocol("xsub", "cross_subject", _PKU2_RECIPE, split_file="cross_subject_v2"),
-            Protocol("xview", "cross_view", _PKU2_RECIPE, split_file="cross_view_v2"),
+            Protocol("xsub", "cross_subject", recipes.PKU2, split_file="cross_subject_v2"),
+            Protocol("xview", "cross_view", recipes.PKU2, split_file="cross_view_v2"),
         ),
     ),
 )

@@ -39,53 +39,57 @@ def umurl_loss(projections: Projections, weights: Weights = Weights()) -> Loss:
     """The objective on the global batch's projections, two (B, D) a modality, in float32 whatever their dtype."""
     with torch.autocast(_device(projections), enabled=False):  # the covariance overflows in float16
         z = {name: p.float() for name, p in projections.items()}
+        centred = {name: p - p.mean(0) for name, p in z.items()}
         modalities = [name for name in z if f"multi_{name}" in z]
         mean = _sum(z[m] for m in modalities) / len(modalities)
         intra = _sum(F.mse_loss(z[m], z[f"multi_{m}"]) for m in modalities)
         inter = _sum(F.mse_loss(z[m], mean) for m in modalities)
-        std = _sum(variance_loss(p) for p in z.values())
-        cov = _sum(covariance_loss(p) for p in z.values())
+        std = _sum(variance_loss(c) for c in centred.values())
+        cov = _sum(covariance_loss(c) for c in centred.values())
         total = weights.intra * intra + weights.inter * inter + weights.std * std + weights.cov * cov
-        return _loss(total, z, intra=intra, inter=inter, std=std, cov=cov)
+        return _loss(total, centred, intra=intra, inter=inter, std=std, cov=cov)
 
 
 def baseline_loss(projections: Projections, weights: Weights = Weights()) -> Loss:
     """The objective of the simple baseline on its two views' projections (B, D), in float32."""
-    with torch.autocast(_device(projections), enabled=False):  # the covariance overflows in float16
-        z = {name: p.float() for name, p in projections.items()}
-        first, second = z.values()
+    with torch.autocast(_device(projections), enabled=False):
+        first, second = (p.float() for p in projections.values())
+        centred = {name: p - p.mean(0) for name, p in zip(projections, (first, second))}
         intra = F.mse_loss(first, second)
-        std = _sum(variance_loss(p) for p in z.values())
-        cov = _sum(covariance_loss(p) for p in z.values())
+        std = _sum(variance_loss(c) for c in centred.values())
+        cov = _sum(covariance_loss(c) for c in centred.values())
         total = weights.intra * intra + weights.std * std + weights.cov * cov
-        return _loss(total, z, intra=intra, std=std, cov=cov)
+        return _loss(total, centred, intra=intra, std=std, cov=cov)
 
 
-def variance_loss(z: Tensor) -> Tensor:
-    """mean_d relu(1 − √(Var_d + 1e-4)) of z (B, D), with unbiased variance."""
-    return F.relu(1 - deviation(z)).mean()
+def variance_loss(centred: Tensor) -> Tensor:
+    """mean_d relu(1 − √(Var_d + 1e-4)) of centred projections (B, D), with unbiased variance."""
+    return F.relu(1 - deviation(centred)).mean()
 
 
-def covariance_loss(z: Tensor) -> Tensor:
-    """Σ_{i≠j} Cov_ij² / D of z (B, D), with unbiased covariance.
+def covariance_loss(centred: Tensor) -> Tensor:
+    """Σ_{i≠j} Cov_ij² / D of centred projections (B, D), with unbiased covariance.
 
     Where B < D, the sum over all of Cov² is taken from the smaller Gram matrix: ‖ZᵀZ‖ = ‖ZZᵀ‖ (Frobenius).
     """
-    rows, dims = z.shape
-    centred = z - z.mean(0)
+    rows, dims = centred.shape
     product = centred @ centred.T if rows < dims else centred.T @ centred
-    variance = centred.square().sum(0) / (rows - 1)
-    return (product.square().sum() / (rows - 1) ** 2 - variance.square().sum()) / dims
+    return (product.square().sum() / (rows - 1) ** 2 - variance(centred).square().sum()) / dims
 
 
-def deviation(z: Tensor) -> Tensor:
-    """√(Var_d + 1e-4) of each column of z (B, D): (D,)."""
-    return torch.sqrt(z.var(0) + EPSILON)
+def deviation(centred: Tensor) -> Tensor:
+    """√(Var_d + 1e-4) of each column of centred projections (B, D): (D,)."""
+    return torch.sqrt(variance(centred) + EPSILON)
 
 
-def _loss(total: Tensor, z: Projections, **terms: Tensor) -> Loss:
+def variance(centred: Tensor) -> Tensor:
+    """Unbiased variance of each column of centred projections (B, D): (D,)."""
+    return centred.square().sum(0) / (len(centred) - 1)
+
+
+def _loss(total: Tensor, centred: Projections, **terms: Tensor) -> Loss:
     detached = {name: term.detach() for name, term in terms.items()}
-    return Loss(total, detached, {name: deviation(p.detach()).mean() for name, p in z.items()})
+    return Loss(total, detached, {name: deviation(c.detach()).mean() for name, c in centred.items()})
 
 
 def _device(projections: Projections) -> str:

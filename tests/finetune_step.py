@@ -1,6 +1,6 @@
-"""One step of fine-tuning on the tiny data set, run by tests in several processes: its gradients and a validation.
+"""Steps of fine-tuning on the tiny data set, run by tests in several processes: their gradients and a validation.
 
-python -m torch.distributed.run --nproc_per_node=N -m tests.finetune_step DATA_SET BATCH MODALITIES OUT
+python -m torch.distributed.run --nproc_per_node=N -m tests.finetune_step DATA_SET OUT
 """
 
 import sys
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from data_gen.packed.reader import PackedDataset
+from data_gen.recipes import FINETUNE
 from feeder.clips import ClipDataset
 from models.encoder import Backbone
-from tools.training.finetune import FinetuneOptions, Finetuner, new_classifier
+from tools.training.finetune import Finetuner, new_classifier
 from tools.utils.distributed import Processes, processes
 
 
@@ -23,15 +24,18 @@ def step(folder: Path, batch: int, modalities: tuple[str, ...], procs: Processes
     train, val = (torch.from_numpy(packed.split("xsub", side)) for side in ("train", "val"))
     torch.manual_seed(0)
     model = new_classifier(Backbone(8), modalities, packed.num_classes, seed=procs.rank)  # the main one's counts
-    tuner = Finetuner(model, source, FinetuneOptions(), 0, procs)
+    tuner = Finetuner(model, source, FINETUNE, 0, procs)
     accuracies = tuner.validate(torch.cat((val, train))[: 7 * batch])
     tuner.train_step(train[:batch])
     return {"accuracies": accuracies, "gradients": {n: p.grad for n, p in model.named_parameters()}}
 
 
+# Unequal shares of a batch, and empty ones where there are fewer clips than processes.
+CASES = ((5, ("joint", "bone", "motion")), (2, ("motion",)))
+
 if __name__ == "__main__":
-    folder, batch, modalities, out = sys.argv[1:]
+    folder, out = sys.argv[1:]
     with processes("cpu") as procs:
-        result = step(Path(folder), int(batch), tuple(modalities.split("+")), procs)
+        results = [step(Path(folder), *case, procs) for case in CASES]
         if procs.is_main:
-            torch.save(result, out)
+            torch.save(results, out)

@@ -95,7 +95,7 @@ def test_defaults_are_each_recipes(tmp_path):
 def test_contradictions_are_refused(published, demo_root, more, message):
     with pytest.raises((UserError, CheckpointError), match=message):
         action_recognition.main(["--pretrained", str(published), "--data-root", str(demo_root), *more])
-    assert not list(published.glob("*.json"))
+    assert not list(published.glob("*.json")) and not list(published.glob("*.log"))
 
 
 @pytest.mark.parametrize("value", ["0", "1.01", "nan", "-0.1"])

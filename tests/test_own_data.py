@@ -9,8 +9,9 @@ import torch
 import action_recognition
 import action_retrieval
 import pretrain as program
+from data_gen import recipes
 from data_gen.add_protocol import add_protocols
-from data_gen.datasets import OWN_RECIPE, ROOT
+from data_gen.datasets import ROOT
 from data_gen.packed.protocols import parse_split
 from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import SKELETONS, load_skeleton
@@ -171,7 +172,7 @@ def test_a_data_set_of_ones_own_has_a_recipe_and_its_place_may_be_the_root(tmp_p
     args = program.parse_args(["--checkpoint-path", str(tmp_path / "mine_fold1"), "--data-root", place])
     dataset, protocol = program.complete_args(args, torch.device("cpu"), 1)
     assert (dataset.name, protocol.name, args.epochs, args.batch_size) == ("mine", "fold1", 40, 128)
-    assert (args.schedule, args.hidden_size) == (list(OWN_RECIPE.schedule), OWN_RECIPE.hidden_size)
+    assert (args.schedule, args.hidden_size) == (list(recipes.OWN.schedule), recipes.OWN.hidden_size)
     train(tmp_path / "run", place, "--pre-dataset", "mine", "--protocol", "fold2", "--epochs", 1)
     assert loading.load(tmp_path / "run" / "checkpoint_0000.pth.tar")["protocol"] == "fold2"
 

@@ -13,7 +13,7 @@ from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
 from tools.evaluation.knn import nearest
-from tools.evaluation.metrics import accuracy
+from tools.utils.metrics import accuracy
 
 ARCHIVE = ROOT.parent / "shared" / "realdata" / "irds_ntu_layout.zip"
 pytestmark = pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"no real recordings at {ARCHIVE}")

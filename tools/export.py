@@ -1,4 +1,4 @@
-"""Write the encoder, with a classifier if one is named, for use without this project: by torch.export and as ONNX.
+"""Export the encoder, with a classifier if one is named, for use without this project: by torch.export and as ONNX.
 
 python -m tools.export --pretrained checkpoints/ntu60_xsub --out FOLDER
 python -m tools.export --pretrained CKPT --classifier action_recognition_joint.pth.tar --format onnx --out FOLDER
@@ -56,8 +56,10 @@ class Exported(nn.Module):
 
 
 def export(model: Exported, formats: list[str], folder: Path) -> dict[str, float]:
-    """Write the model into a folder, and compare what was written with it. Returns the largest difference of each
-    format; raises UserError where it is above the tolerance."""
+    """Write the model into a folder in each format, run what was written and compare it with the model.
+
+    Returns the largest difference by format; raises UserError where it is above the tolerance.
+    """
     model = model.eval().requires_grad_(False)
     dims = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
     program = torch.export.export(model, (_clips(model, *_TRACED),), dynamic_shapes=dims, strict=False)
@@ -83,7 +85,7 @@ def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: lis
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
     import onnxruntime
 
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells what it does not simplify
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of what it cannot simplify
     written = torch.onnx.export(
         program,
         dynamo=True,
@@ -100,7 +102,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list
 
 
 def _clips(model: Exported, count: int, frames: int) -> Tensor:
-    """Something like people: the last clip shows one of them."""
+    """Random clips for tracing and checking; the last one shows one person."""
     clips = torch.randn(
         count, frames, *model.encoder.backbone.layout.shape, generator=torch.Generator().manual_seed(count)
     )
@@ -109,8 +111,11 @@ def _clips(model: Exported, count: int, frames: int) -> Tensor:
 
 
 def _largest_difference(model: Exported, written: Model) -> float:
-    """Of the features, and of the logits as a part of the largest one where that is above 1: they grow with the
-    classifier's weights, and their rounding with them."""
+    """Compare what was written with the model, on clips of several lengths.
+
+    Differences of logits are divided by the largest logit where that is above 1: logits grow with the classifier's
+    weights, and rounding errors with them.
+    """
     largest = []
     for shape in _CHECKED:
         clips = _clips(model, *shape)
@@ -132,17 +137,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     parser.add_argument(
-        "--classifier", type=Path, metavar="FILE", help="what action_recognition.py left: adds the output logits"
+        "--classifier", type=Path, metavar="FILE", help="classifier that action_recognition.py wrote: adds its logits"
     )
     parser.add_argument(
         "--modality",
         type=modality_name,
-        help="all of them fused, one without fusion, or as joint+bone; default: the classifier's, else all",
+        help="all (fused), one modality, or a fusion such as joint+bone; default: the classifier's, else all",
     )
     parser.add_argument(
-        "--format", choices=list(FORMATS), nargs="+", default=list(FORMATS), help="what is written; default: both"
+        "--format", choices=list(FORMATS), nargs="+", default=list(FORMATS), help="formats to write; default: both"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     args = parser.parse_args(argv)
     _check_packages(args.format)
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))

@@ -1,4 +1,4 @@
-"""Features of recordings, for use elsewhere.
+"""Write the features of recordings into a NumPy archive.
 
 python -m tools.extract --pretrained checkpoints/ntu60_xsub --data data/ntu60 --out features.npz
 python -m tools.extract --pretrained CKPT --data FOLDER recordings.zip A.skeleton --out features.npz
@@ -28,10 +28,12 @@ from tools.utils.options import HelpFormatter
 
 
 def write_features(out: Path, batches: Iterable[Features], size: int, more: dict[str, Any]) -> int:
-    """An .npz of `feature` float32 (N, size), `name`, `label` and what `more` holds, in memory that does not grow with
-    N, which is returned. Raises UserError where there are none."""
+    """Write an .npz of `feature` float32 (N, size), `name`, `label` and what `more` holds; returns N.
+
+    Features pass through a file, so that memory does not grow with N. Raises UserError where there are none.
+    """
     names, labels = [], []
-    with TemporaryFile(dir=out.parent) as values, atomic_write(out) as partial:
+    with TemporaryFile(dir=out.parent) as values:
         for batch in batches:
             values.write(batch.feature.cpu().numpy().data)
             names += batch.names
@@ -40,7 +42,7 @@ def write_features(out: Path, batches: Iterable[Features], size: int, more: dict
             raise UserError(f"no recording could be read, so there is nothing to write to {out}")
         values.seek(0)
         arrays = {"name": np.array(names), "label": np.array(labels), **{k: np.array(v) for k, v in more.items()}}
-        with zipfile.ZipFile(partial, "w") as archive:
+        with atomic_write(out) as partial, zipfile.ZipFile(partial, "w") as archive:
             with archive.open("feature.npy", "w", force_zip64=True) as entry:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), size)}
                 np.lib.format.write_array_header_1_0(entry, header)
@@ -56,12 +58,19 @@ def main(argv: list[str] | None = None) -> None:
     add_encoder_options(parser)
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help=PLACES)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.npz", help="where feature, name and label go, and by what"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE.npz",
+        help="archive to write",
     )
     parser.add_argument(
-        "--modality", type=modality_name, default="all", help="all of them fused, one without fusion, or as joint+bone"
+        "--modality",
+        type=modality_name,
+        default="all",
+        help="all (fused), one modality, or a fusion such as joint+bone",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     args = parser.parse_args(argv)
     if not args.out.parent.is_dir():
         raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")

@@ -1,4 +1,4 @@
-"""The five likeliest actions of recordings, by the classifier that action_recognition.py trained.
+"""Name the five most probable actions of recordings, by the classifier that action_recognition.py trained.
 
 python -m tools.predict --pretrained checkpoints/ntu60_xsub A.skeleton B.skeleton
 python -m tools.predict --pretrained checkpoints/ntu60_xsub --watch FOLDER --json
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> None:
         "--classifier",
         type=Path,
         metavar="FILE",
-        help=f"what action_recognition.py left; it tells the modality too; default: {file_of()} beside the checkpoint",
+        help="classifier that action_recognition.py wrote; it fixes the modality; "
+        f"default: {file_of()} beside the checkpoint",
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.predict"))

@@ -1,4 +1,4 @@
-"""Tables of the scores under checkpoints/, beside the published ones: `python -m tools.results [TEST_NAME...]`."""
+"""Print the scores under checkpoints/ beside the published ones: `python -m tools.results [TEST_NAME...]`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from data_gen.datasets import DATASETS
-from tools.evaluation.metrics import format_summary
 from tools.utils.errors import UserError, run
+from tools.utils.metrics import format_summary
 from tools.utils.options import RUNS, find_run
 from tools.utils.tables import table
 
@@ -18,7 +18,7 @@ MODALITY_ORDER = ("all", "joint", "bone", "motion")
 
 
 def read_results(folder: Path) -> list[dict]:
-    """A run's JSON files. Raises UserError where one is damaged."""
+    """Read the JSON files of a run's evaluations. Raises UserError where one is damaged."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -31,7 +31,7 @@ def read_results(folder: Path) -> list[dict]:
 
 
 def frozen_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
-    """Linear probe and retrieval: a row for each data set, protocol and modality that a run was evaluated with."""
+    """Make a row of linear probe and retrieval for each data set, protocol and modality of a run's evaluations."""
     found: dict[tuple[str, str], dict[str, dict]] = {}
     for result in results:
         for task in ("action_recognition", "action_retrieval"):
@@ -48,7 +48,7 @@ def frozen_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
 
 
 def finetuned_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
-    """Fine-tuning: a row for each modality and share of the labels of each task."""
+    """Make a row of fine-tuning for each task, modality and fraction of the labels."""
     rows = []
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
         if result["task"].startswith("action_"):
@@ -62,7 +62,7 @@ def finetuned_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
 
 
 def published_rows(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The paper's scores on the protocols of `rows`."""
+    """Make rows of the paper's scores on the protocols that `rows` have."""
     found: list[tuple[str, ...]] = []
     for dataset in DATASETS.values():
         for protocol in dataset.protocols:

@@ -1,4 +1,4 @@
-"""The nearest recordings of a gallery, by the cosine of their features.
+"""Find the recordings of a gallery that are nearest to others, by the cosine of their features.
 
 python -m tools.search --pretrained checkpoints/ntu60_xsub --gallery data/ntu60 A.skeleton B.skeleton
 python -m tools.search --pretrained checkpoints/ntu60_xsub --gallery features.npz --watch FOLDER --json
@@ -31,8 +31,10 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True)
 class Gallery:
-    """Features (G, D) on the encoder's device, made of `chosen` modalities; names and labels (−1: unknown), and the
-    names of the `classes`, if known."""
+    """What is searched: features (G, D) on the encoder's device, names and labels (−1: unknown) of G recordings.
+
+    `classes` are the names of the classes, empty where they are unknown; `chosen` the modalities of the features.
+    """
 
     feature: Tensor
     names: list[str]
@@ -41,7 +43,7 @@ class Gallery:
     chosen: tuple[str, ...]
 
     def nearest(self, feature: Tensor, k: int) -> list[list[dict[str, Any]]]:
-        """The k nearest of each query (B, D), nearest first."""
+        """Find the k nearest of each query (B, D), nearest first: rows as `answer_queries` prints them."""
         k = min(k, len(self.names))
         found = nearest(feature, self.feature, k)
         cosine = F.cosine_similarity(feature[:, None], self.feature[found], dim=2)
@@ -52,7 +54,8 @@ class Gallery:
 
 
 def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
-    """Of recordings, or of features that tools.extract made by the same encoder. Raises UserError, DataSetError."""
+    """Make a gallery of the recordings at `place`, or of an .npz that tools.extract wrote with the same encoder. Raises
+    UserError, DataSetError."""
     if place.suffix == ".npz":
         return _read_features(place, encoder, modality)
     chosen = encoder.modalities(modality or "all")
@@ -74,7 +77,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     feature, size = stored["feature"], 2 * encoder.backbone.hidden_size
     if str(stored["encoder"]) != fingerprint(encoder.backbone) or feature.shape != (len(stored["name"]), size):
         raise UserError(
-            f"--gallery {place}: these features are of another encoder than {encoder.path}; make them anew by "
+            f"--gallery {place}: these features are of another encoder than {encoder.path}; write them again with "
             "tools.extract"
         )
     chosen = encoder.modalities(str(stored["modality"]), f"{place}: modality")
@@ -92,13 +95,13 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="what is searched: a packed data set, a folder or archive of recordings, or an .npz of tools.extract",
+        help="what is searched: a packed data set, a folder or archive of recordings, or an .npz from tools.extract",
     )
-    parser.add_argument("-k", type=positive_int, default=NEIGHBOURS, help="nearest recordings that are named")
+    parser.add_argument("-k", type=positive_int, default=NEIGHBOURS, help="how many of the nearest recordings to name")
     parser.add_argument(
         "--modality",
         type=modality_name,
-        help="all of them fused, one without fusion, or as joint+bone; default: that of an .npz, else all",
+        help="all (fused), one modality, or a fusion such as joint+bone; default: that of an .npz, else all",
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.search"))

@@ -1,4 +1,4 @@
-"""Reduce a checkpoint to what inference needs: weights as safetensors, and a card in JSON.
+"""Export what inference needs of a checkpoint: the encoder's weights as safetensors, and a card in JSON.
 
 python -m tools.slim --pretrained checkpoints/ntu60_xsub --out FOLDER
 """
@@ -17,9 +17,9 @@ from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter
 
 
-def slim(encoder: FrozenEncoder, out: Path) -> Path:
-    """Write the encoder's weights, whose header holds the card too, to `out` and the card beside it, whose path is
-    returned. Raises UserError without safetensors."""
+def export_weights(encoder: FrozenEncoder, out: Path) -> Path:
+    """Write the encoder's weights to `out` and the card beside it; returns the card's path. The header of the weights
+    holds the card, too. Raises UserError without safetensors."""
     try:
         from safetensors.torch import save
     except ImportError as error:
@@ -41,13 +41,13 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help=f"FILE{WEIGHTS_SUFFIX}, or a folder: {WEIGHTS_FILE} in it",
+        help=f"FILE{WEIGHTS_SUFFIX}, or a folder for {WEIGHTS_FILE}",
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.slim"))
     out = args.out if args.out.suffix == WEIGHTS_SUFFIX else args.out / WEIGHTS_FILE
     out.parent.mkdir(parents=True, exist_ok=True)
-    card = slim(encoder, out)
+    card = export_weights(encoder, out)
     before, after = (path.stat().st_size / 2**20 for path in (encoder.path, out))
     print(f"{encoder.path} ({before:.1f} MiB) as {out} ({after:.1f} MiB) and {card}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from data_gen.datasets import DATASETS, OWN_RECIPE, DataSet, Protocol, nearest_first
+from data_gen import recipes
+from data_gen.datasets import DATASETS, DataSet, Protocol, nearest_first
 from data_gen.packed.info import ALL, INFO, DataSetError, read_info
 
 
@@ -29,7 +30,7 @@ def row_of(info: dict) -> DataSet:
     row = DATASETS.get(info["dataset"])
     if row is None:
         row = DataSet(info["dataset"], info.get("title", info["dataset"]), info["classes"])
-    recipe = row.protocols[0].recipe if row.protocols else OWN_RECIPE
+    recipe = row.protocols[0].recipe if row.protocols else recipes.OWN
     listed = {protocol.name for protocol in row.protocols}
     added = tuple(Protocol(name, name, recipe) for name in (*info["protocols"], ALL) if name not in listed)
     return replace(row, protocols=row.protocols + added)

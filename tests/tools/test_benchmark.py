@@ -49,6 +49,14 @@ def test_every_stage_gives_the_result_of_its_baseline(name, capsys):
     assert ("extrapolated" in rows[0]["note"]) == (name in ("epoch", "features", "probe", "retrieve"))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_on_a_gpu(name):
+    rows = run_stage(name, Setup(torch.device("cuda"), QUICK, compile="off", baseline=True, profile=True))
+    assert all(row["seconds"]["median"] > 0 and row["share_of_limit"] > 0 for row in rows)
+
+
 @pytest.mark.usefixtures("small_projections")
 def test_the_step_is_measured_with_and_without_feeding_and_profiled():
     fed, bare = run_stage("step", Setup(CPU, QUICK, profile=True))

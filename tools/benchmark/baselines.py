@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.raw.skeleton_file import MAX_BODIES
+from data_gen.recipes import ClassifierRecipe
 from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, evaluation_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
 from feeder.layout import NTU_LAYOUT
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from models.umurl import Projections
-from tools.evaluation.probe import ProbeOptions
 
 # ---- convert ---------------------------------------------------------------------------------------------------------
 
@@ -228,15 +228,15 @@ class PlainTrainer:
 # ---- probe and retrieve ----------------------------------------------------------------------------------------------
 
 
-def probe_epoch(backbone: Backbone, dataset: ClipDataset, num_classes: int, options: ProbeOptions) -> nn.Linear:
+def probe_epoch(backbone: Backbone, dataset: ClipDataset, num_classes: int, recipe: ClassifierRecipe) -> nn.Linear:
     """An epoch of a linear probe that encodes each clip when it is visited; seed 0. Returns the trained layer."""
     generator, device = torch.Generator().manual_seed(0), next(backbone.parameters()).device
     linear = nn.Linear(2 * backbone.hidden_size, num_classes, device=device)
     with torch.no_grad():
         linear.weight.copy_(0.01 * torch.randn(linear.weight.shape, generator=generator))
         linear.bias.zero_()
-    optimizer = torch.optim.SGD(linear.parameters(), options.rates[0], momentum=options.momentum)
-    for rows in torch.randperm(len(dataset), generator=generator).to(dataset.device).split(options.batch_size):
+    optimizer = torch.optim.SGD(linear.parameters(), recipe.lr, momentum=recipe.momentum)
+    for rows in torch.randperm(len(dataset), generator=generator).to(dataset.device).split(recipe.batch_size):
         with torch.no_grad():
             feature = features(backbone, evaluation_view()(dataset.clips(rows)).to(device))
         optimizer.zero_grad()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from data_gen.recipes import LINEAR_PROBE
 from feeder.augment import evaluation_view
 from feeder.clips import NUM_FRAMES
 from feeder.modalities import MODALITIES
@@ -20,7 +21,7 @@ from tools.benchmark.simulate import simulated_dataset
 from tools.evaluation.features import BATCH_SIZE, extract_features
 from tools.evaluation.knn import CHUNK, nearest
 from tools.evaluation.knn import retrieve as nearest_and_precision
-from tools.evaluation.probe import LinearProbe, ProbeOptions, train_probes
+from tools.evaluation.probe import LinearProbe, train_probes
 
 
 def features(setup: Setup) -> Iterator[Row]:
@@ -66,22 +67,22 @@ def probe(setup: Setup) -> Iterator[Row]:
     """The linear probe on cached features: one run, and three seeds of three learning rates."""
     sizes = setup.sizes
     train, val = (_simulated_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
-    options = ProbeOptions(epochs=sizes.probe_measured)
-    shape = (options.batch_size, sizes.feature_size, sizes.classes)
+    recipe = replace(LINEAR_PROBE, epochs=sizes.probe_measured)
+    shape = (recipe.batch_size, sizes.feature_size, sizes.classes)
     limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
-    validations = sizes.probe_epochs // options.validate_every
+    validations = sizes.probe_epochs // recipe.validate_every
     # Forward, and backward to the weights alone; a validation is forward.
     needs = 2 * sizes.feature_size * sizes.classes * (2 * sizes.train * sizes.probe_epochs + sizes.val * validations)
     part = sizes.probe_measured / sizes.probe_epochs
-    for what, rates, seeds in (("1 run", (0.03,), [0]), ("3 seeds × 3 learning rates", (0.01, 0.03, 0.1), [0, 1, 2])):
+    for what, lrs, seeds in (("1 run", (0.03,), [0]), ("3 seeds × 3 learning rates", (0.01, 0.03, 0.1), [0, 1, 2])):
 
-        def run(rates: tuple[float, ...] = rates, seeds: list[int] = seeds) -> None:
-            linear = LinearProbe(*train, sizes.classes, replace(options, rates=rates), seeds)
+        def run(lrs: tuple[float, ...] = lrs, seeds: list[int] = seeds) -> None:
+            linear = LinearProbe(*train, sizes.classes, recipe, seeds, lrs)
             train_probes({"all": linear}, {"all": val[0]}, val[1], {})
 
         measured = measure(run, setup.device, sizes.seconds, part)
         title = f"{sizes.probe_epochs} epochs, {sizes.train:,} × {sizes.feature_size:,}, {what}"
-        row = Row("probe", title, "probe", measured, limit, needs * len(rates) * len(seeds))
+        row = Row("probe", title, "probe", measured, limit, needs * len(lrs) * len(seeds))
         row.more["extrapolated"] = part < 1
         row.note = f"extrapolated from {sizes.probe_measured} epochs" if part < 1 else ""
         if setup.baseline and len(seeds) == 1:
@@ -91,18 +92,19 @@ def probe(setup: Setup) -> Iterator[Row]:
 
 def _compare_probe(row: Row, setup: Setup) -> None:
     """With the encoder in the loop; an epoch of a few clips stands for the whole probe, without its validations."""
-    sizes, options = setup.sizes, ProbeOptions(epochs=1, batch_size=setup.sizes.plain_clips // 2)
+    sizes = setup.sizes
+    recipe = replace(LINEAR_PROBE, epochs=1, batch_size=sizes.plain_clips // 2)
     backbone = Backbone(sizes.feature_size // 2).to(setup.device).eval()
     with temporary_folder() as folder:
         dataset = simulated_dataset(folder, sizes.plain_clips, sizes.plain_clips, setup.device)
         (cached,) = extract_features(backbone, dataset, [MODALITIES], setup.device)
-        linear = LinearProbe(cached, dataset.label.to(setup.device), sizes.classes, options, [0])
+        linear = LinearProbe(cached, dataset.label.to(setup.device), sizes.classes, recipe, [0])
         list(linear.train())
-        plain = baselines.probe_epoch(backbone, dataset, sizes.classes, options)
+        plain = baselines.probe_epoch(backbone, dataset, sizes.classes, recipe)
         check_same("probe", linear.weight[0], plain.weight, 1e-4)
         part = sizes.plain_clips / sizes.train / sizes.probe_epochs
         note = f"extrapolated from an epoch of {sizes.plain_clips} clips"
-        row.compare(lambda: baselines.probe_epoch(backbone, dataset, sizes.classes, options), part, setup, note)
+        row.compare(lambda: baselines.probe_epoch(backbone, dataset, sizes.classes, recipe), part, setup, note)
 
 
 def retrieve(setup: Setup) -> Iterator[Row]:

@@ -147,7 +147,7 @@ def _largest_kernels(trainer: Trainer, batches: Iterator[Tensor]) -> list[tuple[
     kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
     found = []
     for event in profiler.key_averages():
-        if event.device_type == kind:
+        if event.device_type == kind and not getattr(event, "is_user_annotation", False):
             microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
             found.append((microseconds / 1e3 / PROFILED_STEPS, event.count / PROFILED_STEPS, event.key))
     found.sort(reverse=True)

@@ -1,1 +1,1 @@
-"""Evaluation of a frozen encoder: features, linear probe, nearest neighbours, metrics."""
+"""Evaluation of an encoder: features, linear probe, nearest neighbours, fine-tuning, and their reports."""

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once."""
+"""Open a frozen encoder and compute features with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ Opened = TypeVar("Opened", bound="FrozenEncoder")
 
 
 def modality_name(text: str) -> str:
-    """`--modality`: `all`, one of them, or several joined by `+`, in the order of MODALITIES. For argparse."""
+    """Check a value of --modality: `all`, a modality, or several joined by `+`, which are put into one order. Raises
+    argparse.ArgumentTypeError."""
     try:
         return "all" if modalities_of(text) == MODALITIES else "+".join(modalities_of(text))
     except ValueError as error:
@@ -33,7 +34,7 @@ def modality_name(text: str) -> str:
 
 
 def suffix_of(modality: str) -> str:
-    """What a modality adds to the names of its files: nothing for `all`."""
+    """Return what a modality adds to the names of its files: nothing for `all`."""
     return "" if modality == "all" else f"_{modality}"
 
 
@@ -43,7 +44,8 @@ def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
         type=find_run,
         required=True,
         metavar="CKPT",
-        help="checkpoint, weights of tools.slim, or a run: its folder, or its name under checkpoints/",
+        help="a checkpoint, weights from tools.slim, or a run, by its folder or its name under checkpoints/, whose last "
+        "checkpoint is taken",
     )
 
 
@@ -54,7 +56,7 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class FrozenEncoder:
-    """An encoder in evaluation mode on `device`, where it comes from, and what else its checkpoint says."""
+    """An encoder in evaluation mode on `device`, the path of its checkpoint, and all that the checkpoint holds."""
 
     backbone: Backbone
     device: torch.device
@@ -63,13 +65,14 @@ class FrozenEncoder:
 
     @classmethod
     def open(cls: type[Opened], pretrained: Path, device: torch.device) -> Opened:
-        """That of a checkpoint, or of the last one of a run's folder. Raises CheckpointError."""
+        """Load the encoder of a checkpoint, or of the last one in a run's folder. Raises CheckpointError."""
         path = newest(pretrained)
         state = load(path)
         return cls(load_backbone(state, path).to(device), device, path, state)
 
     def modalities(self, name: str, what: str = "--modality") -> tuple[str, ...]:
-        """Those that a name means to this encoder. Raises UserError, CheckpointError."""
+        """Return the modalities that a name stands for: `all` are those that the encoder was pre-trained on. Raises
+        UserError for a name that it does not know; `what` says where the name was given."""
         trained = modalities(self.state)
         try:
             return modalities_of(name, trained)
@@ -84,10 +87,11 @@ def extract_features(
     device: torch.device,
     title: str = "features",
 ) -> list[Tensor]:
-    """Features of a split's whole clips, without augmentation, in one pass over them: for each combination of
-    modalities float32 (N, 2·hidden) on `device`.
+    """Compute the features of whole clips, without augmentation: for each combination of modalities float32
+    (N, 2·hidden) on `device`.
 
-    One modality is encoded without fusion, several are fused. `backbone` must be in evaluation mode on `device`.
+    One modality is encoded without fusion, several are fused; all combinations take one pass over the clips. `backbone`
+    must be in evaluation mode on `device`.
     """
     results = [torch.empty(len(source), 2 * backbone.hidden_size, device=device) for _ in combinations]
     batches = feature_batches(backbone, source, combinations, device)
@@ -101,7 +105,7 @@ def extract_features(
 def feature_batches(
     backbone: Backbone, source: ClipDataset, combinations: Sequence[Sequence[str]], device: torch.device
 ) -> Iterator[tuple[slice, list[Tensor]]]:
-    """The same in batches: the rows of each, and of each combination float32 (B, 2·hidden)."""
+    """Compute the same in batches: yields their rows of the source, and for each combination float32 (B, 2·hidden)."""
     view, tokens = evaluation_view(), ModalityTokens(source.layout).to(device)
     used = [m for m in MODALITIES if any(m in c for c in combinations)]
     for start in range(0, len(source), BATCH_SIZE):

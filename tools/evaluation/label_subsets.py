@@ -1,4 +1,4 @@
-"""Few-label subsets of a training side, stratified by class (docs/method.md, 7)."""
+"""Choose the few recordings whose labels are used, the same share of each class (docs/method.md, 7)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def stratified(names: Sequence[str], labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Positions, int64 and ascending, of the recordings whose labels are used: of each class `class_count` of them.
+    """Choose `class_count` recordings of each class; returns their positions, int64, ascending.
 
-    A class gives those whose SHA-256 of seed and name is lowest. So what is chosen depends on seed, names and labels
-    alone: not on the order of the recordings, the process, the machine or the version of a random generator.
+    In each class those with the lowest SHA-256 of seed and name are chosen. So the choice depends on seed, names and
+    labels alone: not on the order of the recordings, the process, the machine or a random generator's version.
     """
     digests = np.array([hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in names])
     ranked = digests.argsort()
@@ -26,6 +26,6 @@ def stratified(names: Sequence[str], labels: np.ndarray, fraction: float, seed: 
 
 
 def class_count(size: int, fraction: float) -> int:
-    """How many of a class's `size` recordings a fraction in (0, 1] is: rounded to the nearest, halves up, at least 1.
-    The fraction counts as the decimal number that it is written as."""
+    """Compute how many of a class's `size` recordings a fraction in (0, 1] is: rounded, halves up, and at least 1. The
+    fraction is taken as the decimal number that it is written as (0.29, not 0.28999999999999998)."""
     return max(1, math.floor(size * Fraction(repr(fraction)) + Fraction(1, 2)))

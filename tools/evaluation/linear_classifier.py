@@ -1,4 +1,4 @@
-"""The linear classifier that action_recognition.py leaves, for use on the same encoder."""
+"""Read the linear classifier that action_recognition.py writes, for use on the same encoder."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ _TEXTS = ("modality", "checkpoint", "encoder", "dataset", "protocol")
 
 @dataclass(frozen=True)
 class SavedClassifier:
-    """weight (classes, 2·hidden), bias (classes,) on the encoder's device; `modalities` are those whose features it
-    takes, `classes` are their names; `dataset` and `protocol` are the short names of what it was trained on."""
+    """A linear classifier of one encoder's features: weight (classes, 2·hidden) and bias (classes,), float32, on the
+    encoder's device.
+
+    `classes` are their names, by label. `modalities` are those that the features are made of, `modality` is their name
+    on the command line. `dataset` and `protocol` name what it was trained on.
+    """
 
     path: Path
     weight: Tensor
@@ -31,31 +35,31 @@ class SavedClassifier:
     protocol: str
 
     def scores(self, feature: Tensor) -> Tensor:
-        """(B, 2·hidden) → (B, classes)."""
+        """Scores (B, classes) of features (B, 2·hidden)."""
         return F.linear(feature, self.weight, self.bias)
 
 
 def file_of(modality: str = "all") -> str:
-    """What the classifier of a modality is called."""
+    """Return the file name of the classifier for a modality."""
     return f"action_recognition{suffix_of(modality)}.pth.tar"
 
 
 def training_command(pretrained: Path, modality: str = "all") -> str:
-    """The command that leaves a classifier of a checkpoint, or of a run's folder."""
+    """Return the command that trains a classifier for a checkpoint, or for a run's folder."""
     return f"action_recognition.py --pretrained {pretrained}" + (f" --modality {modality}" if modality != "all" else "")
 
 
 def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifier:
-    """The classifier at `path`, by default the one beside the checkpoint. Raises UserError where there is none or it
-    was not trained on this encoder's features."""
+    """Read the classifier at `path`, by default the one beside the checkpoint. Raises UserError where there is none or
+    it was not trained on this encoder's features."""
     path = path or encoder.path.parent / file_of()
     state = read_classifier(path, f"train one by {training_command(encoder.path)}, or name another by --classifier")
     return classifier_for(encoder, path, state)
 
 
 def read_classifier(path: Path, remedy: str) -> dict[str, Any]:
-    """What action_recognition.py left at `path`, on the CPU. Raises UserError, with the remedy, where there is nothing
-    or something else."""
+    """Read the file of a classifier onto the CPU. Raises UserError, which names the remedy, where there is nothing or
+    something else at `path`."""
     if not path.is_file():
         raise UserError(f"no classifier at {path}: {remedy}")
     try:
@@ -68,7 +72,8 @@ def read_classifier(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def classifier_for(encoder: FrozenEncoder, path: Path, state: dict[str, Any]) -> SavedClassifier:
-    """What was read at `path`, for use on the encoder. Raises UserError where it was trained on another's features."""
+    """Prepare what `read_classifier` read for use on the encoder. Raises UserError where it was trained on the features
+    of another encoder."""
     size, own = 2 * encoder.backbone.hidden_size, state["weight"].shape[1]
     remedy = (
         f"give the classifier of this checkpoint, or train one by {training_command(encoder.path, state['modality'])}"

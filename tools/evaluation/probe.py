@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tools.evaluation.metrics import class_accuracies, top_k_accuracy
+from data_gen.recipes import ClassifierRecipe
+from tools.evaluation.scores import Validation
 from tools.utils.logs import progress
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """The published recipe, with its one learning rate."""
-
-    rates: tuple[float, ...] = (0.03,)
-    epochs: int = 150
-    schedule: tuple[int, ...] = (120, 140)
-    batch_size: int = 512
-    momentum: float = 0.9
-    validate_every: int = 5
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Accuracies in % after `epoch` epochs, one a run: for each learning rate one a seed. `per_class` has a list of all
-    classes' a run, None for those without recordings."""
-
-    epoch: int
-    top1: list[float]
-    top5: list[float]
-    per_class: list[list[float | None]]
-    loss: list[float]
+from tools.utils.metrics import class_accuracies, top_k_accuracy
 
 
 class LinearProbe:
-    """One Linear a learning rate and seed, all trained at once, on features (N, D) and labels (N,).
+    """Linears on features (N, D) and labels (N,), one for each learning rate and seed, all trained at once.
 
-    A run's initial weights and order of visits depend on its seed alone, and every update is elementwise, so
-    each run gives what it would give by itself. Runs of one seed visit the same features, which are read once.
+    `lrs` stand in for the recipe's one learning rate. Initial weights and the order of visits depend on a run's seed
+    alone, and every update is elementwise, so each run gives what it would give by itself. Runs of one seed visit the
+    same features, which are read once.
     """
 
-    def __init__(self, features: Tensor, labels: Tensor, num_classes: int, options: ProbeOptions, seeds: list[int]):
-        self.features, self.labels, self.num_classes, self.options = features, labels, num_classes, options
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        recipe: ClassifierRecipe,
+        seeds: Sequence[int],
+        lrs: Sequence[float] = (),
+    ):
+        self.features, self.labels, self.num_classes, self.recipe = features, labels, num_classes, recipe
+        self.lrs = tuple(lrs) or (recipe.lr,)
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = num_classes, features.shape[1]
         start = torch.stack([0.01 * torch.randn(*shape, generator=g) for g in self._generators])
         # One of each for each rate: (seeds, classes, D) and (seeds, classes).
-        self._weights: list[Tensor] = [nn.Parameter(start.to(features.device, copy=True)) for _ in options.rates]
+        self._weights: list[Tensor] = [nn.Parameter(start.to(features.device, copy=True)) for _ in self.lrs]
         self._biases: list[Tensor] = [
-            nn.Parameter(torch.zeros(len(seeds), num_classes, device=features.device)) for _ in options.rates
+            nn.Parameter(torch.zeros(len(seeds), num_classes, device=features.device)) for _ in self.lrs
         ]
 
     @property
@@ -66,28 +53,28 @@ class LinearProbe:
         return torch.cat(self._biases).detach()
 
     def train(self) -> Iterator[tuple[int, list[float]]]:
-        """Train; whenever a validation is due, the epochs done and the last one's loss of each run."""
-        options = self.options
-        groups = [{"params": pair, "lr": lr} for *pair, lr in zip(self._weights, self._biases, options.rates)]
-        optimizer = torch.optim.SGD(groups, momentum=options.momentum)
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options.schedule), gamma=0.1)
-        for epoch in progress(range(1, options.epochs + 1), desc="probe", unit="epoch"):
+        """Train, and pause whenever a validation is due: yields the epochs done and the last one's loss of each run."""
+        recipe = self.recipe
+        groups = [{"params": pair, "lr": lr} for *pair, lr in zip(self._weights, self._biases, self.lrs)]
+        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.schedule), gamma=0.1)
+        for epoch in progress(range(1, recipe.epochs + 1), desc="probe", unit="epoch"):
             order = torch.stack([torch.randperm(len(self.features), generator=g) for g in self._generators])
-            batches = order.to(self.features.device).split(options.batch_size, dim=1)
+            batches = order.to(self.features.device).split(recipe.batch_size, dim=1)
             losses = [self._step(rows, optimizer) for rows in batches]
             schedule.step()
-            if epoch % options.validate_every == 0 or epoch == options.epochs:
+            if epoch % recipe.validate_every == 0 or epoch == recipe.epochs:
                 yield epoch, torch.stack(losses).mean(0).tolist()
 
     def _step(self, rows: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-        """One step on each seed's `rows` (seeds, B); every run's loss."""
-        rates = len(self._weights)
+        """Train one step on each seed's `rows` (seeds, B); returns the loss of each run."""
+        num_lrs = len(self.lrs)
         batch = self.features.index_select(0, rows.flatten()).view(*rows.shape, -1)
         logits = torch.baddbmm(torch.cat(self._biases, 1).unsqueeze(1), batch, torch.cat(self._weights, 1).mT)
-        logits = logits.unflatten(2, (rates, self.num_classes)).permute(2, 0, 1, 3)
-        targets = self.labels[rows].expand(rates, -1, -1).flatten()
+        logits = logits.unflatten(2, (num_lrs, self.num_classes)).permute(2, 0, 1, 3)
+        targets = self.labels[rows].expand(num_lrs, -1, -1).flatten()
         loss = F.cross_entropy(logits.flatten(0, 2), targets, reduction="none")
-        per_run = loss.view(rates * len(rows), -1).mean(1)
+        per_run = loss.view(num_lrs * len(rows), -1).mean(1)
         optimizer.zero_grad()
         per_run.sum().backward()
         optimizer.step()
@@ -101,8 +88,11 @@ class LinearProbe:
 def train_probes(
     probes: Mapping[str, LinearProbe], val: Mapping[str, Tensor], labels: Tensor, fused: Mapping[str, list[str]]
 ) -> dict[str, list[Validation]]:
-    """Train probes side by side and validate them on the features `val` of the same names; validations, the last one
-    last, of each probe and of each late fusion in `fused`: the sum of the named probes' scores."""
+    """Train probes side by side, and validate them on the features `val` (N, D) of the same names and `labels` (N,).
+
+    Returns the validations, in the order of epochs, of each probe and of each late fusion in `fused`: the sum of the
+    scores of the probes that it names.
+    """
     found: dict[str, list[Validation]] = {name: [] for name in (*probes, *fused)}
     for due in zip(*(probe.train() for probe in probes.values())):
         epoch = due[0][0]
@@ -110,9 +100,8 @@ def train_probes(
         scores = {name: probe.scores(val[name]) for name, probe in probes.items()}
         for name, streams in fused.items():
             scores[name] = sum((scores[s] for s in streams[1:]), scores[streams[0]])
-            losses[name] = []
         for name, runs in scores.items():
-            found[name].append(_validation(epoch, runs, labels, losses[name]))
+            found[name].append(_validation(epoch, runs, labels, losses.get(name, [])))
     return found
 
 
@@ -121,6 +110,6 @@ def _validation(epoch: int, scores: Tensor, labels: Tensor, loss: list[float]) -
         epoch,
         [top_k_accuracy(run, labels, 1) for run in scores],
         [top_k_accuracy(run, labels, 5) for run in scores],
-        [class_accuracies(run.argmax(1), labels, scores.shape[2]) for run in scores],
         loss,
+        [class_accuracies(run.argmax(1), labels, scores.shape[2]) for run in scores],
     )

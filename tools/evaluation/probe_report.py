@@ -3,102 +3,71 @@
 from __future__ import annotations
 
 import argparse
-import logging
+from dataclasses import replace
 from typing import Any
 
+from data_gen.recipes import LINEAR_PROBE
 from feeder.modalities import MODALITIES
 from tools.evaluation.linear_classifier import file_of
-from tools.evaluation.metrics import format_summary, mean_of_classes, summary
-from tools.evaluation.probe import LinearProbe, ProbeOptions, Validation, train_probes
-from tools.evaluation.setup import Evaluation, prepare
+from tools.evaluation.probe import LinearProbe, train_probes
+from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
+from tools.evaluation.setup import EvaluationSetup, extract_sides, load_setup
 from tools.utils import checkpoints
+from tools.utils.distributed import single_process
+from tools.utils.options import classes_of
 
-RECIPE = ProbeOptions()
+TASK = "action_recognition"
 
 
 def report_probe(args: argparse.Namespace) -> None:
-    """Train a probe on every modality, learning rate and seed that `args` name, and write a JSON for each modality.
+    """Train a probe for every modality, learning rate and seed that `args` name, and write a JSON for each modality.
     Raises UserError."""
-    evaluation = prepare(args, "action_recognition")
-    rates = tuple(args.lr)
-    options = ProbeOptions(rates, args.epochs, tuple(args.schedule), args.batch_size)
+    setup = load_setup(args, single_process(args.device, f"{TASK}.py"))
+    setup.start_log(TASK)
+    train, val = extract_sides(setup)
+    recipe = replace(LINEAR_PROBE, epochs=args.epochs, schedule=tuple(args.schedule), batch_size=args.batch_size)
     probes = {
-        name: LinearProbe(features, evaluation.train_labels, evaluation.num_classes, options, args.seed)
-        for name, features in evaluation.train.items()
+        name: LinearProbe(features, train.labels, setup.packed.num_classes, recipe, args.seed, args.lr)
+        for name, features in train.features.items()
     }
     fused = late_fusion(list(probes))
-    found = train_probes(probes, evaluation.val, evaluation.val_labels, fused)
-    log = logging.getLogger("umurl")
-    for name, validations in found.items():
-        streams = {"streams": fused[name]} if name in fused else {}
-        path = report(evaluation, name, validations, rates, args.seed, streams)
+    for name, validations in train_probes(probes, val.features, val.labels, fused).items():
+        is_published = [replace(recipe, lr=lr) == LINEAR_PROBE for lr in args.lr]
+        scores, points = _scores(name, validations, args.lr, args.seed, is_published)
+        result = scores[0] | ({"rates": scores} if len(scores) > 1 else {})
+        if name in fused:
+            result["streams"] = fused[name]
+        setup.write(TASK, name, result | {"history": history(validations)}, points)
         if name in probes:
-            save_classifier(evaluation, name, probes[name])
-        log.info(f"written to {path}")
+            save_classifier(setup, name, probes[name])
 
 
 def late_fusion(names: list[str]) -> dict[str, list[str]]:
-    """The sum of the single modalities' scores, where there are several, under the name of its row."""
+    """The single modalities among `names`, where there are several, under the name of their late fusion."""
     single = [m for m in MODALITIES if m in names]
     if len(single) < 2:
         return {}
     return {"late" if len(single) == len(MODALITIES) else "late_" + "+".join(single): single}
 
 
-def report(
-    evaluation: Evaluation,
-    name: str,
-    validations: list[Validation],
-    rates: tuple[float, ...],
-    seeds: list[int],
-    more: dict,
-) -> str:
-    """Log the best and the last scores, write a modality's JSON and its curves; the JSON's path."""
-    log = logging.getLogger("umurl")
+def _scores(
+    name: str, validations: list[Validation], lrs: list[float], seeds: list[int], is_published: list[bool]
+) -> tuple[list[dict[str, Any]], Curves]:
+    """Log a modality's best and last scores by each learning rate; returns them and the curves."""
     scores: list[dict[str, Any]] = []
-    curves = {}
-    for i, lr in enumerate(rates):
+    points: Curves = {}
+    for i, lr in enumerate(lrs):
         runs = range(i * len(seeds), (i + 1) * len(seeds))
-        chosen = {"best": [_best(validations, n) for n in runs], "last": [validations[-1]] * len(seeds)}
-        scores.append({"lr": lr} | {which: _summaries(those, runs) for which, those in chosen.items()})
-        which_rate = f"_lr{lr:g}" * (len(rates) > 1)
-        for metric in ("top1", "top5", "loss"):
-            for seed, n in zip(seeds, runs):
-                points = [(v.epoch, getattr(v, metric)[n]) for v in validations if getattr(v, metric)]
-                curves[f"{metric}_seed{seed}{which_rate}"] = points
-        mark = _mark(lr, evaluation.result["args"])
-        for which in chosen:
-            top1, top5 = (format_summary(scores[i][which][k], 2) for k in ("top1", "top5"))
-            log.info(f"linear probe, {name}, rate {lr:g}{mark}, {which}: top-1 {top1} %, top-5 {top5} %")
-    history = [{k: x for k, x in vars(v).items() if k != "per_class"} for v in validations]
-    result = scores[0] | ({"rates": scores} if len(rates) > 1 else {}) | more | {"history": history}
-    return str(evaluation.finish(name, result, curves))
+        chosen = best_and_last(validations, runs)
+        log_scores(f"linear probe, {name}, rate {lr:g}" + " (the published recipe)" * is_published[i], chosen)
+        scores.append({"lr": lr} | chosen)
+        points |= curves(validations, runs, seeds, f"_lr{lr:g}" * (len(lrs) > 1))
+    return scores, points
 
 
-def _best(validations: list[Validation], run: int) -> Validation:
-    return max(validations, key=lambda v: v.top1[run])
-
-
-def _mark(lr: float, args: dict[str, Any]) -> str:
-    used = ProbeOptions((lr,), args["epochs"], tuple(args["schedule"]), args["batch_size"])
-    return " (the published recipe)" if used == RECIPE else ""
-
-
-def _summaries(validations: list[Validation], runs: range) -> dict:
-    """Of one validation a run, each of another seed."""
-    return {
-        "epoch": [v.epoch for v in validations],
-        "top1": summary([v.top1[run] for v, run in zip(validations, runs)]),
-        "top5": summary([v.top5[run] for v, run in zip(validations, runs)]),
-        "per_class": mean_of_classes([v.per_class[run] for v, run in zip(validations, runs)]),
-    }
-
-
-def save_classifier(evaluation: Evaluation, name: str, probe: LinearProbe) -> None:
-    """The classifier of the first rate and seed after its last epoch, beside the JSON and under the same name."""
-    result = evaluation.result
-    state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
+def save_classifier(setup: EvaluationSetup, name: str, probe: LinearProbe) -> None:
+    """Write the classifier of the first rate and seed after its last epoch, beside the JSON and under its name."""
     keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
-    state |= {key: result[key] for key in keys}
-    state["classes"] = evaluation.classes
-    checkpoints.write(evaluation.folder / file_of(name), state)
+    state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
+    state |= {key: setup.result[key] for key in keys} | {"classes": classes_of(setup.packed)}
+    checkpoints.write(setup.folder / file_of(name), state)

@@ -1,4 +1,4 @@
-"""What recognition and retrieval have in common: a frozen encoder, a protocol, cached features, a result."""
+"""What the evaluations have in common: an encoder, a protocol of a data set, cached features, and where scores go."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from data_gen.datasets import DataSet, Protocol, from_test_name
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
-from models.encoder import Backbone
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
+from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
-from tools.utils.distributed import single_process
-from tools.utils.logs import start_log, write_result
-from tools.utils.options import add_data_options, choose_data, classes_of, open_dataset
+from tools.utils.logs import start_log, tensorboard, write_result
+from tools.utils.options import add_data_options, choose_data, open_dataset
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
@@ -34,74 +32,58 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["all"],
         metavar="M",
-        help="what is encoded: all modalities fused, one of joint, bone and motion without fusion, or some of them "
-        "fused (joint+bone); several are evaluated in one pass; default: all",
+        help="all (fused), one of joint, bone and motion, or a fusion of some (joint+bone); several are evaluated in "
+        "one pass; default: all",
     )
 
 
-@dataclass
-class Report:
-    """Where a task's scores go, and what is said of all of them."""
+@dataclass(frozen=True)
+class EvaluationSetup:
+    """An encoder, the protocol that it is evaluated on, and where the scores go.
 
-    task: str
+    `modalities` maps each name given to --modality to the modalities that it stands for; `split` holds int64 indices
+    into the data set by side; `is_transfer` tells that the encoder was pre-trained on another data set; `result` is
+    what every task's JSON says of the setup.
+    """
+
+    encoder: FrozenEncoder
+    modalities: dict[str, tuple[str, ...]]
+    packed: PackedDataset
+    protocol: Protocol
+    split: dict[str, np.ndarray]
+    is_transfer: bool
     folder: Path
     result: dict
 
-    def finish(self, modality: str, metrics: dict, curves: dict[str, list[tuple[int, float]]]) -> Path:
-        """Write a modality's JSON and its curves, name → (step, value), to TensorBoard."""
-        task = self.task + suffix_of(modality)
-        with SummaryWriter(str(self.folder)) as board:
+    def start_log(self, name: str, rank: int = 0) -> None:
+        """Log to `name.log` in the run's folder from now on, and say what is evaluated."""
+        log = start_log(self.folder, name, rank)
+        log.info(
+            f"{self.encoder.path} (epoch {self.result['epoch'] or '?'}, hidden size {self.result['hidden_size']}) on "
+            f"{self.packed.path}, {self.protocol.long_name}, modality {' '.join(self.modalities)}, "
+            f"{self.encoder.device}"
+        )
+
+    def write(self, task: str, modality: str, metrics: dict, curves: Curves) -> None:
+        """Write the JSON of a task and modality, and to TensorBoard its curves."""
+        task += suffix_of(modality)
+        with tensorboard(self.folder) as board:
             for name, points in curves.items():
                 for step, value in points:
                     board.add_scalar(f"{task.removeprefix('action_')}/{name}", value, step)
-        return write_result(self.folder, task, metrics | self.result | {"task": task, "modality": modality})
-
-
-@dataclass
-class Evaluation(Report):
-    """A frozen encoder's features of both sides of a protocol, by the names given to --modality, and their labels."""
-
-    train: dict[str, Tensor]
-    val: dict[str, Tensor]
-    train_labels: Tensor
-    val_labels: Tensor
-    classes: list[str]
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-
-@dataclass
-class EvaluationSetup:
-    """What is evaluated: an encoder, on a protocol of a data set. `split` holds int64 indices of the data set by side,
-    `modalities` what each name given to --modality means, and `result` what a task's JSON says of all this."""
-
-    backbone: Backbone
-    modalities: dict[str, tuple[str, ...]]
-    packed: PackedDataset
-    split: dict[str, np.ndarray]
-    is_transfer: bool
-    result: dict
-
-
-def folder_of(pretrained: Path) -> Path:
-    """Where a checkpoint's scores and logs go."""
-    return pretrained if pretrained.is_dir() else pretrained.parent
+        path = write_result(self.folder, task, metrics | self.result | {"task": task, "modality": modality})
+        logging.getLogger("umurl").info(f"written to {path}")
 
 
 def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetup:
-    """The encoder, in evaluation mode on `device`, and the data that the flags choose. Raises UserError."""
+    """Load the encoder onto `device` and open the data that the flags choose. Raises UserError, CheckpointError and
+    DataSetError, and writes nothing."""
     folder = folder_of(args.pretrained)
     encoder = FrozenEncoder.open(args.pretrained, device)
     state, backbone = encoder.state, encoder.backbone
     modalities = {name: encoder.modalities(name) for name in args.modality}
     dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
-    logging.getLogger("umurl").info(
-        f"{encoder.path} (epoch {state.get('epoch', '?')}, hidden size {backbone.hidden_size}) on {packed.path}, "
-        f"{protocol.long_name}, modality {' '.join(modalities)}, {device}"
-    )
     checkpoints.check_layout(backbone.layout, encoder.path, FrameLayout.of_dataset(packed), packed.path)
     split = {side: packed.split(protocol.name, side) for side in SIDES}
     result = {
@@ -115,34 +97,43 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
-    return EvaluationSetup(
-        backbone, modalities, packed, split, _own_dataset(state, folder) not in (None, dataset.name), result
-    )
+    is_transfer = _own_dataset(state, folder) not in (None, dataset.name)
+    return EvaluationSetup(encoder, modalities, packed, protocol, split, is_transfer, folder, result)
 
 
-def prepare(args: argparse.Namespace, task: str) -> Evaluation:
-    """Load the encoder, choose the data and compute the features of both sides. Raises UserError."""
-    device = single_process(args.device, f"{task}.py")
-    folder = folder_of(args.pretrained)
-    if folder.is_dir():
-        start_log(folder, task)
-    setup = load_setup(args, device)
-    features, labels = {}, {}
-    for side, indices in setup.split.items():
-        source = ClipDataset.of_dataset(setup.packed, indices, device)
-        combinations = list(setup.modalities.values())
-        found = extract_features(setup.backbone, source, combinations, device, f"features, {side}")
-        features[side], labels[side] = dict(zip(setup.modalities, found)), source.label.to(device)
-    return Evaluation(
-        task,
-        folder,
-        setup.result,
-        features["train"],
-        features["val"],
-        labels["train"],
-        labels["val"],
-        classes_of(setup.packed),
-    )
+@dataclass(frozen=True)
+class SideFeatures:
+    """One side of a protocol: features (N, D) by the names given to --modality, and labels int64 (N,)."""
+
+    features: dict[str, Tensor]
+    labels: Tensor
+
+
+def extract_sides(setup: EvaluationSetup) -> tuple[SideFeatures, SideFeatures]:
+    """Compute the features of the recordings to train on and of those to validate with, on the encoder's device."""
+    sides = []
+    for side in SIDES:
+        encoder, combinations = setup.encoder, list(setup.modalities.values())
+        source = ClipDataset.of_dataset(setup.packed, setup.split[side], encoder.device)
+        found = extract_features(encoder.backbone, source, combinations, encoder.device, f"features, {side}")
+        sides.append(SideFeatures(dict(zip(setup.modalities, found)), source.label.to(encoder.device)))
+    train, val = sides
+    return train, val
+
+
+def folder_of(pretrained: Path) -> Path:
+    """The folder where a checkpoint's scores and logs go: its own."""
+    return pretrained if pretrained.is_dir() else pretrained.parent
+
+
+def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
+    """Choose the data set and the protocol by the flags, else by what the checkpoint was trained on, else by its
+    folder's name. Raises UserError."""
+    own = _own_dataset(state, folder)
+    dataset, protocol = args.dataset or own, args.protocol
+    if dataset and dataset == own:
+        protocol = protocol or state.get("protocol")
+    return choose_data(dataset, protocol, folder.resolve().name, args.data_root)
 
 
 def _own_dataset(state: dict, folder: Path) -> str | None:
@@ -151,12 +142,3 @@ def _own_dataset(state: dict, folder: Path) -> str | None:
         return state["dataset"]
     known = from_test_name(folder.resolve().name)
     return known[0].name if known else None
-
-
-def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
-    """By flags, else what the checkpoint was trained on, else by its folder's name."""
-    own = _own_dataset(state, folder)
-    dataset, protocol = args.dataset or own, args.protocol
-    if dataset and dataset == own:
-        protocol = protocol or state.get("protocol")
-    return choose_data(dataset, protocol, folder.resolve().name, args.data_root)

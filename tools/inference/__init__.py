@@ -1,1 +1,1 @@
-"""What an encoder says of recordings."""
+"""Using an encoder: recordings as input, queries, and the card that goes with exported weights."""

@@ -1,4 +1,4 @@
-"""What there is to know of an encoder, in few words: the card beside weights that are passed on."""
+"""The card that goes with exported weights: how an encoder was trained and how it scored."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from models.loading import fingerprint, modalities
 from tools.evaluation.features import FrozenEncoder
 from tools.utils.checkpoints import versions
 
-# Of the machine that trained, not of the recipe.
+# Arguments of pre-training that tell of the machine, not of the recipe, or stand elsewhere in the card.
 _LOCAL = ("checkpoint_path", "data_root", "device", "resume", "save_freq", "keep", "compile", "dataset", "protocol")
-# Of an evaluation's JSON, what is said elsewhere, and what is long.
-_SAID = ("task", "checkpoint", "encoder", "epoch", "hidden_size", "args", "versions")
+# Entries of an evaluation's JSON that the card leaves out: they stand elsewhere in it, or are long.
+_ELSEWHERE = ("task", "checkpoint", "encoder", "epoch", "hidden_size", "args", "versions")
 _LONG = ("history", "per_class", "rates")
 
 
 def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
-    """What the checkpoint says of its training, how it scored, and what its weights are known by; plain values.
+    """Make the card of an encoder, a dict of plain values: training, scores, and the SHA-256 of its weights.
 
-    Where the checkpoint names no data set, its folder's name may. Scores come from the evaluations' JSONs beside the
-    checkpoint, as far as they are of these weights. What the checkpoint does not tell is None.
+    The data set is what the checkpoint says, else what its folder's name tells. Scores come from those JSONs beside the
+    checkpoint that are of these weights. What is unknown is None.
     """
     state, backbone = encoder.state, encoder.backbone
-    told = {key: state.get(key) for key in ("dataset", "protocol", "recordings", "epoch")}
+    card = {key: state.get(key) for key in ("dataset", "protocol", "recordings", "epoch")}
     by_name = from_test_name(encoder.path.resolve().parent.name)
-    if by_name and not told["dataset"]:
-        told |= {"dataset": by_name[0].name, "protocol": by_name[1].name}
+    if by_name and not card["dataset"]:
+        card |= {"dataset": by_name[0].name, "protocol": by_name[1].name}
     identity = fingerprint(backbone)
-    return told | {
+    return card | {
         "hidden_size": backbone.hidden_size,
         "body": backbone.layout.to_json(),
         "modalities": list(modalities(state)),
@@ -47,12 +47,12 @@ def card_text(card: dict[str, Any]) -> str:
 
 
 def _scores(folder: Path, identity: str) -> dict[str, dict]:
-    """The figures of each evaluation of these weights in a run's folder, by its task."""
+    """Collect the scores of each evaluation of these weights in a run's folder, by task."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
             result = json.loads(path.read_text())
-        except ValueError:  # of no use here; tools.results says so
+        except ValueError:  # tools.results reports it
             continue
         if isinstance(result, dict) and result.get("encoder") == identity and "task" in result:
             found[path.stem] = _scores_in(result)
@@ -61,5 +61,5 @@ def _scores(folder: Path, identity: str) -> dict[str, dict]:
 
 def _scores_in(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _scores_in(inner) for key, inner in value.items() if key not in _SAID + _LONG}
+        return {key: _scores_in(inner) for key, inner in value.items() if key not in _ELSEWHERE + _LONG}
     return [_scores_in(inner) for inner in value] if isinstance(value, list) else value

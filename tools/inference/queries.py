@@ -1,4 +1,4 @@
-"""Programs that answer a question about each recording: those named, and those that appear in a folder."""
+"""What predict and search have in common: answer a question about each recording named, or that appears in a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.inference.watch import appearing
 from tools.utils.errors import UserError
 from tools.utils.tables import table
 
-# Of each recording of a batch, the rows of its answer: values by their names, best first.
+# For each recording of a batch, the rows of its answer, best first; a row maps column names to values.
 Answer = Callable[[Features], list[list[dict[str, Any]]]]
 
 
@@ -27,18 +27,20 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=Path,
         metavar="FOLDER",
-        help="then answer for each .skeleton file that appears in a folder, until Ctrl-C; those that are there already "
-        "are passed over",
+        help="then answer for each .skeleton file that appears in this folder, until Ctrl-C; those that are there "
+        "already are passed over",
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON a recording instead of tables")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON a recording instead of a table")
 
 
 def answer_queries(
     args: argparse.Namespace, encoder: FrozenEncoder, chosen: tuple[str, ...], title: str, answer: Answer
 ) -> None:
-    """Print the answers for all recordings that the options name; with --watch, without end. In JSON the rows are the
-    entry `title`. Raises UserError where a recording cannot be read, once the others are answered; under --watch such
-    are only reported."""
+    """Print the answers for all recordings that the options name; with --watch, without end. JSON has the rows under
+    `title`.
+
+    Raises UserError where recordings cannot be read, once the others are answered; with --watch they are only reported.
+    """
     if not args.recordings and not args.watch:
         raise UserError("which recordings? Name some, or a folder by --watch")
     watched = appearing(args.watch) if args.watch else iter(())
@@ -61,7 +63,7 @@ def answer_queries(
 
 
 def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
-    """Report what cannot be read instead of ending."""
+    """Answer, but report what cannot be read instead of raising an error."""
     try:
         if places:
             query(places)
@@ -70,7 +72,7 @@ def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
 
 
 def format_answer(name: str, rows: list[dict[str, Any]]) -> str:
-    """A recording's name and its rows, numbered, as a table; columns that hold nothing are left out."""
+    """Format a recording's name and a table of its rows, numbered; empty columns are left out."""
     columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
     cells = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in map(row.get, columns)] for row in rows]
     return f"{name}\n" + table(["", *columns], [[str(rank), *row] for rank, row in enumerate(cells, 1)]) + "\n"

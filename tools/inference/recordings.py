@@ -1,4 +1,4 @@
-"""The recordings that a program is given: a packed data set, or folders, zip archives and single files."""
+"""Read the recordings that a program is given: a packed data set, or folders, zip archives and single files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLACES = f"a packed data set, or folders, zip archives and {SUFFIX} files"
 
 
 class Features(NamedTuple):
-    """Of some recordings: names, labels int64 (B,), −1 where a name tells none, and features (B, D)."""
+    """Names, labels int64 (B,), −1 where a name tells none, and features (B, D) of some recordings."""
 
     names: list[str]
     labels: np.ndarray
@@ -40,13 +40,16 @@ class Features(NamedTuple):
 
 
 class RecordingsInput:
-    """The recordings in `places`, as `find_recordings` finds them. While they are read, `bad` fills with the reasons of
-    those that cannot be. Raises UserError where there are none, DataSetError for a damaged data set."""
+    """The recordings in `places`: one packed data set, or what `find_recordings` finds.
+
+    While they are read, `bad` fills with those that cannot be, and why. Raises UserError where there are none,
+    DataSetError for a damaged data set.
+    """
 
     def __init__(self, places: list[Path]):
         self.bad: dict[str, str] = {}
         self._place = places[0]
-        self._body = NTU_LAYOUT  # that of .skeleton files
+        self._layout = NTU_LAYOUT  # of .skeleton files
         self._packed: PackedDataset | None = None
         self._found: list[Recording] = []
         packed = [place for place in places if (place / INFO).is_file()]
@@ -54,7 +57,7 @@ class RecordingsInput:
             raise UserError(f"{packed[0]} is a packed data set: give it by itself")
         if packed:
             self._packed = PackedDataset(packed[0])
-            self._body = FrameLayout.of_dataset(self._packed)
+            self._layout = FrameLayout.of_dataset(self._packed)
         else:
             self._found = _find(places)
 
@@ -63,13 +66,15 @@ class RecordingsInput:
 
     @property
     def classes(self) -> list[str]:
-        """Names of a packed data set's classes; empty for recordings without one."""
+        """The names of a packed data set's classes, by label; none for other recordings."""
         return [] if self._packed is None else classes_of(self._packed)
 
     def features(self, encoder: FrozenEncoder, chosen: tuple[str, ...], only_whole: bool = False) -> Iterator[Features]:
-        """Features of all that can be read, in batches, for one combination of modalities, in memory that does not grow
-        with their number. With `only_whole`, none after the first that cannot be read: the others are only checked."""
-        check_layout(encoder.backbone.layout, encoder.path, self._body, self._place)
+        """Compute the features of all that can be read, for one combination of modalities, batch by batch.
+
+        With `only_whole`, recordings after the first that cannot be read are only checked.
+        """
+        check_layout(encoder.backbone.layout, encoder.path, self._layout, self._place)
         with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
             for names, source in self.parts(encoder.device):
                 if not (only_whole and self.bad):
@@ -78,7 +83,7 @@ class RecordingsInput:
                         bar.update(len(feature))
 
     def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipDataset]]:
-        """Names and clips of all that can be read, some at a time."""
+        """Yield the names and clips of all that can be read, some at a time."""
         if self._packed is not None:
             every = np.arange(len(self._packed))
             yield self._packed.names.tolist(), ClipDataset.of_dataset(self._packed, every, device)
@@ -112,7 +117,7 @@ def _find(places: list[Path]) -> list[Recording]:
 
 
 def label_of(name: str) -> int:
-    """The class that a recording's name tells, from 0, or −1."""
+    """Return the label that a recording's name tells, counted from 0, or −1."""
     try:
         return parse_name(name).label
     except ValueError:
@@ -120,8 +125,8 @@ def label_of(name: str) -> int:
 
 
 def action_of(label: int, classes: Sequence[str]) -> dict[str, str | None]:
-    """What there is to say of a recording's label, −1 where it is unknown: as `A001`, and by its name among the
-    `classes` if that is known."""
+    """Describe a label: `action` as A001, and `name`, its name among the `classes`; None for what is unknown, both for
+    the label −1."""
     if label < 0:
         return {"action": None, "name": None}
     return {"action": class_label(label), "name": classes[label] if label < len(classes) else None}

@@ -1,4 +1,4 @@
-"""Recordings that appear in a folder."""
+"""Watch a folder for recordings."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tools.utils.errors import UserError
 
 INTERVAL = 1.0  # seconds between looks
 
-State = tuple[int, int]  # bytes, and the time of the last change
+State = tuple[int, int]  # size in bytes, time of the last change in ns
 
 
 def appearing(folder: Path) -> Iterator[Path]:
-    """The recordings that appear in a folder from now on, at any depth, without end. Those that are there now are
-    passed over, unless they change.
+    """Yield the recordings that appear in a folder from now on, at any depth, without end; those that are there already
+    only when they change.
 
-    A file counts once two looks in a row find it unchanged, so that one that is still being copied is waited for. One
-    that changes later comes again. Raises UserError where there is no such folder, or no longer.
+    A file counts as complete once two looks in a row find it unchanged. One that changes later is yielded again. Raises
+    UserError where the folder does not exist, or no longer.
     """
     return _new_ones(folder, _look(folder))
 

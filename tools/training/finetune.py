@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data_gen.recipes import ClassifierRecipe
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
 from feeder.modalities import ModalityTokens
 from feeder.sampling import epoch_order, share
 from models.encoder import Backbone
 from models.finetune_model import FinetuneModel
-from tools.evaluation.metrics import in_top_k
 from tools.utils.distributed import Processes, all_reduce_sum, distribute
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
+from tools.utils.metrics import in_top_k
 from tools.utils.precision import autocast
 
 VALIDATION_BATCH = 256
 
 
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """The published recipe. `batch_size`, the largest batch there is, is global; `amp` is the precision of the model,
-    `bf16`, `fp16` or `off`."""
-
-    lr: float = 0.01
-    epochs: int = 80
-    schedule: tuple[int, ...] = (50, 70)
-    batch_size: int = 64
-    momentum: float = 0.9
-    validate_every: int = 5
-    amp: str = "off"
-
-
 class Score(NamedTuple):
-    """One run after `epoch` epochs: accuracies in % and the epoch's mean loss."""
+    """A run after `epoch` epochs: top-1 and top-5 accuracy in %, and the epoch's mean loss."""
 
     epoch: int
     top1: float
@@ -51,7 +37,8 @@ class Score(NamedTuple):
 def new_classifier(
     backbone: Backbone, modalities: tuple[str, ...], num_classes: int, seed: int, from_scratch: bool = False
 ) -> FinetuneModel:
-    """A copy of the encoder, or with `from_scratch` a fresh one of its width, and a Linear; both by the seed."""
+    """Put a new Linear on a copy of the encoder, or with `from_scratch` on a fresh encoder of the same width. The seed
+    decides all initial weights."""
     if from_scratch:
         torch.manual_seed(seed)
         encoder = Backbone(backbone.hidden_size, layout=backbone.layout)
@@ -61,31 +48,38 @@ def new_classifier(
 
 
 class Finetuner:
-    """One run: a classifier, its optimiser and the recordings that both sides are taken from.
+    """One run: a model, its optimiser and the recordings of both sides. `amp` is the precision of the model: `bf16`,
+    `fp16` or `off`.
 
-    Every process holds the same model and computes its share of each batch. The order of visits is a function of
-    (seed, epoch), so any number of processes train as one does.
+    Every process holds the same model and computes its share of each batch. The order of visits depends on the seed and
+    the epoch alone, so any number of processes train as one does.
     """
 
     def __init__(
-        self, model: FinetuneModel, source: ClipDataset, options: FinetuneOptions, seed: int, procs: Processes
+        self,
+        model: FinetuneModel,
+        source: ClipDataset,
+        recipe: ClassifierRecipe,
+        seed: int,
+        procs: Processes,
+        amp: str = "off",
     ):
-        self.model, self.source, self.options, self.seed, self.procs = model, source, options, seed, procs
+        self.model, self.source, self.recipe, self.seed, self.procs, self.amp = model, source, recipe, seed, procs, amp
         self.parallel = distribute(model, procs)
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(trained, options.lr, momentum=options.momentum)
-        self.scaler = torch.amp.GradScaler(procs.device.type, enabled=options.amp == "fp16")
+        self.optimizer = torch.optim.SGD(trained, recipe.lr, momentum=recipe.momentum)
+        self.scaler = torch.amp.GradScaler(procs.device.type, enabled=amp == "fp16")
         self.view, self.tokens = evaluation_view(), ModalityTokens(source.layout).to(procs.device)
 
     def train_epoch(self, rows: Tensor, epoch: int) -> float:
-        """One pass over the recordings at `rows` of the source, epochs counted from 0; returns the mean loss. Raises
-        UserError where that is not finite."""
+        """Train once on each recording at `rows` of the source; returns their mean loss. Epochs count from 0. Raises
+        UserError where the loss is not finite."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.lr * 0.1 ** sum(epoch >= at for at in self.options.schedule)
+            group["lr"] = self.recipe.lr * 0.1 ** sum(epoch >= at for at in self.recipe.schedule)
         self.parallel.train()
         losses = torch.zeros((), device=self.procs.device)
-        # As equal as they can be: a last batch of a few recordings would be as many steps as a full one.
-        count = -(-len(rows) // self.options.batch_size)
+        # Batches of nearly equal size: a last one of a few recordings would be a step as large as any other.
+        count = -(-len(rows) // self.recipe.batch_size)
         for batch in rows[epoch_order(len(rows), self.seed, epoch)].tensor_split(count):
             losses += self.train_step(batch)
         loss = all_reduce_sum(losses).item() / len(rows)
@@ -94,11 +88,12 @@ class Finetuner:
         return loss
 
     def train_step(self, batch: Tensor) -> Tensor:
-        """Train on the global batch; returns the sum of this process's losses."""
+        """Train on the global batch, rows of the source; returns the sum of this process's losses."""
         mine = batch[share(len(batch), self.procs.rank, self.procs.world_size)]
         scores, labels = self._scores(self.parallel, mine)
         losses = F.cross_entropy(scores, labels, reduction="sum")
-        # The processes' gradients are averaged: so it is that of the global batch's mean, however unequal the shares.
+        # The processes' gradients are averaged. Scaled like this, their average is the gradient of the global batch's
+        # mean loss, however unequal the shares.
         loss = losses * (self.procs.world_size / len(batch))
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
@@ -108,8 +103,8 @@ class Finetuner:
 
     @torch.no_grad()
     def validate(self, rows: Tensor) -> tuple[float, float]:
-        """Top-1 and top-5 accuracy in % on the recordings at `rows`, which the processes share. Raises UserError where
-        a score is not finite."""
+        """Compute top-1 and top-5 accuracy in % on the recordings at `rows`, which the processes share. Raises
+        UserError where a score is not finite."""
         self.model.eval()
         mine = rows[share(len(rows), self.procs.rank, self.procs.world_size)]
         counts = torch.zeros(3, dtype=torch.int64, device=self.procs.device)
@@ -126,7 +121,7 @@ class Finetuner:
         """Scores, float32, and labels of whole clips."""
         device, rows = self.procs.device, rows.to(self.source.device)
         clip = self.view(self.source.clips(rows)).to(device, non_blocking=True)
-        with autocast(self.options.amp, device):
+        with autocast(self.amp, device):
             scores = model(self.tokens(clip, self.model.modalities)).float()
         return scores, self.source.label[rows].to(device, non_blocking=True)
 
@@ -136,19 +131,20 @@ def finetune(
     source: ClipDataset,
     train: Tensor,
     val: Tensor,
-    options: FinetuneOptions,
+    recipe: ClassifierRecipe,
     seed: int,
     procs: Processes,
+    amp: str = "off",
     title: str = "finetune",
 ) -> list[Score]:
-    """Train the model on the recordings at `train`, int64 rows of the source, and validate it on those at `val` after
-    every fifth epoch and the last. `title` is the progress bar's. Raises UserError where a loss is not finite."""
-    tuner = Finetuner(model.to(procs.device), source, options, seed, procs)
+    """Train the model on the recordings at `train`, int64 rows of the source, and validate it on those at `val` as the
+    recipe says. `title` is the progress bar's. Raises UserError where a loss or score is not finite."""
+    tuner = Finetuner(model.to(procs.device), source, recipe, seed, procs, amp)
     scores = []
-    for epoch in progress(range(options.epochs), desc=title, unit="epoch", disable=not procs.is_main):
+    for epoch in progress(range(recipe.epochs), desc=title, unit="epoch", disable=not procs.is_main):
         loss = tuner.train_epoch(train, epoch)
         done = epoch + 1
-        if done % options.validate_every == 0 or done == options.epochs:
+        if done % recipe.validate_every == 0 or done == recipe.epochs:
             scores.append(Score(done, *tuner.validate(val), loss))
     return scores
 

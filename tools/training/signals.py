@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish to stop, which training heeds between two steps."""
+"""Stop training between two steps when SIGTERM or Ctrl-C arrives."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch.distributed as dist
 
 
 class StopSignal:
-    """Within `with`, the first SIGTERM or SIGINT is only noted; in a single process a second one ends it at once.
+    """Within `with`, note a SIGTERM or SIGINT instead of ending the program. In a single process, a second one ends it.
 
-    Of several processes each may get more than one of the same wish (from the terminal, from torchrun), so there
-    all are noted.
+    Several processes may each get the same signal more than once (from the terminal, from torchrun), so they only note
+    all of them.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class StopSignal:
             signal.signal(*self._before.popitem())
 
     def agreed(self, device: torch.device) -> bool:
-        """Whether any of the processes has received one; they must all ask at the same step."""
+        """Tell whether any process has received a signal. All of them must ask at the same step."""
         if dist.is_initialized():
             number = torch.tensor(self.received, device=device)
             dist.all_reduce(number, dist.ReduceOp.MAX)

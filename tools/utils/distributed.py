@@ -1,4 +1,4 @@
-"""Processes and devices: detected from torchrun's or SLURM's variables, never configured."""
+"""Processes and devices, detected from the variables that torchrun or SLURM sets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Processes:
 
 
 def detect() -> tuple[int, int, int]:
-    """(rank, world size, local rank) from torchrun, else from a SLURM step of several tasks, else (0, 1, 0)."""
+    """Return (rank, world size, local rank) as torchrun or a SLURM step of several tasks sets them, else (0, 1, 0)."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
         return int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0))
@@ -51,7 +51,8 @@ def _first_slurm_host() -> str:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto` (a GPU where there is one), `cpu` or `cuda`. Raises UserError where no GPU is to be had."""
+    """Choose the device for --device: `cpu`, `cuda`, or `auto`, a GPU where there is one. Raises UserError where there
+    is no GPU for `cuda`, or none left for this process."""
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -79,12 +80,12 @@ def processes(device: str) -> Iterator[Processes]:
         return
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
     yield Processes(rank, world_size, chosen)
-    # Only at a good end: after an error the others may be waiting for this process, and its exit ends them.
+    # Not after an error: the others may be waiting for this process, and its exit ends them.
     dist.destroy_process_group()
 
 
 def check_equal(value: object, what: str) -> None:
-    """Raise UserError unless all processes have the same value; without others there is nothing to ask."""
+    """Raise UserError where the processes have different values of `what`."""
     if dist.is_initialized():
         values: list[object] = [None] * dist.get_world_size()
         dist.all_gather_object(values, value)
@@ -93,29 +94,29 @@ def check_equal(value: object, what: str) -> None:
 
 
 def distribute(model: nn.Module, procs: Processes) -> nn.Module:
-    """The model with its gradients averaged over the processes, and the main process's weights in all of them."""
+    """Wrap the model so that all processes start with the main one's weights and average their gradients."""
     if procs.world_size == 1:
         return model
     device_ids = [procs.device] if procs.device.type == "cuda" else None
-    # Running statistics come out of the same sums everywhere, so nothing needs to be sent round each step.
+    # Every process computes the same running statistics, so they need not be sent at each step.
     return DistributedDataParallel(model, device_ids, broadcast_buffers=False)
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum over all processes of each of the values, which it replaces."""
+    """Replace each value by its sum over all processes."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
 
 
 def barrier() -> None:
-    """Return once all processes have come here."""
+    """Wait until all processes have come here."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def single_process(device: str, program: str) -> torch.device:
-    """The device of a program that runs in one process. Raises UserError under several."""
+    """Choose the device of a program that runs in one process. Raises UserError where there are several."""
     _, world_size, _ = detect()
     if world_size > 1:
         raise UserError(f"{program} takes one process (it runs in minutes): start it without torchrun or srun")
@@ -124,10 +125,10 @@ def single_process(device: str, program: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory instead of giving it back to the system after every step.
+    """Have the C library keep freed memory instead of returning it to the system after every step.
 
-    A step allocates and frees gigabytes of activations; on a CPU, getting fresh pages for them each time can cost
-    as much as the arithmetic. Only glibc has the setting; elsewhere nothing changes.
+    A step allocates and frees gigabytes of activations; on a CPU, getting fresh pages for them each time can take as
+    long as the arithmetic. Only glibc has the setting; elsewhere nothing changes.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3
     try:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: a message and an exit status, no traceback."""
+"""Errors that the user can mend: they end a program with a message and an exit status, without a traceback."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from models.loading import CheckpointError
 
 
 class UserError(Exception):
-    """Something in the arguments, the files or the machine that the message tells how to change."""
+    """Something is wrong with the arguments, the files or the machine; the message says what to change."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program; user errors, and files that cannot be read or written, end it with `error: ...` on stderr and in
-    its log, and status 1."""
+    """Run a program. An error that the user can mend, or a file that cannot be read or written, ends it with status 1
+    and `error: ...` on stderr, and in the log once there is one; Ctrl-C ends it with status 130."""
     try:
         main()
     except (UserError, DataSetError, CheckpointError, OSError) as error:
@@ -31,5 +31,5 @@ def _say(text: str) -> None:
     logger = logging.getLogger("umurl")
     if logger.handlers:
         logger.error(text)
-    else:  # the options were wrong, there is no log yet
+    else:  # no log yet: the arguments have not been accepted
         print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Where a run reports: the console, a log file, TensorBoard and one JSON line an epoch."""
+"""Where programs report: the console, a log file, TensorBoard, one JSON line an epoch, one JSON file a task."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from tools.utils.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
 
 
 def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
-    """Log to the console and to `folder/name.log`, uncaught exceptions included; ranks above 0 only warn."""
+    """Make the run's folder, and log to the console and to `folder/name.log`; uncaught exceptions, too.
+
+    Call it once the arguments are accepted: what is wrong with them belongs on stderr alone. Processes of a rank above
+    0 log only warnings.
+    """
     logger = logging.getLogger("umurl")
     logger.handlers.clear()
     logger.propagate = False
@@ -38,7 +46,7 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
 
 
 class _Console(logging.Handler):
-    """Prints lines without tearing a progress bar."""
+    """Prints lines without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
@@ -46,27 +54,38 @@ class _Console(logging.Handler):
 
 
 def progress(items: Iterable[T], **options: Any) -> tqdm:
-    """A tqdm bar on a terminal, nothing elsewhere. `disable=True` silences it anyway."""
+    """Show a tqdm bar on a terminal, and nothing elsewhere or with `disable=True`."""
     options["disable"] = options.get("disable", False) or not sys.stderr.isatty()
     return tqdm(items, dynamic_ncols=True, **options)
 
 
+def tensorboard(folder: Path, **options: Any) -> SummaryWriter:
+    """Open TensorBoard's log of a run."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to load, and few programs write curves
+
+    return SummaryWriter(str(folder), **options)
+
+
 class EpochLog:
-    """`log.jsonl` and TensorBoard of a pre-training run. What an earlier attempt logged from `start_epoch` on is
-    taken back, so that a resumed run's log reads like an uninterrupted one."""
+    """`log.jsonl` and TensorBoard's log of a pre-training run.
+
+    Lines of an earlier attempt from `start_epoch` on are removed, so that the log of a resumed run reads like that of
+    an uninterrupted one.
+    """
 
     def __init__(self, folder: Path, start_epoch: int):
         path = folder / "log.jsonl"
         kept = [line for line in read_lines(path) if line["epoch"] < start_epoch]
-        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        with atomic_write(path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a", buffering=1)
-        self._board = SummaryWriter(str(folder), purge_step=start_epoch)
+        self._board = tensorboard(folder, purge_step=start_epoch)
 
-    def write(self, epoch: int, values: dict[str, float]) -> None:
-        """One epoch's figures; keys with a slash group TensorBoard's charts."""
-        self._file.write(json.dumps({"epoch": epoch} | values) + "\n")
-        for tag, value in values.items():
-            self._board.add_scalar(tag, value, epoch)
+    def write(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Write one epoch's metrics; names with a slash group TensorBoard's charts."""
+        self._file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, epoch)
         self._board.flush()
 
     def close(self) -> None:
@@ -75,7 +94,7 @@ class EpochLog:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The whole lines of a log; one that a crash cut short is left out."""
+    """Read the lines of a `log.jsonl`, but not one that a crash cut short; none where there is no file."""
     lines = []
     for text in path.read_text().splitlines() if path.is_file() else []:
         try:
@@ -86,14 +105,9 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def write_result(folder: Path, task: str, result: dict) -> Path:
-    """`folder/task.json`, whole or not at all."""
+    """Write `folder/task.json` whole or not at all, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{task}.json"
-    _replace(path, json.dumps(result, indent=1, default=str) + "\n")
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(result, indent=1, default=str) + "\n")
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

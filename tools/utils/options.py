@@ -1,4 +1,4 @@
-"""Options that several programs share, and the data set they choose."""
+"""Options that several programs share, and the data set that they choose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RUNS = ROOT / "checkpoints"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Appends the default to every option's help, unless there is none to speak of."""
+    """Adds the default to every option's help that does not name it, unless it is None or False."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False, argparse.SUPPRESS) or "default" in (action.help or ""):
@@ -44,15 +44,15 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
         dest="dataset",
         metavar="NAME",
         help=f"data set: {', '.join(DATASETS)}, or another in --data-root; default: "
-        + ("from the name of --checkpoint-path" if dataset_flag == "--pre-dataset" else "the checkpoint's own"),
+        + ("by the name of --checkpoint-path" if dataset_flag == "--pre-dataset" else "the checkpoint's own"),
     )
     parser.add_argument(
         "--protocol",
         help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), or one of the data set's own; "
-        "default: likewise",
+        "default: as for the data set",
     )
     parser.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT, help="folder that holds the packed data sets, or one itself"
+        "--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets, or one packed data set"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
@@ -69,8 +69,8 @@ def find_run(text: str) -> Path:
 def choose_data(
     dataset: str | None, protocol: str | None, test_name: str, root: Path = DATA_ROOT
 ) -> tuple[DataSet, Protocol]:
-    """Data set and protocol, of the table or under `root`: as named, else those that begin `test_name`. Raises
-    UserError."""
+    """Choose a data set and a protocol of the table or under `root`: those named, else those that `test_name` begins
+    with. Raises UserError."""
     rows = rows_in(root)
     known, its_protocol = from_test_name(test_name, rows) or (None, None)
     try:
@@ -89,8 +89,8 @@ def choose_data(
 
 
 def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, sides: Sequence[str] = SIDES) -> PackedDataset:
-    """The packed data set under `root`, or `root` itself if it is one, whose `sides` will be used. Raises UserError,
-    DataSetError."""
+    """Open the packed data set under `root`, or `root` itself if it is one. Raises UserError where it is missing, is
+    another or has too few recordings on the `sides` that are needed, and DataSetError where it is damaged."""
     path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
     if not (path / INFO).is_file():
         raise UserError(
@@ -110,12 +110,12 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, sides: Sequen
 
 
 def classes_of(packed: PackedDataset) -> list[str]:
-    """The names of a data set's classes, index 0 first: its own, else the known ones, else `A001` and so on."""
+    """Return the names of a data set's classes, by label: its own, else the known ones, else `A001` and so on."""
     return packed.class_names or list(class_names(packed.name)[: packed.num_classes])
 
 
 def check_schedule(schedule: list[int], epochs: int) -> None:
-    """Raises UserError where the rate would drop at an epoch that never comes."""
+    """Raise UserError where the learning rate would drop at an epoch that never comes."""
     late = [at for at in schedule if at >= epochs]
     if late:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The precision that a model is trained in: `--amp`."""
+"""The precision that a model is trained in: the option --amp."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_amp_option(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def choose_amp(amp: str | None, device: torch.device) -> str:
-    """As named, else what the device does well. Raises UserError where it cannot do what is named."""
+    """Return `amp`, or where it is None what suits the device. Raises UserError for what the device cannot do."""
     if amp is None:
         return "off" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if amp == "fp16" and device.type == "cpu":
@@ -29,5 +29,5 @@ def choose_amp(amp: str | None, device: torch.device) -> str:
 
 
 def autocast(amp: str, device: torch.device) -> torch.autocast:
-    """The context that a model's forward pass runs in."""
+    """Make the context for a forward pass in this precision: `bf16`, `fp16` or `off`."""
     return torch.autocast(device.type, DTYPES.get(amp), enabled=amp != "off")

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from data_gen.datasets import DATASETS, OWN_RECIPE, from_test_name
+from data_gen import recipes
+from data_gen.datasets import DATASETS, from_test_name
 from data_gen.packed.catalogue import packed_in, rows_in
 from data_gen.packed.info import INFO
 from data_gen.packed.reader import DataSetError, PackedDataset
@@ -94,7 +95,7 @@ def test_a_data_root_knows_the_data_sets_in_it(tmp_path):
     mine = rows["mine"]
     assert (mine.title, mine.classes) == ("my recordings", 3)
     assert [p.name for p in mine.protocols] == ["fold1", "fold2", "fold3", "odd", "all"]
-    assert mine.protocol("odd").recipe == OWN_RECIPE
+    assert mine.protocol("odd").recipe == recipes.OWN
 
 
 def test_a_runs_name_begins_with_the_longest_protocol_that_fits(tmp_path):

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from data_gen.packed.reader import PackedDataset
+from data_gen.recipes import LINEAR_PROBE, ClassifierRecipe
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
 from feeder.modalities import MODALITIES, ModalityTokens
 from models.encoder import Backbone
 from tools.evaluation.features import extract_features
-from tools.evaluation.metrics import class_accuracies, format_summary, mean_of_classes, summary, top_k_accuracy
-from tools.evaluation.probe import LinearProbe, ProbeOptions, train_probes
+from tools.evaluation.probe import LinearProbe, train_probes
+from tools.utils.metrics import top_k_accuracy
 
 
 def blobs(n, seed, classes=4, dims=16):
@@ -21,12 +22,12 @@ def blobs(n, seed, classes=4, dims=16):
     return centres[labels] + torch.randn(n, dims, generator=rng), labels
 
 
-def linear_probe(train, val, classes, options, seeds):
-    probe = LinearProbe(*train, classes, options, seeds)
+def linear_probe(train, val, classes, recipe, seeds, lrs=()):
+    probe = LinearProbe(*train, classes, recipe, seeds, lrs)
     return train_probes({"all": probe}, {"all": val[0]}, val[1], {})["all"]
 
 
-def textbook_probe(train, val, classes, options, seed, lr):
+def textbook_probe(train, val, classes, recipe, seed, lr):
     """One run, written out with nn.Linear."""
     rng = torch.Generator().manual_seed(seed)
     linear = nn.Linear(train[0].shape[1], classes)
@@ -35,35 +36,35 @@ def textbook_probe(train, val, classes, options, seed, lr):
         linear.bias.zero_()
     optimizer = torch.optim.SGD(linear.parameters(), lr, momentum=0.9)
     history = []
-    for epoch in range(options.epochs):
-        optimizer.param_groups[0]["lr"] = lr * 0.1 ** sum(epoch >= at for at in options.schedule)
-        for rows in torch.randperm(len(train[0]), generator=rng).split(options.batch_size):
+    for epoch in range(recipe.epochs):
+        optimizer.param_groups[0]["lr"] = lr * 0.1 ** sum(epoch >= at for at in recipe.schedule)
+        for rows in torch.randperm(len(train[0]), generator=rng).split(recipe.batch_size):
             optimizer.zero_grad()
             nn.functional.cross_entropy(linear(train[0][rows]), train[1][rows]).backward()
             optimizer.step()
-        if (epoch + 1) % options.validate_every == 0 or epoch + 1 == options.epochs:
+        if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             history.append((epoch + 1, top_k_accuracy(linear(val[0]).detach(), val[1], 1)))
     return history
 
 
 def test_all_rates_and_seeds_at_once_are_each_run_by_itself():
     train, val = blobs(150, 1), blobs(80, 2)
-    options = ProbeOptions((0.03, 0.3), epochs=12, schedule=(6, 10), batch_size=64)
-    together = linear_probe(train, val, 4, options, [0, 1, 2])
-    for run, (lr, seed) in enumerate((lr, seed) for lr in options.rates for seed in (0, 1, 2)):
-        alone = linear_probe(train, val, 4, replace(options, rates=(lr,)), [seed])
-        expected = textbook_probe(train, val, 4, options, seed, lr)
+    recipe, lrs = ClassifierRecipe(0.03, 12, (6, 10), 64), (0.03, 0.3)
+    together = linear_probe(train, val, 4, recipe, [0, 1, 2], lrs)
+    for run, (lr, seed) in enumerate((lr, seed) for lr in lrs for seed in (0, 1, 2)):
+        alone = linear_probe(train, val, 4, replace(recipe, lr=lr), [seed])
+        expected = textbook_probe(train, val, 4, recipe, seed, lr)
         assert [(v.epoch, pytest.approx(v.top1[run])) for v in together] == expected
         assert [v.top1[0] for v in alone] == pytest.approx([v.top1[run] for v in together])
         assert [v.loss[0] for v in alone] == pytest.approx([v.loss[run] for v in together], rel=1e-4)
 
 
 def test_the_published_recipe():
-    assert ProbeOptions() == ProbeOptions((0.03,), 150, (120, 140), 512, 0.9, 5)
+    assert LINEAR_PROBE == ClassifierRecipe(0.03, 150, (120, 140), 512, 0.9, 5)
 
 
 def test_validated_after_every_fifth_epoch_and_the_last():
-    validations = linear_probe(blobs(40, 1), blobs(40, 2), 4, ProbeOptions(epochs=12), [0])
+    validations = linear_probe(blobs(40, 1), blobs(40, 2), 4, replace(LINEAR_PROBE, epochs=12), [0])
     assert [v.epoch for v in validations] == [5, 10, 12]
 
 
@@ -85,10 +86,10 @@ def test_cached_features_are_those_of_every_epoch(demo_root):
 def test_late_fusion_is_the_sum_of_scores():
     """Two streams side by side: each as by itself, and their sum as computed from the classifiers at the end."""
     (a, labels), (b, _) = blobs(150, 1), blobs(150, 3)
-    options = ProbeOptions((0.03, 0.3), epochs=7)
-    probes = {name: LinearProbe(x, labels, 4, options, [0, 1]) for name, x in (("joint", a), ("bone", b))}
+    recipe, lrs = replace(LINEAR_PROBE, epochs=7), (0.03, 0.3)
+    probes = {name: LinearProbe(x, labels, 4, recipe, [0, 1], lrs) for name, x in (("joint", a), ("bone", b))}
     found = train_probes(probes, {"joint": a, "bone": b}, labels, {"late": ["joint", "bone"]})
-    assert found["joint"] == linear_probe((a, labels), (a, labels), 4, options, [0, 1])
+    assert found["joint"] == linear_probe((a, labels), (a, labels), 4, recipe, [0, 1], lrs)
     assert [v.epoch for v in found["late"]] == [5, 7]
     for run in range(4):
         weights = [probe.weight[run].numpy() for probe in probes.values()]
@@ -97,15 +98,3 @@ def test_late_fusion_is_the_sum_of_scores():
         right = scores.argmax(1) == labels.numpy()
         assert found["late"][-1].top1[run] == pytest.approx(100 * right.mean())
         assert found["late"][-1].per_class[run] == pytest.approx([100 * right[labels == c].mean() for c in range(4)])
-
-
-def test_accuracies_and_summaries():
-    scores = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.2, 0.5, 0.3]])
-    labels = torch.tensor([2, 1, 0])
-    assert top_k_accuracy(scores, labels, 1) == pytest.approx(100 / 3)
-    assert top_k_accuracy(scores, labels, 2) == pytest.approx(200 / 3)
-    assert top_k_accuracy(scores, labels, 5) == 100
-    assert summary([1.0, 3.0]) == {"per_seed": [1.0, 3.0], "mean": 2.0, "std": 1.0}
-    assert (format_summary(summary([1.0, 3.0])), format_summary(summary([72.25]), 2)) == ("2.0 ± 1.0", "72.25")
-    rows = [class_accuracies(torch.tensor(p), torch.tensor([0, 0, 2]), 3) for p in ([0, 1, 2], [0, 0, 1])]
-    assert rows == [[50, None, 100], [100, None, 0]] and mean_of_classes(rows) == [75, None, 50]

@@ -6,18 +6,19 @@ import torch
 from torch import nn
 
 from data_gen.packed.reader import PackedDataset
+from data_gen.recipes import FINETUNE, ClassifierRecipe
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
 from feeder.modalities import MODALITIES, ModalityTokens
 from feeder.sampling import epoch_order
 from models.encoder import Backbone
 from models.umurl import UmURL
-from tests.finetune_step import step
+from tests.finetune_step import CASES, step
 from tests.helpers import run_python
-from tools.evaluation.metrics import top_k_accuracy
-from tools.training.finetune import FinetuneOptions, Finetuner, finetune, new_classifier
+from tools.training.finetune import Finetuner, finetune, new_classifier
 from tools.utils.distributed import Processes
 from tools.utils.errors import UserError
+from tools.utils.metrics import top_k_accuracy
 from tools.utils.precision import choose_amp
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -38,12 +39,12 @@ def backbone():
     return Backbone(16).eval()
 
 
-def textbook(backbone, linear, source, train, val, options, orders):
+def textbook(backbone, linear, source, train, val, recipe, orders):
     """The recipe written out, on the whole batch without any of the savings."""
     view, cross_entropy = evaluation_view(), nn.CrossEntropyLoss()
     parameters = [*backbone.parameters(), *linear.parameters()]
-    optimizer = torch.optim.SGD(parameters, options.lr, momentum=options.momentum)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(options.schedule), gamma=0.1)
+    optimizer = torch.optim.SGD(parameters, recipe.lr, momentum=recipe.momentum)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.schedule), gamma=0.1)
 
     def scores(rows):
         clip = view(source.clips(rows))
@@ -52,14 +53,14 @@ def textbook(backbone, linear, source, train, val, options, orders):
     history = []
     for epoch, order in enumerate(orders, start=1):
         losses = []
-        for rows in train[order].tensor_split(-(-len(train) // options.batch_size)):
+        for rows in train[order].tensor_split(-(-len(train) // recipe.batch_size)):
             optimizer.zero_grad()
             loss = cross_entropy(scores(rows), source.label[rows])
             loss.backward()
             optimizer.step()
             losses.append(loss.item() * len(rows))
         schedule.step()
-        if epoch % 5 == 0 or epoch == options.epochs:
+        if epoch % 5 == 0 or epoch == recipe.epochs:
             with torch.no_grad():
                 accuracies = [top_k_accuracy(scores(val), source.label[val], k) for k in (1, 5)]
             history.append((epoch, *accuracies, sum(losses) / len(train)))
@@ -67,20 +68,20 @@ def textbook(backbone, linear, source, train, val, options, orders):
 
 
 def test_the_published_recipe():
-    assert FinetuneOptions() == FinetuneOptions(0.01, 80, (50, 70), 64, 0.9, 5, "off")
+    assert FINETUNE == ClassifierRecipe(0.01, 80, (50, 70), 64, 0.9, 5)
 
 
 def test_it_is_the_textbooks_training(data, backbone):
     source, train, val = data
-    options = FinetuneOptions(epochs=7, schedule=(3, 6), batch_size=5, lr=0.05)
+    recipe = ClassifierRecipe(0.05, 7, (3, 6), 5)
     model = new_classifier(backbone, MODALITIES, CLASSES, seed=3)
-    found = finetune(model, source, train, val, options, 3, ALONE)
+    found = finetune(model, source, train, val, recipe, 3, ALONE)
     linear = nn.Linear(32, CLASSES)
     with torch.no_grad():
         linear.weight.copy_(0.01 * torch.randn(CLASSES, 32, generator=torch.Generator().manual_seed(3)))
         linear.bias.zero_()
     orders = [epoch_order(len(train), 3, epoch) for epoch in range(7)]
-    expected = textbook(backbone, linear, source, train, val, options, orders)
+    expected = textbook(backbone, linear, source, train, val, recipe, orders)
     assert [s.epoch for s in found] == [5, 7]
     for score, values in zip(found, expected):
         assert tuple(score) == pytest.approx(values, rel=1e-3)
@@ -91,11 +92,11 @@ def test_it_is_the_textbooks_training(data, backbone):
 
 def test_a_tiny_set_is_learnt_by_heart_and_the_seed_decides_alone(data, backbone):
     source, train, _ = data
-    options = FinetuneOptions(epochs=20, schedule=(18,), batch_size=6)
+    recipe = replace(FINETUNE, epochs=20, schedule=(18,), batch_size=6)
     runs = []
     for seed in (0, 1, 0):
         model = new_classifier(backbone, MODALITIES, CLASSES, seed)
-        runs.append(finetune(model, source, train, train, options, seed, ALONE))
+        runs.append(finetune(model, source, train, train, recipe, seed, ALONE))
     assert all(run[-1].top1 == 100 and run[-1].loss < 0.1 for run in runs)
     assert runs[0] == runs[2] != runs[1]
 
@@ -104,7 +105,7 @@ def test_the_encoder_is_trained_and_the_given_one_is_not(data, backbone):
     source, train, val = data
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     model = new_classifier(backbone, MODALITIES, CLASSES, seed=0)
-    finetune(model, source, train, val, FinetuneOptions(epochs=1, schedule=()), 0, ALONE)
+    finetune(model, source, train, val, replace(FINETUNE, epochs=1, schedule=()), 0, ALONE)
     torch.testing.assert_close(backbone.state_dict(), before, rtol=0, atol=0)
     for name, weight in model.backbone.named_parameters():
         assert not torch.equal(weight, before[name]), name
@@ -126,7 +127,7 @@ def test_what_other_modalities_pass_through_is_not_trained(data, backbone, modal
     source, train, val = data
     model = new_classifier(backbone, modalities, CLASSES, seed=0)
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
-    Finetuner(model, source, FinetuneOptions(), 0, ALONE).train_step(train)
+    Finetuner(model, source, FINETUNE, 0, ALONE).train_step(train)
     without = {n for n, p in model.named_parameters() if p.grad is None}
     assert frozen == without  # or DistributedDataParallel would wait for them
     other = {m[0] + "_emb" for m in MODALITIES if m not in modalities} | (
@@ -135,44 +136,42 @@ def test_what_other_modalities_pass_through_is_not_trained(data, backbone, modal
     assert {name.split(".")[1] for name in without} == other
 
 
-@pytest.mark.parametrize("count, batch, modalities", [(2, 5, "joint+bone+motion"), (3, 2, "motion")])
-def test_several_processes_have_the_gradient_of_one(demo_root, tmp_path, count, batch, modalities):
-    """Unequal shares of a batch, and with fewer clips than processes empty ones; so with the validation."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "-m", "tests.finetune_step"]
-    done = run_python(*launch, demo_root / "demo", str(batch), modalities, tmp_path / "out")
+def test_several_processes_have_the_gradient_of_one(demo_root, tmp_path):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", "-m", "tests.finetune_step"]
+    done = run_python(*launch, demo_root / "demo", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    found = torch.load(tmp_path / "out")
-    expected = step(demo_root / "demo", batch, tuple(modalities.split("+")), ALONE)
-    assert found["accuracies"] == expected["accuracies"]
-    assert sum(g is not None for g in expected["gradients"].values()) > 20
-    for name, gradient in found["gradients"].items():
-        assert (gradient is None) == (expected["gradients"][name] is None), name
-        if gradient is not None:
-            torch.testing.assert_close(gradient, expected["gradients"][name], rtol=1e-4, atol=1e-6, msg=name)
+    for case, found in zip(CASES, torch.load(tmp_path / "out"), strict=True):
+        expected = step(demo_root / "demo", *case, ALONE)
+        assert found["accuracies"] == expected["accuracies"]
+        assert sum(g is not None for g in expected["gradients"].values()) > 20
+        for name, gradient in found["gradients"].items():
+            assert (gradient is None) == (expected["gradients"][name] is None), name
+            if gradient is not None:
+                torch.testing.assert_close(gradient, expected["gradients"][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "recipe, message",
     [
-        (FinetuneOptions(lr=1e30), "the loss of epoch 1 is not finite, so fine-tuning stops: lower --lr"),
+        (replace(FINETUNE, lr=1e30), "the loss of epoch 1 is not finite, so fine-tuning stops: lower --lr"),
         # A single step, whose loss is from before it.
-        (FinetuneOptions(lr=1e38, epochs=1), "a validation score is not finite, so fine-tuning stops"),
+        (replace(FINETUNE, lr=1e38, epochs=1), "a validation score is not finite, so fine-tuning stops"),
     ],
 )
-def test_what_is_not_finite_stops_it(data, backbone, options, message):
+def test_what_is_not_finite_stops_it(data, backbone, recipe, message):
     source, train, val = data
     model = new_classifier(backbone, MODALITIES, CLASSES, seed=0)
     with pytest.raises(UserError, match=message):
-        finetune(model, source, train, val, options, 0, ALONE)
+        finetune(model, source, train, val, recipe, 0, ALONE)
 
 
 def test_bf16_changes_the_precision_of_the_model_alone(data, backbone):
     source, train, val = data
-    options = FinetuneOptions(epochs=5, schedule=())
+    recipe = replace(FINETUNE, epochs=5, schedule=())
     losses = []
     for amp in ("off", "bf16"):
         model = new_classifier(backbone, MODALITIES, CLASSES, seed=0)
-        losses.append(finetune(model, source, train, val, replace(options, amp=amp), 0, ALONE)[-1].loss)
+        losses.append(finetune(model, source, train, val, recipe, 0, ALONE, amp)[-1].loss)
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[1] != losses[0]
 

@@ -9,6 +9,7 @@ from models import loading
 from models.loading import CheckpointError
 from models.umurl import UmURL
 from tests.helpers import GOLDEN
+from tools.utils import checkpoints
 
 OFFICIAL = GOLDEN / "official_h8.pth.tar"
 
@@ -135,3 +136,9 @@ def test_the_last_checkpoint_of_a_folder(tmp_path):
     (tmp_path / "checkpoint_9999.pth.tar.partial").touch()
     assert loading.newest(tmp_path).name == "checkpoint_1000.pth.tar"
     assert [p.name[11:15] for p in loading.in_folder(tmp_path)] == ["1000", "0450", "0050", "untr"]
+
+
+def test_halves_that_a_killed_run_left_are_removed_with_the_next_save(tmp_path):
+    (tmp_path / "checkpoint_0000.pth.tar.12345678.partial").write_bytes(b"half")
+    path = checkpoints.save(tmp_path, {"epoch": 2, "state_dict": {}})
+    assert list(tmp_path.iterdir()) == [path] and loading.load(path)["epoch"] == 2

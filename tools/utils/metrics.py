@@ -1,4 +1,4 @@
-"""Accuracies and their summaries."""
+"""Accuracies, and their summaries over seeds."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from torch import Tensor
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of equal labels (N,), in %."""
+    """Compute the share of predictions (N,) that equal the labels (N,), in %."""
     return 100.0 * (predicted == labels).double().mean().item()
 
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
-    """Share of rows of scores (N, classes) whose label is among the k highest, in %; k is cut to the classes."""
+    """Compute the share of rows of scores (N, classes) whose label is among the k highest, in %."""
     return 100.0 * in_top_k(scores, labels, k).double().mean().item()
 
 
 def in_top_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Whether a row's label (N,) is among its k highest scores (N, classes): bool (N,)."""
+    """Tell for each row of scores (N, classes) whether its label is among the k highest: bool (N,). With fewer than k
+    classes it always is."""
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices
     return (best == labels[:, None]).any(1)
 
 
 def class_accuracies(predicted: Tensor, labels: Tensor, num_classes: int) -> list[float | None]:
-    """Share of each class's recordings that are predicted right, in %; None for a class without any."""
+    """Compute the accuracy of each class in %; None for a class without recordings."""
     total = torch.bincount(labels, minlength=num_classes).tolist()
     right = torch.bincount(labels[predicted == labels], minlength=num_classes).tolist()
     return [100.0 * r / t if t else None for r, t in zip(right, total)]
 
 
 def mean_of_classes(per_run: list[list[float | None]]) -> list[float | None]:
-    """`class_accuracies` of several runs, averaged class by class."""
+    """Average `class_accuracies` over runs, class by class."""
     return [
         None if None in values else statistics.fmean(v for v in values if v is not None) for values in zip(*per_run)
     ]
 
 
 def summary(values: list[float]) -> dict[str, float | list[float]]:
-    """Values a seed, their mean and (population) standard deviation."""
+    """Summarise one value a seed: the values, their mean and their (population) standard deviation."""
     return {"per_seed": values, "mean": statistics.fmean(values), "std": statistics.pstdev(values)}
 
 
 def format_summary(s: dict, digits: int = 1) -> str:
-    """A summary as text: the mean, and the deviation where there are several seeds."""
+    """Write a summary as `mean ± deviation`, or as the mean alone where there is one seed."""
     deviation = f" ± {s['std']:.{digits}f}" if len(s["per_seed"]) > 1 else ""
     return f"{s['mean']:.{digits}f}{deviation}"
