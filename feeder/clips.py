@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,6 +116,24 @@ class ClipDataset:
             frames = frames.to(device)
         rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
         return cls(frames, *rows, FrameLayout.of_dataset(dataset))
+
+    @classmethod
+    def joined(cls, parts: Sequence[ClipDataset]) -> ClipDataset:
+        """The recordings of several, of one layout and device, one after the other; on a CPU their frames are copied
+        into memory."""
+        if len(parts) == 1:
+            return parts[0]
+        layout = parts[0].layout
+        frames = torch.cat([part.frames for part in parts]).view(-1, *layout.shape)
+        offsets = np.cumsum([0] + [len(part.frames) for part in parts[:-1]])
+        first = [part.first.cpu().numpy() + offset for part, offset in zip(parts, offsets)]
+        num_frame, label = ([getattr(part, name).cpu().numpy() for part in parts] for name in ("num_frame", "label"))
+        return cls(frames, np.concatenate(num_frame), np.concatenate(label), np.concatenate(first), layout)
+
+    def others(self, dataset: PackedDataset, indices: np.ndarray) -> ClipDataset:
+        """The recordings at `indices` of the packed data set that this one was made of; they share the frames."""
+        rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
+        return ClipDataset(self.frames.view(-1, *self.layout.shape), *rows, self.layout)
 
     def __len__(self) -> int:
         return len(self.first)

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 from collections import Counter
 
@@ -233,10 +234,56 @@ def test_the_log_tells_the_losses_rate_speed_and_spread(pretrain):
 def test_the_schedule_and_batch_of_each_protocol(tmp_path):
     for name, batch in (("ntu60_xsub", 512), ("ntu60_xview", 1024), ("ntu120_xsub", 1024), ("ntu120_xsetup_2", 1024)):
         args = program.parse_args(["--checkpoint-path", str(tmp_path / name)])
-        dataset, protocol = program.complete_args(args, torch.device("cpu"), 1)
+        [(dataset, protocol)] = program.complete_args(args, torch.device("cpu"), 1)
         assert f"{dataset.name}_{protocol.name}" in name
         assert (args.batch_size, args.epochs, args.schedule, args.lr, args.wd) == (batch, 451, [351], 5e-4, 1e-5)
         assert (args.hidden_size, args.save_freq, args.amp) == (1024, 50, "off")
+
+
+def test_a_recipe_is_chosen_by_name_and_flags_win(tmp_path):
+    flags = ["--checkpoint-path", str(tmp_path / "ntu60_xsub"), "--recipe"]
+    for more, expected in (
+        (["published"], (5e-4, 5, 5, 5, 1)),
+        (["tuned"], (1e-3, 25, 25, 25, 1)),
+        (["tuned", "--lr", "0.1", "--std-weight", "2"], (0.1, 25, 25, 2, 1)),
+    ):
+        args = program.parse_args(flags + more)
+        program.complete_args(args, torch.device("cpu"), 1)
+        assert (args.lr, args.intra_weight, args.inter_weight, args.std_weight, args.cov_weight) == expected
+        assert (args.epochs, args.batch_size) == (451, 512)
+
+
+def test_help_tells_the_recipes(capsys):
+    with pytest.raises(SystemExit):
+        program.parse_args(["--help"])
+    text = capsys.readouterr().out
+    assert re.search(r"pku2_xsub +\| 512 +\| 1001 +\| 801 +\| 0.0005 +\| 1024 +\| 50", text)
+    assert re.search(r"of your own +\| 128 +\| 40 ", text) and "weight of the deviation of each" in text
+
+
+def test_the_accuracy_of_neighbours_is_logged_and_changes_nothing(pretrain, demo_root, tmp_path):
+    plain = pretrain.run("--epochs", "3", folder=tmp_path / "plain" / "demo")
+    folder = pretrain.run("--epochs", "3", "--knn-every", "2")
+    lines = figures(folder)
+    assert ["knn/top1" in line for line in lines] == [False, True, True]
+    last = lines[-1]["knn/top1"]
+    for line in lines:
+        line.pop("knn/top1", None)
+    assert lines == figures(plain)
+    first, second = (loading.load(loading.newest(run)) for run in (plain, folder))
+    for part in ("state_dict", "optimizer"):
+        torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
+    action_retrieval.main(["--pretrained", str(folder), "--data-root", str(demo_root), "--device", "cpu"])
+    assert json.loads((folder / "action_retrieval.json").read_text())["top1"] == pytest.approx(last)
+    assert f"1-NN {last:.1f} %" in (folder / "pretrain.log").read_text()
+
+
+def test_the_configuration_is_kept(pretrain):
+    folder = pretrain.run("--lr", "0.01")
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["lr"], config["dataset"], config["epochs"]) == (0.01, "demo", 2)
+    assert "RandomTemporalCrop(min_ratio=0.1" in config["view"]
+    assert "_hparams_/session_start_info" in EventAccumulator(str(folder)).Reload().summary_metadata
 
 
 def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tmp_path):

@@ -94,6 +94,19 @@ def test_a_data_set_is_read_as_it_was_packed(tmp_path):
     np.testing.assert_array_equal(source.label, packed.label[rows])
 
 
+def test_joined_data_sets_give_the_clips_of_each(tmp_path):
+    packed = tiny_dataset(tmp_path)
+    parts = [
+        ClipDataset.of_dataset(packed, packed.split("xsub", side), torch.device("cpu")) for side in ("val", "train")
+    ]
+    view, joined = evaluation_view(), ClipDataset.joined(parts)
+    each = torch.cat([view(part.clips(slice(None))) for part in parts])
+    assert torch.equal(view(joined.clips(slice(None))), each)
+    assert torch.equal(joined.label, torch.cat([part.label for part in parts]))
+    others = parts[0].others(packed, packed.split("xsub", "train"))
+    assert torch.equal(view(others.clips(slice(None))), each[len(parts[0]) :])
+
+
 def test_training_cannot_change_the_data_set_on_disk(tmp_path):
     packed = tiny_dataset(tmp_path)
     before = (packed.path / "joints.npy").read_bytes()

@@ -44,7 +44,7 @@ def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
         type=find_run,
         required=True,
         metavar="CKPT",
-        help="a checkpoint, weights from tools.slim, or a run, by its folder or its name under checkpoints/, whose last "
+        help="a checkpoint, weights from tools.slim, or a run (its folder, or its name under checkpoints/), whose last "
         "checkpoint is taken",
     )
 

@@ -19,6 +19,7 @@ from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
+from tools.utils.errors import UserError
 from tools.utils.logs import start_log, tensorboard, write_result
 from tools.utils.options import add_data_options, choose_data, open_dataset
 
@@ -97,7 +98,7 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
-    is_transfer = _own_dataset(state, folder) not in (None, dataset.name)
+    is_transfer = dataset.name not in (_own_dataset(state, folder) or dataset.name).split("+")
     return EvaluationSetup(encoder, modalities, packed, protocol, split, is_transfer, folder, result)
 
 
@@ -130,6 +131,8 @@ def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSe
     """Choose the data set and the protocol by the flags, else by what the checkpoint was trained on, else by its
     folder's name. Raises UserError."""
     own = _own_dataset(state, folder)
+    if own and "+" in own and not args.dataset:
+        raise UserError(f"pre-trained on {own.replace('+', ' and ')}: say by --finetune-dataset what to evaluate on")
     dataset, protocol = args.dataset or own, args.protocol
     if dataset and dataset == own:
         protocol = protocol or state.get("protocol")

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -203,11 +204,15 @@ class Trainer:
             projections = self.parallel(streams)
         return self.objective(gather(projections, sizes, self.procs.rank), self.weights)
 
+    def config(self) -> dict[str, Any]:
+        """The arguments, as plain values."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
+
     def save(self) -> None:
         """Write a checkpoint (the main process does), and remove those that a signal left before it."""
         if not self.procs.is_main:
             return
-        args = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
+        args = self.config()
         state = {
             "epoch": self.epoch,
             "state_dict": checkpoints.prefixed(self.model),

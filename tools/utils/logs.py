@@ -7,6 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,8 +50,9 @@ class _Console(logging.Handler):
     """Prints lines without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
-        sys.stdout.flush()
+        with suppress(OSError):  # the terminal is gone
+            tqdm.write(self.format(record), file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
+            sys.stdout.flush()
 
 
 def progress(items: Iterable[T], **options: Any) -> tqdm:
@@ -73,13 +75,19 @@ class EpochLog:
     an uninterrupted one.
     """
 
-    def __init__(self, folder: Path, start_epoch: int):
+    def __init__(self, folder: Path, start_epoch: int, config: dict[str, Any]):
+        """`config` is what TensorBoard shows under HPARAMS."""
+        from torch.utils.tensorboard.summary import hparams
+
         path = folder / "log.jsonl"
         kept = [line for line in read_lines(path) if line["epoch"] < start_epoch]
         with atomic_write(path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a", buffering=1)
         self._board = tensorboard(folder, purge_step=start_epoch)
+        values = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items()}
+        for summary in hparams(values, {"loss/total": 0.0}):
+            self._board._get_file_writer().add_summary(summary)
 
     def write(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write one epoch's metrics; names with a slash group TensorBoard's charts."""

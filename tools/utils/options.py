@@ -29,8 +29,9 @@ Number = TypeVar("Number", int, float)
 RUNS = ROOT / "checkpoints"
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default to every option's help that does not name it, unless it is None or False."""
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Adds the default to every option's help that does not name it, unless it is None or False; keeps the lines of the
+    text around the options."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False, argparse.SUPPRESS) or "default" in (action.help or ""):
@@ -43,13 +44,14 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
         dataset_flag,
         dest="dataset",
         metavar="NAME",
+        nargs="+" if dataset_flag == "--pre-dataset" else None,
         help=f"data set: {', '.join(DATASETS)}, or another in --data-root; default: "
         + ("by the name of --checkpoint-path" if dataset_flag == "--pre-dataset" else "the checkpoint's own"),
     )
     parser.add_argument(
         "--protocol",
-        help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), or one of the data set's own; "
-        "default: as for the data set",
+        help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), one of the data set's own, or all: "
+        "every recording to train on; default: as for the data set",
     )
     parser.add_argument(
         "--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets, or one packed data set"
