@@ -65,6 +65,10 @@ def main(argv: list[str] | None = None) -> None:
         epoch = setup.result["epoch"] or 0
         curves = {f"top1_k{k}": [(epoch, value)] for k, value in by_k.items()}
         setup.write(TASK, modality, metrics, curves | {"map": [(epoch, metrics["map"])]})
+        neighbours = setup.packed.names[setup.split["train"]][found[:, 0].cpu().numpy()].tolist()
+        precisions = [f"{value:.4f}" for value in precision.tolist()]
+        more = {"nearest": neighbours, "average_precision": precisions}
+        setup.write_predictions(TASK, modality, predicted[ks[0]], more)
 
 
 if __name__ == "__main__":

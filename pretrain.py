@@ -236,7 +236,7 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, kn
         unit="epoch",
         initial=trainer.epoch,
         total=args.epochs,
-        disable=epochs is None,
+        disable=epochs is None or not sys.stderr.isatty(),  # each epoch has a line
     )
     for epoch in bar:
         metrics = trainer.train_epoch(stop)

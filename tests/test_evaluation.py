@@ -1,3 +1,4 @@
+import csv
 import json
 import logging
 import shutil
@@ -21,7 +22,6 @@ from tools import extract, results
 from tools.evaluation.features import extract_features
 from tools.utils.errors import UserError, run
 from tools.utils.options import open_dataset
-from tools.utils.tables import table
 
 
 def flags(folder, root, *more):
@@ -56,7 +56,9 @@ def test_several_learning_rates_run_in_one_pass(published, demo_root, capsys):
             assert both["rates"][i][name]["top1"]["per_seed"] == pytest.approx(single[name]["top1"]["per_seed"])
     assert (both["lr"], both["best"]) == (0.3, both["rates"][0]["best"]) and "rates" not in alone
     lines = capsys.readouterr().out
-    assert "rate 0.03, best" in lines and "rate 0.3, last" in lines and "published recipe" not in lines  # 12 epochs
+    assert (
+        "rate 0.03, best (chosen" in lines and "rate 0.3, last" in lines and "published recipe" not in lines
+    )  # 12 epochs
     assert "recognition/top1_seed1_lr0.03" in EventAccumulator(str(published)).Reload().Tags()["scalars"]
 
 
@@ -155,9 +157,35 @@ def test_results_table(published, demo_root, monkeypatch, capsys):
     scores = [json.loads((published / f"action_{t}.json").read_text()) for t in ("recognition", "retrieval")]
     mean = f"{scores[0]['best']['top1']['mean']:.1f}"
     retrieval = (f"{scores[1]['top1']:.1f} (k=3)", f"{scores[1]['map']:.1f}")
-    assert rows == [("demo_published", "demo xsub", "451", "all", mean, mean, *retrieval)]
-    lines = table(results.FROZEN, rows).splitlines()
-    assert len(lines) == 3 and len({len(line) for line in lines}) == 1
+    last = f"{scores[0]['last']['top1']['mean']:.1f}"
+    assert [row.texts() for row in rows] == [["demo_published", "demo xsub", "451", "all", last, mean, *retrieval]]
+    for task, more in (("recognition", ["probability"]), ("retrieval", ["nearest", "average_precision"])):
+        lines = list(csv.DictReader(open(published / f"action_{task}_predictions.csv")))
+        assert list(lines[0]) == ["name", "label", "predicted", "label_name", "predicted_name", *more]
+        right = 100 * sum(line["label"] == line["predicted"] for line in lines) / len(lines)
+        result = json.loads((published / f"action_{task}.json").read_text())
+        assert right == pytest.approx(result["last"]["top1"]["mean"] if "last" in result else result["top1"])
+        assert lines[0]["name"].endswith(f"A{int(lines[0]['label']) + 1:03d}")
+
+
+def test_folds_and_seeds_have_a_row_together_and_tables_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    for fold in (1, 2):
+        for seed in (0, 1):
+            folder = tmp_path / f"mine_fold{fold}_s{seed}"
+            folder.mkdir()
+            result = {"task": "action_retrieval", "dataset": "mine", "protocol": f"fold{fold}", "modality": "all"}
+            result |= {"epoch": 40, "k": 1, "top1": 70.0 + 10 * fold + 2 * seed, "map": 50}
+            (folder / "action_retrieval.json").write_text(json.dumps(result))
+    results.main(["--csv", str(tmp_path / "a.csv"), "--latex", str(tmp_path / "a.tex")])
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.split("|")[1:9:2] and "mine_fold*_s* (4 runs)" in row and "86.0 ± 5.1" in row and "50.0 ± 0.0" in row
+    lines = list(csv.DictReader(open(tmp_path / "a.csv")))
+    assert len(lines) == 2 * 5 and lines[0]["run"] == "mine_fold1_s0" and lines[0]["metric"] == "retrieval"
+    assert float(lines[-2]["mean"]) == 86 and lines[-2]["runs"] == "4"
+    text = (tmp_path / "a.tex").read_text()
+    assert r"mine\_fold1\_s0 & mine fold1 & 40 & all & - & - & 80.0 & 50.0 \\" in text and r"86.0 $\pm$ 5.1" in text
+    assert text.count("\\begin{tabular}{llllrrrr}") == 1
 
 
 def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
@@ -314,4 +342,7 @@ def test_unknown_modalities_are_refused(name, reason, published, demo_root, caps
 def test_the_published_recipe_is_marked(published, demo_root, capsys):
     action_recognition.main(flags(published, demo_root, "--lr", 0.3, 0.03, "--modality", "joint+motion+bone"))
     lines = capsys.readouterr().out
-    assert "all, rate 0.03 (the published recipe), best" in lines and "all, rate 0.3, last" in lines
+    assert (
+        "all, rate 0.03 (the published recipe), best (chosen on the test side)" in lines
+        and "all, rate 0.3, last" in lines
+    )

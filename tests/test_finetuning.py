@@ -38,7 +38,10 @@ def test_all_labels_best_and_last_with_curves(published, demo_root, capsys):
     best = np.max([h["top1"] for h in result["history"]], axis=0)
     assert result["best"]["top1"]["per_seed"] == best.tolist()
     lines = capsys.readouterr().out
-    assert f"100 % of the labels (12 recordings), best: top-1 {result['best']['top1']['mean']:.2f} ±" in lines
+    assert (
+        f"100 % of the labels (12 recordings), best (chosen on the test side): top-1 {result['best']['top1']['mean']:.2f} ±"
+        in lines
+    )
     assert lines == "".join(line[20:] for line in (published / "finetune.log").read_text().splitlines(keepends=True))
     events = EventAccumulator(str(published)).Reload().Scalars("finetune/loss_seed1")
     assert [(e.step, pytest.approx(e.value)) for e in events] == [(h["epoch"], h["loss"][1]) for h in result["history"]]

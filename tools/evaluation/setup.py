@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
+from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError
 from tools.utils.logs import start_log, tensorboard, write_result
-from tools.utils.options import add_data_options, choose_data, open_dataset
+from tools.utils.options import add_data_options, choose_data, classes_of, open_dataset
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +77,23 @@ class EvaluationSetup:
         path = write_result(self.folder, task, metrics | self.result | {"task": task, "modality": modality})
         logging.getLogger("umurl").info(f"written to {path}")
 
+    def write_predictions(self, task: str, modality: str, predicted: Tensor, more: dict[str, list]) -> None:
+        """Write a CSV with a line for each recording of the val side: its name, its label and the predicted one, int64
+        (N,), the classes' names, and the columns `more`."""
+        names, rows = classes_of(self.packed), self.split["val"]
+        labels, found = self.packed.label[rows].tolist(), predicted.tolist()
+        columns = {
+            "name": self.packed.names[rows].tolist(),
+            "label": labels,
+            "predicted": found,
+            "label_name": [names[label] for label in labels],
+            "predicted_name": [names[label] for label in found],
+            **more,
+        }
+        path = self.folder / f"{task}{suffix_of(modality)}_predictions.csv"
+        with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+            csv.writer(file).writerows([columns, *zip(*columns.values())])
+
 
 def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetup:
     """Load the encoder onto `device` and open the data that the flags choose. Raises UserError, CheckpointError and
@@ -86,6 +105,8 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
     dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     checkpoints.check_layout(backbone.layout, encoder.path, FrameLayout.of_dataset(packed), packed.path)
+    if packed.num_classes < 2:
+        raise UserError(f"{packed.path} has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
     split = {side: packed.split(protocol.name, side) for side in SIDES}
     result = {
         "dataset": dataset.name,

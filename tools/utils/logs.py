@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
+SAY_EVERY = 60.0  # seconds between lines about work in progress
 
 
 def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
@@ -56,9 +58,22 @@ class _Console(logging.Handler):
 
 
 def progress(items: Iterable[T], **options: Any) -> tqdm:
-    """Show a tqdm bar on a terminal, and nothing elsewhere or with `disable=True`."""
-    options["disable"] = options.get("disable", False) or not sys.stderr.isatty()
-    return tqdm(items, dynamic_ncols=True, **options)
+    """Show a tqdm bar on a terminal; elsewhere, where it takes longer, log a line a minute. Nothing with
+    `disable=True`."""
+    if not sys.stderr.isatty():
+        line = "{desc}: {n_fmt} of {total_fmt} {unit}, {remaining} left{postfix}"
+        options |= {"file": _Lines(), "mininterval": SAY_EVERY, "maxinterval": SAY_EVERY, "delay": SAY_EVERY}
+        options |= {"bar_format": line, "leave": False}
+    return tqdm(items, dynamic_ncols=sys.stderr.isatty(), **options)
+
+
+class _Lines(io.StringIO):
+    """Logs what tqdm writes to it."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            logging.getLogger("umurl").info(line)
+        return len(text)
 
 
 def tensorboard(folder: Path, **options: Any) -> SummaryWriter:

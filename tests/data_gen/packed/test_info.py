@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from data_gen import recipes
+from data_gen import folds, recipes
 from data_gen.datasets import DATASETS, from_test_name
 from data_gen.packed.catalogue import packed_in, rows_in
 from data_gen.packed.info import INFO
@@ -56,6 +56,14 @@ def test_frames_of_other_shapes_are_refused(shape, tmp_path):
     np.save(tmp_path / "joints.npy", np.zeros((packed.num_frame.sum(), *shape), np.float32))
     with pytest.raises(DataSetError, match="joints.npy: .*holds"):
         PackedDataset(tmp_path)
+
+
+def test_a_cross_validation_has_a_run_for_each_fold(tmp_path, capsys):
+    own_dataset(tmp_path / "mine", "coco", 1, 2, ["fold=kfold:3", "odd=subject:s1,s3,s5"])
+    assert folds.main(["mine_fold_lr1", "--data-root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == ["mine_fold1_lr1", "mine_fold2_lr1", "mine_fold3_lr1"]
+    assert folds.main(["mine_flod", "--data-root", str(tmp_path)]) == 1
+    assert "no folds are called mine_flod; known: mine_fold. Make" in capsys.readouterr().err
 
 
 def pack_one(folder, shape, people, info=None, tables=None):
