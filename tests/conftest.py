@@ -25,9 +25,11 @@ def leave_no_log():
     hook = sys.excepthook
     yield
     sys.excepthook = hook
-    for handler in logging.getLogger("umurl").handlers[:]:
+    logger = logging.getLogger("umurl")
+    logger.propagate = True  # pytest adds a handler of its own to loggers that do not propagate
+    for handler in logger.handlers[:]:
         handler.close()
-        logging.getLogger("umurl").removeHandler(handler)
+        logger.removeHandler(handler)
 
 
 @pytest.fixture
