@@ -20,6 +20,7 @@ from models import loading
 from tests.helpers import tiny_dataset
 from tools import extract, results
 from tools.evaluation.features import extract_features
+from tools.utils import options
 from tools.utils.errors import UserError, run
 from tools.utils.options import open_dataset
 
@@ -210,7 +211,7 @@ def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
     for row in (
         "ntu60_xview_lr1 ntu60 xview 451 all - - 88.0 61.2",
         "ntu60_xview_lr1 ntu60 xview 451 joint 50.5 ± 0.5 50.5 ± 0.5 - -",
-        "published (paper) ntu60 xview 451 all 90.9 - 88.9 -",
+        "published (paper) ntu60 xview 451 all - 90.9 88.9 -",
         "ntu60_xview_lr1 ntu60 xview 451 all semi supervised 376 (1 %) 50.5 ± 0.5 50.5 ± 0.5",
         "ntu60_xview_lr1 ntu60 xview 451 all transfer pku2 xsub scratch 9,000 (100 %) 50.5 ± 0.5 50.5 ± 0.5",
     ):
@@ -232,7 +233,8 @@ def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkey
         results.main([])
     folder = tmp_path / "checkpoints" / "demo_run"
     folder.mkdir(parents=True)
-    with pytest.raises(UserError, match="no checkpoint at demo_other"):
+    monkeypatch.setattr(options, "RUNS", tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="no checkpoint at demo_other, and no run of that name"):
         results.main(["demo_other"])
     result = {"task": "action_retrieval", "dataset": "demo", "protocol": "xsub", "modality": "all", "epoch": 3}
     (folder / "action_retrieval.json").write_text(json.dumps(result | {"k": 1, "top1": 87.25, "map": 50}))
