@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_gen.packed.info import INFO
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import parse_skeleton
@@ -54,6 +55,28 @@ def test_raw_recordings_are_normalised_and_keep_their_table(folder, tmp_path, ca
         np.testing.assert_array_equal(packed.recording(i), normalise(clip, num_people=1))
     said = capsys.readouterr().out
     assert "own: 3 recordings, 12 frames" in said and "  s: 2 train, 1 val" in said and "they were raw" in said
+
+
+def test_labels_and_the_table_may_be_unknown(folder, tmp_path, capsys):
+    (folder / "recordings.csv").write_text("name\na\nc-2\n")
+    bring("folder", folder, *OWN, "--out", tmp_path / "out")
+    packed = PackedDataset(tmp_path / "out")
+    assert packed.names.tolist() == ["a", "c-2"] and packed.label.tolist() == [0, 0]
+    assert packed.class_names == ["unlabelled"] and packed.split("all", "train").tolist() == [0, 1]
+    assert not len(packed.split("all", "val"))
+    (folder / "recordings.csv").unlink()
+    bring("folder", folder, *OWN, "--out", tmp_path / "all")
+    assert PackedDataset(tmp_path / "all").names.tolist() == ["a", "b", "c-2"]
+
+
+def test_a_data_set_is_replaced_on_demand_alone(folder, tmp_path, capsys):
+    bring("folder", folder, *OWN, "--out", tmp_path / "out")
+    before = (tmp_path / "out" / INFO).read_bytes()
+    more = (*OWN, "--split", "s=subject:y,z")
+    refused(capsys, tmp_path / "out", "holds a data set already: --replace", "folder", folder, *more)
+    assert (tmp_path / "out" / INFO).read_bytes() == before
+    bring("folder", folder, *more, "--replace", "--out", tmp_path / "out")
+    assert PackedDataset(tmp_path / "out").protocols == ["s"]
 
 
 @pytest.mark.parametrize("kind", ["heading", "windows", "blank lines", "npy", "npy of people", "Fortran", "float32"])

@@ -19,7 +19,7 @@ def test_any_skeleton_is_packed_and_read_again(skeleton, people, coordinates, tm
     assert packed.skeleton == SKELETONS[skeleton]
     assert packed.shape == packed.recording(3).shape[1:] == (people, len(SKELETONS[skeleton].joints), coordinates)
     assert packed.title == "my recordings" and packed.protocols == ["fold1", "fold2"]
-    assert packed.info["protocols"]["fold1"]["rule"] == "kfold:2"
+    assert packed.info["protocols"]["fold1"]["rule"] == "kfold:2, val subjects s0, s2, s4"
 
 
 def test_a_data_set_that_names_no_skeleton_is_kinect_v2s(tmp_path):
