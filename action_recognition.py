@@ -14,6 +14,7 @@ from data_gen.recipes import FINETUNE, LINEAR_PROBE
 from tools.evaluation.finetune_report import report_finetuning
 from tools.evaluation.probe_report import report_probe
 from tools.evaluation.setup import add_evaluation_options
+from tools.training.compiling import add_compile_option
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, check_schedule, fraction, non_negative_int, positive_float, positive_int
 from tools.utils.precision import add_amp_option
@@ -41,6 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="with --finetune: start from an untrained encoder of the same width, for comparison",
     )
     add_amp_option(parser, "the model, with --finetune")
+    add_compile_option(parser)
     parser.add_argument(
         "--lr",
         type=positive_float,
@@ -79,8 +81,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def complete_args(args: argparse.Namespace) -> None:
     """Take from the recipe what no flag sets, and refuse contradictions. Raises UserError."""
-    for name in ("label_fraction", "from_scratch", "amp"):
-        if getattr(args, name) and not args.finetune:
+    for name, unset in (("label_fraction", None), ("from_scratch", False), ("amp", None), ("compile", "auto")):
+        if getattr(args, name) != unset and not args.finetune:
             raise UserError(f"--{name.replace('_', '-')} is for fine-tuning: give --finetune too")
     recipe = FINETUNE if args.finetune else LINEAR_PROBE
     args.epochs = args.epochs or recipe.epochs

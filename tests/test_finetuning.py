@@ -157,3 +157,24 @@ def test_a_run_that_diverges_leaves_no_result(published, demo_root):
     with pytest.raises(UserError, match="the loss of epoch 0 is not finite, so fine-tuning stops: lower --lr"):
         action_recognition.main(flags(published, demo_root, "--lr", 1e30))
     assert not list(published.glob("*.json*"))
+
+
+@pytest.mark.slow
+def test_compiled_fine_tuning_gives_the_scores_of_eager(published, demo_root, capsys):
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    found = []
+    for choice in ("off", "on"):
+        action_recognition.main(flags(published, demo_root, "--compile", choice))
+        found.append(result_of(published, "finetune")["history"])
+    out = capsys.readouterr()
+    assert "compiling the model for batches of 4 clips" in out.out and "does not work" not in out.err
+    for a, b in zip(*found):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["top1"] == b["top1"]
+
+
+def test_compile_is_for_fine_tuning(published, demo_root):
+    with pytest.raises(UserError, match="--compile is for fine-tuning: give --finetune too"):
+        action_recognition.main(
+            [flag for flag in flags(published, demo_root, "--compile", "on") if flag != "--finetune"]
+        )

@@ -75,7 +75,7 @@ def _finetune(
         title = f"{_title(args, name, fraction, len(rows))}, seed {seed}"
         backbone = setup.encoder.backbone
         model = new_classifier(backbone, setup.modalities[name], packed.num_classes, seed, args.from_scratch)
-        runs.append(finetune(model, source, rows, val, recipe, seed, procs, args.amp, title))
+        runs.append(finetune(model, source, rows, val, recipe, seed, procs, args.amp, args.compile, title))
         if len(args.seed) > 1:
             best = max(score.top1 for score in runs[-1])
             logging.getLogger("umurl").info(f"{title}: last {runs[-1][-1].top1:.2f} %, best {best:.2f} %")

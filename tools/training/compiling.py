@@ -48,18 +48,21 @@ class StaticCompiler:
 
     def compile(
         self,
-        function: Callable[..., Any],
+        owner: object,
+        method: str,
         model: nn.Module,
         example: Callable[[int], tuple],
         scalar: Callable[[Any], Tensor],
-    ) -> Callable[..., Any]:
-        """`function` compiled, or as it is where no size is to be compiled for or the compiler fails, with a warning.
+    ) -> None:
+        """Replace a method of `owner` by its compiled form, unless no size is to be compiled for. Where the compiler
+        fails, warn and leave the method as it is.
 
-        A forward and a backward pass are tried for each size, on the arguments `example(size)`; `scalar` makes of the
-        function's result what has a gradient. The model's gradients and running statistics are left as they were.
+        A forward and a backward pass are tried for each size, on the arguments `example(size)`; `scalar` turns the
+        method's result into one value. The model's gradients and running statistics are left as they were.
         """
         if not self.sizes:
-            return function
+            return
+        function = getattr(owner, method)
         log.info(
             f"compiling the model for batches of {' and '.join(map(str, sorted(self.sizes)))} clips; this takes about "
             "a minute, --compile off starts without"
@@ -81,9 +84,9 @@ class StaticCompiler:
         if reason:
             log.warning(f"warning: --compile does not work here, so the model runs uncompiled: {reason}")
             self.sizes = set()
-            return function
+            return
         log.info(f"compiled in {time.perf_counter() - started:.0f} s")
-        return compiled
+        setattr(owner, method, compiled)
 
     def stance(self, size: int) -> AbstractContextManager:
         """The context of a forward pass on a batch of `size`: compiled if that size was, else not."""

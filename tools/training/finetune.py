@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -12,10 +14,11 @@ from torch import Tensor, nn
 from data_gen.recipes import ClassifierRecipe
 from feeder.augment import evaluation_view
 from feeder.clips import ClipDataset
-from feeder.modalities import ModalityTokens
+from feeder.modalities import ModalityTokens, Tokens
 from feeder.sampling import epoch_order, share
 from models.encoder import Backbone
 from models.finetune_model import FinetuneModel
+from tools.training.compiling import StaticCompiler, sizes_to_compile
 from tools.utils.distributed import Processes, all_reduce_sum, distribute
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
@@ -49,7 +52,7 @@ def new_classifier(
 
 class Finetuner:
     """One run: a model, its optimiser and the recordings of both sides. `amp` is the precision of the model: `bf16`,
-    `fp16` or `off`.
+    `fp16` or `off`; `compiling` is --compile's choice.
 
     Every process holds the same model and computes its share of each batch. The order of visits depends on the seed and
     the epoch alone, so any number of processes train as one does.
@@ -63,13 +66,26 @@ class Finetuner:
         seed: int,
         procs: Processes,
         amp: str = "off",
+        compiling: str = "off",
     ):
         self.model, self.source, self.recipe, self.seed, self.procs, self.amp = model, source, recipe, seed, procs, amp
-        self.parallel = distribute(model, procs)
+        self.compiling, self.compiler = compiling, StaticCompiler(set())
+        self.parallel: nn.Module = model
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(trained, recipe.lr, momentum=recipe.momentum)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=amp == "fp16")
         self.view, self.tokens = evaluation_view(), ModalityTokens(source.layout).to(procs.device)
+
+    def prepare(self, rows: Tensor) -> None:
+        """Compile what is worth it for training on `rows`, and wrap the model for several processes."""
+        sizes = [len(self._mine(batch)) for batch in self._batches(rows)]
+        steps = Counter({size: n * self.recipe.epochs for size, n in Counter(sizes).items()})
+        self.compiler = StaticCompiler(sizes_to_compile(self.compiling, self.procs.device, steps))
+        with autocast(self.amp, self.procs.device):
+            self.compiler.compile(
+                self.model, "forward", self.model, lambda size: (self._stream(rows[:size]),), lambda y: y.float().sum()
+            )
+        self.parallel = distribute(self.model, self.procs)
 
     def train_epoch(self, rows: Tensor, epoch: int) -> float:
         """Train once on each recording at `rows` of the source; returns their mean loss. Epochs count from 0. Raises
@@ -78,9 +94,7 @@ class Finetuner:
             group["lr"] = self.recipe.lr * 0.1 ** sum(epoch >= at for at in self.recipe.schedule)
         self.parallel.train()
         losses = torch.zeros((), device=self.procs.device)
-        # Batches of nearly equal size: a last one of a few recordings would be a step as large as any other.
-        count = -(-len(rows) // self.recipe.batch_size)
-        for batch in rows[epoch_order(len(rows), self.seed, epoch)].tensor_split(count):
+        for batch in self._batches(rows[epoch_order(len(rows), self.seed, epoch)].to(self.source.device)):
             losses += self.train_step(batch)
         loss = all_reduce_sum(losses).item() / len(rows)
         if not abs(loss) < float("inf"):
@@ -89,8 +103,9 @@ class Finetuner:
 
     def train_step(self, batch: Tensor) -> Tensor:
         """Train on the global batch, rows of the source; returns the sum of this process's losses."""
-        mine = batch[share(len(batch), self.procs.rank, self.procs.world_size)]
-        scores, labels = self._scores(self.parallel, mine)
+        mine = self._mine(batch)
+        with self.compiler.stance(len(mine)):
+            scores, labels = self._scores(self.parallel, mine)
         losses = F.cross_entropy(scores, labels, reduction="sum")
         # The processes' gradients are averaged. Scaled like this, their average is the gradient of the global batch's
         # mean loss, however unequal the shares.
@@ -106,10 +121,11 @@ class Finetuner:
         """Compute top-1 and top-5 accuracy in % on the recordings at `rows`, which the processes share. Raises
         UserError where a score is not finite."""
         self.model.eval()
-        mine = rows[share(len(rows), self.procs.rank, self.procs.world_size)]
+        mine = self._mine(rows.to(self.source.device))
         counts = torch.zeros(3, dtype=torch.int64, device=self.procs.device)
         for batch in mine.split(VALIDATION_BATCH):
-            scores, labels = self._scores(self.model, batch)
+            with self.compiler.stance(0):
+                scores, labels = self._scores(self.model, batch)
             right = in_top_k(scores, labels, 1), in_top_k(scores, labels, 5), scores.isfinite().all(1)
             counts += torch.stack(right).sum(1)
         top1, top5, finite = all_reduce_sum(counts).tolist()
@@ -118,12 +134,22 @@ class Finetuner:
         return 100.0 * top1 / len(rows), 100.0 * top5 / len(rows)
 
     def _scores(self, model: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores, float32, and labels of whole clips."""
-        device, rows = self.procs.device, rows.to(self.source.device)
-        clip = self.view(self.source.clips(rows)).to(device, non_blocking=True)
-        with autocast(self.amp, device):
-            scores = model(self.tokens(clip, self.model.modalities)).float()
-        return scores, self.source.label[rows].to(device, non_blocking=True)
+        """Scores, float32, and labels of whole clips at `rows`, int64 on the source's device."""
+        with autocast(self.amp, self.procs.device):
+            scores = model(self._stream(rows)).float()
+        return scores, self.source.label[rows].to(self.procs.device, non_blocking=True)
+
+    def _stream(self, rows: Tensor) -> dict[str, Tokens]:
+        clip = self.view(self.source.clips(rows)).to(self.procs.device, non_blocking=True)
+        return self.tokens(clip, self.model.modalities)
+
+    def _batches(self, rows: Tensor) -> Sequence[Tensor]:
+        """Batches of nearly equal size: a last one of a few recordings would be a step as large as any other."""
+        return rows.tensor_split(-(-len(rows) // self.recipe.batch_size))
+
+    def _mine(self, rows: Tensor) -> Tensor:
+        """This process's share."""
+        return rows[share(len(rows), self.procs.rank, self.procs.world_size)]
 
 
 def finetune(
@@ -135,11 +161,13 @@ def finetune(
     seed: int,
     procs: Processes,
     amp: str = "off",
+    compiling: str = "off",
     title: str = "finetune",
 ) -> list[Score]:
     """Train the model on the recordings at `train`, int64 rows of the source, and validate it on those at `val` as the
     recipe says. `title` is the progress bar's. Raises UserError where a loss or score is not finite."""
-    tuner = Finetuner(model.to(procs.device), source, recipe, seed, procs, amp)
+    tuner = Finetuner(model.to(procs.device), source, recipe, seed, procs, amp, compiling)
+    tuner.prepare(train.to(source.device))
     scores = []
     bar = progress(range(recipe.epochs), desc=title, unit="epoch", disable=not procs.is_main)
     for epoch in bar:

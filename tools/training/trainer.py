@@ -130,14 +130,14 @@ class Trainer:
         """Compile what is worth it and wrap the model for several processes, once its weights are in place."""
         self.model.train()
         if self.procs.world_size == 1:
-            self.loss_of = self.compiler.compile(self.forward, self.model, self._example, lambda loss: loss.total)
+            self.compiler.compile(self, "loss_of", self.model, self._example, lambda loss: loss.total)
         else:
             # The projectors' batch norms and the objective talk to other processes, so the encoder is compiled alone.
-            backbone = self.model.backbone
-            encode = self.compiler.compile(
-                backbone.encode, self.model, self._example, lambda y: torch.stack(y).float().sum()
-            )
-            setattr(backbone, "encode", encode)  # noqa: B010
+            with autocast(self.args.amp, self.procs.device):
+                encoder = self.model.backbone
+                self.compiler.compile(
+                    encoder, "encode", self.model, self._example, lambda y: torch.stack(y).float().sum()
+                )
         self.parallel = distribute(self.model, self.procs)
 
     def _example(self, size: int) -> tuple[list[dict[str, Tokens]]]:
