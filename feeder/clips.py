@@ -55,7 +55,7 @@ class ClipBatch:
         first = torch.arange(0, size * num_frames, num_frames, device=values.device)
         return replace(
             self,
-            frames=values.reshape(size * num_frames, -1),
+            frames=values.flatten(2).flatten(0, 1),  # of no clips, too
             first=first,
             length=torch.full_like(first, num_frames),
             joint_map=None,

@@ -20,6 +20,7 @@ from tests.helpers import run_python, tiny_dataset
 from tests.runs import assert_equal_runs, figures, launched
 from tools.training import trainer
 from tools.training.compiling import sizes_to_compile
+from tools.training.report import duration
 from tools.utils.errors import UserError
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
@@ -446,7 +447,7 @@ def test_the_log_tells_people_what_is_trained_and_how_far_it_is(pretrain):
 
 
 def test_durations_read_well():
-    assert [program.duration(s) for s in (0.4, 119, 125, 3600, 3700)] == [
+    assert [duration(s) for s in (0.4, 119, 125, 3600, 3700)] == [
         "0 s",
         "119 s",
         "2 min",

@@ -94,6 +94,12 @@ def test_a_data_set_is_read_as_it_was_packed(tmp_path):
     np.testing.assert_array_equal(source.label, packed.label[rows])
 
 
+def test_a_process_may_have_no_clips(random_clips):
+    none = slice(0, 0)
+    clips = ClipBatch(random_clips.frames, random_clips.first[none], random_clips.length[none])
+    assert ResampleClip()(clips).values.shape == (0, 64, 2, 25, 3)
+
+
 def test_joined_data_sets_give_the_clips_of_each(tmp_path):
     packed = tiny_dataset(tmp_path)
     parts = [
