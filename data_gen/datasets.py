@@ -40,10 +40,10 @@ class Protocol:
     recipe: PretrainRecipe
     published_counts: tuple[int, int] | None = None
     published_scores: tuple[float, float] | None = None  # recognition, retrieval
-    published_videos: tuple[int, int] | None = None
     field: str = ""
     train: frozenset[int] = frozenset()
     split_file: str = ""
+    published_videos: tuple[int, int] | None = None
 
     @property
     def title(self) -> str:
@@ -84,107 +84,42 @@ class DataSet:
         raise ValueError(f"{self.name} has no protocol {name!r}; it has {known or 'none'}")
 
 
-_CAMERAS = frozenset([2, 3])
+_CAMERAS, _EVEN_SETUPS = frozenset([2, 3]), frozenset(range(2, 33, 2))
 
-# Recordings under NTU's names, a `.skeleton` file each.
+# fmt: off
+# Recordings under NTU's names, a `.skeleton` file each. The second place of NTU-120 completes a first one that holds
+# only the recordings new in it.
 NTU = (
-    DataSet(
-        "ntu60",
-        "NTU RGB+D 60",
-        classes=60,
-        setups=17,
-        raw=("nturgbd_raw",),
-        converter="ntu_gendata.py --dataset ntu60",
-        protocols=(
-            Protocol(
-                "xsub",
-                "cross_subject",
-                recipes.NTU60_XSUB,
-                (40091, 16487),
-                (84.2, 72.0),
-                field="subject",
-                train=NTU60_SUBJECTS,
-            ),
-            Protocol("xview", "cross_view", recipes.NTU, (37646, 18932), (90.9, 88.9), field="camera", train=_CAMERAS),
-        ),
-    ),
-    DataSet(
-        "ntu120",
-        "NTU RGB+D 120",
-        classes=120,
-        setups=32,
-        # The second place completes a first one that holds only the recordings new in NTU-120.
-        raw=("nturgbd_raw_120", "nturgbd_raw"),
-        converter="ntu_gendata.py --dataset ntu120",
-        protocols=(
-            Protocol(
-                "xsub",
-                "cross_subject",
-                recipes.NTU,
-                (63026, 50919),
-                (75.2, 59.5),
-                field="subject",
-                train=NTU120_SUBJECTS,
-            ),
-            Protocol(
-                "xsetup",
-                "cross_setup",
-                recipes.NTU,
-                (54468, 59477),
-                (76.3, 62.2),
-                field="setup",
-                train=frozenset(range(2, 33, 2)),
-            ),
-        ),
-    ),
-    DataSet(
-        "demo",
-        "simulated demo",
-        classes=12,
-        setups=17,
-        raw=("demo_raw",),
-        converter="ntu_gendata.py --dataset demo",
-        protocols=(
-            Protocol("xsub", "cross_subject", recipes.DEMO, field="subject", train=NTU60_SUBJECTS),
-            Protocol("xview", "cross_view", recipes.DEMO, field="camera", train=_CAMERAS),
-        ),
-    ),
+    DataSet("ntu60", "NTU RGB+D 60", 60, ("nturgbd_raw",), "ntu_gendata.py --dataset ntu60", setups=17, protocols=(
+        Protocol("xsub", "cross_subject", recipes.NTU60_XSUB, (40091, 16487), (84.2, 72.0), "subject", NTU60_SUBJECTS),
+        Protocol("xview", "cross_view", recipes.NTU, (37646, 18932), (90.9, 88.9), "camera", _CAMERAS),
+    )),
+    DataSet("ntu120", "NTU RGB+D 120", 120, ("nturgbd_raw_120", "nturgbd_raw"), "ntu_gendata.py --dataset ntu120",
+            setups=32, protocols=(
+        Protocol("xsub", "cross_subject", recipes.NTU, (63026, 50919), (75.2, 59.5), "subject", NTU120_SUBJECTS),
+        Protocol("xsetup", "cross_setup", recipes.NTU, (54468, 59477), (76.3, 62.2), "setup", _EVEN_SETUPS),
+    )),
+    DataSet("demo", "simulated demo", 12, ("demo_raw",), "ntu_gendata.py --dataset demo", setups=17, protocols=(
+        Protocol("xsub", "cross_subject", recipes.DEMO, field="subject", train=NTU60_SUBJECTS),
+        Protocol("xview", "cross_view", recipes.DEMO, field="camera", train=_CAMERAS),
+    )),
 )
-# The parts of PKU-MMD: long videos, each with the clips that a label file cuts out of it.
+# The parts of PKU-MMD: long videos, each with the clips that a label file cuts out of it. Not all classes of part I
+# occur in part II.
 PKU = (
-    DataSet(
-        "pku1",
-        "PKU-MMD I",
-        classes=51,
-        raw=("pkummd_raw/v1",),
-        video=r"\d{4}-[LMR]",
-        converter="pku_gendata.py --part 1",
-        protocols=(
-            Protocol(
-                "xsub",
-                "cross_subject",
-                recipes.PKU1,
-                (18841, 2704),
-                split_file="cross_subject",
-                published_videos=(944, 132),
-            ),
-            Protocol("xview", "cross_view", recipes.PKU1, split_file="cross_view"),
-        ),
-        published_long=407,
-    ),
-    DataSet(
-        "pku2",
-        "PKU-MMD II",
-        classes=51,  # as in part I, though not all of them occur
-        raw=("pkummd_raw/v2",),
-        video=r"A\d{2}N\d{2}-[LMR]",
-        converter="pku_gendata.py --part 2",
-        protocols=(
-            Protocol("xsub", "cross_subject", recipes.PKU2, split_file="cross_subject_v2"),
-            Protocol("xview", "cross_view", recipes.PKU2, split_file="cross_view_v2"),
-        ),
-    ),
+    DataSet("pku1", "PKU-MMD I", 51, ("pkummd_raw/v1",), "pku_gendata.py --part 1", video=r"\d{4}-[LMR]",
+            published_long=407, protocols=(
+        Protocol("xsub", "cross_subject", recipes.PKU1, (18841, 2704), split_file="cross_subject",
+                 published_videos=(944, 132)),
+        Protocol("xview", "cross_view", recipes.PKU1, split_file="cross_view"),
+    )),
+    DataSet("pku2", "PKU-MMD II", 51, ("pkummd_raw/v2",), "pku_gendata.py --part 2", video=r"A\d{2}N\d{2}-[LMR]",
+            protocols=(
+        Protocol("xsub", "cross_subject", recipes.PKU2, split_file="cross_subject_v2"),
+        Protocol("xview", "cross_view", recipes.PKU2, split_file="cross_view_v2"),
+    )),
 )
+# fmt: on
 DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in (*NTU, *PKU)}
 
 

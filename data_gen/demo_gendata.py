@@ -109,15 +109,11 @@ def sense(people: list[np.ndarray], rng: np.random.Generator) -> SensedBodies:
     shown[rng.random(frames) < sim.DROPPED] = False
     joints, state = (np.stack(x, axis=1) for x in zip(*(sense_body(body, rng) for body in people)))
     body_id = np.tile(FIRST_BODY_ID + rng.integers(1, 30000) + np.arange(len(people)), (frames, 1))
-    recording = SensedBodies(joints, state, shown, body_id)
     if genuine > 1 and rng.random() < sim.SWAP:
-        _swap(recording, int(rng.integers(1, frames)))
-    return recording
-
-
-def _swap(recording: SensedBodies, start: int) -> None:
-    for part in (recording.joints, recording.state, recording.shown, recording.body_id):
-        part[start:, :2] = part[start:, 1::-1].copy()
+        swapped = slice(int(rng.integers(1, frames)), None)
+        for part in (joints, state, shown, body_id):
+            part[swapped, :2] = part[swapped, 1::-1].copy()
+    return SensedBodies(joints, state, shown, body_id)
 
 
 def _project(points: np.ndarray, lens: tuple[float, np.ndarray, float]) -> np.ndarray:
@@ -140,16 +136,8 @@ def _orientations(joints: np.ndarray) -> np.ndarray:
 def to_text(recording: SensedBodies) -> str:
     """The recording as NTU text: counts, one line of 10 values a body, one of 12 values a joint."""
     joints = recording.joints
-    columns = np.concatenate(
-        [
-            joints,
-            _project(joints, DEPTH_LENS),
-            _project(joints, COLOUR_LENS),
-            _orientations(joints),
-            recording.state[..., None],
-        ],
-        axis=-1,
-    )
+    pixels = [_project(joints, lens) for lens in (DEPTH_LENS, COLOUR_LENS)]
+    columns = np.concatenate([joints, *pixels, _orientations(joints), recording.state[..., None]], axis=-1)
     lean = (joints[..., sim.CHEST, ::2] - joints[..., sim.BASE, ::2]) / 0.5
     parts = [f"{len(joints)}\n"]
     for frame, shown in enumerate(recording.shown):
@@ -171,15 +159,14 @@ def setup_of(subject: int) -> int:
     return 1 + (subject - 1) % len(sim.SETUPS)
 
 
-def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> int:
-    """Write what each camera saw of a performance (subject, replication, action); returns the number of files."""
+def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> None:
+    """Write what each camera saw of a performance (subject, replication, action)."""
     people = sim.perform(seed, *performance)
     for camera in sim.CAMERA_ANGLES:
         view = make_camera(setup_of(performance[0]), camera)
         rng = np.random.default_rng([seed, *performance, camera])
         recording = sense([to_camera(body, view) for body in people], rng)
         (out / recording_name(*performance, camera)).write_bytes(to_text(recording).encode())
-    return len(sim.CAMERA_ANGLES)
 
 
 def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
@@ -190,19 +177,11 @@ def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int]
     out.mkdir(parents=True, exist_ok=True)
     performances = list(itertools.product(subjects, sim.REPLICATIONS, sim.ACTIONS))
     write = partial(write_performance, out, seed)
-    count = 0
-    total = len(performances) * len(sim.CAMERA_ANGLES)
-    with tqdm(total=total, unit="file", disable=not sys.stderr.isatty()) as bar:
-        if workers == 1:
-            for files in map(write, performances):
-                count += files
-                bar.update(files)
-        else:
-            with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
-                for files in pool.map(write, performances, chunksize=4):
-                    count += files
-                    bar.update(files)
-    return count
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:  # which starts none until it is used
+        written = map(write, performances) if workers == 1 else pool.map(write, performances, chunksize=4)
+        for _ in tqdm(written, total=len(performances), unit="performance", disable=not sys.stderr.isatty()):
+            pass
+    return len(performances) * len(sim.CAMERA_ANGLES)
 
 
 def main() -> None:

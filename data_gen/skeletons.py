@@ -123,66 +123,36 @@ KINECT_V2 = Skeleton(
 )
 # Kinects count x to their own left: there a person who faces one has the right shoulder. For the others, x goes to
 # the right of the image, or of SMPL's body that looks along +z, so the left shoulder comes first.
-SKELETONS: dict[str, Skeleton] = {
-    s.name: s
-    for s in (
-        KINECT_V2,
-        Skeleton(
-            "kinect_v1",
-            tuple(f"hip_centre spine shoulder_centre head {_KINECT_LIMBS}".split()),
-            (1, 2, 2, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18),
-            centre=1,
-            align=(8, 4),
-        ),
-        # It has no joint in the trunk; the nose alone favours neither side.
-        Skeleton(
-            "coco",
-            tuple(
-                "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
-                "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle".split()
-            ),
-            (0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
-            centre=0,
-            align=(5, 6),
-        ),
-        Skeleton(
-            "openpose",
-            tuple(
-                "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
-                "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear".split()
-            ),
-            (1, 1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15),
-            centre=1,
-            align=(5, 2),
-        ),
-        Skeleton(
-            "smpl",
-            tuple(
-                "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot "
-                "right_foot neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow "
-                "left_wrist right_wrist left_hand right_hand".split()
-            ),
-            (0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
-            centre=0,
-            align=(16, 17),
-        ),
-        # As coco: no joint in the trunk.
-        Skeleton(
-            "mediapipe",
-            tuple(
-                "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear "
-                "right_ear mouth_left mouth_right left_shoulder right_shoulder left_elbow right_elbow left_wrist "
-                "right_wrist left_pinky right_pinky left_index right_index left_thumb right_thumb left_hip right_hip "
-                "left_knee right_knee left_ankle right_ankle left_heel right_heel left_foot_index "
-                "right_foot_index".split()
-            ),
-            (0, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26)
-            + (27, 28, 29, 30),
-            centre=0,
-            align=(11, 12),
-        ),
-    )
-}
+# fmt: off
+_TABLE = (
+    KINECT_V2,
+    Skeleton("kinect_v1", tuple(f"hip_centre spine shoulder_centre head {_KINECT_LIMBS}".split()),
+             (1, 2, 2, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18), centre=1, align=(8, 4)),
+    # COCO and MediaPipe have no joint in the trunk; the nose alone favours neither side.
+    Skeleton("coco", tuple(
+        "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+        "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle".split()),
+             (0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14), centre=0, align=(5, 6)),
+    Skeleton("openpose", tuple(
+        "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
+        "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear".split()),
+             (1, 1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15), centre=1, align=(5, 2)),
+    Skeleton("smpl", tuple(
+        "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot "
+        "right_foot neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow "
+        "left_wrist right_wrist left_hand right_hand".split()),
+             (0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
+             centre=0, align=(16, 17)),
+    Skeleton("mediapipe", tuple(
+        "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear "
+        "right_ear mouth_left mouth_right left_shoulder right_shoulder left_elbow right_elbow left_wrist "
+        "right_wrist left_pinky right_pinky left_index right_index left_thumb right_thumb left_hip right_hip "
+        "left_knee right_knee left_ankle right_ankle left_heel right_heel left_foot_index right_foot_index".split()),
+             (0, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26,
+              27, 28, 29, 30), centre=0, align=(11, 12)),
+)
+# fmt: on
+SKELETONS = {skeleton.name: skeleton for skeleton in _TABLE}
 
 # (from, to): which joint of the first stands for each of the second's. Kinect v1's first 20 joints are v2's, but for
 # the shoulder centre, which is v2's spine_shoulder and is copied to its neck; the hand tips and thumbs, which v1 lacks,
@@ -210,6 +180,8 @@ def load_skeleton(name_or_file: str) -> Skeleton:
 def map_joints(people: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
     """People (..., V, C) of one skeleton as people (..., V', C) of another, by the table JOINT_MAPS. Raises ValueError
     where it has no such row."""
+    if source == target:
+        return people
     rows = {(SKELETONS[a], SKELETONS[b]): joints for (a, b), joints in JOINT_MAPS.items()}
     if (source, target) not in rows:
         known = ", ".join(f"{a} to {b}" for a, b in JOINT_MAPS)

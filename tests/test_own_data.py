@@ -211,7 +211,7 @@ def test_a_protocol_added_to_a_published_data_set_is_used_with_its_recipe(tmp_pa
 
 
 def test_the_documents_examples_work(tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "data.md").read_text().partition("## Other skeletons")[2]
+    text = (ROOT / "docs" / "data.md").read_text()
     (tmp_path / "hand.json").write_text(text.partition("```json")[2].partition("```")[0])
     assert load_skeleton(str(tmp_path / "hand.json")).joints == ("wrist", "thumb", "index")
     example = text.partition("```python")[2].partition("```")[0]

@@ -10,15 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import action_recognition
-import action_retrieval
-import pretrain
-from data_gen import add_protocol, export_dataset, import_dataset, ntu_gendata, pku_gendata
 from data_gen.datasets import ROOT
 from tests.helpers import GOLDEN, write_recordings
-from tools import efficiency, export, extract, predict, results, search, slim
-from tools.benchmark import __main__ as benchmark
-from tools.figures import __main__ as figures
 
 CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
 
@@ -131,43 +124,6 @@ def test_without_the_packages_the_way_out_is_named(copy, tmp_path):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
     done = run(copy, "./script_pretrain.sh", "demo", PATH=str(tmp_path / "bin"))
     assert done.returncode == 1 and "pip install -r requirements.txt" in done.stderr
-
-
-def test_the_readme_names_what_there_is(capsys):
-    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "data.md").read_text()
-    for script in re.findall(r"\./(script_\w+\.sh)", text):
-        assert (ROOT / script).is_file(), script
-    for main in (
-        pretrain.main,
-        action_recognition.main,
-        action_retrieval.main,
-        ntu_gendata.main,
-        pku_gendata.main,
-        add_protocol.main,
-        efficiency.main,
-        extract.main,
-        predict.main,
-        search.main,
-        export.main,
-        slim.main,
-        benchmark.main,
-        results.main,
-    ):
-        with pytest.raises(SystemExit):
-            main(["--help"])
-    for program, name in (
-        (figures, r"tools\.figures"),
-        (import_dataset, r"data_gen\.import_dataset"),
-        (export_dataset, r"data_gen\.export_dataset"),
-    ):
-        for command in re.findall(rf"-m {name} (\w+)", text):
-            with pytest.raises(SystemExit):
-                program.main([command, "--help"])
-    helps = capsys.readouterr().out
-    torchrun = {"--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port", "--logdir"}
-    slurm = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--kill-on-bad-exit"}
-    for flag in set(re.findall(r"--[a-z][a-z_-]+", text)) - torchrun - slurm:
-        assert flag in helps, flag
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def export(model: Exported, formats: list[str], folder: Path) -> dict[str, float
 def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
     torch.export.save(program, path)
     module = torch.export.load(path).module()
-    return lambda clips: [output.numpy() for output in module(torch.from_numpy(clips))]
+    return lambda clips: [output.detach().numpy() for output in module(torch.from_numpy(clips))]
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -22,19 +21,22 @@ from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES
 from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
 
-T = TypeVar("T")
+# People and coordinates, by the values that a frame has for each joint.
+_FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
 _OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
 
 
 class Entry(NamedTuple):
-    """One recording: its name, its label, the file that states them, the file with its joints, and what it is called
-    in errors."""
+    """One recording: its name, its label, the file that states them, the file with its joints, what it is called in
+    errors, what its format needs to read it, and its side where the format holds one protocol."""
 
     name: str
     label: int
     stated_in: Path
     stored_in: Path
     called: str
+    content: Any
+    side: str = ""
 
     @property
     def where(self) -> str:
@@ -45,9 +47,9 @@ class Entry(NamedTuple):
 class Source:
     """A data set in another format, checked but for the joints.
 
-    `entries` ascend by name, and `people` gives each one's joints in their order: (T, M, V, C) of some float type,
-    with at most the people of `shape` (M, V, C). `splits` are the protocols that the format holds, as indices into
-    the entries.
+    `entries` ascend by name, and are read once, in their order (of raw formats the first ones twice): `read` gives
+    joints (T, M, V, C) of some float type, with at most the people of `shape` (M, V, C). `splits` are the protocols
+    that the format holds, as indices into the entries.
     """
 
     format: str
@@ -56,7 +58,7 @@ class Source:
     shape: tuple[int, int, int]
     entries: list[Entry]
     splits: Splits
-    people: Callable[[], Iterator[np.ndarray]]
+    read: Callable[[Entry], np.ndarray]
     named: bool = True  # else the names were made up by the reader
     raw: bool = False  # its recordings are normalised, unless they are so already
     every_frame: bool = True  # where they are normalised, they are centred in every frame, not only in the first
@@ -79,24 +81,30 @@ class Options:
     map_to: Skeleton | None = None
     rules: tuple[Rule, ...] = ()
 
-    @property
-    def names_tell(self) -> bool:
-        """Whether the recordings' names, where there are any, are NTU's, which tell label and side."""
-        return self.dataset in NTU
 
-
-def in_order(rows: list[tuple[Entry, T]]) -> tuple[list[Entry], list[T]]:
-    """Recordings, each with what its format needs to read it, by ascending names. Raises DataSetError for a name that
-    is not allowed, or stands there twice."""
-    rows = sorted(rows, key=lambda row: row[0].name)
+def in_order(entries: list[Entry]) -> list[Entry]:
+    """Recordings by ascending names. Raises DataSetError for a name that is not allowed, or stands there twice."""
+    entries = sorted(entries, key=lambda entry: entry.name)
     last = None
-    for entry, _ in rows:
+    for entry in entries:
         if not NAME.fullmatch(entry.name):
             raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no name of 1 to 64 letters, digits, - and _")
         if entry.name == last:
             raise DataSetError(f"{entry.stated_in}: {entry.name} is listed twice, or in train and in val")
         last = entry.name
-    return [entry for entry, _ in rows], [kept for _, kept in rows]
+    return entries
+
+
+def sides_of(entries: list[Entry]) -> dict[str, list[int]]:
+    """Indices of the entries on each side."""
+    return {side: [i for i, entry in enumerate(entries) if entry.side == side] for side in SIDES}
+
+
+def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
+    """People, joints and coordinates of a frame of so many values, of one person or two; None where none fit."""
+    joints = len(skeleton.joints)
+    people, coordinates = _FRAMES.get(values / joints, (0, 0))  # type: ignore[call-overload]
+    return (people, joints, coordinates) if people else None
 
 
 def shown(name: str) -> str:
@@ -110,12 +118,13 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
     Raises DataSetError for what is not as it should be; an earlier data set in `out` then stays as it was.
     """
     entries = [entry._replace(label=entry.label - (options.labels_from or 0)) for entry in source.entries]
-    splits, made_by = _splits(source, options, entries)
-    classes = _check_labels(source, entries, options)
+    names_tell = options.dataset in NTU and source.named  # they are NTU's, which tell label and side
+    splits, made_by = _splits(source, options, entries, names_tell)
+    classes = _check_labels(source, entries, options, names_tell)
     skeleton = options.map_to or source.skeleton
     normalised = _decide(source, options, skeleton)
-    with packing(out, _frame_shape(source, options, normalised)) as writer:
-        _write(writer, source, entries, options, normalised)
+    with packing(out, _packed_shape(source, options, skeleton, normalised)) as writer:
+        _write(writer, source, entries, options, skeleton, normalised)
         info = {
             "dataset": options.name,
             "title": options.dataset.title if options.dataset else options.name,
@@ -129,10 +138,10 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
     return info
 
 
-def _splits(source: Source, options: Options, entries: list[Entry]) -> tuple[Splits, dict[str, str]]:
+def _splits(source: Source, options: Options, entries: list[Entry], names_tell: bool) -> tuple[Splits, dict[str, str]]:
     """All protocols (the source's, those that names tell, those that rules make), and the rules by protocol."""
     splits = dict(source.splits)
-    if options.dataset and options.names_tell and source.named:
+    if options.dataset and names_tell:
         derived = derive_splits(options.dataset, _check_names(source, options.dataset, entries))
         splits = derived | {name: sides for name, sides in splits.items() if name not in derived}
     names = [entry.name for entry in entries]
@@ -158,18 +167,17 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
             raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no recording of {dataset.title}")
         numbers.append(number)
     for protocol in dataset.protocols:
-        for side in SIDES if protocol.name in source.splits else ():
-            for i in source.splits[protocol.name][side]:
+        for side, chosen in source.splits.get(protocol.name, {}).items():
+            for i in chosen:
                 belongs = "train" if protocol.trains_on(numbers[i]) else "val"
                 if belongs != side:
                     raise DataSetError(
                         f"{entries[i].stated_in}: {shown(entries[i].name)} belongs to {belongs} in "
                         f"{protocol.long_name} ({protocol.name})"
                     )
-    shifted = Counter(entry.stated_in for entry, number in zip(entries, numbers) if entry.label == number.action)
     for entry, number in zip(entries, numbers):
         if entry.label != number.label:
-            if shifted[entry.stated_in] == sum(other.stated_in == entry.stated_in for other in entries):
+            if all(e.label == n.action for e, n in zip(entries, numbers) if e.stated_in == entry.stated_in):
                 raise _one_based(entry.stated_in)
             raise DataSetError(
                 f"{entry.stated_in}: {entry.name} has label {entry.label}, its action − 1 is {number.label}"
@@ -177,7 +185,7 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
     return numbers
 
 
-def _check_labels(source: Source, entries: list[Entry], options: Options) -> int:
+def _check_labels(source: Source, entries: list[Entry], options: Options, names_tell: bool) -> int:
     """The number of classes. Refuses labels outside them, and those that seem to count from 1."""
     least, most = (choose(entry.label for entry in entries) for choose in (min, max))
     told = options.dataset.classes if options.dataset else options.classes
@@ -188,8 +196,7 @@ def _check_labels(source: Source, entries: list[Entry], options: Options) -> int
     classes = known or told or most + 1
     if classes > MAX_CLASSES:
         raise DataSetError(f"{source.place}: has labels up to {most}; at most {MAX_CLASSES} classes can be told apart")
-    named = options.names_tell and source.named
-    if least == 1 and options.labels_from is None and not named and (most == classes or not known):
+    if least == 1 and options.labels_from is None and not names_tell and (most == classes or not known):
         raise _one_based(next(entry.stated_in for entry in entries if entry.label == most))
     for entry in entries:
         if not 0 <= entry.label < classes:
@@ -210,20 +217,16 @@ def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
         return options.normalise
     if not source.raw or skeleton.centre is None:
         return source.raw
-    for people in source.people():
+    for people in map(source.read, source.entries):
         if people.any():
-            return not _is_centred(_mapped(people, source, options), skeleton.centre, source.every_frame)
+            people = map_joints(people, source.skeleton, skeleton)
+            return not _is_centred(people, skeleton.centre, source.every_frame)
     return True
 
 
-def _mapped(people: np.ndarray, source: Source, options: Options) -> np.ndarray:
-    return map_joints(people, source.skeleton, options.map_to) if options.map_to else people
-
-
-def _frame_shape(source: Source, options: Options, normalised: bool) -> tuple[int, int, int]:
+def _packed_shape(source: Source, options: Options, skeleton: Skeleton, normalised: bool) -> tuple[int, int, int]:
     """People, joints and coordinates of a frame in the packed data set. Raises DataSetError."""
-    people, joints, coordinates = source.shape
-    joints = _mapped(np.zeros((joints, 1)), source, options).shape[0]
+    people, joints, coordinates = source.shape[0], len(skeleton.joints), source.shape[2]
     people = min(people, NUM_PEOPLE) if normalised else people
     if not options.dataset:
         return people, joints, coordinates
@@ -235,11 +238,17 @@ def _frame_shape(source: Source, options: Options, normalised: bool) -> tuple[in
     return FRAME_SHAPE
 
 
-def _write(writer: PackedWriter, source: Source, entries: list[Entry], options: Options, normalised: bool) -> None:
+def _write(
+    writer: PackedWriter,
+    source: Source,
+    entries: list[Entry],
+    options: Options,
+    skeleton: Skeleton,
+    normalised: bool,
+) -> None:
     """Feed the recordings to the writer."""
-    skeleton = options.map_to or source.skeleton
-    progress = tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty())
-    for entry, people in zip(progress, source.people()):
+    for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
+        people = source.read(entry)
         people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
         if not 1 <= len(people) <= MAX_FRAMES:
             raise DataSetError(f"{entry.where} has {len(people)} frames, of 1 to {MAX_FRAMES}")
@@ -247,11 +256,18 @@ def _write(writer: PackedWriter, source: Source, entries: list[Entry], options: 
             raise DataSetError(f"{entry.where} holds values that are not finite")
         if people.size and np.abs(people).max() > FARTHEST:
             raise DataSetError(f"{entry.where} holds values beyond {FARTHEST:.0e}")
-        people = _mapped(people, source, options)
+        people = map_joints(people, source.skeleton, skeleton)
         if options.normalise is None and skeleton.centre is not None and people.any():
             centred = _is_centred(people, skeleton.centre, source.every_frame)
             if centred == normalised:
-                raise _off_centre(entry, source.raw, skeleton.joints[skeleton.centre], centred)
+                problem = (
+                    f"is {'' if centred else 'not '}centred on the first person's {skeleton.joints[skeleton.centre]}"
+                )
+                if source.raw:
+                    problem += f", the first recording is{' not' if centred else ''}"
+                raise DataSetError(
+                    f"{entry.where} {problem}: say --normalise for raw recordings, --as-stored to keep them as they are"
+                )
         if normalised:
             people = normalise(people.astype(np.float64), skeleton, writer.shape[0])
         frames = np.zeros((len(people), *writer.shape), np.float32)
@@ -263,12 +279,3 @@ def _is_centred(people: np.ndarray, centre: int, every_frame: bool) -> bool:
     """Whether the centre joint of person 0 is at the origin, in every frame or in the first that shows the person."""
     present = people[people[:, 0].any(axis=(1, 2)), 0, centre]
     return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= _OFF_CENTRE)
-
-
-def _off_centre(entry: Entry, raw: bool, joint: str, centred: bool) -> DataSetError:
-    problem = f"is {'' if centred else 'not '}centred on the first person's {joint}"
-    if raw:
-        problem += f", the first recording is{' not' if centred else ''}"
-    return DataSetError(
-        f"{entry.where} {problem}: say --normalise for raw recordings, --as-stored to keep them as they are"
-    )

@@ -18,19 +18,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from data_gen.formats.arrays import open_header, read_recording
-from data_gen.formats.base import Entry, Source, in_order, shown
+from data_gen.formats.base import Entry, Source, frame_shape, in_order, shown
 from data_gen.formats.export import staging
-from data_gen.packed.info import NAME, TABLES
-from data_gen.packed.reader import SIDES, DataSetError, PackedDataset
+from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, check_file, read_text
+from data_gen.packed.reader import PackedDataset, map_array
 from data_gen.packed.writer import Splits
-from data_gen.raw.number_lines import SkeletonError, too_large
+from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recordings import SUFFIX, Recording
 from data_gen.raw.skeleton_file import MAX_BODIES, MAX_BYTES, parse_skeleton
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
@@ -56,20 +54,16 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     """The recordings in `folder`. Raises DataSetError for what they should not be."""
     table = folder / TABLE
     lines = _read_table(table) if table.exists() else _unlisted(folder)
-    found = [_Row(line, values, _find(folder, line, values["name"])) for line, values in lines]
-    labels, class_names = _labels(folder, found)
-    entries, rows = in_order(
-        [(Entry(row.path.stem, label, table, row.path, row.path.stem), row) for row, label in zip(found, labels)]
+    rows = [_Row(line, values, _find(folder, line, values["name"])) for line, values in lines]
+    labels, class_names = _labels(folder, rows)
+    entries = in_order(
+        [Entry(row.path.stem, label, table, row.path, row.path.stem, row) for row, label in zip(rows, labels)]
     )
+    rows = [entry.content for entry in entries]
     shapes = [_shape(row.path, skeleton) for row in rows]
     people, joints, coordinates = max(shapes)
     if any(shape[2] != coordinates for shape in shapes):
         raise DataSetError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
-
-    def read() -> Iterator[np.ndarray]:
-        for row in rows:
-            yield _read(row.path, (joints, coordinates))
-
     return Source(
         "folder",
         folder,
@@ -77,7 +71,7 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
         (people, joints, coordinates),
         entries,
         _splits(table, rows),
-        read,
+        lambda entry: _read(entry.stored_in, (joints, coordinates)),
         raw=True,
         classes=len(class_names) if class_names else None,
         class_names=class_names,
@@ -87,7 +81,7 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
 
 def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
     """The table's lines, by their numbers, as {column: value}."""
-    lines = csv.reader(io.StringIO(_text(path, _MAX_TABLE), newline=""))
+    lines = csv.reader(io.StringIO(read_text(path, _MAX_TABLE), newline=""))
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         heading = [column.strip() for column in next(lines, [])]
@@ -121,19 +115,6 @@ def _is_split(column: str) -> bool:
     return column.startswith(_SPLIT) and NAME.fullmatch(column.removeprefix(_SPLIT)) is not None
 
 
-def _text(path: Path, most: int, first_line: bool = False) -> str:
-    """A file's text, or its first line. Raises DataSetError."""
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            raise ValueError("no such file" if not path.exists() else "not a regular file")
-        if path.stat().st_size > most:
-            raise ValueError(str(too_large(most)))
-        with open(path, encoding="utf-8-sig") as file:
-            return file.readline() if first_line else file.read()
-    except (OSError, ValueError) as error:
-        raise DataSetError(f"{path}: cannot be read ({error})") from None
-
-
 def _find(folder: Path, line: int, name: str) -> Path:
     """The file of a recording, by the name in the table."""
     where = f"{folder / TABLE}:{line}: {shown(name)}"
@@ -153,23 +134,25 @@ def _labels(folder: Path, rows: list[_Row]) -> tuple[list[int], list[str] | None
     if "label" not in rows[0].values:
         return [0] * len(rows), [UNLABELLED]
     table, texts = folder / TABLE, [row.values["label"] for row in rows]
-    listed = _text(folder / CLASSES, _MAX_TABLE).splitlines() if (folder / CLASSES).exists() else None
-    names = [name.strip() for name in listed] if listed is not None else None
-    if names is not None and (not all(names) or len(set(names)) < len(names)):
-        raise DataSetError(f"{folder / CLASSES}: a line is empty, or stands there twice")
-    if all(map(_WHOLE.fullmatch, texts)):
-        return [int(text) for text in texts], names
-    names = names or sorted(set(texts))
-    numbers = {name: number for number, name in enumerate(names)}
+    names = None
+    if (folder / CLASSES).exists():
+        names = [line.strip() for line in read_text(folder / CLASSES, _MAX_TABLE).splitlines()]
+        if not all(names) or len(set(names)) < len(names):
+            raise DataSetError(f"{folder / CLASSES}: a line is empty, or stands there twice")
     for row, text in zip(rows, texts):
         if not text:
             raise DataSetError(f"{table}:{row.line}: has no label")
+    whole = [text for text in texts if _WHOLE.fullmatch(text)]
+    if len(whole) == len(texts):
+        return list(map(int, texts)), names
+    if whole:
+        name = next(text for text in texts if text not in whole)
+        raise DataSetError(f"{table}: labels are numbers, such as {whole[0]}, and names, such as {shown(name)}")
+    names = names or sorted(set(texts))
+    numbers = {name: number for number, name in enumerate(names)}
+    for row, text in zip(rows, texts):
         if text not in numbers:
             raise DataSetError(f"{table}:{row.line}: the label {shown(text)} is not in {CLASSES}")
-    if any(map(_WHOLE.fullmatch, texts)):
-        number = next(text for text in texts if _WHOLE.fullmatch(text))
-        name = next(text for text in texts if not _WHOLE.fullmatch(text))
-        raise DataSetError(f"{table}: labels are numbers, such as {number}, and names, such as {shown(name)}")
     return [numbers[text] for text in texts], names
 
 
@@ -210,63 +193,55 @@ def _shape(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
             raise DataSetError(f"{path}: holds joints of kinect_v2, --skeleton says {skeleton.name}")
         return MAX_BODIES, joints, 3
     if path.suffix == ".npy":
-        header = open_header(path)
-        shape = header.shape[:1] + (1,) + header.shape[1:] if len(header.shape) == 3 else header.shape
-        if header.dtype.kind != "f" or len(shape) != 4 or not 1 <= shape[1] <= MAX_PEOPLE or shape[3] not in (2, 3):
+        check_file(path, MAX_BYTES)
+        array = map_array(path)
+        shape = (len(array), 1, *array.shape[1:]) if array.ndim == 3 else array.shape
+        if array.dtype.kind != "f" or len(shape) != 4 or not 1 <= shape[1] <= MAX_PEOPLE or shape[3] not in (2, 3):
             raise DataSetError(
-                f"{path}: holds {header.dtype} {header.shape}, expected floats (T, V, 3) or (T, M, V, 3), or 2 in "
-                "place of 3"
+                f"{path}: holds {array.dtype} {array.shape}, expected floats (T, V, 3) or (T, M, V, 3), or 2 in place "
+                "of 3"
             )
         if shape[2] != joints:
             raise DataSetError(f"{path}: has {shape[2]} joints, {skeleton.name} {joints}: pass --skeleton")
         return shape[1], joints, shape[3]
-    columns = _text(path, MAX_BYTES, first_line=True).count(",") + 1
-    for people in range(1, _MAX_PEOPLE + 1):
-        for coordinates in (2, 3):
-            if columns == people * joints * coordinates:
-                return people, joints, coordinates
-    raise DataSetError(
-        f"{path}: has {columns} columns, {joints} joints of {skeleton.name} take 2 or 3 each, or twice that for two "
-        "people: pass --skeleton"
-    )
+    columns = read_text(path, MAX_BYTES, first_line=True).count(",") + 1
+    found = frame_shape(columns, skeleton)
+    if not found:
+        raise DataSetError(
+            f"{path}: has {columns} columns, {joints} joints of {skeleton.name} take 2 or 3 each, or twice that for "
+            "two people: pass --skeleton"
+        )
+    return found
 
 
 def _read(path: Path, frame: tuple[int, int]) -> np.ndarray:
     """A recording (T, M, V, C) with frames of that shape."""
-    if path.suffix == ".npy":
-        values = read_recording(path)
-        return values.reshape(len(values), -1, *frame) if len(values) else np.zeros((0, 1, *frame))
-    if path.suffix == ".csv":
-        values = _read_csv(path)
-        return values.reshape(len(values), -1, *frame)
-    try:
-        return parse_skeleton(Recording(path.stem, str(path)).read())
-    except SkeletonError as error:
-        raise DataSetError(f"{path}: {error}") from None
+    if path.suffix == SUFFIX:
+        try:
+            return parse_skeleton(Recording(path.stem, str(path)).read())
+        except SkeletonError as error:
+            raise DataSetError(f"{path}: {error}") from None
+    values = map_array(path) if path.suffix == ".npy" else _read_csv(path)
+    return values.reshape(len(values), -1, *frame) if len(values) else np.zeros((0, 1, *frame))
 
 
 def _read_csv(path: Path) -> np.ndarray:
     """The numbers in a .csv, float64 (T, columns); a first line that holds none is a heading."""
-    lines = [(number, line) for number, line in enumerate(_text(path, MAX_BYTES).splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1) if line.strip()]
     columns = lines[0][1].count(",") + 1 if lines else 0
     if lines and not any(map(_is_number, lines[0][1].split(","))):
         del lines[0]
     if not lines:
         raise DataSetError(f"{path}: holds no frames")
+    for number, line in lines:
+        if line.count(",") + 1 != columns:
+            raise DataSetError(f"{path}:{number}: has {line.count(',') + 1} values, the first line {columns}")
     try:
-        values = np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
-        if values.shape[1] != columns:
-            raise ValueError
-        return values
+        return np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
     except ValueError:  # which tells of rows, not of lines
-        for number, line in lines:
-            found = line.split(",")
-            if len(found) != columns:
-                raise DataSetError(f"{path}:{number}: has {len(found)} values, the first line {columns}") from None
-            wrong = next((value for value in found if not _is_number(value)), None)
-            if wrong is not None:
-                raise DataSetError(f"{path}:{number}: {shown(wrong.strip())} is no number") from None
-        raise
+        wrong = ((number, value) for number, line in lines for value in line.split(",") if not _is_number(value))
+        number, value = next(wrong)
+        raise DataSetError(f"{path}:{number}: {shown(value.strip())} is no number") from None
 
 
 def _is_number(text: str) -> bool:

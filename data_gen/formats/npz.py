@@ -9,19 +9,21 @@ the recordings keep their names, and frames at the end that are zero.
 
 from __future__ import annotations
 
+import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from data_gen.formats.arrays import Header, read_header
-from data_gen.formats.base import Entry, Source, in_order
+from data_gen.formats.base import Entry, Source, frame_shape, in_order, sides_of
 from data_gen.formats.export import check_lengths, staged
-from data_gen.packed.reader import SIDES, DataSetError, PackedDataset
+from data_gen.packed.info import SIDES, DataSetError, check_file
+from data_gen.packed.reader import PackedDataset
 from data_gen.raw.recordings import ZIP_ERRORS
 from data_gen.raw.skeleton_file import MAX_FRAMES
 from data_gen.skeletons import Skeleton
@@ -29,13 +31,13 @@ from data_gen.skeletons import Skeleton
 _PARTS = {"train": "train", "val": "test"}  # our sides, and how the archive calls them
 _MAX_SMALL = 512 * 2**20  # bytes of the members that are read whole: labels, names, frames
 _MAX_PEOPLE = 2
-_COORDINATES = (3, 2)
+_MAX_AXES = 8
 
 
 def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     """The archive at `path`, which `protocol` split. Raises DataSetError for what it should not hold."""
     archive = _Archive(path)
-    rows: list[tuple[Entry, tuple[str, int | None]]] = []
+    entries: list[Entry] = []
     headers, classes = {}, set()
     named = f"name_{_PARTS['train']}" in archive.members
     for side, part in _PARTS.items():
@@ -46,33 +48,36 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
         classes.add(num_classes)
         names, frames = _extras(archive, part, count) if named else ([f"{side}_{i:06d}" for i in range(count)], None)
         for row, (name, label) in enumerate(zip(names, labels)):
-            entry = Entry(name, label, path, path, f"recording {row} of x_{part} ({name})")
-            rows.append((entry, (side, frames[row] if frames else None)))
+            called = f"recording {row} of x_{part} ({name})"
+            entries.append(Entry(name, label, path, path, called, frames[row] if frames else None, side))
     if len(classes) > 1 or len({header.shape[2] for header in headers.values()}) > 1:
         raise DataSetError(f"{path}: train and test have other values a frame, or other numbers of classes")
-    entries, places = in_order(rows)
+    values = headers["train"].shape[2]
+    shape = frame_shape(values, skeleton)
+    if not shape:
+        raise DataSetError(
+            f"{path}: {values} values a frame are not those of one or two people of the {len(skeleton.joints)} joints "
+            f"of {skeleton.name}; see --skeleton"
+        )
+    streams = {side: archive.rows(f"x_{part}") for side, part in _PARTS.items()}
 
-    def people() -> Iterator[np.ndarray]:
-        shape = _frame_shape(path, headers["train"].shape[2], skeleton)
-        streams = {side: archive.rows(f"x_{part}") for side, part in _PARTS.items()}
-        for (side, frames), entry in zip(places, entries):
-            recording = next(streams[side])
-            last = np.flatnonzero((recording != 0).any(axis=1))[-1:] + 1  # nan differs from zero too
-            length = frames or int(last[0] if len(last) else 1)  # without a body: one frame of zeros
-            if len(last) and last[0] > length:
-                raise DataSetError(f"{entry.where} has values after its {length} frames")
-            yield recording[:length].reshape(length, *shape)
-        for stream in streams.values():
-            next(stream, None)  # to the end, where what was read is compared with its checksum
+    def read(entry: Entry) -> np.ndarray:
+        recording = next(streams[entry.side])  # names ascend on each side
+        last = np.flatnonzero((recording != 0).any(axis=1))[-1:] + 1  # nan differs from zero too
+        length = entry.content or int(last[0] if len(last) else 1)  # without a body: one frame of zeros
+        if len(last) and last[0] > length:
+            raise DataSetError(f"{entry.where} has values after its {length} frames")
+        return recording[:length].reshape(length, *shape)
 
+    entries = in_order(entries)
     return Source(
         "npz",
         path,
         skeleton,
-        _frame_shape(path, headers["train"].shape[2], skeleton),
+        shape,
         entries,
-        {protocol: {side: [i for i, place in enumerate(places) if place[0] == side] for side in SIDES}},
-        people,
+        {protocol: sides_of(entries)},
+        read,
         named=named,
         every_frame=False,
         made={"protocol": protocol},
@@ -80,14 +85,45 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     )
 
 
+class _Header(NamedTuple):
+    """What stands before an array's values."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _read_header(file: IO[bytes]) -> _Header:
+    """Read the header that `file` stands at. Raises ValueError for one that is none, or of an array of objects."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            if np.lib.format.read_magic(file) != (1, 0):  # a header of another version may claim gigabytes
+                raise ValueError
+            header = _Header(*np.lib.format.read_array_header_1_0(file))
+    except OSError:
+        raise
+    except Exception as error:  # it is Python's text, and of a damaged one all sorts of things are said
+        raise ValueError(f"no sound header of an array: {type(error).__name__}") from None
+    if header.dtype.hasobject or header.dtype.kind not in "biufSU" or header.dtype.itemsize == 0:
+        raise ValueError(f"an array of {header.dtype}")
+    if len(header.shape) > _MAX_AXES or any(n < 0 for n in header.shape):
+        raise ValueError("an array of no known shape")
+    return header
+
+
 class _Archive:
     """The members of a `.npz` file, each read in one pass, row by row; never as a whole unless it is small."""
 
     def __init__(self, path: Path):
         self.path = path
+        check_file(path)
         with self._errors():
-            if not path.is_file():  # a pipe would be waited for
-                raise ValueError("no such file" if not path.exists() else "not a regular file")
             self._zip = zipfile.ZipFile(path)
             entries = self._zip.infolist()
             self.members = {entry.filename.removesuffix(".npy"): entry for entry in entries}
@@ -105,7 +141,7 @@ class _Archive:
             raise DataSetError(f"{self.path}: {member}{': ' * bool(member)}cannot be read ({reason})") from None
 
     @contextmanager
-    def _open(self, member: str) -> Iterator[tuple[IO[bytes], Header]]:
+    def _open(self, member: str) -> Iterator[tuple[IO[bytes], _Header]]:
         if member not in self.members:
             found = ", ".join(sorted(self.members)[:10])
             raise DataSetError(f"{self.path}: has no {member}; it holds {found or 'nothing'}")
@@ -114,12 +150,12 @@ class _Archive:
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("compressed by another method than deflate")
             with self._zip.open(entry) as file:
-                header = read_header(file)
+                header = _read_header(file)
                 if header.size != entry.file_size - file.tell():
                     raise ValueError(f"its header tells of {header.size} bytes, it has {entry.file_size - file.tell()}")
                 yield file, header
 
-    def header(self, member: str) -> Header:
+    def header(self, member: str) -> _Header:
         """What a member tells of itself. Raises DataSetError."""
         with self._open(member) as (_, header):
             return header
@@ -137,9 +173,11 @@ class _Archive:
         """The rows (T, ...) of a member, one after the other. Raises DataSetError."""
         with self._open(member) as (file, header):
             size = header.size // max(header.shape[0], 1)
-            for _ in range(header.shape[0]):
-                yield np.frombuffer(_read(file, size), header.dtype).reshape(header.shape[1:])
-            _read(file, 0)
+            for left in reversed(range(header.shape[0])):
+                row = np.frombuffer(_read(file, size), header.dtype).reshape(header.shape[1:])
+                if not left:
+                    _read(file, 0)
+                yield row
 
 
 def _read(file: IO[bytes], size: int) -> bytes:
@@ -150,7 +188,7 @@ def _read(file: IO[bytes], size: int) -> bytes:
     return content
 
 
-def _check_header(path: Path, part: str, header: Header) -> None:
+def _check_header(path: Path, part: str, header: _Header) -> None:
     shape = header.shape
     if header.dtype.kind != "f" or len(shape) != 3:
         raise DataSetError(f"{path}: x_{part} holds {header.dtype} {shape}, expected float32 (N, T, 150)")
@@ -160,19 +198,6 @@ def _check_header(path: Path, part: str, header: Header) -> None:
         raise DataSetError(f"{path}: x_{part} has {shape[1]} frames, of 1 to {MAX_FRAMES}")
     if header.fortran:
         raise DataSetError(f"{path}: x_{part} is in Fortran's order; save np.ascontiguousarray(x_{part})")
-
-
-def _frame_shape(path: Path, values: int, skeleton: Skeleton) -> tuple[int, int, int]:
-    """People, joints and coordinates of the values in a frame. Raises DataSetError."""
-    joints = len(skeleton.joints)
-    for people in range(_MAX_PEOPLE, 0, -1):
-        for coordinates in _COORDINATES:
-            if values == people * joints * coordinates:
-                return people, joints, coordinates
-    raise DataSetError(
-        f"{path}: {values} values a frame are not those of one or two people of the {joints} joints of "
-        f"{skeleton.name}; see --skeleton"
-    )
 
 
 def _labels(path: Path, part: str, onehot: np.ndarray, count: int) -> tuple[list[int], int]:

@@ -8,13 +8,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_gen.formats.base import Entry, Source, in_order
+from data_gen.formats.base import Entry, Source, in_order, sides_of
 from data_gen.formats.export import check_lengths, staging
 from data_gen.formats.pickles import load_labels
 from data_gen.packed.reader import SIDES, DataSetError, PackedDataset, map_array
@@ -25,7 +24,7 @@ from data_gen.skeletons import MAX_PEOPLE, Skeleton
 def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
     """The padded arrays in `folder`, which `protocol` split. Raises DataSetError for what they should not be."""
     suffix = ".pkl" if (folder / "train_label.pkl").exists() else ".npy"
-    rows: list[tuple[Entry, tuple[np.ndarray, int, int, str]]] = []
+    entries: list[Entry] = []
     shapes = set()
     for side in SIDES:
         path, label_path = folder / f"{side}_data_joint.npy", folder / f"{side}_label{suffix}"
@@ -34,24 +33,19 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
         names, labels = _read_labels(label_path, side, path, len(data))
         for row, (name, label) in enumerate(zip(names, labels)):
             called = f"recording {row}" + (f" ({name})" if suffix == ".pkl" else "")
-            entry = Entry(name, label, label_path, path, called)
-            rows.append((entry, (data, row, num_frame[row], side)))
+            content = data[row, :, : num_frame[row]].transpose(1, 3, 2, 0)
+            entries.append(Entry(name, label, label_path, path, called, content, side))
     if len(shapes) > 1:
         raise DataSetError(f"{folder}: train and val have other people, joints or coordinates: {sorted(shapes)}")
-    entries, places = in_order(rows)
-
-    def people() -> Iterator[np.ndarray]:
-        for data, row, frames, _ in places:
-            yield data[row, :, :frames].transpose(1, 3, 2, 0)
-
+    entries = in_order(entries)
     return Source(
         "padded",
         folder,
         skeleton,
         shapes.pop(),
         entries,
-        {protocol: {side: [i for i, place in enumerate(places) if place[3] == side] for side in SIDES}},
-        people,
+        {protocol: sides_of(entries)},
+        lambda entry: entry.content,
         named=suffix == ".pkl",
         made={"protocol": protocol},
     )

@@ -1,8 +1,8 @@
 """Read pickles of other projects without running anything of theirs.
 
-A pickle is a program that may import and call whatever it names. Here it may make lists, tuples, tables, text, numbers
-and arrays; every other operation and name is refused. What it names is never imported: a `_Named` stands for it, and
-an `Array` keeps what the pickle says of an array, which becomes one of numpy's only when this module's code asks.
+A pickle is a program that may import and call whatever it names. Here a few names of numpy's are admitted, and none is
+imported: a `_Named` stands for it, and an `Array` keeps what the pickle says of an array, which becomes one of numpy's
+only when this module's code asks.
 """
 
 from __future__ import annotations
@@ -10,31 +10,23 @@ from __future__ import annotations
 import math
 import mmap
 import pickle
-import pickletools
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from data_gen.packed.info import DataSetError
+from data_gen.packed.info import DataSetError, check_file
 
-T = TypeVar("T")
 # A pickle takes the memory of its text and arrays once, but up to 150 bytes for each byte of tiny objects.
 MAX_LABEL_BYTES = 128 * 2**20  # the labels of NTU-120 take up to 68 MB
 MAX_ANNOTATION_BYTES = 4 * 2**30  # its annotations some 3 GB
 _MAX_AXES = 8
 _ITEM = re.compile(r"b1|[iu][1248]|f[248]|[SU][1-9]\d?")  # numpy's codes of plain numbers and short text
 _OBJECTS = ("O", "O4", "O8")
-_OPERATIONS = {ord(operation.code): operation.name for operation in pickletools.opcodes}
-_ALLOWED = (
-    "PROTO FRAME STOP MARK POP POP_MARK DUP PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET NONE NEWTRUE "
-    "NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
-    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
-    "EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT GLOBAL STACK_GLOBAL"
-).split()
 _ADMITTED = ("numpy.dtype", "numpy.ndarray", "_codecs.encode") + tuple(
     f"{core}.{name}"
     for core in ("numpy.core", "numpy._core")  # numpy 1 and 2
@@ -47,12 +39,37 @@ class Refused(ValueError):
 
 
 class _Named:
-    """Stands for what a pickle names; there is a new one for each time."""
+    """Stands for what a pickle names; there is a new one for each time. Calling it makes what the pickle wants of it,
+    as far as data needs that."""
 
     __slots__ = ("name",)
 
     def __init__(self, name: str):
         self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        raise Refused("a state for what has none")
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.name == "numpy.dtype":
+            return _DType(arguments[0])
+        if self.name == "_codecs.encode":  # how Python 3 writes bytes for Python 2; they stay text, as 2 writes them
+            if type(arguments[0]) is not str or arguments[1] != "latin1":
+                raise Refused(f"bytes encoded by {_quote(arguments[1])}")
+            return arguments[0]
+        if self.name.endswith("._reconstruct"):
+            if type(arguments[0]) is not _Named or arguments[0].name != "numpy.ndarray":
+                raise Refused("an array of a class of its own")
+            return Array()
+        if self.name.endswith("._frombuffer"):
+            raw, dtype, shape, order = arguments
+            return Array(dtype, shape, raw, order == "F")
+        if self.name.endswith(".scalar"):
+            dtype, raw = arguments
+            if type(dtype) is not _DType or dtype.code in _OBJECTS:
+                raise Refused("a number of no known type")
+            return Array(dtype, (1,), raw).tolist()[0]
+        raise Refused(f"a call of {self.name}")
 
 
 class _DType:
@@ -63,7 +80,7 @@ class _DType:
     def __init__(self, code: Any):
         self.code, self.order = code, "="
 
-    def set_state(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple) -> None:
         self.order = state[1]
         if any(field is not None for field in state[2:5]):
             raise Refused("an array of structures")
@@ -82,7 +99,7 @@ class Array:
     def __init__(self, dtype: Any = None, shape: Any = None, raw: Any = None, fortran: bool = False):
         self.dtype, self.shape, self.raw, self.fortran = dtype, shape, raw, fortran
 
-    def set_state(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple) -> None:
         _, self.shape, self.dtype, self.fortran, self.raw = state
 
     def checked(self) -> tuple[np.dtype, tuple[int, ...]]:
@@ -116,40 +133,8 @@ class Array:
         return [item.decode("latin1") for item in items] if array.dtype.kind == "S" else items
 
 
-def _call(name: str, arguments: tuple) -> Any:
-    """What a pickle gets for calling what it named so."""
-    if name == "numpy.dtype":
-        return _DType(arguments[0])
-    if name == "_codecs.encode":  # how Python 3 writes bytes for Python 2; they stay text, as Python 2 writes them
-        if type(arguments[0]) is not str or arguments[1] != "latin1":
-            raise Refused(f"bytes encoded by {_quote(arguments[1])}")
-        return arguments[0]
-    if name.endswith("._reconstruct"):
-        if type(arguments[0]) is not _Named or arguments[0].name != "numpy.ndarray":
-            raise Refused("an array of a class of its own")
-        return Array()
-    if name.endswith("._frombuffer"):
-        raw, dtype, shape, order = arguments
-        return Array(dtype, shape, raw, order == "F")
-    if name.endswith(".scalar"):
-        dtype, raw = arguments
-        if type(dtype) is not _DType or dtype.code in _OBJECTS:
-            raise Refused("a number of no known type")
-        return Array(dtype, (1,), raw).tolist()[0]
-    raise Refused(f"a call of {name}")
-
-
-class _Closed(dict):
-    """A table of operations that refuses those it does not have."""
-
-    def __missing__(self, code: int) -> Any:
-        if code not in _OPERATIONS:
-            raise ValueError(f"operation {code} is unknown")
-        raise Refused(f"the operation {_OPERATIONS[code]}, which no data needs; nothing of it was run")
-
-
 class _Unpickler(pickle._Unpickler):
-    """Python's unpickler without all that could run, change or hash what a pickle brings.
+    """Python's unpickler without what could run or hash what a pickle brings.
 
     It is the one written in Python: that in C makes room for whatever place in its memo a pickle claims.
     """
@@ -162,18 +147,6 @@ class _Unpickler(pickle._Unpickler):
         if f"{module}.{name}" not in _ADMITTED:
             raise Refused(f"it asks for {_quote(f'{module}.{name}')}, which no data needs; nothing of it was run")
         return _Named(f"{module}.{name}")
-
-    def _reduce(self) -> None:
-        arguments, function = self.stack.pop(), self.stack.pop()
-        if type(function) is not _Named or type(arguments) is not tuple:
-            raise Refused("a call of what is no function")
-        self.stack.append(_call(function.name, arguments))
-
-    def _build(self) -> None:
-        state = self.stack.pop()
-        if type(self.stack[-1]) not in (_DType, Array) or type(state) is not tuple:
-            raise Refused("a state for what has none")
-        self.stack[-1].set_state(state)
 
     def _set(self, items: list) -> None:
         table = self.stack[-1]
@@ -193,15 +166,20 @@ class _Unpickler(pickle._Unpickler):
         self.stack.append({})
         self._set(items)
 
+    def _make_set(self) -> None:
+        raise Refused("a set, which no data needs")
+
     def _read_bytes(self) -> None:  # which Python's would make room for before it has read them
         self.stack.append(self.read(*struct.unpack("<Q", self.read(8))))
 
-    dispatch = _Closed(
-        {code: do for code, do in pickle._Unpickler.dispatch.items() if _OPERATIONS[code] in _ALLOWED}
-        | {pickle.REDUCE[0]: _reduce, pickle.BUILD[0]: _build, pickle.DICT[0]: _make_table}
-        | {pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark())}
-        | {pickle.BYTEARRAY8[0]: _read_bytes}
-    )
+    dispatch = pickle._Unpickler.dispatch | {
+        pickle.DICT[0]: _make_table,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark()),
+        pickle.EMPTY_SET[0]: _make_set,
+        pickle.FROZENSET[0]: _make_set,
+        pickle.BYTEARRAY8[0]: _read_bytes,
+    }
 
 
 def load_labels(path: Path) -> tuple[list[str], list[int]]:
@@ -209,8 +187,7 @@ def load_labels(path: Path) -> tuple[list[str], list[int]]:
 
     Runs nothing that the file names. Raises DataSetError for anything else.
     """
-
-    def check(pair: Any) -> tuple[list[str], list[int]]:
+    with _loaded(path, MAX_LABEL_BYTES) as pair:
         if type(pair) not in (list, tuple) or len(pair) != 2:
             raise Refused("not a pair (names, labels)")
         names, labels = (_items(part, "the names or labels are no list") for part in pair)
@@ -223,16 +200,13 @@ def load_labels(path: Path) -> tuple[list[str], list[int]]:
                 raise Refused(f"label {i} is no whole number, or a huge one")
         return list(names), list(labels)
 
-    return _load(path, check, MAX_LABEL_BYTES)
-
 
 def load_annotations(path: Path) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
     """Read the pickle `{"split": {name: names}, "annotations": [table, ...]}` at `path`; arrays in it are `Array`s.
 
     Runs nothing that the file names. Raises DataSetError for anything else.
     """
-
-    def check(found: Any) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
+    with _loaded(path, MAX_ANNOTATION_BYTES) as found:
         if type(found) is not dict or not {"split", "annotations"} <= found.keys():
             raise Refused("not a table with split and annotations")
         if type(found["split"]) is not dict:
@@ -248,17 +222,14 @@ def load_annotations(path: Path) -> tuple[dict[str, list[str]], list[dict[str, A
                 raise Refused(f"annotation {i} is no table")
         return splits, list(annotations)
 
-    return _load(path, check, MAX_ANNOTATION_BYTES)
 
-
-def _load(path: Path, check: Callable[[Any], T], most: int) -> T:
+@contextmanager
+def _loaded(path: Path, most: int) -> Iterator[Any]:
+    """Give what the pickle holds; what is wrong with it, here or in the block, becomes a DataSetError."""
+    check_file(path, most)
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise Refused("no such file" if not path.exists() else "not a regular file")
-        if path.stat().st_size > most:
-            raise Refused(f"larger than {most // 2**20} MiB")
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return check(_Unpickler(mapped, encoding="latin1").load())  # mapped: it gives no more than it has
+            yield _Unpickler(mapped, encoding="latin1").load()  # mapped: it gives no more than it has
     except OSError as error:
         raise DataSetError(f"{path}: cannot be read ({error.strerror})") from None
     except Refused as refused:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import pickle
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +38,7 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
     """The annotations at `path`. Without a skeleton, 25 joints are Kinect v2's, 17 COCO's. Raises DataSetError for what
     they should not be."""
     lists, annotations = load_annotations(path)
-    rows: list[tuple[Entry, Any]] = []
+    entries: list[Entry] = []
     shapes: set[_Shape] = set()
     total = 0
     for i, annotation in enumerate(annotations):
@@ -56,23 +55,22 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
             raise DataSetError(f"{where} has {frames!s:.20} total_frames, its keypoint {shape.frames}")
         shapes.add(shape)
         total += 2 * int(np.prod(shape))
-        rows.append((Entry(name, label, path, path, called), keypoint))
+        entries.append(Entry(name, label, path, path, called, keypoint))
         if total > path.stat().st_size:  # some tables share one array
             raise DataSetError(f"{path}: tells of more joints than it holds")
-    if not rows:
+    if not entries:
         raise DataSetError(f"{path}: holds no annotations")
     skeleton, frame = _skeleton(path, shapes, skeleton)
-    entries, keypoints = in_order(rows)
-
-    def people() -> Iterator[np.ndarray]:
-        for entry, keypoint in zip(entries, keypoints):
-            try:
-                yield keypoint.numpy().transpose(1, 0, 2, 3)
-            except ValueError as error:
-                raise DataSetError(f"{entry.where}: keypoint is no sound array ({error})") from None
-
+    entries = in_order(entries)
     positions = {entry.name: i for i, entry in enumerate(entries)}
-    return Source("pyskl", path, skeleton, frame, entries, _splits(path, lists, positions), people, raw=True)
+    return Source("pyskl", path, skeleton, frame, entries, _splits(path, lists, positions), _read, raw=True)
+
+
+def _read(entry: Entry) -> np.ndarray:
+    try:
+        return entry.content.numpy().transpose(1, 0, 2, 3)
+    except ValueError as error:
+        raise DataSetError(f"{entry.where}: keypoint is no sound array ({error})") from None
 
 
 def _shape(keypoint: Any, where: str) -> _Shape:

@@ -24,11 +24,32 @@ class DataSetError(ValueError):
     """A folder that is not a usable packed data set, or cannot become one."""
 
 
+def check_file(path: Path, most: int | None = None, remedy: str = "") -> None:
+    """Raise DataSetError, ending with the remedy, where `path` is no regular file (a pipe would be waited for), or has
+    more than `most` bytes."""
+    reason = ""
+    if not path.is_file():
+        reason = "not a regular file" if path.exists() else "no such file"
+    elif most is not None and path.stat().st_size > most:
+        reason = f"larger than {most // 2**20} MiB"
+    if reason:
+        raise DataSetError(f"{path}: cannot be read ({reason}){remedy}")
+
+
+def read_text(path: Path, most: int, first_line: bool = False) -> str:
+    """Read a file of UTF-8 text of at most so many bytes, or its first line. Raises DataSetError."""
+    check_file(path, most)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.readline() if first_line else file.read()
+    except (OSError, ValueError) as error:
+        raise DataSetError(f"{path}: cannot be read ({error})") from None
+
+
 def read_info(path: Path) -> dict:
     """Read a dataset.json and check its format and entries. Raises DataSetError."""
     try:
-        if path.stat().st_size > _MAX_INFO:
-            raise ValueError(f"it is larger than {_MAX_INFO // 2**20} MiB")
+        check_file(path, _MAX_INFO, f"; {REMEDY}")
         info = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(info, dict) or "format" not in info:
             raise ValueError("it states no format")

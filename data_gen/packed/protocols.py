@@ -9,11 +9,11 @@ NAME=kfold:5           five protocols, NAME1 to NAME5; each validates on another
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_gen.datasets import DataSet
-from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError
+from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, read_text
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import Splits
@@ -42,19 +42,13 @@ class Table:
     names: Sequence[str]
     subject: Sequence[str] | None = None
     camera: Sequence[str] | None = None
-    _values: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for kind in TABLES:
-            column = getattr(self, kind)
-            if column is not None:
-                self._values[kind] = [_plain(value) for value in column]
 
     def column(self, kind: str) -> list[str]:
         """Each recording's `subject` or `camera`. Raises DataSetError where they are not known."""
-        if kind not in self._values:
+        values = getattr(self, kind)
+        if values is None:
             raise DataSetError(f"the recordings' {kind}s are not known, so no protocol can split by them")
-        return self._values[kind]
+        return [_plain(value) for value in values]
 
     @classmethod
     def of_names(cls, names: Sequence[str]) -> Table:
@@ -161,10 +155,5 @@ def _listed(values: list[str]) -> str:
 
 
 def _read_names(path: Path) -> set[str]:
-    try:
-        if not path.is_file() or path.stat().st_size > _MAX_LIST:
-            raise OSError("no such file" if not path.exists() else "not a list of names")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise DataSetError(f"{path}: cannot be read as a list of names ({error})") from error
+    lines = read_text(path, _MAX_LIST).splitlines()
     return {line.strip().removesuffix(".skeleton") for line in lines if line.strip()}

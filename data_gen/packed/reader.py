@@ -18,7 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.packed.info import ALL, INFO, MAX_NAME, NAME, REMEDY, SIDES, DataSetError, read_info, skeleton_of
+from data_gen.packed.info import (
+    ALL,
+    INFO,
+    MAX_NAME,
+    NAME,
+    REMEDY,
+    SIDES,
+    DataSetError,
+    check_file,
+    read_info,
+    skeleton_of,
+)
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
@@ -41,8 +52,8 @@ class PackedDataset:
         self.protocols: list[str] = list(self.info["protocols"])
         self.skeleton: Skeleton = skeleton_of(self.info)
         self.joints = self._load("joints.npy", np.float32, (-1, -1, len(self.skeleton.joints), -1))
-        self.shape: tuple[int, int, int] = self.joints.shape[1:]  # people, joints, coordinates
-        self._check_shape()
+        _, people, joints, coordinates = self.joints.shape
+        self.shape = (people, joints, coordinates)
         self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
         self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
         self.names = self._load_texts("name.npy", "a name", "the name of a recording")
@@ -83,6 +94,8 @@ class PackedDataset:
             right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * MAX_NAME
         else:
             right_type = array.dtype == dtype
+        if not array.flags.c_contiguous:
+            raise self._damaged(file, "not in C order")
         if not (right_shape and right_type):
             raise self._damaged(file, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
         if len(shape) == 1 and len(array) > _MAX_RECORDINGS:  # read into memory, unlike the joints
@@ -98,7 +111,8 @@ class PackedDataset:
                 raise self._damaged(file, f"{ascii(text)} is not {expected}")
         return texts
 
-    def _check_shape(self) -> None:
+    def _check(self) -> None:
+        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
         people, joints, coordinates = self.shape
         if not 1 <= people <= MAX_PEOPLE or coordinates not in (2, 3):
             raise self._damaged(
@@ -106,9 +120,6 @@ class PackedDataset:
                 f"holds {people} people of {joints} joints and {coordinates} coordinates, expected 1 to {MAX_PEOPLE} "
                 "people and 2 or 3 coordinates",
             )
-
-    def _check(self) -> None:
-        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
         frames = len(self.joints)
         if len(self) == 0:
             raise self._damaged("num_frame.npy", "no recordings")
@@ -145,17 +156,14 @@ class PackedDataset:
 
 def map_array(path: Path, remedy: str = "") -> np.ndarray:
     """Map the array in a `.npy` file into memory. Raises DataSetError, ending with the remedy, for anything else."""
+    check_file(path, remedy=remedy)
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise ValueError("no such file" if not path.exists() else "not a regular file")
         with open(path, "rb") as file:
             if file.read(8) != b"\x93NUMPY\x01\x00":  # a header of another version may claim gigabytes
                 raise ValueError("not a .npy file of version 1.0")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Python 2 wrote it
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not array.flags.c_contiguous:
-            raise ValueError("not in C order")
         expected, size = array.offset + array.nbytes, path.stat().st_size
         if size != expected:
             raise ValueError(f"its header tells of {expected} bytes, it has {size}")

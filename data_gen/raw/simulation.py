@@ -110,17 +110,9 @@ def rotations(angles: np.ndarray) -> np.ndarray:
     """(..., 3) angles about x, y, z -> (..., 3, 3) matrices Rz Rx Ry: twist, then flexion, then abduction."""
     cx, cy, cz = np.moveaxis(np.cos(angles), -1, 0)
     sx, sy, sz = np.moveaxis(np.sin(angles), -1, 0)
-    rows = [
-        cz * cy - sz * sx * sy,
-        -sz * cx,
-        cz * sy + sz * sx * cy,
-        sz * cy + cz * sx * sy,
-        cz * cx,
-        sz * sy - cz * sx * cy,
-        -cx * sy,
-        sx,
-        cx * cy,
-    ]
+    rows = [cz * cy - sz * sx * sy, -sz * cx, cz * sy + sz * sx * cy,
+            sz * cy + cz * sx * sy, cz * cx, sz * sy - cz * sx * cy,
+            -cx * sy, sx, cx * cy]  # fmt: skip
     return np.stack(rows, axis=-1).reshape(*angles.shape, 3)
 
 
@@ -300,31 +292,19 @@ def perform(seed: int, subject: int, replication: int, action: int) -> list[np.n
     phase = np.clip((np.arange(frames) - before) / duration, 0, 1) ** np.exp(rng.uniform(*np.log(WARP)))
     cycles, distance = rng.uniform(*CYCLES), rng.uniform(*DISTANCE)
     towards = -CAMERA_ANGLES[{1: 2, 2: 1}[replication]]
-    return [
-        _perform_one(what, person, phase, cycles, distance, towards, side, rng) for person, side in zip(people, (-1, 1))
-    ]
-
-
-def _perform_one(
-    what: Action,
-    person: Subject,
-    phase: np.ndarray,
-    cycles: float,
-    distance: float,
-    towards: float,
-    side: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    size = person.amplitude * rng.uniform(1 - AMPLITUDE_JITTER, 1 + AMPLITUDE_JITTER)
-    hand = -1.0 if person.left_handed else 1.0
-    style = Style(size, size * rng.uniform(*REACH), rng.uniform(*REACH_ELBOW), cycles, rng.uniform(*SEAT), hand)
-    pose = _rest_pose(person, len(phase), rng)
-    what.act(pose, phase, style)
-    if person.left_handed:
-        pose = pose[:, MIRROR] * (1, -1, -1)
-    path, heading = np.zeros((len(phase), 2)), towards + rng.normal(0, HEADING)
-    if what.gap:
-        gap = what.gap[0] + (what.gap[1] - what.gap[0]) * _ramp(phase)
-        path = side * distance * gap[:, None] / 2 * np.array([np.cos(towards), -np.sin(towards)])
-        heading += side * np.pi / 2
-    return _place(person.offsets, pose, path, heading)
+    placed = []
+    for person, side in zip(people, (-1, 1)):
+        size = person.amplitude * rng.uniform(1 - AMPLITUDE_JITTER, 1 + AMPLITUDE_JITTER)
+        hand = -1.0 if person.left_handed else 1.0
+        style = Style(size, size * rng.uniform(*REACH), rng.uniform(*REACH_ELBOW), cycles, rng.uniform(*SEAT), hand)
+        pose = _rest_pose(person, frames, rng)
+        what.act(pose, phase, style)
+        if person.left_handed:
+            pose = pose[:, MIRROR] * (1, -1, -1)
+        path, heading = np.zeros((frames, 2)), towards + rng.normal(0, HEADING)
+        if what.gap:
+            gap = what.gap[0] + (what.gap[1] - what.gap[0]) * _ramp(phase)
+            path = side * distance * gap[:, None] / 2 * np.array([np.cos(towards), -np.sin(towards)])
+            heading += side * np.pi / 2
+        placed.append(_place(person.offsets, pose, path, heading))
+    return placed

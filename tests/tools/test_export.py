@@ -29,7 +29,8 @@ def outputs_of(folder, clips):
     """What both files give for clips, in the order of the outputs."""
     session = onnxruntime.InferenceSession(folder / "encoder.onnx", providers=["CPUExecutionProvider"])
     program = torch.export.load(folder / "encoder.pt2").module()
-    return {"onnx": session.run(None, {"clips": clips}), "torch": [o.numpy() for o in program(torch.from_numpy(clips))]}
+    with torch.no_grad():
+        return {"onnx": session.run(None, {"clips": clips}), "torch": [o.numpy() for o in program(torch.tensor(clips))]}
 
 
 def test_both_formats_give_the_features_and_scores_at_any_batch_and_length(evaluated, demo_root, tmp_path, capsys):

@@ -46,9 +46,9 @@ def test_tsne_of_two_encoders_goes_to_the_run_and_the_projector(published, draw,
     shutil.copytree(published, other)
     draw("tsne", published, other, "--classes", 2, "--labels", "first", "second")
     picture = published / "figures" / "tsne.png"
-    assert Image.open(picture).size[0] == 1800 and "8 recordings of 2 classes" in capsys.readouterr().out
+    assert Image.open(picture).size[0] == 1100 and "8 recordings of 2 classes" in capsys.readouterr().out
     (shown,) = board_of(published).Images("figures/tsne")
-    assert (shown.step, shown.width) == (451, 1800)
+    assert (shown.step, shown.width) == (451, 1100)
     for folder in (published, other):
         assert 'tensor_name: "features:00451"' in (folder / "projector_config.pbtxt").read_text()
         values = np.loadtxt(folder / "00451" / "features" / "tensors.tsv")
@@ -164,7 +164,10 @@ def test_a_classifier_finds_its_encoder_in_a_run_that_was_moved_and_trained_on(p
 def test_curves_are_those_of_the_log(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    lines = [{"epoch": e, "loss/total": 3.0 - e, "std/joint": 0.5, "lr": 0.1, "seconds": 9} for e in range(3)]
+    lines = [
+        {"epoch": e, "loss/total": 3.0 - e, "std/joint": 0.5, "std/bone": 0.3, "lr": 0.1, "seconds": 9}
+        for e in range(3)
+    ]
     lines[2]["loss/new"] = 7.0
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "log.jsonl").write_text(text + '{"epoch": 3, "loss/to')  # killed while it wrote
@@ -172,10 +175,11 @@ def test_curves_are_those_of_the_log(tmp_path):
     result = {"modality": "all", "history": history, "last": {"top1": {"per_seed": [1, 2]}}}
     (folder / "action_recognition.json").write_text(json.dumps(result))
     found = curves.read_run(folder)
-    probe = "linear probe, all:\ntop-1 (%)"
-    assert list(found) == ["loss/total", "loss/new", "std/joint", "learning rate", probe]
+    probe = "linear probe,\nall: top-1 (%)"
+    assert list(found) == ["loss/total", "loss/new", "std of the projections", "learning rate", probe]
     assert found["loss/total"].x.tolist() == [1, 2, 3] and found["loss/total"].y.tolist() == [[3, 2, 1]]
     assert found["loss/new"].x.tolist() == [3]
+    assert found["std of the projections"].y.tolist() == [[0.5] * 3, [0.3] * 3]
     assert found[probe].y.tolist() == [[50, 100], [100, 200]]  # a seed each, of the first rate
     other = {"loss/total": curves.Curve(np.array([1]), np.array([[9.0]]))}
     axes = curves.draw({"one": found, "two": other}).axes
@@ -189,7 +193,7 @@ def test_curves_of_runs_that_differ_in_length(pretrain, tmp_path, draw, capsys):
     pretrain.run("--epochs", 2, folder=other)
     draw("curves", pretrain.folder, other, data=False)
     assert "2 run(s), " in capsys.readouterr().out
-    assert Image.open(pretrain.folder / "figures" / "curves.png").size[0] == 1800
+    assert Image.open(pretrain.folder / "figures" / "curves.png").size[0] == 1100
     assert board_of(pretrain.folder).Images("figures/curves")
 
 
@@ -199,7 +203,8 @@ def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
     name = packed.names[queries[0]]
     draw("retrieval", published, "--query", name, "-k", 3)
     assert "of its 3 nearest" in capsys.readouterr().out
-    assert Image.open(published / "figures" / f"retrieval_{name}.png").size == (1800, 1080)
+    width, height = Image.open(published / "figures" / f"retrieval_{name}.png").size
+    assert width == 1100 and height == pytest.approx(920, abs=1)
     encoder = encoded.Encoded.load(str(published), torch.device("cpu"))
     features = [encoder.features(packed, rows, "all").numpy() for rows in (queries[:1], gallery)]
     query, others = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in features)
@@ -207,11 +212,11 @@ def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
     found = retrieval.neighbours(encoder, packed, gallery, int(queries[0]), 3, "all")
     assert [n.similarity for n in found] == pytest.approx(sorted(cosine, reverse=True)[:3], abs=1e-5)
     figure = retrieval.draw(packed, int(queries[0]), found, ("first", "second", "third"))
-    texts = [t.get_text() for band in figure.subfigs for t in band.axes[0].texts]
     for place, n in enumerate(found, 1):
-        right = packed.label[n.index] == packed.label[queries[0]]
-        assert texts[2 * place] == f"{place}: " + ("✓ right" if right else "✗ wrong")
-        assert packed.names[n.index] in texts[2 * place + 1]
+        band, label = figure.subfigs[place], packed.label[n.index]
+        head = f"{place} {'✓' if label == packed.label[queries[0]] else '✗'} cosine {n.similarity:.3f}: "
+        assert band.get_suptitle() == head + ("first", "second", "third")[label]
+        assert packed.names[n.index] in {text.get_text() for text in band.texts}
 
 
 def test_class_names_of_a_file(demo_root, tmp_path):
@@ -226,11 +231,11 @@ def test_class_names_of_a_file(demo_root, tmp_path):
     [
         (
             ("tsne", "RUN", "--classes", 4),
-            r"--classes 4: only 3 classes occur among the 12 .*give --classes 3 or fewer",
+            r"--classes 4: only 3 classes occur among the 12 val .*give --classes 3 or fewer",
         ),
-        (("tsne", "RUN", "--classes", 1), "only 4 test recordings are of these; give more"),
+        (("tsne", "RUN", "--classes", 1), "only 4 val recordings are of these; give more"),
         (("tsne", "RUN", "--labels", "a", "b"), r"2 titles for 1 checkpoint\(s\)"),
-        (("tsne", "RUN", "--out", "picture.jpg"), "the figure is a .png file"),
+        (("tsne", "RUN", "--out", "picture.jpg"), "the plot is a .png file"),
         (("tsne", "nothing_there"), "no checkpoint at nothing_there, and no run of that name; in .* there are: "),
         (("retrieval", "RUN", "--query", "S001"), "--query S001: .* has no such recording; the first is S001C001P001R"),
         (("retrieval", "RUN", "--query", "S001C001P001R001A001"), "is on the training side of cross_subject"),
@@ -265,7 +270,7 @@ def test_a_missing_package_is_named(tmp_path):
     )
     done = run_python("-m", "tools.figures", "curves", "demo", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "error: figures need matplotlib" in done.stderr and "pip install -r requirements.txt" in done.stderr
+    assert "error: plots need matplotlib" in done.stderr and "pip install -r requirements.txt" in done.stderr
 
 
 def test_a_checkpoint_of_other_bodies_is_refused(published, draw, tmp_path):

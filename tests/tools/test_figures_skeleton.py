@@ -25,8 +25,8 @@ def test_an_animation_and_a_sheet(demo_root, runs, capsys, monkeypatch):
     name = str(PackedDataset(demo_root / "demo").names[3])
     main(["skeleton", str(demo_root / "demo"), "--name", name])
     animation = Image.open(runs / f"figures/{name}.gif")
-    assert (animation.n_frames, animation.size) == (4, (900, 540)) and "4 frames" in capsys.readouterr().out
-    assert Image.open(runs / f"figures/{name}.png").size[0] == 1800
+    assert (animation.n_frames, animation.size) == (4, (880, 608)) and "4 frames" in capsys.readouterr().out
+    assert Image.open(runs / f"figures/{name}.png").size[0] == 1100
     assert list((runs / "figures").glob("events.*")) and not list(runs.rglob("*partial*"))
 
 
@@ -37,7 +37,7 @@ def test_views_are_those_of_training(demo_root):
     panels = skeleton.panels_of(source, 3)
     assert len(panels) == 7 and f"{packed.num_frame[5]} frames" in panels[0].title
     for number, (panel, view) in enumerate(zip(panels[3:], wanted), 1):
-        assert panel.title.startswith(f"view {number}: ")
+        assert panel.title.startswith(f"view {number}\n")
         if "masked" not in panel.title:
             np.testing.assert_allclose(panel.seen, people.project(view[:, :1]), atol=1e-6)
 
@@ -46,7 +46,7 @@ def test_what_a_joint_map_does_is_told():
     maps = torch.eye(3).repeat(25, 1, 1)
     maps[[1, 7]] = 0
     kind, hidden = skeleton.describe(maps)
-    assert kind == "2 joints masked (×)" and np.flatnonzero(hidden).tolist() == [1, 7]
+    assert kind == "2 masked joints ×" and np.flatnonzero(hidden).tolist() == [1, 7]
     maps[[1, 7]] = torch.full((3, 3), 0.5)
     assert skeleton.describe(maps)[0] == "2 joints mapped" and not skeleton.describe(maps)[1].any()
     maps[:] = torch.eye(3) + torch.tensor([[0, 0.3, 0], [0, 0, 0], [0, 0, 0]])
@@ -109,7 +109,7 @@ def test_a_raw_recording(runs, tmp_path):
     source, name, action = skeleton.load(args)
     assert (len(source), name, action) == (1, file.stem, "")
     assert len(skeleton.panels_of(source, 0)) == 7
-    assert encoded.figure_path(None, runs, "a.gif") == runs / "figures" / "a.gif"
+    assert encoded.plot_path(None, runs, "a.gif") == runs / "figures" / "a.gif"
 
 
 def test_another_skeleton_of_two_coordinates(runs, tmp_path, monkeypatch):

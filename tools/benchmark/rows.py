@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from tools.benchmark.measure import Limit, Measured, measure
+from tools.benchmark.measure import Limit, Measured, measure, product_limit
 
 CPU = torch.device("cpu")
 COLUMNS = {"stage": 9, "what": 57, "time (min–max)": 35, "a second": 32, "of limit": 8, "peak memory": 11}
@@ -47,6 +44,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Setup:
+    """What is measured, where, and what beside it."""
+
     device: torch.device
     sizes: Sizes
     amp: str | None = None
@@ -54,8 +53,13 @@ class Setup:
     baseline: bool = False
     profile: bool = False
 
-    def limit_seconds(self) -> float:
-        return self.sizes.seconds / 5
+    def measure(self, call: Callable[[], object], units: float = 1) -> Measured:
+        """Time `call`, which does so many units of work, on the device."""
+        return measure(call, self.device, self.sizes.seconds, units)
+
+    def product_limit(self, shape: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Limit:
+        """Measure the device's product of (m, k) by (k, n)."""
+        return product_limit(self.device, shape, dtype, self.sizes.seconds / 5)
 
 
 @dataclass
@@ -93,7 +97,7 @@ class Row:
 
     def compare(self, call: Callable[[], object], units: float, setup: Setup, note: str = "") -> None:
         """Time the plain version, of which a call does `units`."""
-        self.plain, self.plain_note = measure(call, setup.device, setup.sizes.seconds, units), note
+        self.plain, self.plain_note = setup.measure(call, units), note
 
 
 def table_header(compared: bool) -> str:
@@ -122,8 +126,7 @@ def table_line(row: dict[str, Any], compared: bool) -> str:
 
 def _time(median: float, *spread: float) -> str:
     """The median and, in brackets, the least and the greatest time, all in one unit."""
-    unit, size = next((u, n) for u, n in (("s", 1), ("ms", 1e-3), ("µs", 1e-6), ("ns", 0)) if median >= n)
-    size = size or 1e-9
+    unit, size = next(((u, n) for u, n in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)) if median >= n), ("ns", 1e-9))
     first, *others = (f"{x / size:,.3g}" if x < 1000 * size else f"{x / size:,.0f}" for x in (median, *spread))
     return f"{first} ({'–'.join(others)}) {unit}" if others else f"{first} {unit}"
 
@@ -135,9 +138,3 @@ def check_same(what: str, product: Any, plain: Any, bound: float) -> None:
     difference = ((a - b).abs() / torch.maximum(a.abs(), b.abs()).clamp(min=1)).max().item()
     if not difference <= bound:
         raise RuntimeError(f"{what}: the plain version's result differs by {difference:g}, more than {bound:g}")
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="umurl_benchmark_") as path:
-        yield Path(path)

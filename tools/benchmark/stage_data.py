@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,42 +21,41 @@ from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
 from feeder.layout import NTU_LAYOUT
 from tools.benchmark import baselines
 from tools.benchmark.measure import copy_limit, measure, split_limit
-from tools.benchmark.rows import CPU, Row, Setup, check_same, temporary_folder
+from tools.benchmark.rows import CPU, Row, Setup, check_same
 from tools.benchmark.simulate import simulated_dataset, skeleton_texts, write_recordings
 
 VIEWS = 4  # of a clip in a step: for joint, bone, motion, and all three fused
 
 
-def convert(setup: Setup) -> Iterator[Row]:
+def convert(setup: Setup, folder: Path) -> Iterator[Row]:
     """Read and normalise recordings from files and from a zip archive, then run the whole program."""
     sizes, dataset = setup.sizes, DATASETS["ntu60"]
     texts = skeleton_texts(sizes.recordings, sizes.num_frame)
     size = sum(map(len, texts)) / len(texts)
-    limit = split_limit(texts, setup.limit_seconds())
-    with temporary_folder() as folder:
-        write_recordings(folder / "raw", folder / "raw.zip", texts, sizes.files)
-        for what, path in (("files", folder / "raw"), ("a zip archive", folder / "raw.zip")):
-            recordings = find_recordings([path])[0][: len(texts)]
+    limit = split_limit(texts, sizes.seconds / 5)
+    write_recordings(folder / "raw", folder / "raw.zip", texts, sizes.files)
+    for what, path in (("files", folder / "raw"), ("a zip archive", folder / "raw.zip")):
+        recordings = find_recordings([path])[0][: len(texts)]
 
-            def normalised(recordings: list[Recording] = recordings) -> list[np.ndarray]:
-                return [normalise(parse_skeleton(recording.read())) for recording in recordings]
+        def normalised(recordings: list[Recording] = recordings) -> list[np.ndarray]:
+            return [normalise(parse_skeleton(recording.read())) for recording in recordings]
 
-            measured = measure(normalised, CPU, sizes.seconds, len(texts))
-            row = Row("convert", f"from {what}, one core", "recording", measured, limit, size)
-            if what == "files":
-                row.note = f"{size / 1e3:.0f} kB a recording on average; every fifth shows two people"
-                if setup.baseline:
-                    _compare_conversion(row, texts, len(dataset.protocols), setup)
-            yield row
-        cores = num_cores()
+        measured = measure(normalised, CPU, sizes.seconds, len(texts))
+        row = Row("convert", f"from {what}, one core", "recording", measured, limit, size)
+        if what == "files":
+            row.note = f"{size / 1e3:.0f} kB a recording on average; every fifth shows two people"
+            if setup.baseline:
+                _compare_conversion(row, texts, len(dataset.protocols), setup)
+        yield row
+    cores = num_cores()
 
-        def program() -> object:
-            return ntu_gendata.convert(dataset, [folder / "raw"], folder / "out", workers=cores)
+    def program() -> object:
+        return ntu_gendata.convert(dataset, [folder / "raw"], folder / "out", workers=cores)
 
-        title = f"the whole program, {cores} core{'s' * (cores > 1)}"
-        note = f"{sizes.files} files, start of the worker processes included"
-        measured = measure(program, CPU, sizes.seconds, sizes.files)
-        yield Row("convert", title, "recording", measured, limit, size / cores, note=note)
+    title = f"the whole program, {cores} core{'s' * (cores > 1)}"
+    note = f"{sizes.files} files, start of the worker processes included"
+    measured = measure(program, CPU, sizes.seconds, sizes.files)
+    yield Row("convert", title, "recording", measured, limit, size / cores, note=note)
 
 
 def _compare_conversion(row: Row, texts: list[bytes], protocols: int, setup: Setup) -> None:
@@ -67,27 +67,26 @@ def _compare_conversion(row: Row, texts: list[bytes], protocols: int, setup: Set
     row.compare(lambda: [baselines.convert(text, protocols) for text in some], len(some), setup)
 
 
-def feed(setup: Setup) -> Iterator[Row]:
+def feed(setup: Setup, folder: Path) -> Iterator[Row]:
     """Four augmented views of a batch."""
     sizes, view, steps = setup.sizes, training_view(), itertools.count()
-    with temporary_folder() as folder:
-        dataset = simulated_dataset(folder / "packed", sizes.clips, sizes.clips, setup.device)
+    dataset = simulated_dataset(folder, sizes.clips, sizes.clips, setup.device)
 
-        def views() -> Tensor:
-            return view(_clips(dataset, next(steps), sizes.feed_batch))
+    def views() -> Tensor:
+        return view(_clips(dataset, next(steps), sizes.feed_batch))
 
-        for _ in range(sizes.clips // sizes.feed_batch):  # reads each page of the mapped file, as a first epoch does
-            views()
-        measured = measure(views, setup.device, sizes.seconds, sizes.feed_batch)
-        # The least to move: each value of a view is written once and made of one that is read.
-        needs = 2 * 4 * VIEWS * NUM_FRAMES * NTU_LAYOUT.size
-        limit = copy_limit(setup.device, sizes.copy_bytes, setup.limit_seconds())
-        row = Row("feed", f"{VIEWS} views, batch {sizes.feed_batch}", "sample", measured, limit, needs, samples=1)
-        if setup.baseline:
-            clips = _clips(dataset, 0, sizes.feed_batch)
-            check_same("feed", view(clips), baselines.training_view(_clips(dataset, 0, sizes.feed_batch)), 1e-5)
-            row.compare(lambda: baselines.training_view(clips), sizes.feed_batch, setup)
-        yield row
+    for _ in range(sizes.clips // sizes.feed_batch):  # reads each page of the mapped file, as a first epoch does
+        views()
+    measured = setup.measure(views, sizes.feed_batch)
+    # The least to move: each value of a view is written once and made of one that is read.
+    needs = 2 * 4 * VIEWS * NUM_FRAMES * NTU_LAYOUT.size
+    limit = copy_limit(setup.device, sizes.copy_bytes, sizes.seconds / 5)
+    row = Row("feed", f"{VIEWS} views, batch {sizes.feed_batch}", "sample", measured, limit, needs, samples=1)
+    if setup.baseline:
+        clips = _clips(dataset, 0, sizes.feed_batch)
+        check_same("feed", view(clips), baselines.training_view(_clips(dataset, 0, sizes.feed_batch)), 1e-5)
+        row.compare(lambda: baselines.training_view(clips), sizes.feed_batch, setup)
+    yield row
 
 
 def _clips(dataset: ClipDataset, step: int, size: int) -> ClipBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,8 +16,7 @@ from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from models.flops import stream_flops
 from tools.benchmark import baselines
-from tools.benchmark.measure import measure, product_limit
-from tools.benchmark.rows import Row, Setup, check_same, temporary_folder
+from tools.benchmark.rows import Row, Setup, check_same
 from tools.benchmark.simulate import simulated_dataset
 from tools.evaluation.features import BATCH_SIZE, extract_features
 from tools.evaluation.knn import CHUNK, nearest
@@ -24,34 +24,31 @@ from tools.evaluation.knn import retrieve as nearest_and_precision
 from tools.evaluation.probe import LinearProbe, train_probes
 
 
-def features(setup: Setup) -> Iterator[Row]:
+def features(setup: Setup, folder: Path) -> Iterator[Row]:
     """Features of all clips of both sides, all modalities fused."""
     sizes, every = setup.sizes, setup.sizes.train + setup.sizes.val
     count = min(sizes.features_measured, every)
     backbone = Backbone(sizes.hidden_size).to(setup.device).eval()
-    with temporary_folder() as folder:
-        dataset = simulated_dataset(folder, min(sizes.clips, count), count, setup.device)
+    dataset = simulated_dataset(folder, min(sizes.clips, count), count, setup.device)
 
-        def extract() -> Tensor:
-            return extract_features(backbone, dataset, [MODALITIES], setup.device)[0]
+    def extract() -> Tensor:
+        return extract_features(backbone, dataset, [MODALITIES], setup.device)[0]
 
-        measured = measure(extract, setup.device, sizes.seconds, count / every)
-        shape = (min(BATCH_SIZE, count) * NUM_FRAMES, sizes.hidden_size, sizes.hidden_size)
-        limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
-        title, needs = f"{every:,} clips, hidden {sizes.hidden_size}, float32", every * stream_flops(sizes.hidden_size)
-        row = Row("features", title, "data set", measured, limit, needs, every)
-        row.more["extrapolated"] = count < every
-        row.note = f"extrapolated from {count:,} clips" if count < every else ""
-        if setup.baseline:
-            some = torch.arange(min(sizes.plain_clips, count), device=dataset.device)
+    measured = setup.measure(extract, count / every)
+    limit = setup.product_limit((min(BATCH_SIZE, count) * NUM_FRAMES, sizes.hidden_size, sizes.hidden_size))
+    title, needs = f"{every:,} clips, hidden {sizes.hidden_size}, float32", every * stream_flops(sizes.hidden_size)
+    row = Row("features", title, "data set", measured, limit, needs, every)
+    row.note = f"extrapolated from {count:,} clips" if count < every else ""
+    if setup.baseline:
+        some = torch.arange(min(sizes.plain_clips, count), device=dataset.device)
 
-            @torch.no_grad()
-            def plain() -> Tensor:
-                return baselines.features(backbone, evaluation_view()(dataset.clips(some)).to(setup.device))
+        @torch.no_grad()
+        def plain() -> Tensor:
+            return baselines.features(backbone, evaluation_view()(dataset.clips(some)).to(setup.device))
 
-            check_same("features", extract()[: len(some)], plain(), 1e-4)
-            row.compare(plain, len(some) / every, setup, f"extrapolated from batches of {len(some)} clips")
-        yield row
+        check_same("features", extract()[: len(some)], plain(), 1e-4)
+        row.compare(plain, len(some) / every, setup, f"extrapolated from batches of {len(some)} clips")
+    yield row
 
 
 def _simulated_features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
@@ -63,13 +60,12 @@ def _simulated_features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Te
     return scattered.to(setup.device), labels.to(setup.device)
 
 
-def probe(setup: Setup) -> Iterator[Row]:
+def probe(setup: Setup, folder: Path) -> Iterator[Row]:
     """The linear probe on cached features: one run, and three seeds of three learning rates."""
     sizes = setup.sizes
     train, val = (_simulated_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
     recipe = replace(LINEAR_PROBE, epochs=sizes.probe_measured)
-    shape = (recipe.batch_size, sizes.feature_size, sizes.classes)
-    limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
+    limit = setup.product_limit((recipe.batch_size, sizes.feature_size, sizes.classes))
     validations = sizes.probe_epochs // recipe.validate_every
     # Forward, and backward to the weights alone; a validation is forward.
     needs = 2 * sizes.feature_size * sizes.classes * (2 * sizes.train * sizes.probe_epochs + sizes.val * validations)
@@ -80,51 +76,47 @@ def probe(setup: Setup) -> Iterator[Row]:
             linear = LinearProbe(*train, sizes.classes, recipe, seeds, lrs)
             train_probes({"all": linear}, {"all": val[0]}, val[1], {})
 
-        measured = measure(run, setup.device, sizes.seconds, part)
         title = f"{sizes.probe_epochs} epochs, {sizes.train:,} × {sizes.feature_size:,}, {what}"
-        row = Row("probe", title, "probe", measured, limit, needs * len(lrs) * len(seeds))
-        row.more["extrapolated"] = part < 1
+        row = Row("probe", title, "probe", setup.measure(run, part), limit, needs * len(lrs) * len(seeds))
         row.note = f"extrapolated from {sizes.probe_measured} epochs" if part < 1 else ""
         if setup.baseline and len(seeds) == 1:
-            _compare_probe(row, setup)
+            _compare_probe(row, setup, folder)
         yield row
 
 
-def _compare_probe(row: Row, setup: Setup) -> None:
+def _compare_probe(row: Row, setup: Setup, folder: Path) -> None:
     """With the encoder in the loop; an epoch of a few clips stands for the whole probe, without its validations."""
-    sizes = setup.sizes
-    recipe = replace(LINEAR_PROBE, epochs=1, batch_size=sizes.plain_clips // 2)
+    sizes, clips = setup.sizes, setup.sizes.plain_clips
+    recipe = replace(LINEAR_PROBE, epochs=1, batch_size=clips // 2)
     backbone = Backbone(sizes.feature_size // 2).to(setup.device).eval()
-    with temporary_folder() as folder:
-        dataset = simulated_dataset(folder, sizes.plain_clips, sizes.plain_clips, setup.device)
-        (cached,) = extract_features(backbone, dataset, [MODALITIES], setup.device)
-        linear = LinearProbe(cached, dataset.label.to(setup.device), sizes.classes, recipe, [0])
-        list(linear.train())
-        plain = baselines.probe_epoch(backbone, dataset, sizes.classes, recipe)
-        check_same("probe", linear.weight[0], plain.weight, 1e-4)
-        part = sizes.plain_clips / sizes.train / sizes.probe_epochs
-        note = f"extrapolated from an epoch of {sizes.plain_clips} clips"
-        row.compare(lambda: baselines.probe_epoch(backbone, dataset, sizes.classes, recipe), part, setup, note)
+    dataset = simulated_dataset(folder, clips, clips, setup.device)
+
+    def plain() -> torch.nn.Linear:
+        return baselines.probe_epoch(backbone, dataset, sizes.classes, recipe)
+
+    (cached,) = extract_features(backbone, dataset, [MODALITIES], setup.device)
+    linear = LinearProbe(cached, dataset.label.to(setup.device), sizes.classes, recipe, [0])
+    list(linear.train())
+    check_same("probe", linear.weight[0], plain().weight, 1e-4)
+    part = clips / sizes.train / sizes.probe_epochs
+    row.compare(plain, part, setup, f"extrapolated from an epoch of {clips} clips")
 
 
-def retrieve(setup: Setup) -> Iterator[Row]:
+def retrieve(setup: Setup, folder: Path) -> Iterator[Row]:
     """The nearest of the gallery to each query, by itself and with each query's average precision."""
     sizes, count = setup.sizes, min(setup.sizes.retrieve_measured, setup.sizes.val)
-    (gallery, labels), (queries, classes) = (
-        _simulated_features(n, setup, seed) for seed, n in enumerate((sizes.train, sizes.val))
-    )
-    some, their_classes = queries[:count], classes[:count]
-    shape = (min(CHUNK, count), sizes.feature_size, sizes.train)
-    limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
+    gallery, labels = _simulated_features(sizes.train, setup, 0)
+    queries, classes = (part[:count] for part in _simulated_features(sizes.val, setup, 1))
+    limit = setup.product_limit((min(CHUNK, count), sizes.feature_size, sizes.train))
     needs = 2 * sizes.val * sizes.train * sizes.feature_size
     for what, call in (
-        ("nearest", lambda: nearest(some, gallery, 1)),
-        ("nearest and mAP", lambda: nearest_and_precision(some, their_classes, gallery, labels, 1)),
+        ("nearest", lambda: nearest(queries, gallery, 1)),
+        ("nearest and mAP", lambda: nearest_and_precision(queries, classes, gallery, labels, 1)),
     ):
-        measured = measure(call, setup.device, sizes.seconds, count / sizes.val)
+        measured = setup.measure(call, count / sizes.val)
         title = f"{sizes.val:,} queries, gallery {sizes.train:,} × {sizes.feature_size:,}, {what}"
         row = Row("retrieve", title, "retrieval", measured, limit, needs)
-        row.more = {"queries_per_second": sizes.val / measured.median, "extrapolated": count < sizes.val}
+        row.more = {"queries_per_second": sizes.val / measured.median}
         row.note = f"extrapolated from {count:,} queries" if count < sizes.val else ""
         if setup.baseline and what == "nearest":
             _compare_retrieval(row, queries[: sizes.plain_queries], gallery, setup)
@@ -133,7 +125,6 @@ def retrieve(setup: Setup) -> Iterator[Row]:
 
 def _compare_retrieval(row: Row, queries: Tensor, gallery: Tensor, setup: Setup) -> None:
     some, every = queries.cpu().numpy(), gallery.cpu().numpy()
-    found = baselines.nearest(some, every)
-    check_same("retrieve", nearest(queries, gallery, 1)[:, 0], found, 0)
+    check_same("retrieve", nearest(queries, gallery, 1)[:, 0], baselines.nearest(some, every), 0)
     note = f"extrapolated from {len(some)} queries"
     row.compare(lambda: baselines.nearest(some, every), len(some) / setup.sizes.val, setup, note)

@@ -22,8 +22,8 @@ from models.flops import training_flops
 from models.objective import umurl_loss
 from models.umurl import Projections
 from tools.benchmark import baselines
-from tools.benchmark.measure import Limit, measure, product_limit
-from tools.benchmark.rows import Row, Setup, check_same, temporary_folder
+from tools.benchmark.measure import Limit
+from tools.benchmark.rows import Row, Setup, check_same
 from tools.benchmark.simulate import simulated_dataset
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
@@ -33,7 +33,7 @@ from tools.utils.precision import DTYPES
 PROFILED_STEPS, PROFILED_ROWS = 5, 25
 
 
-def objective(setup: Setup) -> Iterator[Row]:
+def objective(setup: Setup, folder: Path) -> Iterator[Row]:
     """The loss of six projections, and its gradients."""
     rows, dims = setup.sizes.batch_size, umurl.PROJECTION_SIZE
     z = torch.randn(6, rows, dims, device=setup.device, requires_grad=True)
@@ -46,10 +46,9 @@ def objective(setup: Setup) -> Iterator[Row]:
     def product(projections: Projections) -> Tensor:
         return umurl_loss(projections).total
 
-    measured = measure(lambda: gradient(product), setup.device, setup.sizes.seconds)
+    measured = setup.measure(lambda: gradient(product))
     # The smaller matrix of products, and two products with z in the backward pass.
-    shape = (min(rows, dims), max(rows, dims), min(rows, dims))
-    limit = product_limit(setup.device, shape, torch.float32, setup.limit_seconds())
+    limit = setup.product_limit((min(rows, dims), max(rows, dims), min(rows, dims)))
     title = f"batch {rows}, 6 projections of {dims}, forward and backward"
     row = Row("objective", title, "step", measured, limit, 6 * 3 * 2 * rows * dims * min(rows, dims))
     if setup.baseline:
@@ -60,51 +59,45 @@ def objective(setup: Setup) -> Iterator[Row]:
     yield row
 
 
-def step(setup: Setup) -> Iterator[Row]:
+def step(setup: Setup, folder: Path) -> Iterator[Row]:
     """A training step with feeding, as training does it, and without: the update alone, on tokens that are ready."""
     sizes = setup.sizes
-    with temporary_folder() as folder:
-        trainer, compile_seconds = _trainer(setup, folder, max(sizes.train, sizes.batch_size))
-        order = torch.randperm(len(trainer.dataset), generator=torch.Generator().manual_seed(0))
-        order = order[: len(order) // sizes.batch_size * sizes.batch_size].to(trainer.dataset.device)
-        batches = itertools.cycle(order.split(sizes.batch_size))
-        ready = trainer.feed(next(batches))
+    trainer, title, compiled = _trainer(setup, folder, max(sizes.train, sizes.batch_size))
+    order = torch.randperm(len(trainer.dataset), generator=torch.Generator().manual_seed(0))
+    order = order[: len(order) // sizes.batch_size * sizes.batch_size].to(trainer.dataset.device)
+    batches = itertools.cycle(order.split(sizes.batch_size))
+    ready = trainer.feed(next(batches))
 
-        def with_feeding() -> None:
-            for _ in range(sizes.queued_steps):
-                trainer.train_step(next(batches))
+    def fed() -> None:
+        for _ in range(sizes.queued_steps):
+            trainer.train_step(next(batches))
 
-        def without_feeding() -> None:
-            for _ in range(sizes.queued_steps):
-                trainer.update(ready, [sizes.batch_size])
+    def bare() -> None:
+        for _ in range(sizes.queued_steps):
+            trainer.update(ready, [sizes.batch_size])
 
-        limit, title = _limit(setup, trainer), _title(setup, trainer)
-        needs = sizes.batch_size * training_flops(sizes.hidden_size)
-        rows = []
-        for what, call in (("with feeding", with_feeding), ("without feeding", without_feeding)):
-            measured = measure(call, setup.device, sizes.seconds, sizes.queued_steps)
-            row = Row("step", f"{what}, {title}", "step", measured, limit, needs, sizes.batch_size)
-            if compile_seconds:
-                row.more["compile_seconds"] = compile_seconds
-            rows.append(row)
-            if call is with_feeding:
-                row.note = f"compiled in {compile_seconds:.0f} s" if compile_seconds else ""
-                if setup.baseline:
-                    _compare_step(row, trainer, next(batches), setup)
-            else:
-                computed = _computed_flops(trainer, ready)
-                row.more |= {"computed_flop": computed, "feeding_seconds": rows[0].measured.median - measured.median}
-                row.note = f"feeding adds {1e3 * row.more['feeding_seconds']:.3g} ms; {needs / 1e12:.3g} TFLOP a step "
-                row.note += f"by the textbook formula, {computed / 1e12:.3g} computed"
-                if setup.profile:
-                    row.more["profile"] = _largest_kernels(trainer, batches)
-            yield row
+    limit, needs = _limit(setup, trainer), sizes.batch_size * training_flops(sizes.hidden_size)
+    with_feeding = setup.measure(fed, sizes.queued_steps)
+    row = Row("step", f"with feeding, {title}", "step", with_feeding, limit, needs, sizes.batch_size, compiled)
+    if setup.baseline:
+        _compare_step(row, trainer, next(batches), setup)
+    yield row
+    without_feeding = setup.measure(bare, sizes.queued_steps)
+    computed, feeding = _computed_flops(trainer, ready), with_feeding.median - without_feeding.median
+    note = f"feeding adds {1e3 * feeding:.3g} ms; {needs / 1e12:.3g} TFLOP a step by the textbook formula, "
+    note += f"{computed / 1e12:.3g} computed"
+    row = Row("step", f"without feeding, {title}", "step", without_feeding, limit, needs, sizes.batch_size, note)
+    row.more = {"computed_flop": computed, "feeding_seconds": feeding}
+    if setup.profile:
+        row.more["profile"] = _largest_kernels(trainer, batches)
+    yield row
 
 
-def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, float]:
-    """A trainer as `pretrain.py` makes it, on so many clips, and the seconds that compiling took (0: not compiled)."""
+def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, str, str]:
+    """Make a trainer as `pretrain.py` does, on so many clips; returns it, its title, and a note of how long compiling
+    took."""
     sizes = setup.sizes
-    dataset = simulated_dataset(folder / "packed", min(sizes.clips, clips), clips, setup.device)
+    dataset = simulated_dataset(folder, min(sizes.clips, clips), clips, setup.device)
     flags = ["--checkpoint-path", "ntu60_xsub", "--compile", setup.compile]
     flags += ["--hidden-size", str(sizes.hidden_size), "--batch-size", str(sizes.batch_size)]
     args = pretrain.parse_args([*flags, "--amp", setup.amp] if setup.amp else flags)
@@ -112,20 +105,16 @@ def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, float]:
     trainer = Trainer(args, Processes(0, 1, setup.device), dataset)
     started = time.perf_counter()
     trainer.prepare()
-    return trainer, time.perf_counter() - started if trainer.compiler.sizes else 0
+    note = f"compiled in {time.perf_counter() - started:.0f} s" if trainer.compiler.sizes else ""
+    precision = {"off": "float32"}.get(args.amp, args.amp)
+    title = f"hidden {sizes.hidden_size}, batch {sizes.batch_size}, {precision}{', compiled' if note else ''}"
+    return trainer, title, note
 
 
 def _limit(setup: Setup, trainer: Trainer) -> Limit:
     """The textbook model's largest product: query, key and value of all streams' temporal tokens."""
     hidden, tokens = setup.sizes.hidden_size, (len(MODALITIES) + 1) * setup.sizes.batch_size * NUM_FRAMES
-    dtype = DTYPES.get(trainer.args.amp, torch.float32)
-    return product_limit(setup.device, (tokens, hidden, 3 * hidden), dtype, setup.limit_seconds())
-
-
-def _title(setup: Setup, trainer: Trainer) -> str:
-    precision = {"off": "float32"}.get(trainer.args.amp, trainer.args.amp)
-    compiled = ", compiled" if trainer.compiler.sizes else ""
-    return f"hidden {setup.sizes.hidden_size}, batch {setup.sizes.batch_size}, {precision}{compiled}"
+    return setup.product_limit((tokens, hidden, 3 * hidden), DTYPES.get(trainer.args.amp, torch.float32))
 
 
 def _computed_flops(trainer: Trainer, streams: list) -> int:
@@ -169,19 +158,13 @@ def _compare_step(row: Row, trainer: Trainer, rows: Tensor, setup: Setup) -> Non
     row.compare(lambda: plain.step(views(rows)), 1, setup)
 
 
-def epoch(setup: Setup) -> Iterator[Row]:
+def epoch(setup: Setup, folder: Path) -> Iterator[Row]:
     """An epoch of pre-training, as `pretrain.py` trains it."""
     sizes = setup.sizes
     clips = sizes.epoch_steps * sizes.batch_size if sizes.epoch_steps else sizes.train
-    with temporary_folder() as folder:
-        trainer, compile_seconds = _trainer(setup, folder, clips)
-        part = clips / sizes.train
-        measured = measure(lambda: trainer.train_epoch(StopSignal()), setup.device, sizes.seconds, part)
-        needs, limit = sizes.train * training_flops(sizes.hidden_size), _limit(setup, trainer)
-        title = f"{sizes.train:,} samples, {_title(setup, trainer)}"
-        row = Row("epoch", title, "epoch", measured, limit, needs, sizes.train)
-        row.more["extrapolated"] = clips < sizes.train
-        row.note = f"extrapolated from {sizes.epoch_steps} steps, {clips} samples" if clips < sizes.train else ""
-        if compile_seconds:
-            row.more["compile_seconds"] = compile_seconds
-        yield row
+    trainer, title, compiled = _trainer(setup, folder, clips)
+    measured = setup.measure(lambda: trainer.train_epoch(StopSignal()), clips / sizes.train)
+    part = f"extrapolated from {sizes.epoch_steps} steps, {clips} samples" if clips < sizes.train else ""
+    needs, note = sizes.train * training_flops(sizes.hidden_size), "; ".join(filter(None, (part, compiled)))
+    title = f"{sizes.train:,} samples, {title}"
+    yield Row("epoch", title, "epoch", measured, _limit(setup, trainer), needs, sizes.train, note)

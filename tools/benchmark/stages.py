@@ -1,8 +1,10 @@
-"""The stages of the benchmark. Each measures the project's own functions on simulated data, and yields a `Row` as soon
-as it is measured."""
+"""The stages of the benchmark. Each measures the project's own functions on simulated data, which it may keep in a
+folder, and yields a `Row` as soon as it is measured."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,9 +29,10 @@ def run_stage(name: str, setup: Setup) -> list[dict[str, Any]]:
         keep_freed_memory()
     rows = []
     try:
-        for row in STAGES[name](setup):
-            rows.append(row.to_json())
-            print(table_line(rows[-1], setup.baseline), flush=True)
+        with TemporaryDirectory(prefix="umurl_benchmark_") as folder:
+            for row in STAGES[name](setup, Path(folder)):
+                rows.append(row.to_json())
+                print(table_line(rows[-1], setup.baseline), flush=True)
     except torch.OutOfMemoryError as error:
         raise UserError(f"{name}: too little GPU memory; give a smaller --batch-size or --hidden-size") from error
     return rows

@@ -1,1 +1,1 @@
-"""`python -m tools.figures`: pictures of a run, of its features and of its recordings."""
+"""`python -m tools.figures`: plots of a run, of its features and of its recordings."""

@@ -1,4 +1,4 @@
-"""Pictures of a run, of its features and of its recordings: PNG files, and the same in TensorBoard.
+"""Plots of a run, of its features and of its recordings, as PNG files and in TensorBoard.
 
 python -m tools.figures tsne ntu60_xsub_baseline ntu60_xsub
 python -m tools.figures confusion ntu60_xsub
@@ -17,7 +17,7 @@ from tools.evaluation.features import modality_name
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, add_data_options, non_negative_int, positive_int
 
-DRAWING = ("matplotlib", "sklearn", "PIL")  # packages that only figures need
+PACKAGES = ("matplotlib", "sklearn", "PIL")  # that only plots need
 CHECKPOINT = "checkpoint, a run's folder, or its name under checkpoints/"
 
 
@@ -25,23 +25,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.figures", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
     )
-    figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
+    plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT")
     for add in (_tsne, _confusion, _curves, _skeleton, _retrieval):
-        add(figures)
+        add(plots)
     return parser.parse_args(argv)
 
 
-def _add(figures: argparse._SubParsersAction, name: str, help: str, out: str) -> argparse.ArgumentParser:
-    parser = figures.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the picture; default: {out}")
+def _add(plots: argparse._SubParsersAction, name: str, help: str, out: str) -> argparse.ArgumentParser:
+    parser = plots.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"where the plot goes; default: {out}")
     return parser
 
 
-def _tsne(figures: argparse._SubParsersAction) -> None:
+def _tsne(plots: argparse._SubParsersAction) -> None:
     parser = _add(
-        figures,
+        plots,
         "tsne",
-        "t-SNE of the features of some classes of the test side; of two checkpoints, side by side",
+        "t-SNE of the features of some classes of the val side; several checkpoints are drawn side by side",
         "figures/tsne.png in the first run's folder",
     )
     parser.add_argument("checkpoints", nargs="+", metavar="CKPT", help=CHECKPOINT)
@@ -49,24 +49,24 @@ def _tsne(figures: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
     )
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the choice and of t-SNE")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the choice and of t-SNE")
     _add_encoder_options(parser)
 
 
-def _confusion(figures: argparse._SubParsersAction) -> None:
+def _confusion(plots: argparse._SubParsersAction) -> None:
     parser = _add(
-        figures,
+        plots,
         "confusion",
-        "confusion matrix of the linear probe on the test side",
+        "confusion matrix of the linear probe on the val side",
         "figures/confusion.png in the run's folder",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
     _add_encoder_options(parser)
 
 
-def _curves(figures: argparse._SubParsersAction) -> None:
+def _curves(plots: argparse._SubParsersAction) -> None:
     parser = _add(
-        figures,
+        plots,
         "curves",
         "training curves of several runs, and their probes' accuracy",
         "figures/curves.png in the first run's folder",
@@ -75,29 +75,29 @@ def _curves(figures: argparse._SubParsersAction) -> None:
     parser.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
 
 
-def _skeleton(figures: argparse._SubParsersAction) -> None:
+def _skeleton(plots: argparse._SubParsersAction) -> None:
     parser = _add(
-        figures,
+        plots,
         "skeleton",
         "a recording with its modalities and four training views, as an animation and a sheet of frames",
         "checkpoints/figures/NAME.gif, with NAME.png beside it",
     )
     parser.add_argument("source", type=Path, metavar="PATH", help="a .skeleton file, or a packed data set")
     parser.add_argument("--name", help="which recording of the data set")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the views")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the views")
     _add_class_names(parser)
 
 
-def _retrieval(figures: argparse._SubParsersAction) -> None:
+def _retrieval(plots: argparse._SubParsersAction) -> None:
     parser = _add(
-        figures,
+        plots,
         "retrieval",
-        "a recording of the test side with its nearest neighbours on the training side",
+        "a recording of the val side with its nearest neighbours on the training side",
         "figures/retrieval_NAME.png in the run's folder",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
-    parser.add_argument("--query", required=True, metavar="NAME", help="a recording of the test side")
-    parser.add_argument("-k", type=positive_int, default=5, help="neighbours")
+    parser.add_argument("--query", required=True, metavar="NAME", help="a recording of the val side")
+    parser.add_argument("-k", type=positive_int, default=5, help="how many neighbours")
     _add_encoder_options(parser)
 
 
@@ -125,13 +125,13 @@ def _add_class_names(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
-        figure = importlib.import_module(f"tools.figures.{args.figure}")
+        plot = importlib.import_module(f"tools.figures.{args.plot}")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in DRAWING:
+        if package not in PACKAGES:
             raise
-        raise UserError(f"figures need {package}, which is not installed: pip install -r requirements.txt") from error
-    figure.main(args)
+        raise UserError(f"plots need {package}, which is not installed: pip install -r requirements.txt") from error
+    plot.main(args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The confusion matrix of a linear probe on a protocol's test side."""
+"""The confusion matrix of a linear probe on a protocol's val side."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from tools.evaluation.linear_classifier import (
 )
 from tools.evaluation.setup import folder_of
 from tools.figures import style
-from tools.figures.encoded import Encoded, figure_path, name_of, names_for
+from tools.figures.encoded import Encoded, name_of, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 from tools.utils.options import find_run
 
-FEW = 20  # classes with names on both axes and figures in the cells
+WIDTH = 9.0  # inches: 60 classes need them
+FEW = 20  # up to so many classes, both axes have names and the cells have numbers
 PAIRS = 10  # most confused pairs that are printed
 
 
 def count(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """How often class i (row) was taken for class j (column): int64 (num_classes, num_classes)."""
+    """Count how often class i (row) was taken for class j (column): int64 (num_classes, num_classes)."""
     pairs = np.bincount(true * num_classes + predicted, minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
-    """Rows in %; one without recordings is zero."""
+    """Each row in % of its sum; a row without recordings is zero."""
     return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
 def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]]:
-    """Pairs of a class and another that it was taken for, by their share of the class, the largest first."""
+    """Pairs (true class, class that it was taken for), those with the largest share of the true class first."""
     share = shares(counts)
     np.fill_diagonal(share, 0)
     order = np.argsort(-share, axis=None, kind="stable")[:most]
@@ -51,15 +52,15 @@ def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]
 
 
 def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """The classes that occur, or are predicted: shares of each row, with figures where there are few classes."""
+    """Draw the shares of the classes that occur or are predicted; few classes have numbers in their cells."""
     classes = np.flatnonzero(counts.sum(0) + counts.sum(1))
     share, n = shares(counts)[np.ix_(classes, classes)], len(classes)
     labels = [name_of(names, int(c)) for c in classes]
     few = n <= FEW
     size = 8.0 if few else 7.0
     # Enough height for the names, whose lines are 1.45 times as high as the letters' size.
-    height = 0.78 * style.WIDTH if n <= 60 else 1.45 * size / 72 * n
-    figure = style.new_figure(height + 1.2)
+    height = 0.78 * WIDTH if n <= 60 else 1.45 * size / 72 * n
+    figure = style.new_figure(height + 1.2, WIDTH)
     axes = figure.subplots()
     # The root shows the rare mistakes of many classes.
     norm = PowerNorm(1 if few else 0.5, 0, 100)
@@ -79,7 +80,7 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     axes.tick_params(length=2)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.6 if n > 60 else 1, aspect=35)
     bar.set_label("share of the true class's recordings (%)")
-    bar.outline.set_visible(False)
+    bar.ax.spines["outline"].set_visible(False)
     return figure
 
 
@@ -91,8 +92,9 @@ def _write_shares(axes: Axes, share: np.ndarray, size: float) -> None:
 
 
 def load_both(run: Path, modality: str, device: torch.device) -> tuple[Encoded, SavedClassifier]:
-    """A run's classifier and the encoder it was trained on, or a checkpoint and the classifier beside it, which must be
-    of the same encoder. Raises UserError."""
+    """Load the classifier of a run, and the encoder that it was trained on.
+
+    Of a checkpoint, load the classifier beside it, which must be of the same encoder. Raises UserError."""
     folder = folder_of(run)
     path = folder / file_of(modality)
     state = read_classifier(path, f"run {training_command(run, modality)} first")
@@ -102,7 +104,7 @@ def load_both(run: Path, modality: str, device: torch.device) -> tuple[Encoded, 
 
 
 def main(args: argparse.Namespace) -> None:
-    """StepRandom, and print the pairs that are taken for each other most often. Raises UserError."""
+    """Draw, and print the pairs that are confused most often. Raises UserError."""
     device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
     encoder, classifier = load_both(run, args.modality, device)
     packed, protocol = encoder.data(args, {"dataset": classifier.dataset, "protocol": classifier.protocol})
@@ -111,12 +113,12 @@ def main(args: argparse.Namespace) -> None:
             f"{classifier.path} knows the {len(classifier.classes)} classes of {classifier.dataset}, {packed.path} has "
             f"the {packed.num_classes} of {packed.name}: run {training_command(run, args.modality)} on it first"
         )
-    out = figure_path(args.out, encoder.folder, f"confusion{suffix_of(args.modality)}.png")
+    out = plot_path(args.out, encoder.folder, f"confusion{suffix_of(args.modality)}.png")
     rows = packed.split(protocol.name, "val")
     features = encoder.features(packed, rows, classifier.modality)
     predicted = classifier.scores(features.to(device)).argmax(1).cpu().numpy()
     counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed, args.class_names)
-    what = f"{packed.name} {protocol.long_name}, {len(rows)} test recordings, modality {classifier.modality}"
+    what = f"{packed.name} {protocol.long_name}, {len(rows)} val recordings, modality {classifier.modality}"
     style.save(draw(counts, names, f"{encoder.title}: {what}"), out)
     style.to_board(encoder.folder, out.stem if args.out is None else "confusion", out, encoder.epoch)
     share = shares(counts)

@@ -12,37 +12,34 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tools.figures import style
-from tools.figures.encoded import figure_path
+from tools.figures.encoded import plot_path
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
 from tools.utils.options import find_run
 
 COLUMNS = 3
-# What a key of the log is called in a figure; others go by their own name.
-LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}
-DRAWN = ("loss/", "std/", *LABELS)  # keys, or how they begin, in the order of the panels
+LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}  # titles of the panels of these keys
+SPREAD = "std of the projections"  # one panel for the std/ of all projections
 TASK = "action_recognition"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """x, the epochs (N,), and y, of one seed or several (seeds, N)."""
+    """x, the epochs (N,), and y (L, N): the mean of its L lines is drawn, in a band from the lowest to the highest."""
 
     x: np.ndarray
     y: np.ndarray
 
 
 def read_run(folder: Path) -> dict[str, Curve]:
-    """A run's curves by the title of their panel: of its log.jsonl, and of its probes. Raises UserError."""
-    lines = {line["epoch"]: line for line in read_lines(folder / "log.jsonl")}
-    keys = [
-        key for start in DRAWN for key in dict.fromkeys(k for line in lines.values() for k in line) if _is(key, start)
-    ]
-    curves = {}
-    for key in keys:
-        points = sorted((epoch, line[key]) for epoch, line in lines.items() if key in line)
-        x, y = np.array(points, float).T
-        curves[LABELS.get(key, key)] = Curve(x + 1, y[None])
+    """Read a run's curves from its log.jsonl and its probes, by the titles of their panels. Raises UserError."""
+    logged = {line["epoch"]: line for line in read_lines(folder / "log.jsonl")}
+    lines = [logged[epoch] for epoch in sorted(logged)]
+    keys = dict.fromkeys(key for line in lines for key in line)
+    curves = {key: _curve(lines, [key]) for key in keys if key.startswith("loss/")}
+    if spread := [key for key in keys if key.startswith("std/")]:
+        curves[SPREAD] = _curve(lines, spread)
+    curves |= {title: _curve(lines, [key]) for key, title in LABELS.items() if key in keys}
     for path in sorted(folder.glob(f"{TASK}*.json")):
         curves |= _probe(path)
     if not curves:
@@ -50,14 +47,16 @@ def read_run(folder: Path) -> dict[str, Curve]:
     return curves
 
 
-def _group(title: str) -> int:
-    """Terms of the loss first, whatever run they are of, then deviations, then the rest, probes last."""
-    starts = ("loss/", "std/", "linear probe")
-    return next((place for start, place in zip(starts, (0, 1, 3)) if title.startswith(start)), 2)
+def _curve(lines: list[dict], keys: list[str]) -> Curve:
+    """One line for each key, at the epochs that have them all."""
+    points = [(line["epoch"] + 1, *(line[key] for key in keys)) for line in lines if set(keys) <= set(line)]
+    x, *y = np.array(points, float).reshape(-1, 1 + len(keys)).T
+    return Curve(x, np.array(y))
 
 
-def _is(key: str, start: str) -> bool:
-    return key.startswith(start) if start.endswith("/") else key == start
+def _place(title: str) -> int:
+    """Where a panel stands: terms of the loss first, whichever run they are of, and probes last."""
+    return 0 if title.startswith("loss/") else 2 if title.startswith("linear probe") else 1
 
 
 def _probe(path: Path) -> dict[str, Curve]:
@@ -66,18 +65,18 @@ def _probe(path: Path) -> dict[str, Curve]:
         history, seeds = result["history"], len(result["last"]["top1"]["per_seed"])
         # With several rates, the seeds of the first one, whose scores are the result, come first.
         top1 = np.array([validation["top1"][:seeds] for validation in history], float)
-        title = f"linear probe, {result['modality']}:\ntop-1 (%)"
+        title = f"linear probe,\n{result['modality']}: top-1 (%)"
         return {title: Curve(np.array([validation["epoch"] for validation in history]), top1.T)}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); evaluate that run again") from error
 
 
 def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
-    """A panel for each kind of curve, a line for each run; of several seeds their mean, with all of them in a band."""
+    """Draw a panel for each kind of curve, with a line for each run."""
     titles = list(dict.fromkeys(title for curves in runs.values() for title in curves))
-    titles.sort(key=_group)
+    titles.sort(key=_place)
     rows = math.ceil(len(titles) / COLUMNS)
-    figure = style.new_figure(1.75 * rows + 0.2 * math.ceil(len(runs) / 4) + 0.2)
+    figure = style.new_figure(1.4 * rows + 0.2 * math.ceil(len(runs) / 4) + 0.1)
     grid = figure.subplots(rows, min(COLUMNS, len(titles)), squeeze=False)
     for axes in grid.flat[len(titles) :]:
         axes.axis("off")
@@ -96,7 +95,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
                 color=style.colour(i),
                 linewidth=1.3,
                 marker=style.marker(i),
-                markersize=3.5,
+                markersize=3,
                 markevery=(i % step, step),
                 clip_on=False,
             )
@@ -105,10 +104,10 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
                     curve.x, curve.y.min(0), curve.y.max(0), color=style.colour(i), alpha=0.2, linewidth=0
                 )
         axes.set_title(title)
-        axes.set_xlabel("epoch of the probe" if title.startswith("linear probe") else "epoch")
+        axes.set_xlabel("epoch of the probe" if _place(title) == 2 else "epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3, linewidth=0.5)
-        if title.startswith("std/") or title == LABELS["samples_per_second"]:
+        if title in (SPREAD, LABELS["samples_per_second"]):
             axes.set_ylim(bottom=0)
         if title == LABELS["lr"]:
             axes.set_yscale("log")
@@ -118,7 +117,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
 
 
 def main(args: argparse.Namespace) -> None:
-    """StepRandom. Raises UserError."""
+    """Draw. Raises UserError."""
     folders = [find_run(text) for text in args.runs]
     for folder in folders:
         if not folder.is_dir():
@@ -128,7 +127,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--labels: {len(titles)} titles for {len(folders)} run(s); give one for each")
     if len(set(titles)) < len(titles):
         raise UserError(f"two runs are called the same ({', '.join(titles)}): tell them apart by --labels")
-    out = figure_path(args.out, folders[0], "curves.png")
+    out = plot_path(args.out, folders[0], "curves.png")
     runs = {title: read_run(folder) for title, folder in zip(titles, folders)}
     style.save(draw(runs), out)
     style.to_board(folders[0], "curves", out, 0)

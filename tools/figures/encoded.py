@@ -1,4 +1,4 @@
-"""What figures of features need: a run's encoder, its data and the features of some recordings."""
+"""What plots of features need: a run's encoder, its data and the features of some recordings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tools.utils.errors import UserError
 from tools.utils.options import classes_of, find_run, open_dataset
 
 
-def figure_path(given: Path | None, folder: Path, name: str) -> Path:
-    """Where a picture goes: as given by --out, else among the run's figures. Raises UserError for another kind."""
+def plot_path(given: Path | None, folder: Path, name: str) -> Path:
+    """Where a plot goes: the path given by --out, else the run's figures/. Raises UserError for another file type."""
     path = given or folder / "figures" / name
     if path.suffix != Path(name).suffix:
-        raise UserError(f"--out {path}: the figure is a {Path(name).suffix} file")
+        raise UserError(f"--out {path}: the plot is a {Path(name).suffix} file")
     return path
 
 
@@ -72,18 +72,20 @@ class Encoded(FrozenEncoder):
 
     @property
     def title(self) -> str:
-        """What it is called in a figure where nobody says: its run, and how long that was trained."""
+        """Its title in a plot unless --labels gives one: the run, and how long it was trained."""
         return f"{self.folder.resolve().name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
 
     def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
-        """Data set and protocol as the flags say, else its own, or those of the classifier `own`. Raises UserError."""
+        """Open the data set and protocol of the flags, else of `own` (a classifier), else of the checkpoint.
+
+        Raises UserError."""
         dataset, protocol = data_of(args, own or self.state, self.folder)
         packed = open_dataset(args.data_root, dataset, protocol)
         check_layout(self.backbone.layout, self.path, FrameLayout.of_dataset(packed), packed.path)
         return packed, protocol
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
-        """Features (N, 2·hidden), float32 on the CPU, of a data set's recordings by their index."""
+        """Encode the recordings with these indices: features (N, 2·hidden), float32, on the CPU."""
         source = ClipDataset.of_dataset(packed, rows, self.device)
         (features,) = extract_features(self.backbone, source, [self.modalities(modality)], self.device)
         return features.cpu()

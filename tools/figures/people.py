@@ -1,4 +1,4 @@
-"""Stick figures. All that the figures do with a skeleton's joints is here."""
+"""Stick figures: all that plots do with a skeleton's joints."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _SECOND = (0, (2.5, 1.5))  # dashes of the second person
 
 
 def project(points: np.ndarray) -> np.ndarray:
-    """Points or vectors (..., C) as they are seen: (..., 2), to the right and up. Of two coordinates y is down, as in
-    images."""
+    """Project points or vectors (..., C) to what is seen: (..., 2), to the right and up.
+
+    With two coordinates y points down, as in images."""
     if points.shape[-1] == 2:
         return np.asarray(points, np.float64) * (1, -1)
     x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
@@ -27,12 +28,12 @@ def project(points: np.ndarray) -> np.ndarray:
 
 
 def present(clip: np.ndarray) -> list[int]:
-    """Which people are in a clip (T, M, V, C): those not zero throughout."""
+    """Indices of the people in a clip (T, M, V, C) who are not zero throughout."""
     return [person for person in range(clip.shape[1]) if clip[:, person].any()]
 
 
 def set_view(axes: Axes, points: np.ndarray, margin: float = 0.06) -> None:
-    """Equal axes without a frame, that hold all points (..., 2) seen."""
+    """Give equal scales to the axes, no frame, and room for all points (..., 2)."""
     flat = points.reshape(-1, 2)
     low, high = (flat.min(0), flat.max(0)) if len(flat) else (np.zeros(2), np.zeros(2))
     middle, half = (low + high) / 2, np.maximum((high - low) / 2 * (1 + 2 * margin), 0.05)
@@ -70,7 +71,7 @@ class StickFigure:
         *,
         hidden: np.ndarray | None = None,
         colours: Sequence[str] = style.COLOURS,
-        width: float = 1.6,
+        width: float = 1.2,
     ) -> None:
         """The bones of a frame (M, V, C): a colour for each limb, the second person dashed.
 
@@ -102,7 +103,7 @@ class StickFigure:
                 )
 
     def draw_vectors(
-        self, axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int], width: float = 1.2
+        self, axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int], width: float = 0.9
     ) -> None:
         """Vectors (M, V, C) from where they start, (M, V, C): a colour for each limb, the second person dashed."""
         for person in people:

@@ -1,4 +1,4 @@
-"""A recording of the test side with its nearest neighbours on the training side, as stick figures."""
+"""A recording of the val side with its nearest neighbours on the training side, as stick figures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from feeder.augment import evaluation_view
 from feeder.clips import NUM_FRAMES, ClipDataset
 from tools.evaluation.knn import nearest
 from tools.figures import people, style
-from tools.figures.encoded import Encoded, figure_path, find_name, name_of, names_for
+from tools.figures.encoded import Encoded, find_name, name_of, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 
-FRAMES = 7  # of each recording
+FRAMES = 6  # of each recording
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Neighbour:
 def neighbours(
     encoder: Encoded, packed: PackedDataset, gallery: np.ndarray, query: int, k: int, modality: str
 ) -> list[Neighbour]:
-    """The query's k nearest of the gallery (indices), nearest first. Raises UserError."""
+    """Find the query's k nearest in the gallery (indices), nearest first. Raises UserError."""
     if k > len(gallery):
         raise UserError(f"-k {k}: the gallery has only {len(gallery)} recordings")
     asked = encoder.features(packed, np.array([query]), modality)
@@ -45,47 +45,41 @@ def neighbours(
 
 
 def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Sequence[str]) -> Figure:
-    """The query above its neighbours: a row of frames each, in a frame of solid (right) or dashed (wrong) lines."""
+    """Draw the query above its neighbours, each as a row of frames in a solid (right) or dashed (wrong) border."""
     rows = [query, *(n.index for n in found)]
     clips = evaluation_view()(ClipDataset.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
     sticks = people.StickFigure(packed.skeleton)
     times = np.linspace(0, NUM_FRAMES - 1, FRAMES + 2).round().astype(int)[1:-1]
-    figure = style.new_figure(1.35 * len(rows))
+    figure = style.new_figure(1.15 * len(rows))
     bands = figure.subfigures(len(rows), 1, squeeze=False, hspace=0.06)[:, 0]
     for place, (band, index, clip) in enumerate(zip(bands, rows, clips.numpy())):
         right = bool(packed.label[index] == packed.label[query])
         paint = style.GREY if place == 0 else style.COLOURS[0] if right else style.COLOURS[1]
-        grid = band.subplots(1, FRAMES + 1, width_ratios=[2.2] + [1] * FRAMES)
         band.patch.set(edgecolor=paint, linewidth=2, linestyle="-" if right else "--")
-        action = name_of(names, int(packed.label[index]))
-        if place == 0:
-            head, tail = "query", ""
-        else:
-            head = f"{place}: " + ("✓ right" if right else "✗ wrong")
-            tail = f"\ncosine {found[place - 1].similarity:.3f}"
-        grid[0].axis("off")
-        grid[0].text(0.04, 0.78, head, va="center", weight="bold", color=paint, fontsize=10)
-        grid[0].text(0.04, 0.36, f"{action}\n{packed.names[index]}{tail}", va="center")
+        head = "query" if place == 0 else f"{place} {'✓' if right else '✗'} cosine {found[place - 1].similarity:.3f}"
+        title = f"{head}: {name_of(names, int(packed.label[index]))}"
+        band.suptitle(title, x=0.02, ha="left", weight="bold", color=paint, fontsize=8.5)
+        band.text(0.98, 0.96, str(packed.names[index]), ha="right", va="top", color=style.GREY, fontsize=6)
         who = people.present(clip)
         seen = people.project(clip[:, who])
-        for axes, t in zip(grid[1:], times):
+        for axes, t in zip(band.subplots(1, FRAMES), times):
             sticks.draw_frame(axes, clip[t], who)
             people.set_view(axes, seen)
     return figure
 
 
 def main(args: argparse.Namespace) -> None:
-    """StepRandom a query and its neighbours. Raises UserError."""
+    """Draw a query and its neighbours. Raises UserError."""
     encoder = Encoded.load(args.checkpoint, single_process(args.device, "tools.figures"))
     packed, protocol = encoder.data(args)
     query = find_name(packed, args.query, "--query")
     gallery, queries = packed.split(protocol.name, "train"), packed.split(protocol.name, "val")
     if query not in queries:
         raise UserError(
-            f"--query {args.query} is on the training side of {protocol.long_name}, which is searched; of the test "
-            f"side there is {packed.names[queries[0]]}"
+            f"--query {args.query} is on the training side of {protocol.long_name}, which is searched: choose one "
+            f"of the val side, such as {packed.names[queries[0]]}"
         )
-    out = figure_path(args.out, encoder.folder, f"retrieval_{args.query}.png")
+    out = plot_path(args.out, encoder.folder, f"retrieval_{args.query}.png")
     names = names_for(packed, args.class_names)
     found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
     style.save(draw(packed, query, found, names), out)

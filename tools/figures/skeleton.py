@@ -20,7 +20,7 @@ from feeder.augment import evaluation_view, training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip
 from feeder.modalities import ModalityTokens
 from tools.figures import people, style
-from tools.figures.encoded import figure_path, find_name, name_of, names_for
+from tools.figures.encoded import find_name, name_of, names_for, plot_path
 from tools.inference.recordings import RecordingsInput
 from tools.utils.errors import UserError
 from tools.utils.options import RUNS
@@ -28,13 +28,13 @@ from tools.utils.options import RUNS
 VIEWS = 4
 EVERY = 2  # frames of a clip of which the animation shows one
 SPEED = 10  # frames a second
-ANIMATION_DPI = 100  # the width of a README, not twice that
-SHEET = 8  # frames of a row of the contact sheet
+ANIMATION_DPI = 160
+SHEET = 6  # frames of a row of the contact sheet
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A clip to draw: `paint(axes, t)` draws frame t, `seen` (..., 2) is all that it may cover."""
+    """A clip to draw: `paint(axes, t)` draws frame t; `seen` (..., 2) are all points that it may cover."""
 
     title: str
     paint: Callable[[Axes, int], None]
@@ -42,14 +42,14 @@ class Panel:
 
 
 def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
-    """The only recording of the source. Raises UserError where nobody is in it."""
+    """Panels of the only recording of the source: its modalities and its views. Raises UserError if it shows nobody."""
     whole, derive = evaluation_view()(source.clips(slice(0, 1))), ModalityTokens(source.layout).derive
     sticks = people.StickFigure(source.layout.skeleton)
     who = people.present(whole[0].numpy())
     if not who:
         raise UserError("the recording shows nobody: all of its joints are zero")
     return [
-        _joints(whole[0], who, sticks, f"whole clip: joint\n{int(source.num_frame[0])} frames"),
+        _joints(whole[0], who, sticks, f"joint\nwhole clip,\n{int(source.num_frame[0])} frames"),
         _bones(derive(whole, "bone")[0], who, sticks),
         _motion(whole[0], derive(whole, "motion")[0], who, sticks),
         *_views(source.views(torch.arange(1), VIEWS, seed, 0), who, sticks),
@@ -64,7 +64,7 @@ def _joints(
     hidden: np.ndarray | None = None,
     ghost: Tensor | None = None,
 ) -> Panel:
-    """Joints of a clip (T, M, V, C); the hidden ones are drawn where those of `ghost` are."""
+    """Panel of the joints of a clip (T, M, V, C). Hidden joints are drawn where `ghost` has them."""
     frames = clip.numpy()
     if hidden is not None and ghost is not None:
         frames = np.where(hidden[:, None], ghost.numpy(), frames)
@@ -82,7 +82,7 @@ def _bones(bone: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
     def paint(axes: Axes, t: int) -> None:
         sticks.draw_vectors(axes, origin, bones[t], who)
 
-    return Panel("whole clip: bone\njoint minus parent", paint, people.project(bones[:, who]))
+    return Panel("bone\njoint minus\nparent", paint, people.project(bones[:, who]))
 
 
 def _motion(clip: Tensor, change: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
@@ -99,11 +99,11 @@ def _motion(clip: Tensor, change: Tensor, who: list[int], sticks: people.StickFi
     ends = people.project(frames[:, who] + times * motion[:, who]).reshape(-1, 2)
     usual = np.quantile(ends, (0.01, 0.99), axis=0)  # a jump of the sensor would leave no room for the person
     seen = np.concatenate((people.project(frames[:, who]).reshape(-1, 2), usual))
-    return Panel(f"whole clip: motion\nto the next frame, ×{times}", paint, seen)
+    return Panel(f"motion\nto the next\nframe, ×{times}", paint, seen)
 
 
 def _views(clips: ClipBatch, who: list[int], sticks: people.StickFigure) -> list[Panel]:
-    """Training views of one recording, each with what was drawn for it in its title."""
+    """Panels of training views; their titles tell the augmentation and the frames."""
     cut, drawn = clips, clips
     for transform in training_view().transforms:
         cut = drawn if isinstance(transform, ResampleClip) else cut
@@ -114,25 +114,25 @@ def _views(clips: ClipBatch, who: list[int], sticks: people.StickFigure) -> list
     for i, view in enumerate(drawn.values):
         first, length = int(cut.first[i] - clips.first[i]), int(cut.length[i])
         kind, hidden = describe(cut.joint_map[i])
-        title = f"view {i + 1}: {kind}\nframes {first + 1}–{first + length}"
+        title = f"view {i + 1}\n{kind}\nframes {first + 1}–{first + length}"
         panels.append(_joints(view, who, sticks, title, hidden if hidden.any() else None, ghosts[i]))
     return panels
 
 
 def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
-    """What linear maps (V, C, C) of the joints do, and which joints they set to zero, bool (V,)."""
+    """Describe what linear maps (V, C, C) do to the joints; which joints they set to zero is bool (V,)."""
     hidden = (joint_map == 0).all((1, 2)).numpy()
     kept = int((joint_map == torch.eye(joint_map.shape[-1])).all((1, 2)).sum())
     if hidden.any():
-        return f"{hidden.sum()} joints masked (×)", hidden
+        return f"{hidden.sum()} masked joints ×", hidden
     if kept == 0:
         return "all joints sheared", hidden
     return f"{len(joint_map) - kept} joints mapped", hidden
 
 
 def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int:
-    """Write a GIF of the panels side by side, whole or not at all; the number of its frames."""
-    figure = style.new_figure(5.4)
+    """Write a GIF of the panels side by side, whole or not at all. Returns the number of its frames."""
+    figure = style.new_figure(3.8)
     figure.set_dpi(ANIMATION_DPI)
     grid = figure.subplots(2, (len(panels) + 1) // 2, squeeze=False)
     note_at = grid[0, -1]
@@ -162,15 +162,19 @@ def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int
 
 
 def _explain(axes: Axes, name: str, coordinates: int) -> Text:
-    """Name, axes and signs, in an empty panel; the text that tells the frame."""
+    """Explain axes and signs in an empty panel; returns the text that tells the frame."""
     axes.axis("off")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.text(0, 0.98, name, va="top", weight="bold", fontsize=8)
     axes.text(
-        0, 0.62, "A colour for each limb;\nall but the first person dashed;\n× a masked joint, which is zero", va="top"
+        0,
+        0.72,
+        "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero",
+        va="top",
+        fontsize=7,
     )
-    at, length = 0.08, 0.22
+    at, length = 0.05, 0.16
     start = at + length * (coordinates == 2)  # an image's y points downwards
     for label, (x, y) in zip("xyz", length * people.project(np.eye(coordinates))):
         axes.annotate("", (at + x, start + y), (at, start), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
@@ -179,21 +183,21 @@ def _explain(axes: Axes, name: str, coordinates: int) -> Text:
 
 
 def _paint(axes: Axes, panel: Panel, t: int) -> None:
-    """Frame t in place of the one before; clearing the axes would take longer than drawing."""
+    """Draw frame t in place of the one before; clearing the axes would take longer than drawing."""
     for artist in list(axes.collections):
         artist.remove()
     panel.paint(axes, t)
 
 
 def sheet(panels: list[Panel], name: str) -> Figure:
-    """A row of frames for each panel."""
-    figure = style.new_figure(1.3 * len(panels) + 0.4)
-    grid = figure.subplots(len(panels), SHEET + 1, width_ratios=[1.5] + [1] * SHEET)
+    """Draw a row of frames for each panel."""
+    figure = style.new_figure(0.85 * len(panels) + 0.4)
+    grid = figure.subplots(len(panels), SHEET + 1, width_ratios=[1.7] + [1] * SHEET)
     times = np.linspace(0, NUM_FRAMES - 1, SHEET).round().astype(int)
     figure.suptitle(name, fontsize=9)
     for row, panel in zip(grid, panels):
         row[0].axis("off")
-        row[0].text(0, 0.5, panel.title.replace(": ", ":\n"), va="center", transform=row[0].transAxes)
+        row[0].text(0, 0.5, panel.title, va="center", transform=row[0].transAxes)
         for axes, t in zip(row[1:], times):
             panel.paint(axes, int(t))
             people.set_view(axes, panel.seen)
@@ -202,7 +206,7 @@ def sheet(panels: list[Panel], name: str) -> Figure:
 
 
 def load(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
-    """The recording as a source of its own, its name, and its class where that is known. Raises UserError."""
+    """Open the recording: as a source of its own, its name, and its class where that is known. Raises UserError."""
     path, cpu = args.source, torch.device("cpu")
     if not path.is_dir():
         if args.name:
@@ -225,7 +229,7 @@ def load(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
 def main(args: argparse.Namespace) -> None:
     """Write the animation, and the contact sheet beside it. Raises UserError."""
     source, name, action = load(args)
-    out = figure_path(args.out, RUNS, f"{name}.gif")
+    out = plot_path(args.out, RUNS, f"{name}.gif")
     panels = panels_of(source, args.seed)
     picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
     style.save(sheet(panels, caption.strip().replace("\n", ": ")), picture)

@@ -1,7 +1,8 @@
-"""How all figures look, and where they go. Only this package imports matplotlib and scikit-learn."""
+"""How all plots look, and where they go. Only this package imports matplotlib and scikit-learn."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -11,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-WIDTH = 9.0  # inches: 900 pixels of a README, where 8 points are 11 pixels
-DPI = 200  # twice that, for screens that show it
+WIDTH = 5.5  # inches; narrow, so that 8 points can still be read on a phone
+DPI = 200
 # Okabe and Ito's colours, told apart with any colour vision; their yellow last, which is pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
@@ -34,7 +35,7 @@ matplotlib.rcParams.update(
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, sizes in inches, whose axes make room for their labels. It belongs to no window."""
+    """Make an empty figure (sizes in inches) whose axes leave room for their labels. It opens no window."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -43,34 +44,39 @@ def colour(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """Together with the colour, another one for each of 24 kinds."""
+    """The marker of a kind; with the colour, 24 kinds differ."""
     return MARKERS[index % len(MARKERS)]
 
 
 def line(index: int) -> str:
-    """Together with the colour, another one for each of 8 kinds; 4 without colours."""
+    """The line style of a kind; with the colour, 8 kinds differ."""
     return LINES[index % len(LINES)]
 
 
 def hide_frame(axes: Axes) -> None:
-    """Leave the drawing without ticks and spines."""
+    """Remove ticks and spines."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all, with the folder it lies in."""
+    """Write a PNG of 256 colours, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
     try:
-        figure.savefig(partial, format="png")
+        with Image.open(drawn) as image:
+            # A palette makes the file a third as large.
+            few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            few.save(partial, format="png", optimize=True)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def to_board(folder: Path, tag: str, picture: Path, step: int) -> None:
-    """Show a picture in TensorBoard among the run's images."""
+    """Add a picture to the run's images in TensorBoard."""
     with Image.open(picture) as image, SummaryWriter(str(folder)) as board:
         board.add_image(f"figures/{tag}", np.asarray(image.convert("RGB")), step, dataformats="HWC")

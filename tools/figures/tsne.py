@@ -1,4 +1,4 @@
-"""t-SNE of the features of some classes of a protocol's test side, for one encoder or two side by side."""
+"""t-SNE of the features of some classes of a protocol's val side, for one encoder or several side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from tools.figures import style
-from tools.figures.encoded import Encoded, figure_path, name_of, names_for
+from tools.figures.encoded import Encoded, name_of, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 
@@ -25,34 +25,36 @@ FEWEST = 5  # recordings of which a map can be made
 
 
 def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """`count` of the classes that occur, by default 10 as in the paper's figure, or all of fewer, at random by the
-    seed, ascending. Raises UserError where there are not so many."""
+    """Choose `count` of the classes that occur, at random by the seed; in ascending order.
+
+    By default 10, as in the paper's figure, or all where there are fewer. Raises UserError where there are fewer than
+    `count`."""
     there = np.unique(labels)
     count = count or min(CLASSES, len(there))
     if count > len(there):
         raise UserError(
-            f"--classes {count}: only {len(there)} classes occur among the {len(labels)} test recordings; "
+            f"--classes {count}: only {len(there)} classes occur among the {len(labels)} val recordings; "
             f"give --classes {len(there)} or fewer"
         )
     return np.sort(np.random.default_rng(seed).permutation(there)[:count])
 
 
 def embed(features: Tensor, seed: int) -> np.ndarray:
-    """Features (N, D) on a plane by t-SNE on cosine distances: float32 (N, 2), the same for the same seed."""
+    """Map features (N, D) to a plane by t-SNE on cosine distances: float32 (N, 2), the same for the same seed."""
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     model = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
     return model.fit_transform(features.double().numpy())
 
 
 def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Maps (N, 2) of the same recordings side by side, a marker and a colour for each class."""
+    """Draw maps (N, 2) of the same recordings side by side, with a marker and a colour for each class."""
     classes = np.unique(labels)
-    columns = min(5, len(classes))
+    columns = min(3, len(classes))
     legend_rows = math.ceil(len(classes) / columns)
     side = style.WIDTH / max(len(maps), 1.5)
-    figure = style.new_figure(side + 0.3 + 0.2 * legend_rows)
+    figure = style.new_figure(side + 0.3 + 0.18 * legend_rows)
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
-    size = float(np.clip(6000 / len(labels), 8, 30))
+    size = float(np.clip(5000 / len(labels), 6, 25))
     for axes, points, title in zip(panels, maps, titles):
         for i, c in enumerate(classes):
             x, y = points[labels == c].T
@@ -67,22 +69,21 @@ def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: S
                 label=name_of(names, int(c)),
             )
         axes.set_title(title)
-        axes.set_xlabel("t-SNE, first dimension")
-        axes.set_ylabel("t-SNE, second dimension")
         axes.set_xticks([])
         axes.set_yticks([])
+        axes.spines[:].set(visible=True, color="#BBBBBB")  # the axes of t-SNE mean nothing
         axes.set_box_aspect(1)
     handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=columns, markerscale=(30 / size) ** 0.5)
+    figure.legend(handles, texts, loc="outside lower center", ncols=columns, markerscale=(25 / size) ** 0.5)
     return figure
 
 
 def main(args: argparse.Namespace) -> None:
-    """StepRandom, and show the features in TensorBoard's projector. Raises UserError."""
+    """Draw, and add the features to TensorBoard's projector. Raises UserError."""
     device = single_process(args.device, "tools.figures")
     encoders = [Encoded.load(text, device) for text in args.checkpoints]
     first = encoders[0]
-    out = figure_path(args.out, first.folder, "tsne.png")
+    out = plot_path(args.out, first.folder, "tsne.png")
     if args.labels and len(args.labels) != len(encoders):
         raise UserError(f"--labels: {len(args.labels)} titles for {len(encoders)} checkpoint(s); give one for each")
     titles = args.labels or [encoder.title for encoder in encoders]
@@ -91,7 +92,7 @@ def main(args: argparse.Namespace) -> None:
     classes = choose_classes(packed.label[rows], args.classes, args.seed)
     rows = rows[np.isin(packed.label[rows], classes)]
     if len(rows) < FEWEST:
-        raise UserError(f"--classes {len(classes)}: only {len(rows)} test recordings are of these; give more classes")
+        raise UserError(f"--classes {len(classes)}: only {len(rows)} val recordings are of these; give more classes")
     names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)

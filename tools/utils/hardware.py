@@ -7,27 +7,11 @@ import torch
 # Dense products in bf16 (fp16 where a card lacks bf16), by the makers' data sheets, FLOP/s. Matched by the card's name,
 # the first fitting row.
 _PEAK = {
-    "B200": 2250e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H200 NVL": 836e12,
-    "H20": 148e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "H800": 989e12,
-    "GH200": 989e12,
-    "A100": 312e12,
-    "A800": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A40": 150e12,
-    "A10": 125e12,
-    "RTX 6000 Ada": 364e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-    "V100": 125e12,
-    "T4": 65e12,
-}
+    "B200": 2250e12, "GH200": 989e12, "H200 NVL": 836e12, "H200": 989e12, "H20": 148e12,
+    "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H800": 989e12,
+    "A100": 312e12, "A800": 312e12, "A40": 150e12, "A10": 125e12, "L40S": 362e12, "L4": 121e12,
+    "RTX 6000 Ada": 364e12, "RTX 4090": 165e12, "RTX 3090": 71e12, "V100": 125e12, "T4": 65e12,
+}  # fmt: skip
 
 
 def device_name(device: torch.device) -> str:

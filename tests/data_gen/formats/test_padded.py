@@ -263,7 +263,6 @@ def test_labels_without_names_that_are_wrong_are_refused(labels, message, folder
         ("data_joint", lambda a: a.transpose(0, 2, 4, 3, 1).copy(), "holds float32 (12, 12, 2, 25, 3)"),
         ("data_joint", lambda a: a[0], "holds float32 (3, 12, 25, 2)"),
         ("data_joint", lambda a: a.astype(np.float64), "holds float64 (12, 3, 12, 25, 2)"),
-        ("data_joint", np.asfortranarray, "train_data_joint.npy: cannot be read"),
     ],
 )
 def test_arrays_that_are_wrong_are_refused(file, change, message, folder, capsys):

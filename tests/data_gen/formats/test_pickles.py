@@ -207,14 +207,14 @@ def test_the_handwritten_attacks_work_where_nothing_guards(attack, marker):
     "attack, message",
     [
         ("GLOBAL", "refused: it asks for 'os.system'"),
-        ("INST", "refused: the operation INST"),
+        ("INST", "refused: it asks for 'os.system'"),
         ("OBJ", "refused: it asks for 'os.system'"),
         ("a STACK_GLOBAL through the memo", "refused: it asks for 'os.system'"),
         ("a dotted name", "refused: it asks for 'numpy.os.system'"),
         ("Python 2's names", "refused: it asks for '__builtin__.eval'"),
         ("an encoding", "refused: bytes encoded by 'rot13'"),
-        ("a persistent id", "refused: the operation PERSID"),
-        ("a registered extension", "refused: the operation EXT1"),
+        ("a persistent id", "unsupported persistent id"),
+        ("a registered extension", "unregistered extension"),
     ],
 )
 def test_the_message_names_what_is_refused(attack, message, path):
@@ -230,8 +230,8 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
     "content, message",
     [
         (b"", "not a sound pickle"),
-        (b"PK\x03\x04", "refused: the operation PERSID"),
-        (b"\xff\xff", "not a sound pickle .ValueError: 'operation 255 is unknown'"),
+        (b"PK\x03\x04", "not a sound pickle"),
+        (b"\xff\xff", "not a sound pickle .KeyError: '255'"),
         (b".", "not a sound pickle"),
         (b"\x80\x09N.", "not a sound pickle .ValueError"),
         (b"(" * 10**5, "not a sound pickle"),
@@ -244,7 +244,7 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
         (b"}" + BILLION.replace(b"]", b"N") + b"K\x01s.", "entries of what is no table"),
         # a hash of 2**100 steps
         (BILLION.replace(b"]q\x00", b"Nq\x00") + b"}h\x64K\x01s.", "a key that is no text"),
-        (b"(" + BILLION + b"\x91.", "refused: the operation FROZENSET"),
+        (b"(" + BILLION + b"\x91.", "refused: a set"),
         (b"Nr\xff\xff\xff\x7f.", "not a pair"),  # room for 2**31 objects
         (b"Np2147483647\n.", "not a pair"),
         (b"Np-1\n.", "negative PUT argument"),

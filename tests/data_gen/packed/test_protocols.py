@@ -61,7 +61,7 @@ def test_a_list_of_names_is_the_training_side(tmp_path):
     (tmp_path / "list.txt").write_text(f"{NAMES[3]}\nnobody\n")
     with pytest.raises(DataSetError, match="list.txt: no recording nobody$"):
         sides(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
-    with pytest.raises(DataSetError, match=r"cannot be read as a list of names \(no such file\)"):
+    with pytest.raises(DataSetError, match=r"cannot be read \(no such file\)"):
         sides(f"some=names:{tmp_path / 'nothing.txt'}", Table(NAMES))
 
 

@@ -86,7 +86,7 @@ def test_a_dataset_json_of_another_kind_is_refused(content, message, folder):
 
 def test_a_huge_dataset_json_is_not_read(folder):
     os.truncate(folder / INFO, 2**40)
-    refused(folder, "dataset.json: cannot be read .it is larger than 64 MiB")
+    refused(folder, "dataset.json: cannot be read .larger than 64 MiB")
 
 
 def header(descr: str, shape: tuple, order: bool = False, version: bytes = b"\x01\x00", length: int = 118) -> bytes:

@@ -1,0 +1,126 @@
+"""README and docs: each command parses, each picture and link exists, and the examples in Python are Python."""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from data_gen.datasets import ROOT
+
+DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+WITH_TESTS_OF_THEIR_OWN = ("script_demo.sh", "script_test.sh")
+
+
+def commands_of(text):
+    """Commands of the project's programs and scripts, in code blocks and between backticks, as lists of words."""
+    lines = [line for _, block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
+    starts = r"(\w+=\S+ )?(python |\./script_|torchrun |srun )"
+    found = [shlex.split(line, comments=True) for line in lines if re.match(starts, line)]
+    return [words[next(i for i, word in enumerate(words) if is_program(word)) :] for words in found]
+
+
+def is_program(word):
+    return word == "-m" or word.endswith(".py") or word.startswith("./script_")
+
+
+COMMANDS = [(doc.relative_to(ROOT), words) for doc in DOCS for words in commands_of(doc.read_text())]
+
+
+class ParsedError(Exception):
+    """The program has accepted its arguments."""
+
+
+@pytest.fixture
+def check_program(monkeypatch, capsys):
+    """Start a program and stop it as soon as it has accepted its arguments."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(parser, args=None, namespace=None):
+        parse(parser, args, namespace)
+        raise ParsedError
+
+    def check(words):
+        name, *args = words[1:] if words[0] == "-m" else [words[0].removesuffix(".py").replace("/", "."), *words[1:]]
+        spec = importlib.util.find_spec(name)
+        assert spec, f"there is no program {name}"
+        program = importlib.import_module(f"{name}.__main__" if spec.submodule_search_locations else name)
+        monkeypatch.setattr(sys, "argv", [name, *args])
+        try:
+            with pytest.raises(ParsedError):
+                program.main()
+        except SystemExit:
+            pytest.fail(capsys.readouterr().err)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    return check
+
+
+@pytest.fixture(scope="module")
+def fake_python(tmp_path_factory):
+    """A folder with a `python` that has all packages, and prints a line with its arguments instead of running them."""
+    python = tmp_path_factory.mktemp("bin") / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = - ] && exit 0\nprintf "%s\\037" "$@"\necho\n')
+    python.chmod(0o755)
+    return python.parent
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=f"{doc}: {' '.join(words)}") for doc, words in COMMANDS])
+def test_commands_parse(words, check_program, fake_python):
+    if not words[0].startswith("./"):
+        return check_program(words)
+    assert os.access(ROOT / words[0], os.X_OK), f"there is no script {words[0]}"
+    if words[0].removeprefix("./") in WITH_TESTS_OF_THEIR_OWN:
+        return None
+    path = f"{fake_python}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        words, cwd=ROOT, env=os.environ | {"PATH": path, "NPROC": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    return check_program(line.split("\037")[:-1])
+
+
+def test_the_commands_are_found():
+    found = {" ".join(words) for _, words in COMMANDS}
+    assert {"./script_demo.sh", "data_gen/ntu_gendata.py", "-m tools.results"} < found and len(found) > 50
+    text = "```\nNPROC=2 ./script_a.sh x \\\n  --y 1  # z\n```\n`python -m a.b c` `python`"
+    assert commands_of(text) == [["./script_a.sh", "x", "--y", "1"], ["-m", "a.b", "c"]]
+
+
+def test_a_command_that_does_not_parse_is_noticed(check_program):
+    with pytest.raises(pytest.fail.Exception, match="unrecognized arguments: --nonsense"):
+        check_program(["-m", "tools.results", "--nonsense"])
+    with pytest.raises(AssertionError, match="no program tools.nothing"):
+        check_program(["-m", "tools.nothing"])
+
+
+def slugs(text):
+    """The anchors of a document's headings."""
+    titles = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: str(doc.relative_to(ROOT)))
+def test_links_and_pictures_exist(doc):
+    for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", BLOCK.sub("", doc.read_text())):
+        path, _, anchor = "".join(link).partition("#")
+        if path.startswith("http"):
+            continue
+        target = doc.parent / path if path else doc
+        assert target.exists(), "".join(link)
+        assert not anchor or anchor in slugs(target.read_text()), "".join(link)
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: str(doc.relative_to(ROOT)))
+def test_examples_in_python_compile(doc):
+    for language, block in BLOCK.findall(doc.read_text()):
+        if language == "python":
+            compile(block, str(doc), "exec")
