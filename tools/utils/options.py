@@ -59,11 +59,16 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
 
-def find_run(text: str) -> Path:
-    """A checkpoint or a run's folder: a path, or a name under checkpoints/. Raises UserError."""
-    for path in (Path(text), RUNS / text):
-        if path.exists():
-            return path
+def run_path(text: str | Path) -> Path:
+    """The path of a checkpoint or a run's folder, given as one or as a name under checkpoints/; for argparse."""
+    return RUNS / text if not Path(text).exists() and (RUNS / text).exists() else Path(text)
+
+
+def find_run(text: str | Path) -> Path:
+    """As `run_path`. Raises UserError where nothing is there."""
+    path = run_path(text)
+    if path.exists():
+        return path
     known = nearest_first(Path(text).name, [path.name for path in RUNS.glob("*") if in_folder(path)])
     raise UserError(f"no checkpoint at {text}, and no run of that name; in {RUNS} there are: {known or 'none'}")
 
