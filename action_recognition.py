@@ -3,6 +3,8 @@
     python action_recognition.py --pretrained checkpoints/ntu60_xsub                linear probe
     python action_recognition.py --pretrained checkpoints/ntu60_xsub --finetune     fine-tuning
 
+With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, the first two tenths and so on.
+
 Fine-tuning also runs in several processes, as pretrain.py does.
 """
 
@@ -40,6 +42,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--from-scratch",
         action="store_true",
         help="with --finetune: start from an untrained encoder of the same width, for comparison",
+    )
+    parser.add_argument(
+        "--observed",
+        type=fraction,
+        nargs="+",
+        metavar="F",
+        help="of the probe: recognise from the first fraction of each clip, too, such as 0.1 0.2 0.5 1",
     )
     add_amp_option(parser, "the model, with --finetune")
     add_compile_option(parser)
@@ -84,6 +93,9 @@ def complete_args(args: argparse.Namespace) -> None:
     for name, unset in (("label_fraction", None), ("from_scratch", False), ("amp", None), ("compile", "auto")):
         if getattr(args, name) != unset and not args.finetune:
             raise UserError(f"--{name.replace('_', '-')} is for fine-tuning: give --finetune too")
+    if args.observed and args.finetune:
+        raise UserError("--observed is for the linear probe: leave out --finetune")
+    args.observed = sorted(set(args.observed or ()))
     recipe = FINETUNE if args.finetune else LINEAR_PROBE
     args.epochs = args.epochs or recipe.epochs
     if args.schedule is None:

@@ -17,6 +17,7 @@ from data_gen.recipes import PretrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOT = ROOT / "data"
+UNTRIMMED = "_untrimmed"  # ends the name of a data set of long recordings, where one of clips is called as the rest
 
 # Shahroudy et al. 2016 and Liu et al. 2019: the subjects on the training side.
 NTU60_SUBJECTS = frozenset([1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38])

@@ -1,6 +1,7 @@
 """Write the demo's recordings: simulated people, sensed by three cameras, as NTU `.skeleton` text files.
 
 python data_gen/demo_gendata.py [--out DIR] [--seed N] [--workers N]
+python data_gen/demo_gendata.py --long N    N long recordings instead: several actions each, with pauses between them
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data
     sys.path.insert(0, str(ROOT))
 
 from data_gen.raw import simulation as sim  # noqa: E402
-from data_gen.raw.workers import end_with_parent, num_cores  # noqa: E402
+from data_gen.raw.long_simulation import act_out  # noqa: E402
+from data_gen.raw.workers import end_with_parent, map_in_workers, num_cores  # noqa: E402
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
+LONG = 1  # tells the random numbers of long recordings from others
+MAX_LONG = 1000
+# Those on the training side of NTU-60's cross-subject protocol and the others take turns.
+LONG_SUBJECTS = (1, 3, 2, 6, 4, 7, 5, 10, 8, 11, 9, 12, 13, 20)
 FIRST_BODY_ID = 72057594037927936
 # Depth (512 x 424) and colour (1920 x 1080) images: focal length, centre, shift of the lens (metres).
 DEPTH_LENS = (365.5, np.array([258.0, 206.0]), 0.0)
@@ -184,16 +190,63 @@ def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int]
     return len(performances) * len(sim.CAMERA_ANGLES)
 
 
-def main() -> None:
+def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, str]]:
+    """Write a long recording, and return its segments as rows of segments.csv."""
+    subject, name = LONG_SUBJECTS[number % len(LONG_SUBJECTS)], f"long_{number:03d}"
+    rng = np.random.default_rng([seed, number, LONG])
+    camera = make_camera(setup_of(subject), int(rng.choice(list(sim.CAMERA_ANGLES))))
+    frames, texts, rows = 0, [], []
+    for piece in act_out(seed, number, subject, rng):
+        if piece.people:
+            text = to_text(sense([to_camera(body, camera) for body in piece.people], rng))
+            count, _, text = text.partition("\n")
+        else:
+            count, text = str(piece.pause), "0\n" * piece.pause
+        if piece.action:
+            label = sim.ACTIONS[piece.action].name
+            rows.append((name, frames + piece.start, frames + piece.end, label))
+        frames += int(count)
+        texts.append(text)
+    (out / f"{name}.skeleton").write_text(f"{frames}\n{''.join(texts)}", newline="\n")
+    return rows
+
+
+def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int:
+    """Write `count` long recordings into the folder `out`, with segments.csv, recordings.csv and classes.txt; returns
+    how many segments there are. The files depend on the seed alone. Raises OSError where `out` cannot be written."""
+    out.mkdir(parents=True, exist_ok=True)
+    write = partial(write_long, out, seed)
+    rows = [row for those in map_in_workers(write, list(range(count)), workers, chunk=1) for row in those]
+    tables: dict[str, list[tuple]] = {
+        "segments.csv": [("name", "start", "end", "label"), *rows],
+        "recordings.csv": [
+            ("name", "subject", "split:xsub"),
+            *((f"long_{n:03d}", LONG_SUBJECTS[n % len(LONG_SUBJECTS)], ("train", "val")[n % 2]) for n in range(count)),
+        ],
+        "classes.txt": [(action.name,) for action in sim.ACTIONS.values()],
+    }
+    for file, lines in tables.items():
+        (out / file).write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    return len(rows)
+
+
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo_raw", help="folder to write to")
+    parser.add_argument(
+        "--out", type=Path, help="folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
+    )
+    parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
     parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: one a core)")
-    args = parser.parse_args()
-    if args.workers < 1 or args.seed < 0:
-        parser.error("--workers must be at least 1, --seed at least 0")
-    count = generate(args.out, args.seed, args.workers)
-    print(f"{count} recordings in {args.out}")
+    args = parser.parse_args(argv)
+    if args.workers < 1 or args.seed < 0 or (args.long is not None and not 1 <= args.long <= MAX_LONG):
+        parser.error(f"--workers must be at least 1, --seed at least 0, --long from 1 to {MAX_LONG}")
+    out = args.out or ROOT / "data" / ("demo_untrimmed_raw" if args.long else "demo_raw")
+    if args.long:
+        segments = generate_long(out, args.long, args.seed, args.workers)
+        print(f"{args.long} long recordings with {segments} segments in {out}")
+    else:
+        print(f"{generate(out, args.seed, args.workers)} recordings in {out}")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
 def export(args: argparse.Namespace) -> list[Path]:
     """Write what the arguments name; returns the files to tell of. Raises DataSetError, ValueError."""
     packed = PackedDataset(args.data)
+    if packed.segments is not None:
+        raise DataSetError(f"{args.data} holds long recordings, of which no format keeps the segments")
     if args.format == "folder":
         return export_folder(packed, f".{args.suffix}", args.out)
     if args.format == "pyskl":

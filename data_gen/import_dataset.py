@@ -4,6 +4,7 @@ python -m data_gen.import_dataset padded --dataset ntu60 --protocol xsub FOLDER 
 python -m data_gen.import_dataset npz --dataset ntu60 --protocol xsub NTU60_CS.npz  of CTR-GCN, InfoGCN, MAMP
 python -m data_gen.import_dataset pyskl --dataset ntu60 ntu60_3danno.pkl            of PYSKL, MMAction2
 python -m data_gen.import_dataset folder --name mine FOLDER                         .csv, .npy or .skeleton files
+python -m data_gen.import_dataset long --name mine_untrimmed FOLDER                 long ones, with their segments
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from data_gen.datasets import DATA_ROOT, DATASETS
 from data_gen.formats.base import Options, Source, pack
 from data_gen.formats.folder import read_folder
+from data_gen.formats.long import pack_long, read_long
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
@@ -30,6 +32,7 @@ _FORMATS = {
     "npz": ("FILE", "CTR-GCN's, InfoGCN's, MAMP's x_train, y_train, x_test, y_test"),
     "pyskl": ("FILE", "PYSKL's and MMAction2's pickle of split and annotations"),
     "folder": ("FOLDER", "recordings in .csv, .npy or .skeleton files, with a table recordings.csv"),
+    "long": ("FOLDER", "long recordings in such files, with a table segments.csv; kept as recorded"),
 }
 
 
@@ -41,7 +44,10 @@ def make_parser() -> argparse.ArgumentParser:
         command = formats.add_parser(name, help=content, description=content)
         command.add_argument("place", type=Path, metavar=place, help="the folder or file to import")
         what = command.add_mutually_exclusive_group(required=True)
-        what.add_argument("--dataset", choices=list(DATASETS), help="published data set that the recordings belong to")
+        if name != "long":
+            what.add_argument(
+                "--dataset", choices=list(DATASETS), help="published data set that the recordings belong to"
+            )
         what.add_argument("--name", help="name of a data set of your own")
         if name in ("padded", "npz"):
             command.add_argument("--protocol", help="protocol of its train and val (default with --name: split)")
@@ -52,6 +58,15 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="NAME|FILE",
             help="default: kinect_v2" + (", or coco where there are 17 joints" if name == "pyskl" else ""),
         )
+        command.add_argument(
+            "--split",
+            action="append",
+            default=[],
+            metavar="NAME=RULE",
+            help="add a protocol (see data_gen.add_protocol)",
+        )
+        if name == "long":
+            continue
         command.add_argument("--map-joints", metavar="NAME", help="map the joints onto those of this skeleton")
         normal = command.add_mutually_exclusive_group()
         told = "default where" if name in ("pyskl", "folder") else "never by default, even where"
@@ -66,13 +81,6 @@ def make_parser() -> argparse.ArgumentParser:
             help="what labels count from (default: 0)",
         )
         command.add_argument("--classes", type=int, help="number of classes (default with --name: largest label + 1)")
-        command.add_argument(
-            "--split",
-            action="append",
-            default=[],
-            metavar="NAME=RULE",
-            help="add a protocol (see data_gen.add_protocol)",
-        )
     return parser
 
 
@@ -95,8 +103,7 @@ def read(args: argparse.Namespace, options: Options) -> Source:
 
 def make_options(args: argparse.Namespace) -> Options:
     """What the arguments ask for. Raises ValueError."""
-    if args.name is not None and (args.name in DATASETS or not NAME.fullmatch(args.name)):
-        raise ValueError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
+    _check_name(args.name)
     if args.classes is not None and (args.dataset or not 1 <= args.classes <= MAX_CLASSES):
         raise ValueError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
     return Options(
@@ -110,12 +117,20 @@ def make_options(args: argparse.Namespace) -> Options:
     )
 
 
+def _check_name(name: str | None) -> None:
+    if name is not None and (name in DATASETS or not NAME.fullmatch(name)):
+        raise ValueError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     return exit_status(_import(make_parser().parse_args(argv)))
 
 
 def _import(args: argparse.Namespace) -> Iterator[str]:
+    if args.format == "long":
+        yield _import_long(args)
+        return
     options = make_options(args)
     out = args.out or DATA_ROOT / options.name
     if (out / INFO).exists() and not args.replace:
@@ -125,6 +140,13 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
     if "normalised" in info["made"]:
         lines.append("  they were raw: their people are now centred and aligned")
     yield "\n".join(lines)
+
+
+def _import_long(args: argparse.Namespace) -> str:
+    _check_name(args.name)
+    out, skeleton = args.out or DATA_ROOT / args.name, load_skeleton(args.skeleton or "kinect_v2")
+    info = pack_long(read_long(args.place, skeleton), args.name, out, [parse_split(text) for text in args.split])
+    return "\n".join([*count_lines(row_of(info), out, info), f"  long recordings with {info['segments']:,} segments"])
 
 
 if __name__ == "__main__":

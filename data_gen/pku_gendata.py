@@ -2,13 +2,15 @@
 
 python data_gen/pku_gendata.py                       the parts that lie at the README's places
 python data_gen/pku_gendata.py --part 1 --raw DIR    the folder that holds skeleton/ and label/
+python data_gen/pku_gendata.py --untrimmed           whole videos with their segments: data/pku1_untrimmed and so on
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file
@@ -17,7 +19,8 @@ if __package__ in (None, ""):  # run as a file
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.datasets import DATA_ROOT, PKU, DataSet
+from data_gen.class_names import class_names
+from data_gen.datasets import DATA_ROOT, PKU, UNTRIMMED, DataSet
 from data_gen.packed.reader import SIDES, DataSetError
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import (
@@ -30,7 +33,7 @@ from data_gen.raw.conversion import (
     some,
     warning_lines,
 )
-from data_gen.raw.pku_files import SUFFIX, Split, Video, cut_video, find_split, read_split
+from data_gen.raw.pku_files import SUFFIX, Cut, Split, Untrimmed, Video, cut_video, find_split, keep_video, read_split
 from data_gen.raw.recordings import Recording
 from data_gen.raw.workers import map_in_workers
 
@@ -38,8 +41,11 @@ LONG = 300  # frames, which related projects keep of a clip
 _WHAT = "files or lines"
 
 
-def convert(dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: bool = False) -> dict:
-    """Convert the videos under `raw` into the packed data set `out`; returns what dataset.json says.
+def convert(
+    dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: bool = False, untrimmed: bool = False
+) -> dict:
+    """Convert the videos under `raw` into the packed data set `out`; returns what dataset.json says. With `untrimmed`
+    its recordings are whole videos, as recorded, with segments, instead of normalised clips.
 
     Raises FileNotFoundError where a folder or a split file is missing, BadRecordings where some files or lines cannot
     be used (unless `skip_bad`), DataSetError for a split file of another layout and where nothing is left or `out` is
@@ -57,22 +63,31 @@ def convert(dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: 
         "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
         "in_no_split": sorted(there.difference(*(split.line for split in splits.values()))),
     }
+    if untrimmed:
+        info["class_names"] = list(class_names(dataset.name.removesuffix(UNTRIMMED)))
     with packing(out) as writer:
-        repaired = _write(writer, videos, bad, workers, skip_bad)
+        repaired, classes = _write(writer, videos, bad, workers, skip_bad, untrimmed)
         if bad and not skip_bad:
             raise BadRecordings(dict(sorted(bad.items())), _WHAT)
         if not writer.names:
-            raise DataSetError(f"no clips of {dataset.title} to convert in {raw}")
+            raise DataSetError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
         sides = {p: _sides(split, writer.names) for p, split in splits.items()}
         info |= writer.counts(sides) | {
             "videos": len({_video_of(name) for name in writer.names}),
-            "classes_found": len(set(writer.labels)),
+            "classes_found": len(classes),
             f"longer_than_{LONG}": sum(n > LONG for n in writer.num_frame),
             "repaired": repaired,
             "skipped": dict(sorted(bad.items())),
         }
         writer.finish(sides, info)
     return info
+
+
+def untrimmed_row(dataset: DataSet) -> DataSet:
+    """The row of a part's whole videos."""
+    protocols = tuple(replace(p, published_counts=p.published_videos) for p in dataset.protocols)
+    name, title = dataset.name + UNTRIMMED, f"{dataset.title}, untrimmed"
+    return replace(dataset, name=name, title=title, protocols=protocols, published_long=None)
 
 
 def _stems(folder: Path) -> set[str]:
@@ -96,18 +111,27 @@ def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video
 
 
 def _write(
-    writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool
-) -> dict[str, str]:
-    """Feed the videos' clips to the writer, what cannot be used to `bad`; returns what was repaired, by line."""
+    writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool, untrimmed: bool
+) -> tuple[dict[str, str], set[int]]:
+    """Feed the videos' clips to the writer, or with `untrimmed` whole videos. What cannot be used goes to `bad`;
+    returns what was repaired, by line, and the classes that occur."""
     repaired: dict[str, str] = {}
+    classes: set[int] = set()
     progress = tqdm(videos, desc="convert", unit="video", disable=not sys.stderr.isatty())
-    for _, cut in zip(progress, map_in_workers(cut_video, videos, workers, chunk=1)):
-        bad |= cut.bad
-        repaired |= cut.repaired
-        if not bad or skip_bad:
-            for name, label, people in cut.clips:
+    read: Callable[[Video], Cut | Untrimmed] = keep_video if untrimmed else cut_video
+    for _, video in zip(progress, map_in_workers(read, videos, workers, chunk=1)):
+        bad |= video.bad
+        repaired |= video.repaired
+        if bad and not skip_bad:
+            continue
+        if isinstance(video, Cut):
+            for name, label, people in video.clips:
                 writer.add(name, label, people)
-    return repaired
+                classes.add(label)
+        elif video.people is not None:
+            writer.add_long(video.name, [video.people], video.segments)
+            classes |= {segment.label for segment in video.segments}
+    return repaired, classes
 
 
 def _video_of(clip: str) -> str:
@@ -122,7 +146,10 @@ def _sides(split: Split, clips: list[str]) -> dict[str, list[int]]:
 def report(dataset: DataSet, out: Path, info: dict) -> str:
     """What was converted, in a few lines, beside the published counts."""
     lines = count_lines(dataset, out, info)
-    lines.append(f"  cut from {info['videos']:,} videos")
+    if "segments" in info:
+        lines.append(f"  whole videos with {info['segments']:,} segments")
+    else:
+        lines.append(f"  cut from {info['videos']:,} videos")
     for name, counts in info["videos_listed"].items():
         line = f"  {name} lists {counts['train']:,} train, {counts['val']:,} val videos"
         lines.append(line + published(dataset.protocol(name).published_videos))
@@ -145,6 +172,8 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
         raise ValueError("--raw needs --part, to say which part of PKU-MMD it holds")
     datasets = [PKU[args.part - 1]] if args.part else list(PKU)
     places = [args.raw or DATA_ROOT / dataset.raw[0] for dataset in datasets]
+    if args.untrimmed:
+        datasets = [untrimmed_row(dataset) for dataset in datasets]
     plan = [(d, raw, args.out or DATA_ROOT / d.name) for d, raw in zip(datasets, places) if raw.is_dir()]
     if not plan:
         raise FileNotFoundError(
@@ -157,7 +186,7 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
 
 def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
     for dataset, raw, out in _plan(args):
-        yield report(dataset, out, convert(dataset, raw, out, args.workers, args.skip_bad))
+        yield report(dataset, out, convert(dataset, raw, out, args.workers, args.skip_bad, args.untrimmed))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -166,8 +195,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--part", type=int, choices=(1, 2), help="part of PKU-MMD (default: each one whose videos are in data/)"
     )
+    parser.add_argument(
+        "--untrimmed",
+        action="store_true",
+        help="keep whole videos, with their segments (docs/detection.md)",
+    )
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
-    parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/pku1 or data/pku2)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the packed data set (default: in data/, by the name of the data set)"
+    )
     return exit_status(_convert_planned(parse_arguments(parser, argv)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -141,6 +142,12 @@ class ClipDataset:
     @property
     def device(self) -> torch.device:
         return self.frames.device
+
+    def first_part(self, share: float) -> ClipDataset:
+        """The same recordings up to a share of their frames, rounded up; they are normalised as a whole."""
+        part = copy(self)
+        part.num_frame = (self.num_frame * share).ceil().long().clamp(min=1)
+        return part
 
     def clips(self, rows: Tensor | slice) -> ClipBatch:
         """Whole recordings at `rows`."""

@@ -159,9 +159,12 @@ class ModalityAgnosticEncoder(nn.Module):
         self.s_tr = Transformer(hidden_size)
 
     def forward(self, embedded: Tokens) -> Tensor:
-        temporal = self.t_tr(self.pe(embedded.temporal)).amax(-2)
-        spatial = self.s_tr(embedded.spatial).amax(-2)
-        return torch.cat((temporal, spatial), dim=-1)
+        temporal, spatial = self.encode_tokens(embedded)
+        return torch.cat((temporal.amax(-2), spatial.amax(-2)), dim=-1)
+
+    def encode_tokens(self, embedded: Tokens) -> Tokens:
+        """The encoded tokens themselves, (B, N, H) of each kind."""
+        return Tokens(self.t_tr(self.pe(embedded.temporal)), self.s_tr(embedded.spatial))
 
 
 class Backbone(nn.Module):
@@ -191,6 +194,10 @@ class Backbone(nn.Module):
     def forward(self, stream: dict[str, Tokens]) -> Tensor:
         """Features (B, 2H) of one stream."""
         return self.ma_encoder(self._embed(stream))
+
+    def encode_tokens(self, stream: dict[str, Tokens]) -> Tokens:
+        """Encoded tokens of one stream, before the maximum: temporal (B, 64, H), spatial (B, M·V, H)."""
+        return self.ma_encoder.encode_tokens(self._embed(stream))
 
     def encode(self, streams: Sequence[dict[str, Tokens]]) -> tuple[Tensor, ...]:
         """Features (B, 2H) of each of several streams of B clips, in one call of the shared encoder."""

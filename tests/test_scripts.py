@@ -101,6 +101,26 @@ def test_fine_tuning_scripts(copy):
         assert [share["labelled"] for share in shares] == ([3] * 5 if len(shares) > 1 else [result["train"]])
 
 
+def test_from_long_recordings_to_a_timeline(copy):
+    run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    run(copy, "./script_pretrain.sh", "demo_long", *SMALL, "--epochs", "0", NPROC="1")
+    done = run(copy, sys.executable, "data_gen/demo_gendata.py", "--long", "4")
+    assert "4 long recordings with 32 segments in" in done.stdout, done.stderr
+    folder = "data/demo_untrimmed_raw"
+    done = run(copy, sys.executable, "-m", "data_gen.import_dataset", "long", "--name", "demo_untrimmed", folder)
+    assert "cross_subject (xsub): 2 train, 2 val" in done.stdout, done.stderr
+    done = run(copy, "./script_detection.sh", "demo_long", "--epochs", "1", "--device", "cpu")
+    assert done.returncode == 0 and "F1 of frames" in done.stdout, done.stderr
+    detector = ("--detector", "checkpoints/demo_long/detection.pth.tar", "--device", "cpu")
+    out = (*detector, "--out", "timelines", f"{folder}/long_001.skeleton")
+    done = run(copy, sys.executable, "-m", "tools.timeline", "--pretrained", "checkpoints/demo_long", *out)
+    assert done.returncode == 0 and sorted(path.suffix for path in (copy / "timelines").iterdir()) == [
+        ".csv",
+        ".json",
+        ".png",
+    ], done.stderr
+
+
 @pytest.mark.parametrize(
     "command, message",
     [
@@ -110,6 +130,7 @@ def test_fine_tuning_scripts(copy):
         (("./script_transfer.sh",), "give the data set to transfer to: .* ntu120_xsub --finetune-dataset DATA_SET"),
         (("./script_transfer.sh", "demo_x", "--protocol", "xsub"), "give the data set to transfer to"),
         (("./script_finetune.sh", "demo_nothing"), "no checkpoint at"),
+        (("./script_detection.sh", "demo_nothing"), "no checkpoint at"),
         (("./script_pretrain.sh", "demo_x", "--nonsense"), "unrecognized arguments: --nonsense"),
     ],
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_gen.datasets import DATASETS
+from tools.detection.metrics import MARKED
 from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import format_summary, summary
@@ -25,6 +26,7 @@ from tools.utils.tables import table
 FROZEN = ("run", "data", "epochs", "modality"), ("recognition last", "recognition best*", "retrieval", "mAP")
 FINETUNED = (*FROZEN[0], "task", "labelled"), ("recognition last", "recognition best*")
 BEST = "* the highest of the validations of that classifier, so chosen on the test side"
+DETECTED = (*FROZEN[0], "encoder"), ("mAP by action", "mAP by video", "F1 of frames")
 MODALITY_ORDER = ("all", "joint", "bone", "motion")
 _SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
 
@@ -91,13 +93,25 @@ def finetuned_rows(name: str, results: list[dict]) -> list[Row]:
     """Make a row of fine-tuning for each task, modality and fraction of the labels."""
     rows = []
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
-        if result["task"].startswith("action_"):
+        if result["task"].startswith(("action_", "detection", "earliness")):
             continue
         task = result["task"].removesuffix(f"_{result['modality']}").replace("_", " ")
         for share in result.get("fractions", [result]):
             labelled = f"{share['labelled']:,} ({100 * share['fraction']:g} %)"
             scores = (share["last"]["top1"], share["best"]["top1"])
             rows.append(Row((name, _data(result), str(result["epoch"]), result["modality"], task, labelled), scores))
+    return rows
+
+
+def detection_rows(name: str, results: list[dict]) -> list[Row]:
+    """Make a row of each detector."""
+    rows = []
+    for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
+        if result["task"].startswith("detection"):
+            encoder = "fine-tuned" if result["args"]["finetune"] else "frozen"
+            mean = result["mAP"][str(MARKED)]
+            scores = tuple(summary([value]) for value in (mean["by_action"], mean["by_video"], result["f1"]))
+            rows.append(Row((name, _data(result), str(result["epoch"]), result["modality"], encoder), scores))
     return rows
 
 
@@ -170,7 +184,8 @@ def write_latex(path: Path, tables: Sequence[Table]) -> None:
         lines = [" & ".join(re.sub("[%_±*&]", lambda m: special[m[0]], c) for c in line) for line in each.texts()]
         body = " \\\\\n".join([f"\\hline\n{lines[0]}", f"\\hline\n{lines[1]}", *lines[2:]])
         columns = "l" * len(each.columns[0]) + "r" * len(each.columns[1])
-        texts.append(f"% {each.title}\n\\begin{{tabular}}{{{columns}}}\n{body} \\\\\n\\hline\n\\end{{tabular}}\n")
+        title = each.title.replace("\n", "\n% ")
+        texts.append(f"% {title}\n\\begin{{tabular}}{{{columns}}}\n{body} \\\\\n\\hline\n\\end{{tabular}}\n")
     with atomic_write(path) as partial:
         partial.write_text("\n".join(texts))
 
@@ -185,21 +200,20 @@ def main(argv: list[str] | None = None) -> None:
     results = {folder.name: read_results(folder) for folder in folders}
     frozen = [row for name, found in results.items() for row in frozen_rows(name, found)]
     finetuned = [row for name, found in results.items() for row in finetuned_rows(name, found)]
-    if not frozen and not finetuned:
-        raise UserError(f"no scores in {', '.join(map(str, folders)) or RUNS}: run the evaluation scripts first")
+    detected = [row for name, found in results.items() for row in detection_rows(name, found)]
     title = (
         "Frozen encoder, in %: top-1 of the linear probe and of the nearest neighbour's label, mean average precision"
     )
+    tuned = "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds"
     tables = [
-        Table(title, FROZEN, frozen + grouped_rows(frozen) + published_rows(frozen)),
-        Table(
-            "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds",
-            FINETUNED,
-            finetuned + grouped_rows(finetuned),
-        ),
+        Table(f"{title}\n{BEST}", FROZEN, frozen + grouped_rows(frozen) + published_rows(frozen)),
+        Table(f"{tuned}\n{BEST}", FINETUNED, finetuned + grouped_rows(finetuned)),
+        Table(f"Detection, in %: mAP at overlap {MARKED:g}, and F1", DETECTED, detected + grouped_rows(detected)),
     ]
     tables = [each for each in tables if each.rows]
-    print("\n\n".join(f"{each.title}\n{BEST}\n\n{table(each.texts()[0], each.texts()[1:])}" for each in tables))
+    if not tables:
+        raise UserError(f"no scores in {', '.join(map(str, folders)) or RUNS}: run the evaluation scripts first")
+    print("\n\n".join(f"{each.title}\n\n{table(each.texts()[0], each.texts()[1:])}" for each in tables))
     for write, path in ((write_csv, args.csv), (write_latex, args.latex)):
         if path:
             write(path, tables)

@@ -36,13 +36,14 @@ from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 TABLE, CLASSES = "recordings.csv", "classes.txt"
 UNLABELLED = "unlabelled"  # the one class of recordings whose labels nobody knows
 _SPLIT = "split:"
+_COLUMNS = ("name", "start", "end", "label")  # that a table must have, in order
 _MAX_TABLE = 64 * 2**20  # bytes
 _SUFFIXES = (".csv", ".npy", SUFFIX)
 _WHOLE = re.compile(r"-?\d{1,9}")
 _MAX_PEOPLE = 2  # in a .csv, where their number follows from that of the columns
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """One line of the table, and the file it is about."""
 
     line: int
@@ -53,9 +54,14 @@ class _Row(NamedTuple):
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     """The recordings in `folder`. Raises DataSetError for what they should not be."""
     table = folder / TABLE
-    lines = _read_table(table) if table.exists() else _unlisted(folder)
-    rows = [_Row(line, values, _find(folder, line, values["name"])) for line, values in lines]
-    labels, class_names = _labels(folder, rows)
+    listed = read_table(table, {"name"}, ("label", *TABLES)) if table.exists() else _unlisted(folder)
+    if not listed:
+        raise DataSetError(f"{table}: names no recordings")
+    rows = [Row(line, values, find_file(table, line, values["name"])) for line, values in listed]
+    labels: list[int] = [0] * len(rows)
+    class_names: list[str] | None = [UNLABELLED]
+    if "label" in rows[0].values:
+        labels, class_names = number_labels(table, [(row.line, row.values["label"]) for row in rows])
     entries = in_order(
         [Entry(row.path.stem, label, table, row.path, row.path.stem, row) for row, label in zip(rows, labels)]
     )
@@ -70,27 +76,27 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
         skeleton,
         (people, joints, coordinates),
         entries,
-        _splits(table, rows),
+        splits_of(table, rows),
         lambda entry: _read(entry.stored_in, (joints, coordinates)),
         raw=True,
         classes=len(class_names) if class_names else None,
         class_names=class_names,
-        tables=_tables(table, rows),
+        tables=tables_of(table, rows),
     )
 
 
-def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The table's lines, by their numbers, as {column: value}."""
+def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> list[tuple[int, dict[str, str]]]:
+    """Read a table's lines, by their numbers, as {column: value}. The `needed` columns must be there, the `others` and
+    splits may. Raises DataSetError."""
     lines = csv.reader(io.StringIO(read_text(path, _MAX_TABLE), newline=""))
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         heading = [column.strip() for column in next(lines, [])]
-        known = [column for column in heading if column in ("name", "label", *TABLES) or _is_split(column)]
-        if known != heading or len(set(heading)) < len(heading) or "name" not in heading:
-            raise DataSetError(
-                f"{path}:1: the heading {shown(','.join(heading))} is not name, perhaps with label, subject, "
-                "camera and split:NAME"
-            )
+        known = [c for c in heading if c in needed or c in others or (others and _is_split(c))]
+        if known != heading or len(set(heading)) < len(heading) or not needed <= set(heading):
+            more = f", perhaps with {', '.join(others)} and split:NAME" if others else ""
+            wanted = ",".join(sorted(needed, key=_COLUMNS.index))
+            raise DataSetError(f"{path}:1: the heading {shown(','.join(heading))} is not {wanted}{more}")
         for values in lines:
             if len(values) not in (0, len(heading)):
                 raise DataSetError(f"{path}:{lines.line_num}: has {len(values)} values, the heading {len(heading)}")
@@ -98,8 +104,6 @@ def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
                 rows.append((lines.line_num, {c: v.strip() for c, v in zip(heading, values)}))
     except csv.Error as error:
         raise DataSetError(f"{path}:{lines.line_num}: {error}") from None
-    if not rows:
-        raise DataSetError(f"{path}: names no recordings")
     return rows
 
 
@@ -115,33 +119,32 @@ def _is_split(column: str) -> bool:
     return column.startswith(_SPLIT) and NAME.fullmatch(column.removeprefix(_SPLIT)) is not None
 
 
-def _find(folder: Path, line: int, name: str) -> Path:
-    """The file of a recording, by the name in the table."""
-    where = f"{folder / TABLE}:{line}: {shown(name)}"
+def find_file(table: Path, line: int, name: str) -> Path:
+    """Find the file of a recording, beside the table, by the name on one of its lines. Raises DataSetError."""
+    where = f"{table}:{line}: {shown(name)}"
     suffixes = [suffix for suffix in _SUFFIXES if name.endswith(suffix)] or list(_SUFFIXES)
     stem = name.removesuffix(suffixes[0]) if len(suffixes) == 1 else name
     if not NAME.fullmatch(stem):
         raise DataSetError(f"{where} is no name of 1 to 64 letters, digits, - and _")
-    found = [path for path in (folder / f"{stem}{suffix}" for suffix in suffixes) if path.exists()]
+    found = [path for path in (table.parent / f"{stem}{suffix}" for suffix in suffixes) if path.exists()]
     if len(found) != 1:
         files = f"{stem}{' or '.join(suffixes)}"
         raise DataSetError(f"{where}: there is {'more than one' if found else 'no'} {files} in the folder")
     return found[0]
 
 
-def _labels(folder: Path, rows: list[_Row]) -> tuple[list[int], list[str] | None]:
-    """Labels, and the classes' names where they have any."""
-    if "label" not in rows[0].values:
-        return [0] * len(rows), [UNLABELLED]
-    table, texts = folder / TABLE, [row.values["label"] for row in rows]
+def number_labels(table: Path, labels: list[tuple[int, str]]) -> tuple[list[int], list[str] | None]:
+    """Number the labels of a table, (line, text), and name the classes where they have names: those of classes.txt
+    beside the table, else the texts themselves. Raises DataSetError."""
+    path, texts = table.parent / CLASSES, [text for _, text in labels]
     names = None
-    if (folder / CLASSES).exists():
-        names = [line.strip() for line in read_text(folder / CLASSES, _MAX_TABLE).splitlines()]
+    if path.exists():
+        names = [line.strip() for line in read_text(path, _MAX_TABLE).splitlines()]
         if not all(names) or len(set(names)) < len(names):
-            raise DataSetError(f"{folder / CLASSES}: a line is empty, or stands there twice")
-    for row, text in zip(rows, texts):
+            raise DataSetError(f"{path}: a line is empty, or stands there twice")
+    for line, text in labels:
         if not text:
-            raise DataSetError(f"{table}:{row.line}: has no label")
+            raise DataSetError(f"{table}:{line}: has no label")
     whole = [text for text in texts if _WHOLE.fullmatch(text)]
     if len(whole) == len(texts):
         return list(map(int, texts)), names
@@ -150,13 +153,13 @@ def _labels(folder: Path, rows: list[_Row]) -> tuple[list[int], list[str] | None
         raise DataSetError(f"{table}: labels are numbers, such as {whole[0]}, and names, such as {shown(name)}")
     names = names or sorted(set(texts))
     numbers = {name: number for number, name in enumerate(names)}
-    for row, text in zip(rows, texts):
+    for line, text in labels:
         if text not in numbers:
-            raise DataSetError(f"{table}:{row.line}: the label {shown(text)} is not in {CLASSES}")
+            raise DataSetError(f"{table}:{line}: the label {shown(text)} is not in {CLASSES}")
     return [numbers[text] for text in texts], names
 
 
-def _tables(path: Path, rows: list[_Row]) -> dict[str, list[str]]:
+def tables_of(path: Path, rows: list[Row]) -> dict[str, list[str]]:
     """The columns subject and camera, where they are filled."""
     tables = {}
     for column in TABLES:
@@ -170,7 +173,7 @@ def _tables(path: Path, rows: list[_Row]) -> dict[str, list[str]]:
     return tables
 
 
-def _splits(path: Path, rows: list[_Row]) -> Splits:
+def splits_of(path: Path, rows: list[Row]) -> Splits:
     splits: Splits = {}
     for column in rows[0].values:
         if _is_split(column):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_gen import recipes
-from data_gen.datasets import DATASETS, DataSet, Protocol, nearest_first
+from data_gen.datasets import DATASETS, UNTRIMMED, DataSet, Protocol, nearest_first
 from data_gen.packed.info import ALL, INFO, DataSetError, read_info
 
 
@@ -26,10 +26,15 @@ def packed_in(root: Path) -> dict[str, Path]:
 
 
 def row_of(info: dict) -> DataSet:
-    """Make a data set's row from its dataset.json: the table's row or a new one, with added protocols."""
+    """Make a data set's row from its dataset.json: the table's row or a new one, with added protocols. Long recordings
+    of a data set in the table have the protocols of its clips, by their short and long names."""
     row = DATASETS.get(info["dataset"])
     if row is None:
-        row = DataSet(info["dataset"], info.get("title", info["dataset"]), info["classes"])
+        clips = DATASETS.get(info["dataset"].removesuffix(UNTRIMMED))
+        same = (
+            [replace(p, published_counts=None) for p in clips.protocols if p.name in info["protocols"]] if clips else []
+        )
+        row = DataSet(info["dataset"], info.get("title", info["dataset"]), info["classes"], protocols=tuple(same))
     recipe = row.protocols[0].recipe if row.protocols else recipes.OWN
     listed = {protocol.name for protocol in row.protocols}
     added = tuple(Protocol(name, name, recipe) for name in (*info["protocols"], ALL) if name not in listed)

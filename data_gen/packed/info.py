@@ -17,6 +17,7 @@ MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
 REMEDY = "convert the recordings again"
 MAX_CLASSES = 999  # names have three digits for it
+_MAX_SEGMENTS = 10**6
 _MAX_INFO = 64 * 2**20  # bytes
 
 
@@ -80,6 +81,8 @@ def _check_entries(info: dict) -> None:
         isinstance(names, list) and len(names) == info["classes"] and all(isinstance(name, str) for name in names)
     ):
         raise ValueError(f"class_names is not a list of {info['classes']} texts")
+    if "segments" in info and (type(info["segments"]) is not int or not 0 <= info["segments"] <= _MAX_SEGMENTS):
+        raise ValueError(f"segments is not a whole number up to {_MAX_SEGMENTS}")
     tables = info.get("tables", [])
     if not isinstance(tables, list) or not all(table in TABLES for table in tables):
         raise ValueError(f"tables does not list some of {', '.join(TABLES)}")

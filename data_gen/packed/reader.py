@@ -3,6 +3,7 @@
     joints.npy     float32 (F, M, V, C)   every recording's frames [0, num_frame), end to end: people, joints, x y (z)
     num_frame.npy  int64 (N,)   label.npy  int64 (N,)   name.npy  text (N,), sorted
     subject.npy    camera.npy   text (N,), where dataset.json lists them under "tables"
+    segments.npy  int64 (S, 4), where dataset.json says how many: of long recordings, whose labels are -1 (segments.py)
     {protocol}_{train,val}.npy  int64 indices into N
     dataset.json   format version, data set, classes, skeleton, counts, frame rate, how it was made
 
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_gen.packed import segments
 from data_gen.packed.info import (
     ALL,
     INFO,
@@ -58,6 +60,7 @@ class PackedDataset:
         self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
         self.names = self._load_texts("name.npy", "a name", "the name of a recording")
         self._check()
+        self.segments = self._load_segments()  # of each recording; None in a data set of clips
         self.first = np.cumsum(self.num_frame) - self.num_frame
 
     def __len__(self) -> int:
@@ -111,6 +114,15 @@ class PackedDataset:
                 raise self._damaged(file, f"{ascii(text)} is not {expected}")
         return texts
 
+    def _load_segments(self) -> list[list[segments.Segment]] | None:
+        if "segments" not in self.info:
+            return None
+        rows = self._load(segments.FILE, np.int64, (self.info["segments"], 4))
+        try:
+            return segments.from_array(np.array(rows), self.num_frame, self.num_classes)
+        except ValueError as error:
+            raise self._damaged(segments.FILE, str(error)) from None
+
     def _check(self) -> None:
         """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
         people, joints, coordinates = self.shape
@@ -129,7 +141,10 @@ class PackedDataset:
             raise self._damaged(
                 "num_frame.npy", f"adds up to {total} frames (each at least 1), joints.npy has {frames}"
             )
-        if self.label.min() < 0 or self.label.max() >= self.num_classes:
+        if "segments" in self.info:
+            if (self.label != segments.NO_LABEL).any():
+                raise self._damaged("label.npy", "a long recording has a label; its segments have them")
+        elif self.label.min() < 0 or self.label.max() >= self.num_classes:
             raise self._damaged("label.npy", f"a label lies outside 0..{self.num_classes - 1}")
         names = self.names.tolist()
         if any(a >= b for a, b in zip(names, names[1:])):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from data_gen.packed.atomic import atomic_files, flush, locked
 from data_gen.packed.info import FORMAT_VERSION, INFO, NAME, SIDES, skeleton_of
 from data_gen.packed.reader import FRAME_SHAPE
+from data_gen.packed.segments import FILE as SEGMENTS
+from data_gen.packed.segments import NO_LABEL, Segment, to_array
 from data_gen.skeletons import KINECT_V2
 
 FRAME_RATE = 30
@@ -40,19 +42,36 @@ class PackedWriter:
         self.labels: list[int] = []
         self.names: list[str] = []
         self.without_a_body: list[str] = []
+        self._segments: list[Sequence[Segment]] = []  # of long recordings
 
     def add(self, name: str, label: int, people: np.ndarray) -> None:
         """Append a recording, float32 (T, M, V, C) of the writer's shape. Names must come in ascending order."""
-        if people.shape[1:] != self.shape:
-            raise ValueError(f"{name} has the shape {people.shape}, expected (T, {', '.join(map(str, self.shape))})")
+        self._append(name, label, [people])
+
+    def add_long(self, name: str, blocks: Iterable[np.ndarray], segments: Sequence[Segment]) -> int:
+        """Append a long recording, which comes in blocks of frames, float32 (T, M, V, C) each; returns its length.
+
+        All recordings of a data set are long, or none.
+        """
+        self._segments.append(segments)
+        return self._append(name, NO_LABEL, blocks)
+
+    def _append(self, name: str, label: int, blocks: Iterable[np.ndarray]) -> int:
         if self.names and name <= self.names[-1]:
             raise ValueError(f"{name} after {self.names[-1]}: names must ascend")
-        self._file.write(np.ascontiguousarray(people, np.float32).data)
-        self.num_frame.append(len(people))
+        length, is_empty = 0, True
+        for block in blocks:
+            if block.shape[1:] != self.shape:
+                raise ValueError(f"{name} has the shape {block.shape}, expected (T, {', '.join(map(str, self.shape))})")
+            self._file.write(np.ascontiguousarray(block, np.float32).data)
+            length += len(block)
+            is_empty = is_empty and not block.any()
+        self.num_frame.append(length)
         self.labels.append(label)
         self.names.append(name)
-        if not people.any():
+        if is_empty:
             self.without_a_body.append(name)
+        return length
 
     def counts(self, splits: Splits, rules: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Describe the added recordings and the protocols for dataset.json."""
@@ -62,6 +81,7 @@ class PackedWriter:
             "longest": max(self.num_frame),
             "without_a_body": self.without_a_body,
             "protocols": describe(splits, rules or {}),
+            **({"segments": sum(map(len, self._segments))} if self._segments else {}),
         }
 
     def finish(self, splits: Splits, info: dict, tables: Mapping[str, list[str]] | None = None) -> None:
@@ -92,6 +112,8 @@ class PackedWriter:
             "name": np.array(self.names, np.str_),
             **{table: np.array(values, np.str_) for table, values in tables.items()},
         }
+        if self._segments:
+            arrays[Path(SEGMENTS).stem] = to_array(self._segments)
         for protocol, sides in splits.items():
             arrays |= index_arrays(protocol, sides)
         write_files(self.folder, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})

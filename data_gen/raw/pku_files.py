@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.packed.reader import DataSetError
+from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.normalise import normalise
 from data_gen.raw.number_lines import SkeletonError, quote, read_rows, split_lines
 from data_gen.raw.recordings import Recording
@@ -121,32 +122,72 @@ class Cut:
 def cut_video(video: Video) -> Cut:
     """Read a video once and cut it into normalised clips, named `0002-L_003_A012`: video, label line, class."""
     cut = Cut()
-    frames, lines = None, []
-    try:
-        frames = parse_video(_read(video, video.skeleton, MAX_VIDEO))
-    except SkeletonError as error:
-        cut.bad[str(video.skeleton)] = str(error)
-    try:
-        lines = _label_lines(_read(video, video.label, MAX_LIST))
-    except SkeletonError as error:
-        cut.bad[str(video.label)] = str(error)
+    frames, labels = _read_video(video, cut.bad)
     total = 0
-    for number, line in lines:
+    for number, (action, start, end, repairs) in labels.items():
         place = f"{video.label}: line {number}"
-        try:
-            action, start, end, repairs = parse_label(line, video.classes, None if frames is None else len(frames))
-            total += end - start
-            if frames is not None and total > MAX_CUT:
-                raise SkeletonError(f"with this clip the video's have {total} frames, more than {MAX_CUT}")
-        except SkeletonError as error:
-            cut.bad[place] = error.reason
-            continue
-        if frames is not None:
+        total += end - start
+        if frames is not None and total > MAX_CUT:
+            cut.bad[place] = f"with this clip the video's have {total} frames, more than {MAX_CUT}"
+        elif frames is not None:
             name = f"{video.name}_{number:03}_A{action:03}"
             cut.clips.append((name, action - 1, normalise(_bodies(frames[start:end]))))
             if repairs:
                 cut.repaired[place] = "; ".join(repairs)
     return cut
+
+
+@dataclass
+class Untrimmed:
+    """A whole video: people float32 (T, 2, 25, 3) as recorded, its segments, and what was left out or changed."""
+
+    name: str
+    people: np.ndarray | None = None
+    segments: list[Segment] = field(default_factory=list)
+    bad: dict[str, str] = field(default_factory=dict)
+    repaired: dict[str, str] = field(default_factory=dict)
+
+
+def keep_video(video: Video) -> Untrimmed:
+    """Read a video once and keep it whole. A segment that overlaps one of an earlier line is left out as bad."""
+    whole = Untrimmed(video.name)
+    frames, labels = _read_video(video, whole.bad)
+    if frames is None:
+        return whole
+    whole.people = frames.astype(np.float32)
+    for number, (action, start, end, repairs) in labels.items():
+        place = f"{video.label}: line {number}"
+        segments = [*whole.segments, Segment(start, end, action - 1)]
+        if fault := find_fault(segments, len(frames), video.classes):
+            whole.bad[place] = fault[1]
+            continue
+        whole.segments = segments
+        if repairs:
+            whole.repaired[place] = "; ".join(repairs)
+    return whole
+
+
+def _read_video(
+    video: Video, bad: dict[str, str]
+) -> tuple[np.ndarray | None, dict[int, tuple[int, int, int, list[str]]]]:
+    """A video's frames, None where they cannot be read, and by line what `parse_label` makes of its labels. What is
+    wrong goes to `bad`, by file or line."""
+    frames, lines = None, []
+    try:
+        frames = parse_video(_read(video, video.skeleton, MAX_VIDEO))
+    except SkeletonError as error:
+        bad[str(video.skeleton)] = str(error)
+    try:
+        lines = _label_lines(_read(video, video.label, MAX_LIST))
+    except SkeletonError as error:
+        bad[str(video.label)] = str(error)
+    labels = {}
+    for number, line in lines:
+        try:
+            labels[number] = parse_label(line, video.classes, None if frames is None else len(frames))
+        except SkeletonError as error:
+            bad[f"{video.label}: line {number}"] = error.reason
+    return frames, labels
 
 
 def _read(video: Video, file: Recording, most: int) -> bytes:

@@ -276,11 +276,24 @@ def _place(offsets: np.ndarray, pose: np.ndarray, path: np.ndarray, heading: flo
     return body + shift
 
 
-def perform(seed: int, subject: int, replication: int, action: int) -> list[np.ndarray]:
-    """World positions (T, 25, 3) in metres of the one or two people of a performance, about the origin.
+@dataclass(frozen=True)
+class Performance:
+    """World positions (T, 25, 3) in metres of one or two people, about the origin. The action takes the frames from
+    `start` to `end`; before and after it they stand."""
 
-    Raises KeyError for an unknown action.
-    """
+    people: list[np.ndarray]
+    start: int
+    end: int
+
+
+def perform(seed: int, subject: int, replication: int, action: int) -> list[np.ndarray]:
+    """The people of a performance. Raises KeyError for an unknown action."""
+    return perform_timed(seed, subject, replication, action).people
+
+
+def perform_timed(seed: int, subject: int, replication: int, action: int, towards: int | None = None) -> Performance:
+    """A performance, and when its action takes place. `towards` is one of REPLICATIONS, by which camera people stand;
+    without it, the replication itself. Raises KeyError for an unknown action."""
     rng, what = np.random.default_rng([seed, subject, replication, action]), ACTIONS[action]
     people = [make_subject(seed, subject)]
     if what.gap:
@@ -291,7 +304,7 @@ def perform(seed: int, subject: int, replication: int, action: int) -> list[np.n
     frames = int(before + duration + after)
     phase = np.clip((np.arange(frames) - before) / duration, 0, 1) ** np.exp(rng.uniform(*np.log(WARP)))
     cycles, distance = rng.uniform(*CYCLES), rng.uniform(*DISTANCE)
-    towards = -CAMERA_ANGLES[{1: 2, 2: 1}[replication]]
+    angle = -CAMERA_ANGLES[{1: 2, 2: 1}[towards or replication]]
     placed = []
     for person, side in zip(people, (-1, 1)):
         size = person.amplitude * rng.uniform(1 - AMPLITUDE_JITTER, 1 + AMPLITUDE_JITTER)
@@ -301,10 +314,10 @@ def perform(seed: int, subject: int, replication: int, action: int) -> list[np.n
         what.act(pose, phase, style)
         if person.left_handed:
             pose = pose[:, MIRROR] * (1, -1, -1)
-        path, heading = np.zeros((frames, 2)), towards + rng.normal(0, HEADING)
+        path, heading = np.zeros((frames, 2)), angle + rng.normal(0, HEADING)
         if what.gap:
             gap = what.gap[0] + (what.gap[1] - what.gap[0]) * _ramp(phase)
-            path = side * distance * gap[:, None] / 2 * np.array([np.cos(towards), -np.sin(towards)])
+            path = side * distance * gap[:, None] / 2 * np.array([np.cos(angle), -np.sin(angle)])
             heading += side * np.pi / 2
         placed.append(_place(person.offsets, pose, path, heading))
-    return placed
+    return Performance(placed, int(before), min(frames, int(np.ceil(before + duration))))

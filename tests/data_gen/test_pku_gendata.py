@@ -8,13 +8,17 @@ import pytest
 
 from data_gen import ntu_gendata
 from data_gen.datasets import DATASETS, PKU, ROOT, from_test_name
+from data_gen.packed.catalogue import row_of
 from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.segments import Segment
 from data_gen.packed.writer import locked
-from data_gen.pku_gendata import convert, main
+from data_gen.pku_gendata import convert, main, report, untrimmed_row
 from data_gen.raw.conversion import BadRecordings
 from data_gen.raw.normalise import normalise
 from data_gen.raw.pku_files import parse_video
 from data_gen.raw.skeleton_file import parse_skeleton
+from feeder.layout import NTU_LAYOUT
+from feeder.windows import prepare
 from tests.helpers import GOLDEN, run_python, video_frames, video_text
 from tools.utils.errors import UserError
 from tools.utils.options import open_dataset
@@ -331,3 +335,63 @@ def test_the_table_knows_the_recipes():
     assert (protocol.recipe.epochs, protocol.recipe.schedule) == (1001, (801,))
     assert from_test_name("pku1_xview_lr1")[1].long_name == "cross_view"
     assert PKU1.classes == PKU2.classes == 51
+
+
+def test_whole_videos_keep_their_frames_and_segments(pristine, tmp_path):
+    clips, videos = tmp_path / "clips", tmp_path / "videos"
+    convert(PKU1, pristine, clips)
+    row = untrimmed_row(PKU1)
+    info = convert(row, pristine, videos, workers=2, untrimmed=True)
+    assert (info["dataset"], info["segments"], info["classes_found"]) == ("pku1_untrimmed", 18, 3)
+    assert info["class_names"][:2] == ["bow", "brushing hair"]
+    trimmed, whole = PackedDataset(clips), PackedDataset(videos)
+    assert whole.names.tolist() == list(VIDEOS["pku1"]) and set(whole.num_frame.tolist()) == {FRAMES}
+    assert whole.segments == [[Segment(10, 60, 0), Segment(60, 75, 50), Segment(80, 395, 11)]] * 6
+    assert whole.names[whole.split("xsub", "train")].tolist() == list(VIDEOS["pku1"][:3])
+    text = (pristine / "skeleton" / "0002-L.txt").read_bytes()
+    assert np.array_equal(whole.recording(0), parse_video(text).astype(np.float32))
+    # A window of a segment's frames is prepared as the trimmed conversion makes its clip.
+    names = trimmed.names.tolist()
+    for video, segments in zip(whole.names.tolist(), whole.segments):
+        for line, (start, end, label) in enumerate(segments, 1):
+            clip = trimmed.recording(names.index(f"{video}_{line:03}_A{label + 1:03}"))
+            window = prepare(start, whole.recording(whole.names.tolist().index(video))[start:end], NTU_LAYOUT)
+            np.testing.assert_allclose(window.clip, clip, atol=1e-6)
+    assert "whole videos with 18 segments" in report(row, videos, info)
+
+
+@pytest.mark.parametrize(
+    "labels, place, reason",
+    [
+        ("1,10,60,2\n2,50,75,1\n", "line 2", "frames 10 to 60 and 50 to 75 overlap"),
+        ("1,10,60,2\n2,500,575,1\n", "line 2", "the clip starts at 500, behind the video's 400 frames"),
+        ("52,10,60,2\n", "line 1", "class 52 lies outside 1..51"),
+        ("1,10,10,2\n", "line 1", "the clip is empty, 10 to 10"),
+    ],
+)
+def test_wrong_segments_of_whole_videos_are_refused_by_file_and_line(raw, tmp_path, labels, place, reason):
+    edit_label(raw, "0003-M", labels)
+    with pytest.raises(BadRecordings) as error:
+        convert(untrimmed_row(PKU1), raw, tmp_path / "out", untrimmed=True)
+    assert f"0003-M.txt: {place}: {reason}" in str(error.value) and not (tmp_path / "out").exists()
+    info = convert(untrimmed_row(PKU1), raw, tmp_path / "out", skip_bad=True, untrimmed=True)
+    assert info["segments"] == 15 + labels.count("\n") - 1 and len(info["skipped"]) == 1
+
+
+def test_reversed_and_overlong_segments_of_whole_videos_are_repaired(raw, tmp_path):
+    edit_label(raw, "0002-L", "1,60,10,2\n51,390,410,1\n")
+    info = convert(untrimmed_row(PKU1), raw, tmp_path / "out", untrimmed=True)
+    assert len(info["repaired"]) == 2
+    assert PackedDataset(tmp_path / "out").segments[0] == [Segment(10, 60, 0), Segment(390, 400, 50)]
+    assert main(["--untrimmed", "--part", "1", "--raw", str(raw), "--out", str(tmp_path / "b"), "--workers", "1"]) == 0
+    assert PackedDataset(tmp_path / "b").name == "pku1_untrimmed"
+
+
+def test_programs_for_clips_refuse_whole_videos(pristine, tmp_path):
+    convert(untrimmed_row(PKU1), pristine, tmp_path / "out", untrimmed=True)
+    convert(PKU1, pristine, tmp_path / "pku1")
+    row = row_of(PackedDataset(tmp_path / "out").info)
+    with pytest.raises(UserError, match="holds long recordings, not clips: tools.detect and tools.timeline"):
+        open_dataset(tmp_path / "out", row, row.protocols[0])
+    with pytest.raises(UserError, match="holds clips; detection takes long recordings"):
+        open_dataset(tmp_path / "pku1", PKU1, PKU1.protocols[0], long=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_gen.recipes import LINEAR_PROBE
 from feeder.modalities import MODALITIES
+from tools.evaluation.earliness import report_earliness
 from tools.evaluation.linear_classifier import file_of
 from tools.evaluation.probe import LinearProbe, train_probes
 from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
@@ -43,6 +44,8 @@ def report_probe(args: argparse.Namespace) -> None:
             probability = probes[name].scores(val.features[name])[0].softmax(1).max(1)
             more = {"probability": [f"{value:.4f}" for value in probability.values.tolist()]}
             setup.write_predictions(TASK, name, probability.indices, more)
+    if args.observed:
+        report_earliness(setup, probes, args.observed, args.seed)
 
 
 def late_fusion(names: list[str]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 python -m tools.figures tsne ntu60_xsub_baseline ntu60_xsub
 python -m tools.figures confusion ntu60_xsub
 python -m tools.figures curves ntu60_xsub ntu60_xsub_lr1e-3
+python -m tools.figures earliness ntu60_xsub
 python -m tools.figures skeleton data/ntu60 --name S001C001P001R001A001
 python -m tools.figures retrieval ntu60_xsub --query S001C001P003R001A001 -k 5
 """
@@ -26,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m tools.figures", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
     )
     plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT")
-    for add in (_tsne, _confusion, _curves, _skeleton, _retrieval):
+    for add in (_tsne, _confusion, _curves, _earliness, _skeleton, _retrieval):
         add(plots)
     return parser.parse_args(argv)
 
@@ -73,6 +74,17 @@ def _curves(plots: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
     parser.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
+
+
+def _earliness(plots: argparse._SubParsersAction) -> None:
+    parser = _add(
+        plots,
+        "earliness",
+        "accuracy over the observed part of each clip, of several runs",
+        "figures/earliness.png in the first run's folder",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
+    parser.add_argument("--modality", type=modality_name, default="all", metavar="M", help="which one was evaluated")
 
 
 def _skeleton(plots: argparse._SubParsersAction) -> None:

@@ -95,9 +95,12 @@ def choose_data(
         raise UserError(str(error)) from error
 
 
-def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, sides: Sequence[str] = SIDES) -> PackedDataset:
-    """Open the packed data set under `root`, or `root` itself if it is one. Raises UserError where it is missing, is
-    another or has too few recordings on the `sides` that are needed, and DataSetError where it is damaged."""
+def open_dataset(
+    root: Path, dataset: DataSet, protocol: Protocol, sides: Sequence[str] = SIDES, long: bool = False
+) -> PackedDataset:
+    """Open the packed data set under `root`, or `root` itself if it is one: of clips, or with `long` of long
+    recordings. Raises UserError where it is missing, is another or has too few recordings on the `sides` that are
+    needed, and DataSetError where it is damaged."""
     path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
     if not (path / INFO).is_file():
         raise UserError(
@@ -107,6 +110,13 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, sides: Sequen
     packed = PackedDataset(path)
     if packed.name != dataset.name:
         raise UserError(f"{path} holds {packed.name}, not {dataset.name}: give another --data-root or data set")
+    if long and packed.segments is None:
+        raise UserError(
+            f"{path} holds clips; detection takes long recordings with segments (data_gen/pku_gendata.py --untrimmed, "
+            "data_gen.import_dataset long)"
+        )
+    if not long and packed.segments is not None:
+        raise UserError(f"{path} holds long recordings, not clips: tools.detect and tools.timeline take them")
     for side in sides:
         if len(packed.split(protocol.name, side)) < 2:
             raise UserError(

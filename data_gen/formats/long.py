@@ -1,0 +1,163 @@
+"""A folder of long recordings of one's own, a file each, with a table of what happens in them.
+
+segments.csv     a line a segment, under the heading name,start,end,label: the recording's file, with or without its
+                 suffix; its first frame, from 0; the frame after its last; and its class
+recordings.csv   where there is one, all the recordings, under a heading that names the columns: name; where they are
+                 known subject and camera; and split:X. Without it, those that segments.csv names
+classes.txt      as in a folder of clips (folder.py), whose kinds of files these are, too
+
+Frames are kept as they were recorded: what uses them normalises each window by itself (feeder/windows.py).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_gen.formats.base import shown
+from data_gen.formats.folder import TABLE as RECORDINGS
+from data_gen.formats.folder import Row, find_file, number_labels, read_table, splits_of, tables_of
+from data_gen.packed.info import TABLES, DataSetError
+from data_gen.packed.protocols import Rule, Table, derive
+from data_gen.packed.segments import Segment, find_fault
+from data_gen.packed.writer import Splits, packing
+from data_gen.raw.long_files import LongFile
+from data_gen.skeletons import Skeleton
+
+SEGMENTS = "segments.csv"
+_FRAME = re.compile(r"-?\d{1,9}")
+_FOREVER = 10**9  # frames
+
+
+@dataclass(frozen=True)
+class LongRecording:
+    """A recording's file, its segments, and the line of segments.csv that tells of each."""
+
+    file: LongFile
+    segments: list[Segment]
+    lines: list[int]
+
+
+@dataclass(frozen=True)
+class LongFolder:
+    """What `read_long` finds: recordings in the order of their names, and what the tables tell of them."""
+
+    folder: Path
+    skeleton: Skeleton
+    recordings: list[LongRecording]
+    classes: int
+    class_names: list[str] | None
+    splits: Splits
+    tables: dict[str, list[str]]
+
+
+def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
+    """Read a segments.csv: line, name, start, end and label, as text, of each segment. Raises DataSetError."""
+    result = []
+    for line, values in read_table(table, {"name", "start", "end", "label"}):
+        for column in ("start", "end"):
+            if not _FRAME.fullmatch(values[column]):
+                raise DataSetError(f"{table}:{line}: {column} {shown(values[column])} is not the number of a frame")
+        result.append((line, values["name"], int(values["start"]), int(values["end"]), values["label"]))
+    return result
+
+
+def read_long(folder: Path, skeleton: Skeleton) -> LongFolder:
+    """Read the tables of a folder, and look at its files. Raises DataSetError for what they should not be."""
+    table = folder / SEGMENTS
+    rows = read_segments(table)
+    labels, class_names = number_labels(table, [(line, label) for line, *_, label in rows])
+    classes = len(class_names) if class_names else max(labels, default=-1) + 1
+    if not classes:
+        raise DataSetError(f"{table}: names no segments")
+    listed = _listed(folder, [(line, name) for line, name, *_ in rows])
+    of_path: dict[Path, LongRecording] = {
+        row.path: LongRecording(LongFile(row.path, skeleton), [], []) for row in listed
+    }
+    for (line, name, start, end, _), label in zip(rows, labels):
+        path = find_file(table, line, name)
+        if path not in of_path:
+            raise DataSetError(f"{table}:{line}: {shown(name)} is not in {RECORDINGS}")
+        of_path[path].segments.append(Segment(start, end, label))
+        of_path[path].lines.append(line)
+    if len({recording.file.coordinates for recording in of_path.values()}) > 1:
+        raise DataSetError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
+    found = LongFolder(
+        folder,
+        skeleton,
+        list(of_path.values()),
+        classes,
+        class_names,
+        splits_of(folder / RECORDINGS, listed),
+        tables_of(folder / RECORDINGS, listed),
+    )
+    for recording in found.recordings:  # what is wrong already, before hours are read
+        _check(found, recording, _FOREVER)
+    return found
+
+
+def _listed(folder: Path, named: list[tuple[int, str]]) -> list[Row]:
+    """The recordings, by name: those of recordings.csv, or where there is none, those named."""
+    table = folder / RECORDINGS
+    lines = [(line, {"name": name}) for line, name in named]
+    if table.exists():
+        lines = read_table(table, {"name"}, TABLES)
+    else:
+        table = folder / SEGMENTS
+    rows: dict[str, Row] = {}
+    for line, values in lines:
+        path = find_file(table, line, values["name"])
+        if path.stem in rows and table.name == RECORDINGS:
+            raise DataSetError(f"{table}:{line}: {shown(path.stem)} stands there twice")
+        rows.setdefault(path.stem, Row(line, values, path))
+    if not rows:
+        raise DataSetError(f"{table}: names no recordings")
+    return [rows[name] for name in sorted(rows)]
+
+
+def pack_long(found: LongFolder, name: str, out: Path, rules: Sequence[Rule]) -> dict:
+    """Convert what `read_long` found into the packed data set `out`; returns what dataset.json says.
+    Raises DataSetError for what is wrong with a recording or a segment, and nothing is written."""
+    names = [recording.file.path.stem for recording in found.recordings]
+    added, made_by = derive(rules, Table(names, *(found.tables.get(kind) for kind in TABLES)))
+    if taken := sorted(added.keys() & found.splits.keys()):
+        raise DataSetError(f"{found.folder}: there is a protocol {taken[0]} already; choose another name for --split")
+    slots = max(recording.file.slots for recording in found.recordings)
+    shape = (slots, len(found.skeleton.joints), found.recordings[0].file.coordinates)
+    with packing(out, shape) as writer:
+        progress = tqdm(found.recordings, desc="import", unit="recording", disable=not sys.stderr.isatty())
+        for recording in progress:
+            blocks = _padded(recording.file.blocks(), shape)
+            _check(found, recording, writer.add_long(recording.file.path.stem, blocks, recording.segments))
+        info = {
+            "dataset": name,
+            "title": name,
+            "classes": found.classes,
+            **({"class_names": found.class_names} if found.class_names else {}),
+            "skeleton": found.skeleton.to_json(),
+            "made": {"long": str(found.folder)},
+        }
+        splits = found.splits | added
+        info |= writer.counts(splits, made_by)
+        writer.finish(splits, info, found.tables)
+    return info
+
+
+def _check(found: LongFolder, recording: LongRecording, num_frame: int) -> None:
+    if fault := find_fault(recording.segments, num_frame, found.classes):
+        line, reason = recording.lines[fault[0]], fault[1]
+        raise DataSetError(f"{found.folder / SEGMENTS}:{line}: {recording.file.path.stem}: {reason}")
+
+
+def _padded(blocks: Iterator[np.ndarray], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """Blocks with as many slots as the data set has."""
+    for block in blocks:
+        if block.shape[1:] != shape:
+            block = np.pad(block, ((0, 0), (0, shape[0] - block.shape[1]), (0, 0), (0, 0)))
+        yield block.astype(np.float32)

@@ -1,0 +1,65 @@
+"""Segments of long recordings: what happens from when to when.
+
+segments.npy is int64 (S, 4), a row a segment: recording, start, end, class. Frames count from 0, and the end is the
+first frame after the segment. Rows ascend by recording and start; segments of a recording do not overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+FILE = "segments.npy"
+NO_LABEL = -1  # the label of a recording that has segments instead
+
+
+class Segment(NamedTuple):
+    """One action: frames [start, end) of a recording, and its class from 0."""
+
+    start: int
+    end: int
+    label: int
+
+
+def find_fault(segments: Sequence[Segment], num_frame: int, num_classes: int) -> tuple[int, str] | None:
+    """Look through a recording's segments, in any order: the place of one that is wrong and why, None where all are
+    right. Of two that overlap, the later one in the sequence is wrong."""
+    for i, (start, end, label) in enumerate(segments):
+        if not 0 <= label < num_classes:
+            return i, f"class {label} lies outside 0..{num_classes - 1}"
+        if end < start:
+            return i, f"the segment ends at {end}, before it begins at {start}"
+        if end == start:
+            return i, f"the segment is empty, {start} to {end}"
+        if start < 0 or end > num_frame:
+            return i, f"frames {start} to {end} lie outside the recording's {num_frame}"
+    order = sorted(range(len(segments)), key=segments.__getitem__)
+    for first, second in zip(order, order[1:]):
+        a, b = segments[first], segments[second]
+        if b.start < a.end:
+            return max(first, second), f"frames {a.start} to {a.end} and {b.start} to {b.end} overlap"
+    return None
+
+
+def to_array(segments: Sequence[Sequence[Segment]]) -> np.ndarray:
+    """Arrange the segments of each recording as segments.npy has them: int64 (S, 4)."""
+    rows = [(recording, *segment) for recording, those in enumerate(segments) for segment in sorted(those)]
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def from_array(rows: np.ndarray, num_frame: np.ndarray, num_classes: int) -> list[list[Segment]]:
+    """The segments of each recording. Raises ValueError for rows that `to_array` would not give."""
+    if len(rows) and not 0 <= rows[:, 0].min() <= rows[:, 0].max() < len(num_frame):
+        raise ValueError(f"a segment lies outside the {len(num_frame)} recordings")
+    order = [tuple(row) for row in rows[:, :2].tolist()]
+    if any(a > b for a, b in zip(order, order[1:])):
+        raise ValueError("the segments do not ascend")
+    result: list[list[Segment]] = [[] for _ in num_frame]
+    for recording, *segment in rows.tolist():
+        result[recording].append(Segment(*segment))
+    for recording, those in enumerate(result):
+        if fault := find_fault(those, int(num_frame[recording]), num_classes):
+            raise ValueError(f"recording {recording}: {fault[1]}")
+    return result

@@ -1,0 +1,221 @@
+"""Read recordings of any length in blocks of frames, in constant memory: .skeleton, .csv and .npy files.
+
+A file that still grows can be followed: what is not there yet is waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from data_gen.packed.info import DataSetError
+from data_gen.packed.reader import map_array
+from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, NUM_JOINTS, SkeletonError, parse_skeleton
+from data_gen.skeletons import KINECT_V2, Skeleton
+
+BLOCK = 256  # frames
+SUFFIXES = (".skeleton", ".csv", ".npy")
+INTERVAL = 0.2  # seconds between looks at a file that grows
+_LONGEST_LINE = 2**16  # bytes
+_MOST_BODIES = 30  # listed in a frame; far more than a sensor tells of
+_COLUMNS = {people * coordinates: (people, coordinates) for people in (1, 2) for coordinates in (2, 3)}
+
+
+class LongFile:
+    """A recording in a file. `coordinates` is 2 or 3, `slots` how many bodies a frame can have. Raises DataSetError for
+    a file that is no recording of the skeleton's joints."""
+
+    def __init__(self, path: Path, skeleton: Skeleton = KINECT_V2, follow: bool = False):
+        self.path, self.skeleton, self.follow = path, skeleton, follow
+        self.ended = False  # set it, and a file is followed no longer
+        if not path.is_file():
+            raise DataSetError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+        if path.suffix not in SUFFIXES or (follow and path.suffix == ".npy"):
+            kinds = " or ".join(SUFFIXES[:2] if follow else SUFFIXES)
+            raise DataSetError(f"{path}: {'what is followed' if follow else 'a recording'} is a {kinds} file")
+        self.slots, self.coordinates = self._shape()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield the frames in blocks, float64 (T, slots, V, C) with zeros where a slot has no body. Raises
+        DataSetError, with the line, where the text is wrong."""
+        if self.path.suffix == ".npy":
+            yield from self._blocks_npy()
+            return
+        with open(self.path, "rb") as file:
+            read = self._blocks_skeleton if self.path.suffix == ".skeleton" else self._blocks_csv
+            yield from read(_Lines(self, file))
+
+    def _shape(self) -> tuple[int, int]:
+        joints = len(self.skeleton.joints)
+        if self.path.suffix == ".skeleton":
+            if self.skeleton != KINECT_V2:
+                raise DataSetError(f"{self.path}: holds joints of kinect_v2, not of {self.skeleton.name}")
+            return MAX_BODIES, 3
+        if self.path.suffix == ".npy":
+            array = map_array(self.path)
+            shape = array.shape[:1] + (1,) + array.shape[1:] if array.ndim == 3 else array.shape
+            if array.dtype.kind != "f" or len(shape) != 4 or shape[2] != joints or shape[3] not in (2, 3):
+                raise DataSetError(
+                    f"{self.path}: holds {array.dtype} {array.shape}, expected floats (T, {joints}, 3) or "
+                    f"(T, M, {joints}, 3), or 2 in place of 3"
+                )
+            return shape[1], shape[3]
+        with open(self.path, "rb") as file:
+            columns = _Lines(self, file).read("the first line").count(b",") + 1
+        if columns % joints or columns // joints not in _COLUMNS:
+            raise DataSetError(
+                f"{self.path}: has {columns} columns, {joints} joints of {self.skeleton.name} take 2 or 3 each, or "
+                "twice that for two people"
+            )
+        return _COLUMNS[columns // joints]
+
+    def _blocks_npy(self) -> Iterator[np.ndarray]:
+        array = map_array(self.path).reshape(-1, self.slots, len(self.skeleton.joints), self.coordinates)
+        if not len(array):
+            raise DataSetError(f"{self.path}: holds no frames")
+        for start in range(0, len(array), BLOCK):
+            block = array[start : start + BLOCK].astype(np.float64)
+            self._check_near(block, f"frame {start}")
+            yield block
+
+    def _blocks_csv(self, lines: _Lines) -> Iterator[np.ndarray]:
+        columns = self.slots * len(self.skeleton.joints) * self.coordinates
+        rows: list[bytes] = []
+        found = 0
+        while True:
+            line = lines.read()
+            if line.strip() and not (lines.number == 1 and _is_heading(line)):
+                rows.append(line)
+            if rows and (line == b"" or len(rows) == BLOCK or lines.waiting):
+                block = self._parse_csv(rows, columns, lines.number)
+                found += len(block)
+                yield block.reshape(-1, self.slots, len(self.skeleton.joints), self.coordinates)
+                rows = []
+            if line == b"":
+                break
+        if not found and not self.follow:
+            raise DataSetError(f"{self.path}: holds no frames")
+
+    def _parse_csv(self, rows: list[bytes], columns: int, last: int) -> np.ndarray:
+        where = f"line {last - len(rows) + 1}"
+        try:
+            values = np.loadtxt(rows, delimiter=",", comments=None, ndmin=2)
+            if values.shape[1] != columns:
+                raise ValueError(f"{values.shape[1]} values")
+        except ValueError as error:
+            for number, row in enumerate(rows, last - len(rows) + 1):
+                if row.count(b",") + 1 != columns or _is_heading(row):
+                    raise DataSetError(f"{self.path}:{number}: is not {columns} numbers between commas") from None
+            raise DataSetError(f"{self.path}: {where} and those after it: {error}") from None
+        self._check_near(values, where)
+        return values
+
+    def _blocks_skeleton(self, lines: _Lines) -> Iterator[np.ndarray]:
+        announced = lines.count("the number of frames")
+        found = 0
+        while self.follow or found < announced:
+            first = lines.number
+            texts: list[bytes] = []
+            while len(texts) < BLOCK and (self.follow or found + len(texts) < announced):
+                frame = self._read_frame(lines, found + len(texts))
+                if frame is None:
+                    break
+                texts.append(frame)
+                if lines.waiting:
+                    break
+            if not texts:
+                return  # it was followed, and that has ended
+            try:
+                bodies = parse_skeleton(b"%d\n" % len(texts) + b"".join(texts))
+            except SkeletonError as error:
+                line = "" if error.line is None else f":{first + error.line - 1}"
+                raise DataSetError(f"{self.path}{line}: {error.reason}") from None
+            found += len(texts)
+            block = np.zeros((len(texts), self.slots, NUM_JOINTS, 3))
+            block[:, : bodies.shape[1]] = bodies
+            yield block
+        if lines.read().strip():
+            raise DataSetError(f"{self.path}:{lines.number}: text goes on after the last of {announced} frames")
+        if not found:
+            raise DataSetError(f"{self.path}: holds no frames")
+
+    def _read_frame(self, lines: _Lines, frame: int) -> bytes | None:
+        """The lines of a frame; None where the file is followed no longer."""
+        what = f"the number of bodies of frame {frame + 1}"
+        count = lines.read()
+        if count == b"" and self.follow:
+            return None
+        bodies = lines.as_count(count, what)
+        if bodies > _MOST_BODIES:
+            raise DataSetError(f"{self.path}:{lines.number}: {bodies} bodies in a frame, more than {_MOST_BODIES}")
+        rest = [lines.read() for _ in range(bodies * (2 + NUM_JOINTS))]
+        if rest and rest[-1] == b"":
+            if self.follow:
+                return None
+            raise DataSetError(f"{self.path}: frame {frame + 1} is cut short")
+        return b"".join((count, *rest))
+
+    def _check_near(self, values: np.ndarray, where: str) -> None:
+        if not (np.abs(values) < FARTHEST).all():  # False for nan too
+            raise DataSetError(f"{self.path}: {where} or one soon after it: a value is not a finite number of metres")
+
+
+class _Lines:
+    """The lines of a file, one at a time; with `follow`, those too that are not there yet. `number` counts the lines
+    read so far; `waiting` tells whether the next one is not there yet."""
+
+    def __init__(self, source: LongFile, file: IO[bytes]):
+        self.source, self.file, self.number = source, file, 0
+
+    @property
+    def waiting(self) -> bool:
+        if not self.source.follow:
+            return False
+        place = self.file.tell()
+        line = self.file.readline(_LONGEST_LINE)
+        self.file.seek(place)
+        return not line.endswith(b"\n")
+
+    def read(self, what: str = "") -> bytes:
+        """The next line with its end, empty at the end of the file. `what` must stand there."""
+        place = self.file.tell() if self.source.follow else 0
+        line = self.file.readline(_LONGEST_LINE)
+        while self.source.follow and not line.endswith(b"\n") and not self.source.ended:
+            if len(line) == _LONGEST_LINE:
+                break
+            time.sleep(INTERVAL)
+            self.file.seek(place)
+            line = self.file.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:
+            raise DataSetError(f"{self.source.path}:{self.number + 1}: too long a line for a recording")
+        if self.source.ended and not line.endswith(b"\n"):
+            return b""  # half a line
+        self.number += line != b""
+        if what and not line.strip():
+            raise DataSetError(f"{self.source.path}: the file ends where {what} should stand")
+        return line if line.endswith(b"\n") or not line else line + b"\n"
+
+    def count(self, what: str) -> int:
+        return self.as_count(self.read(what).removeprefix(b"\xef\xbb\xbf"), what)
+
+    def as_count(self, line: bytes, what: str) -> int:
+        word = line.strip()
+        if not word.isdigit() or len(word) > 9:
+            found = ascii(word[:40].decode("latin-1")) if word else "the end of the file"
+            raise DataSetError(f"{self.source.path}:{self.number}: {what} should stand here, found {found}")
+        return int(word)
+
+
+def _is_heading(line: bytes) -> bool:
+    """Whether no value of a line is a number."""
+    for value in line.split(b","):
+        try:
+            float(value)
+        except ValueError:
+            continue
+        return False
+    return True

@@ -1,0 +1,64 @@
+"""Windows that slide over a long recording, each prepared as a trimmed clip of the same frames would be.
+
+Who is person 0, what fills the gaps and how everybody is turned is decided anew in each window, from its frames alone
+(docs/method.md, 2). So nothing depends on what comes after a window, and an encoder finds what it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from data_gen.raw.normalise import normalise
+from feeder.layout import FrameLayout
+
+GAP = 15  # frames; somebody missing for less is a fault of the sensor
+
+
+class Window(NamedTuple):
+    """Frames of a recording from `start` on: clip float32 (W, M, V, C), normalised; present bool (W,), False in gaps of
+    at least GAP frames in which nobody is seen."""
+
+    start: int
+    clip: np.ndarray
+    present: np.ndarray
+
+
+def slide(blocks: Iterable[np.ndarray], length: int, stride: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Cut windows of `length` frames, one every `stride` frames, out of a recording that comes in blocks (T, ...).
+
+    Yields (start, frames). The last window ends with the recording, whatever the stride. A recording shorter than
+    `length` is one window.
+    """
+    buffer: np.ndarray | None = None
+    first, start = 0, 0  # of the buffer, of the next window
+    for block in blocks:
+        buffer = block if buffer is None else np.concatenate((buffer, block))
+        while start + length <= first + len(buffer):
+            yield start, buffer[start - first : start - first + length]
+            start += stride
+        kept = max(0, min(start, first + len(buffer) - length) - first)
+        buffer, first = buffer[kept:], first + kept
+    if buffer is None or not len(buffer):
+        return
+    end = first + len(buffer)
+    if start == 0 or start - stride + length < end:
+        last = max(0, end - length)
+        yield last, buffer[last - first :]
+
+
+def prepare(start: int, frames: np.ndarray, layout: FrameLayout) -> Window:
+    """Normalise the frames of a window, (W, slots, V, C) as recorded, as those of a clip are."""
+    clip = normalise(frames.astype(np.float64), layout.skeleton, layout.people)
+    return Window(start, clip, ~long_gaps((frames != 0).any(axis=(1, 2, 3)), GAP))
+
+
+def long_gaps(present: np.ndarray, least: int) -> np.ndarray:
+    """Mark the runs of at least `least` frames that are False in `present`, bool (T,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], present, [True])).astype(np.int8)))
+    result = np.zeros(len(present), bool)
+    for begin, end in edges.reshape(-1, 2):
+        result[begin:end] = end - begin >= min(least, len(present))
+    return result

@@ -1,0 +1,79 @@
+"""From scores of frames to segments, while the recording comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Detection(NamedTuple):
+    """An action that was found: frames [start, end), its class, and the mean score of its frames."""
+
+    start: int
+    end: int
+    label: int
+    confidence: float
+
+
+class _Run(NamedTuple):
+    """Frames [start, end) of one label (−1: none), `frames` of which have it, and the sum of their scores."""
+
+    label: int
+    start: int
+    end: int
+    frames: int
+    total: float
+
+
+def decode(blocks: Iterable[np.ndarray], threshold: float, shortest: int) -> Iterator[Detection]:
+    """Find segments in scores of frames, blocks (T, classes) of one recording in order.
+
+    A frame has the label of the highest score if that reaches the threshold, and none otherwise. Frames of one label
+    make a segment, even where up to `shortest` others interrupt them; segments of less than `shortest` frames are left
+    out. Yields each segment once nothing can prolong it, in order; they do not overlap.
+    """
+    current: _Run | None = None
+    for run in _runs(blocks, threshold):
+        if current and run.label == current.label and run.start - current.end <= shortest:
+            frames, total = current.frames + run.frames, current.total + run.total
+            current = _Run(run.label, current.start, run.end, frames, total)
+        elif run.label < 0:
+            if current and run.end - current.end > shortest:
+                yield _detection(current)
+                current = None
+        elif run.end - run.start >= shortest:
+            if current:
+                yield _detection(current)
+            current = run
+    if current:
+        yield _detection(current)
+
+
+def _detection(run: _Run) -> Detection:
+    return Detection(run.start, run.end, run.label, run.total / run.frames)
+
+
+def _runs(blocks: Iterable[np.ndarray], threshold: float) -> Iterator[_Run]:
+    """Runs of equal labels. One of no label may come in several pieces, so that a segment ends soon after its end."""
+    last: _Run | None = None
+    frame = 0
+    for scores in blocks:
+        label, best = scores.argmax(1), scores.max(1)
+        label[best < threshold] = -1
+        bounds = [0, *(np.flatnonzero(np.diff(label)) + 1).tolist(), len(label)]
+        for start, end in zip(bounds, bounds[1:]):
+            run = _Run(int(label[start]), frame + start, frame + end, end - start, float(best[start:end].sum()))
+            if last and last.label == run.label:
+                last = last._replace(end=run.end, frames=last.frames + run.frames, total=last.total + run.total)
+            else:
+                if last:
+                    yield last
+                last = run
+        frame += len(label)
+        if last and last.label < 0:
+            yield last
+            last = None
+    if last:
+        yield last

@@ -1,0 +1,105 @@
+"""Scores of windows: by the linear classifier of clips, by the nearest neighbours of a gallery, or by a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data_gen.class_names import class_label
+from feeder.layout import FrameLayout
+from feeder.modalities import ModalityTokens
+from feeder.windows import Window, prepare, slide
+from models.detector import Detector
+from models.inference import ClipEncoder, resize
+from tools.detection.decoding import Detection, decode
+from tools.detection.overlap import frame_scores
+from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.linear_classifier import load_classifier
+from tools.inference.gallery import Gallery
+from tools.utils.errors import UserError
+
+BATCH = 64  # windows
+
+# Windows (B, W, M, V, C) → probabilities of the classes (B, 64, classes), or (B, 1, classes) for whole windows.
+Score = Callable[[Tensor], Tensor]
+
+
+class Scorer:
+    """Scores windows of long recordings. `classes` names the classes, `layout` says what a prepared frame holds."""
+
+    def __init__(self, score: Score, classes: list[str], layout: FrameLayout, device: torch.device):
+        self.score, self.classes, self.layout, self.device = score, classes, layout, device
+
+    @torch.no_grad()
+    def score_windows(self, windows: Iterable[Window], batch: int = BATCH) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the start of each window and the scores (W, classes) of its frames, 0 in gaps without a body."""
+        left = iter(windows)
+        while some := list(islice(left, batch)):
+            length = len(some[0].clip)  # of all: a shorter window is the only one of its recording
+            clips = torch.from_numpy(np.stack([window.clip for window in some])).to(self.device)
+            scores = self.score(clips).cpu().mT
+            of_frames = F.interpolate(scores, size=length, mode="linear", align_corners=False).mT.numpy()
+            for window, frames in zip(some, of_frames):
+                yield window.start, frames * window.present[:, None]
+
+    def detect(
+        self,
+        blocks: Iterable[np.ndarray],
+        window: int,
+        stride: int,
+        threshold: float,
+        shortest: int,
+        batch: int = BATCH,
+    ) -> Iterator[Detection]:
+        """Find the segments of a recording that comes in blocks of frames (T, slots, V, C), as recorded. Yields them in
+        order, each as soon as it is certain. What the numbers mean: `slide`, `decode`."""
+        windows = (prepare(start, frames, self.layout) for start, frames in slide(blocks, window, stride))
+        return decode(frame_scores(self.score_windows(windows, batch)), threshold, shortest)
+
+
+def by_classifier(encoder: FrozenEncoder, path: Path | None) -> Scorer:
+    """Score by the classifier of clips at `path`, by default the one beside the checkpoint. Raises UserError."""
+    classifier = load_classifier(path, encoder)
+    clip_encoder = ClipEncoder(encoder.backbone, classifier.modalities).to(encoder.device)
+
+    def score(clips: Tensor) -> Tensor:
+        return classifier.scores(clip_encoder(clips)).softmax(1)[:, None]
+
+    return Scorer(score, classifier.classes, encoder.backbone.layout, encoder.device)
+
+
+def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
+    """Score by the k nearest recordings of a gallery: a class's score is the sum of its neighbours' cosines, over k.
+    Raises UserError for a gallery without labels."""
+    labels = torch.tensor(gallery.labels, device=encoder.device)
+    if (labels < 0).any():
+        raise UserError("--gallery: some of its recordings have no label")
+    count = max(len(gallery.classes), int(labels.max()) + 1)
+    classes = gallery.classes or [class_label(label) for label in range(count)]
+    clip_encoder = ClipEncoder(encoder.backbone, gallery.chosen).to(encoder.device)
+    unit, k = F.normalize(gallery.feature), min(k, len(labels))
+
+    def score(clips: Tensor) -> Tensor:
+        cosine, place = (F.normalize(clip_encoder(clips)) @ unit.T).topk(k)
+        votes = torch.zeros(len(clips), count, device=encoder.device)
+        return votes.scatter_add_(1, labels[place], cosine.clamp(min=0) / k)[:, None]
+
+    return Scorer(score, classes, encoder.backbone.layout, encoder.device)
+
+
+def by_detector(detector: Detector, classes: list[str], device: torch.device) -> Scorer:
+    """Score each frame by a detector, which is put into evaluation mode on the device."""
+    detector.to(device).eval()
+    layout = detector.backbone.layout
+    tokens = ModalityTokens(layout).to(device)
+
+    def score(clips: Tensor) -> Tensor:
+        return detector(tokens(resize(clips), detector.modalities)).softmax(-1)[..., :-1]  # without background
+
+    return Scorer(score, classes, layout, device)

@@ -1,0 +1,53 @@
+"""Earliness: how well clips are recognised from their first frames alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from feeder.clips import ClipDataset
+from tools.evaluation.features import extract_features
+from tools.evaluation.probe import LinearProbe
+from tools.evaluation.scores import Curves
+from tools.evaluation.setup import EvaluationSetup
+from tools.utils.metrics import format_summary, summary, top_k_accuracy
+from tools.utils.tables import table
+
+TASK = "earliness"
+_METRICS = {"top1": 1, "top5": 5}
+
+
+def report_earliness(
+    setup: EvaluationSetup, probes: Mapping[str, LinearProbe], shares: Sequence[float], seeds: Sequence[int]
+) -> None:
+    """Recognise the validation side from the first `shares` of each clip, by trained probes of the same names as the
+    modalities: those of the first learning rate after the last epoch. Logs a table, and writes a JSON and a curve for
+    each modality."""
+    encoder, chosen = setup.encoder, list(setup.modalities.values())
+    source = ClipDataset.of_dataset(setup.packed, setup.split["val"], encoder.device)
+    labels = source.label.to(encoder.device)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in probes}
+    for share in shares:
+        title = f"features, first {100 * share:g} %"
+        features = extract_features(encoder.backbone, source.first_part(share), chosen, encoder.device, title)
+        for name, feature in zip(setup.modalities, features):
+            found[name].append({"observed": share, **_accuracies(probes[name], feature, labels, len(seeds))})
+    log = logging.getLogger("umurl")
+    columns = [[f"{100 * share:g} %" for share in shares]]
+    columns += [[format_summary(entry["top1"], 2) for entry in entries] for entries in found.values()]
+    log.info("top-1 in %, by how much of each clip is observed\n" + table(["observed", *found], list(zip(*columns))))
+    for name, entries in found.items():
+        curves: Curves = {
+            f"{metric}_seed{seed}": [(round(100 * e["observed"]), e[metric]["per_seed"][run]) for e in entries]
+            for metric in _METRICS
+            for run, seed in enumerate(seeds)
+        }
+        setup.write(TASK, name, {"scores": entries}, curves)
+
+
+def _accuracies(probe: LinearProbe, feature: Tensor, labels: Tensor, runs: int) -> dict[str, Any]:
+    scores = probe.scores(feature)[:runs]
+    return {m: summary([top_k_accuracy(run, labels, k) for run in scores]) for m, k in _METRICS.items()}

@@ -1,0 +1,61 @@
+"""What happens when in a long recording: a lane for each class, the truth beside what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from tools.figures import style
+
+ROW = 120.0  # seconds that one row shows
+MOST_ROWS = 6
+_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)  # seconds between them
+LANE = 0.17  # inches
+
+Segments = Sequence[tuple[int, int, str]]  # start, end, class
+
+
+def draw(
+    name: str, seconds: float, frame_rate: float, found: Segments, truth: Segments | None, classes: Sequence[str]
+) -> Figure:
+    """Draw the segments of a recording, given in frames, over its time; a long one in several rows. Lanes are those of
+    the classes that occur, in the order of `classes`."""
+    occurring = {label for _, _, label in (*found, *(truth or ()))}
+    lanes = [label for label in classes if label in occurring] + sorted(occurring.difference(classes))
+    rows = min(MOST_ROWS, max(1, math.ceil(seconds / ROW)))
+    figure = style.new_figure(rows * (LANE * max(2, len(lanes)) + 0.35) + 0.5)
+    for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
+        _lanes(axes, lanes, frame_rate, found, truth, seconds / rows)
+        axes.set_xlim(row * seconds / rows, (row + 1) * seconds / rows)
+    axes.set_xlabel("time (minutes:seconds)")
+    handles = [Patch(color=style.colour(0), label="found")]
+    if truth is not None:
+        handles.append(Patch(color=style.GREY, label="truth"))
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    figure.suptitle(name, x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def _lanes(
+    axes: Axes, lanes: list[str], frame_rate: float, found: Segments, truth: Segments | None, seconds: float
+) -> None:
+    """Draw one row, which shows so many seconds."""
+    place = {label: i for i, label in enumerate(lanes)}
+    height = 0.7 if truth is None else 0.38
+    for start, end, label in truth or ():
+        axes.barh(place[label] - 0.2, (end - start) / frame_rate, 0.38, start / frame_rate, color=style.GREY)
+    for start, end, label in found:
+        y = place[label] + (0.2 if truth is not None else 0)
+        axes.barh(y, (end - start) / frame_rate, height, start / frame_rate, color=style.colour(0))
+    axes.set_yticks(range(len(lanes)), lanes)
+    axes.set_ylim(max(1, len(lanes)) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MultipleLocator(next((s for s in _TICKS if seconds <= 8 * s), _TICKS[-1])))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{int(t) // 60}:{int(t) % 60:02d}"))
+    axes.grid(axis="y", alpha=0.3, linewidth=0.5)
+    axes.set_axisbelow(True)

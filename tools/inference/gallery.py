@@ -1,0 +1,77 @@
+"""A gallery: recordings whose features are searched for the nearest neighbours of others."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.loading import fingerprint
+from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.knn import nearest
+from tools.inference.recordings import RecordingsInput, action_of
+from tools.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What is searched: features (G, D) on the encoder's device, names and labels (−1: unknown) of G recordings.
+
+    `classes` are the names of the classes, empty where they are unknown; `chosen` the modalities of the features.
+    """
+
+    feature: Tensor
+    names: list[str]
+    labels: list[int]
+    classes: list[str]
+    chosen: tuple[str, ...]
+
+    def nearest(self, feature: Tensor, k: int) -> list[list[dict[str, Any]]]:
+        """Find the k nearest of each query (B, D), nearest first: rows as `answer_queries` prints them."""
+        k = min(k, len(self.names))
+        found = nearest(feature, self.feature, k)
+        cosine = F.cosine_similarity(feature[:, None], self.feature[found], dim=2)
+        return [[self._row(*pair) for pair in zip(*row)] for row in zip(cosine.tolist(), found.tolist())]
+
+    def _row(self, cosine: float, place: int) -> dict[str, Any]:
+        return {"cosine": cosine, "recording": self.names[place], **action_of(self.labels[place], self.classes)}
+
+
+def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
+    """Make a gallery of the recordings at `place`, or of an .npz that tools.extract wrote with the same encoder. Raises
+    UserError, DataSetError."""
+    if place.suffix == ".npz":
+        return _read_features(place, encoder, modality)
+    chosen = encoder.modalities(modality or "all")
+    recordings = RecordingsInput([place])
+    batches = list(recordings.features(encoder, chosen))
+    if recordings.bad:
+        raise UserError("--gallery: cannot read " + "\n".join(f"{p}: {why}" for p, why in recordings.bad.items()))
+    names = [name for batch in batches for name in batch.names]
+    labels = [label for batch in batches for label in batch.labels.tolist()]
+    return Gallery(torch.cat([batch.feature for batch in batches]), names, labels, recordings.classes, chosen)
+
+
+def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
+    try:
+        with np.load(place, allow_pickle=False) as file:
+            stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "classes")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"--gallery {place}: not features that tools.extract wrote ({error})") from error
+    feature, size = stored["feature"], 2 * encoder.backbone.hidden_size
+    if str(stored["encoder"]) != fingerprint(encoder.backbone) or feature.shape != (len(stored["name"]), size):
+        raise UserError(
+            f"--gallery {place}: these features are of another encoder than {encoder.path}; write them again with "
+            "tools.extract"
+        )
+    chosen = encoder.modalities(str(stored["modality"]), f"{place}: modality")
+    if modality and encoder.modalities(modality) != chosen:
+        raise UserError(f"--gallery {place}: these features are of modality {stored['modality']}, not {modality}")
+    rows = torch.from_numpy(feature).to(encoder.device)
+    return Gallery(rows, stored["name"].tolist(), stored["label"].tolist(), stored["classes"].tolist(), chosen)
