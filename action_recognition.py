@@ -15,7 +15,7 @@ import argparse
 from data_gen.recipes import FINETUNE, LINEAR_PROBE
 from tools.evaluation.finetune_report import report_finetuning
 from tools.evaluation.probe_report import report_probe
-from tools.evaluation.setup import add_evaluation_options, holding
+from tools.evaluation.setup import add_evaluation_options
 from tools.training.compiling import add_compile_option
 from tools.utils.errors import UserError, run
 from tools.utils.options import (
@@ -121,8 +121,10 @@ def complete_args(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     complete_args(args)
-    with holding(args.pretrained):
-        (report_finetuning if args.finetune else report_probe)(args)
+    if args.finetune:
+        report_finetuning(args)
+    else:
+        report_probe(args)
 
 
 if __name__ == "__main__":

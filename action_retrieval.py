@@ -9,7 +9,7 @@ import argparse
 import logging
 
 from tools.evaluation.knn import retrieve, vote
-from tools.evaluation.setup import add_evaluation_options, extract_sides, holding, load_setup
+from tools.evaluation.setup import add_evaluation_options, extract_sides, load_setup
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import accuracy, class_accuracies
@@ -38,12 +38,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with holding(args.pretrained):
-        report_retrieval(args)
-
-
-def report_retrieval(args: argparse.Namespace) -> None:
-    """Classify by neighbours, and write a JSON for each modality. Raises UserError."""
     setup = load_setup(args, single_process(args.device, f"{TASK}.py"))
     size = len(setup.split["train"])
     if args.knn_neighbours and max(args.knn_neighbours) > size:
@@ -71,6 +65,10 @@ def report_retrieval(args: argparse.Namespace) -> None:
         epoch = setup.result["epoch"] or 0
         curves = {f"top1_k{k}": [(epoch, value)] for k, value in by_k.items()}
         setup.write(TASK, modality, metrics, curves | {"map": [(epoch, metrics["map"])]})
+        neighbours = setup.packed.names[setup.split["train"]][found[:, 0].cpu().numpy()].tolist()
+        precisions = [f"{value:.4f}" for value in precision.tolist()]
+        more = {"nearest": neighbours, "average_precision": precisions}
+        setup.write_predictions(TASK, modality, predicted[ks[0]], more)
 
 
 if __name__ == "__main__":

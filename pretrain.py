@@ -17,22 +17,23 @@ from pathlib import Path
 
 import torch
 
-from data_gen.datasets import DataSet, Protocol
+from data_gen.datasets import DATASETS, DataSet, Protocol, protocols_by_name
 from data_gen.packed.atomic import locked
-from data_gen.packed.reader import PackedDataset
+from data_gen.packed.info import ALL, SIDES
+from data_gen.recipes import OWN, VARIANTS
 from feeder.clips import ClipDataset
 from feeder.modalities import MODALITIES
-from feeder.sampling import global_batches
 from models import loading
 from models.objective import Weights
+from tools.evaluation.neighbour_accuracy import NeighbourAccuracy
 from tools.training.compiling import add_compile_option
+from tools.training.report import epoch_line, summary
 from tools.training.signals import StopSignal
 from tools.training.trainer import OBJECTIVES, Trainer
 from tools.utils import checkpoints
 from tools.utils.distributed import barrier, check_equal, processes
 from tools.utils.errors import UserError, run
-from tools.utils.hardware import device_name
-from tools.utils.logs import EpochLog, progress, start_log
+from tools.utils.logs import EpochLog, progress, start_log, write_result
 from tools.utils.options import (
     HelpFormatter,
     add_data_options,
@@ -46,12 +47,15 @@ from tools.utils.options import (
     seed_number,
 )
 from tools.utils.precision import add_amp_option, choose_amp
+from tools.utils.tables import table
 
 log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=recipes_table(), formatter_class=HelpFormatter
+    )
     parser.add_argument(
         "--checkpoint-path", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoints, logs"
     )
@@ -72,6 +76,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="global batch, of all processes together; default: the recipe")
     parser.add_argument("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe")
     add_amp_option(parser, "the model (the objective is float32)")
+    parser.add_argument(
+        "--recipe",
+        choices=list(VARIANTS),
+        default="published",
+        help="where no flag says otherwise, the recipe below and the published weights; or tuned: "
+        + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in VARIANTS["tuned"].items()),
+    )
     add_objective_options(parser)
     add_compile_option(parser)
     parser.add_argument(
@@ -89,8 +100,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--keep", type=positive_int, metavar="N", help="keep only the newest N checkpoints; default: all"
     )
+    parser.add_argument(
+        "--knn-every",
+        type=positive_int,
+        metavar="N",
+        help="every N epochs and after the last, log the accuracy of the nearest neighbour's label on the val side "
+        "(knn/top1); it changes nothing in training",
+    )
     parser.add_argument("--seed", type=seed_number, default=0, help="of initial weights, data order and augmentations")
     return parser.parse_args(argv)
+
+
+def recipes_table() -> str:
+    """The values of each protocol's recipe, for --help."""
+    recipes = {name: protocol.recipe for name, (_, protocol) in protocols_by_name(DATASETS).items()}
+    rows = [
+        [name, *(" ".join(map(str, v)) if isinstance(v, tuple) else f"{v:g}" for v in vars(recipe).values())]
+        for name, recipe in (recipes | {"data sets of your own": OWN}).items()
+    ]
+    return "recipes:\n" + table(["protocol", *(name.replace("_", " ") for name in vars(OWN))], rows)
 
 
 def add_objective_options(parser: argparse.ArgumentParser) -> None:
@@ -101,16 +129,15 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
         default="umurl",
         help="umurl, or the simple baseline of the paper's ablation: two views fused early, one projector",
     )
-    published = Weights()
     for name, what in (
         ("intra", "consistency within a modality; of the baseline: of its two views"),
         ("inter", "consistency between modalities"),
-        ("std", "each projection's deviation"),
-        ("cov", "each projection's covariance"),
+        ("std", "deviation of each projection"),
+        ("cov", "covariance of each projection"),
     ):
-        value = getattr(published, name)
+        default = f"default: {getattr(Weights(), name):g}, or the recipe"
         parser.add_argument(
-            f"--{name}-weight", type=non_negative_float, metavar="W", default=value, help=f"weight of the {what}"
+            f"--{name}-weight", type=non_negative_float, metavar="W", help=f"weight of the {what}; {default}"
         )
     parser.add_argument(
         "--pretrain-modalities",
@@ -121,12 +148,19 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def complete_args(args: argparse.Namespace, device: torch.device, world_size: int) -> tuple[DataSet, Protocol]:
-    """Fill in what the flags left to the recipe, and refuse contradictions. Raises UserError."""
-    dataset, protocol = choose_data(args.dataset, args.protocol, args.checkpoint_path.resolve().name, args.data_root)
-    args.dataset, args.protocol = dataset.name, protocol.name
+def complete_args(args: argparse.Namespace, device: torch.device, world_size: int) -> list[tuple[DataSet, Protocol]]:
+    """Fill in what the flags left to the recipe, and refuse contradictions; returns what to train on. Raises
+    UserError."""
+    names = args.dataset or [None]
+    protocol = args.protocol or (ALL if len(names) > 1 else None)
+    test_name = args.checkpoint_path.resolve().name
+    sources = [choose_data(name, protocol, test_name, args.data_root) for name in dict.fromkeys(names)]
+    args.dataset, args.protocol = "+".join(dataset.name for dataset, _ in sources), sources[0][1].name
+    if args.objective == "baseline" and args.inter_weight is not None:
+        raise UserError("--inter-weight: the baseline has no term between modalities; leave it out")
     schedule_is_given = args.schedule is not None
-    for name, value in vars(protocol.recipe).items():
+    weights = {f"{name}_weight": value for name, value in vars(Weights()).items()}
+    for name, value in (vars(sources[0][1].recipe) | weights | VARIANTS[args.recipe]).items():
         if getattr(args, name) is None:
             setattr(args, name, list(value) if isinstance(value, tuple) else value)
     if schedule_is_given:
@@ -137,11 +171,17 @@ def complete_args(args: argparse.Namespace, device: torch.device, world_size: in
     if args.batch_size < world_size:
         raise UserError(f"--batch-size {args.batch_size} is global and cannot be shared by {world_size} processes")
     args.pretrain_modalities = [m for m in MODALITIES if m in args.pretrain_modalities]
-    if args.objective == "baseline" and args.inter_weight != Weights.inter:
-        raise UserError("--inter-weight: the baseline has no term between modalities; leave it out")
     if args.hidden_size % 2:
         raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")
-    return dataset, protocol
+    return sources
+
+
+def join(parts: list[ClipDataset]) -> ClipDataset:
+    """The recordings of all data sets. Raises UserError where their frames are not of one kind."""
+    if len({part.layout for part in parts}) > 1:
+        kinds = ", ".join(str(part.layout) for part in parts)
+        raise UserError(f"the data sets hold people of different kinds: {kinds}; import them as one kind")
+    return ClipDataset.joined(parts)
 
 
 def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
@@ -163,7 +203,7 @@ def resume(trainer: Trainer) -> str | None:
     return f"going on from {found[0]}, after {trainer.epoch} epochs{step}"
 
 
-def train(trainer: Trainer, resumed: str | None) -> None:
+def train(trainer: Trainer, resumed: str | None, knn: NeighbourAccuracy | None) -> None:
     """The run, or what is left of it."""
     args, procs = trainer.args, trainer.procs
     if resumed:
@@ -177,9 +217,9 @@ def train(trainer: Trainer, resumed: str | None) -> None:
         log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
         return
     trainer.prepare()
-    epochs = EpochLog(args.checkpoint_path, trainer.epoch) if procs.is_main else None
+    epochs = EpochLog(args.checkpoint_path, trainer.epoch, trainer.config()) if procs.is_main else None
     with StopSignal() as stop:
-        train_epochs(trainer, epochs, stop)
+        train_epochs(trainer, epochs, stop, knn)
     if epochs:
         epochs.close()
     if stop.received and trainer.epoch < args.epochs:
@@ -188,7 +228,7 @@ def train(trainer: Trainer, resumed: str | None) -> None:
         sys.exit(128 + stop.received)
 
 
-def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal) -> None:
+def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, knn: NeighbourAccuracy | None) -> None:
     """The remaining epochs, or until a signal, saved either way. Only the main process has a log of epochs."""
     args = trainer.args
     bar = progress(
@@ -197,11 +237,14 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal) ->
         unit="epoch",
         initial=trainer.epoch,
         total=args.epochs,
-        disable=epochs is None,
+        disable=epochs is None or not sys.stderr.isatty(),  # each epoch has a line
     )
     for epoch in bar:
         metrics = trainer.train_epoch(stop)
         if metrics and epochs:
+            if knn and (trainer.epoch % args.knn_every == 0 or trainer.epoch == args.epochs):
+                with trainer.compiler.stance(0):
+                    metrics["knn/top1"] = knn.measure(trainer.model.backbone, args.pretrain_modalities)
             epochs.write(epoch, metrics)
             log.info(epoch_line(epoch, args.epochs, metrics))
         stopped = stop.agreed(trainer.procs.device)
@@ -212,59 +255,30 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal) ->
             return
 
 
-def epoch_line(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
-    """What an epoch's line in the log says: the loss and its terms, the rate, the speed, the time left."""
-    terms = " ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in metrics.items() if k.startswith("loss/"))
-    speed = f"{metrics['samples_per_second']:,.0f} samples/s"
-    if "mfu" in metrics:
-        speed += f" (MFU {100 * metrics['mfu']:.0f} %)"
-    left = duration(metrics["seconds"] * (epochs - epoch - 1))
-    return f"epoch {epoch} ({epoch + 1} of {epochs}): {terms}, rate {metrics['lr']:g}, {speed}, {left} left"
-
-
-def duration(seconds: float) -> str:
-    """Hours and minutes, or seconds below two minutes."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
-
-
-def summary(trainer: Trainer, dataset: DataSet, protocol: Protocol, packed: PackedDataset) -> str:
-    """What a run is about to do, for people; every argument is in the checkpoints."""
-    args, model, procs = trainer.args, trainer.model, trainer.procs
-    size, batch = len(trainer.dataset), args.batch_size
-    sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, model.backbone)]
-    drops = f", a tenth from epoch {' and '.join(map(str, args.schedule))} on" if args.schedule else ""
-    lines = [
-        f"data: {dataset.title}, {protocol.long_name}, {size:,} recordings to train on, {packed.path}",
-        f"model: {args.objective} of {', '.join(args.pretrain_modalities)}, hidden size {args.hidden_size}, "
-        f"{sizes[0]:.2f} M parameters, {sizes[1]:.2f} M of them in the encoder",
-        f"schedule: {args.epochs} epochs of {len(global_batches(size, batch))} step(s), {batch} clips a step, rate "
-        f"{args.lr:g}{drops}, weight decay {args.wd:g}, seed {args.seed}",
-        f"machine: {procs.world_size} process(es), {device_name(procs.device)}, "
-        + ("float32" if args.amp == "off" else args.amp),
-    ]
-    if batch > size:
-        lines.append(f"warning: --batch-size {batch} is more than all {size} recordings: every epoch is one step")
-    if late := [at for at in args.schedule if at >= args.epochs > 0]:
-        lines.append(f"warning: the rate does not drop at epoch {late[0]}, as there are only {args.epochs} epochs")
-    return "\n  ".join(lines)
-
-
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with processes(args.device) as procs:
-        dataset, protocol = complete_args(args, procs.device, procs.world_size)
-        packed = open_dataset(args.data_root, dataset, protocol)
-        clips = ClipDataset.of_dataset(packed, packed.split(protocol.name, "train"), procs.device)
+        sources = [
+            (open_dataset(args.data_root, dataset, protocol, SIDES if args.knn_every else ["train"]), protocol)
+            for dataset, protocol in complete_args(args, procs.device, procs.world_size)
+        ]
+        clips = join(
+            [ClipDataset.of_dataset(packed, packed.split(p.name, "train"), procs.device) for packed, p in sources]
+        )
+        if args.knn_every and len(sources) > 1:
+            raise UserError("--knn-every takes one data set to pre-train on")
+        packed, protocol = sources[0]
+        knn = NeighbourAccuracy(clips, packed, protocol.name) if args.knn_every and procs.is_main else None
         trainer = Trainer(args, procs, clips)
         with locked(args.checkpoint_path) if procs.is_main else nullcontext():
             resumed = resume(trainer)
             check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
             start_log(args.checkpoint_path, "pretrain", procs.rank)
-            log.info(summary(trainer, dataset, protocol, packed))
-            train(trainer, resumed)
+            log.info(summary(trainer, sources))
+            if procs.is_main:
+                config = trainer.config() | {"view": repr(trainer.view), "versions": checkpoints.versions()}
+                write_result(args.checkpoint_path, "config", config)
+            train(trainer, resumed, knn)
 
 
 if __name__ == "__main__":

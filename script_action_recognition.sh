@@ -8,4 +8,4 @@ set -euo pipefail
 find_python
 take_test_name "$@"
 
-exec "$PYTHON" action_recognition.py --pretrained "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
+exec "$PYTHON" action_recognition.py --pretrained "$RUN" ${FLAGS[@]+"${FLAGS[@]}"}

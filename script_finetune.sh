@@ -9,4 +9,4 @@ set -euo pipefail
 find_python
 take_test_name "$@"
 
-run_in_processes action_recognition.py --finetune --pretrained "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
+run_in_processes action_recognition.py --finetune --pretrained "$RUN" ${FLAGS[@]+"${FLAGS[@]}"}

@@ -10,4 +10,4 @@ set -euo pipefail
 find_python
 take_test_name "$@"
 
-run_in_processes pretrain.py --checkpoint-path "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
+run_in_processes pretrain.py --checkpoint-path "$RUN" ${FLAGS[@]+"${FLAGS[@]}"}

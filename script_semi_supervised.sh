@@ -7,5 +7,5 @@ set -euo pipefail
 find_python
 take_test_name "$@"
 
-run_in_processes action_recognition.py --finetune --pretrained "checkpoints/$TEST_NAME" \
+run_in_processes action_recognition.py --finetune --pretrained "$RUN" \
     --label-fraction 0.01 0.02 0.05 0.1 0.2 ${FLAGS[@]+"${FLAGS[@]}"}

@@ -10,8 +10,8 @@ take_test_name "$@"
 case " ${FLAGS[*]-} " in
     *" --finetune-dataset"[\ =]*) ;;
     *)
-        echo "error: give the data set to transfer to: ./script_transfer.sh $TEST_NAME --finetune-dataset DATA_SET" >&2
+        echo "error: give the data set to transfer to: ./script_transfer.sh ${RUN#checkpoints/} --finetune-dataset DATA_SET" >&2
         exit 1
         ;;
 esac
-run_in_processes action_recognition.py --finetune --pretrained "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
+run_in_processes action_recognition.py --finetune --pretrained "$RUN" ${FLAGS[@]+"${FLAGS[@]}"}

@@ -6,7 +6,9 @@ is made from its dataset.json (`packed/catalogue.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from data_gen import recipes
@@ -44,6 +46,11 @@ class Protocol:
     split_file: str = ""
     published_videos: tuple[int, int] | None = None
 
+    @property
+    def title(self) -> str:
+        """Both names, or the one where they are the same."""
+        return self.name if self.long_name == self.name else f"{self.long_name} ({self.name})"
+
     def trains_on(self, name: RecordingName) -> bool:
         """Whether a recording under NTU's names is on the training side."""
         return getattr(name, self.field) in self.train
@@ -74,8 +81,8 @@ class DataSet:
         for protocol in self.protocols:
             if name in (protocol.name, protocol.long_name):
                 return protocol
-        known = [f"{p.long_name} ({p.name})" if p.long_name != p.name else p.name for p in self.protocols]
-        raise ValueError(f"{self.name} has no protocol {name!r}; it has {', '.join(known) or 'none'}")
+        known = nearest_first(name, [protocol.title for protocol in self.protocols])
+        raise ValueError(f"{self.name} has no protocol {name!r}; it has {known or 'none'}")
 
 
 _CAMERAS, _EVEN_SETUPS = frozenset([2, 3]), frozenset(range(2, 33, 2))
@@ -120,17 +127,28 @@ DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in (*NTU, *PKU
 def get_dataset(name: str) -> DataSet:
     """The row called `name`. Raises ValueError naming the known ones."""
     if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+        raise ValueError(f"unknown data set {name!r}; known: {nearest_first(name, DATASETS)}")
     return DATASETS[name]
 
 
 def from_test_name(test_name: str, rows: dict[str, DataSet] = DATASETS) -> tuple[DataSet, Protocol] | None:
-    """Data set and protocol whose `dataset_protocol` begins `test_name` (`ntu60_xsub_lr1` → NTU-60 x-sub), the longest
-    where several do; a name that only begins with `demo` is its first protocol. None where no known one does."""
-    known = {f"{dataset.name}_{p.name}": (dataset, p) for dataset in rows.values() for p in dataset.protocols}
-    fitting = [name for name in known if test_name.startswith(name)]
-    if fitting:
-        return known[max(fitting, key=len)]
-    if test_name.startswith("demo"):
-        return rows["demo"], rows["demo"].protocols[0]
-    return None
+    """Data set and protocol of a run called `test_name`: that, or what stands before a `_` in it, is `dataset_protocol`
+    (`ntu60_xsub_lr1`: NTU-60 x-sub), the longest where several fit. `demo` and `demo_...` that name no protocol stand
+    for its first. None where nothing known fits."""
+    known = protocols_by_name(rows)
+    fitting = [name for name in known if f"{test_name}_".startswith(f"{name}_")]
+    if not fitting and f"{test_name}_".startswith("demo_") and not any(map(test_name.startswith, known)):
+        fitting = ["demo_xsub"]
+    return known[max(fitting, key=len)] if fitting else None
+
+
+def protocols_by_name(rows: dict[str, DataSet]) -> dict[str, tuple[DataSet, Protocol]]:
+    """Every data set with each of its protocols, as `dataset_protocol`."""
+    return {f"{dataset.name}_{p.name}": (dataset, p) for dataset in rows.values() for p in dataset.protocols}
+
+
+def nearest_first(name: str, known: Iterable[str], count: int = 10) -> str:
+    """For messages: the known names, the most similar to a mistyped one first, at most `count` of them."""
+    names = sorted(known, key=lambda other: SequenceMatcher(None, name, other).ratio(), reverse=True)
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

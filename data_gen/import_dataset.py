@@ -22,7 +22,7 @@ from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.catalogue import row_of
-from data_gen.packed.info import MAX_CLASSES, NAME
+from data_gen.packed.info import INFO, MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
 from data_gen.raw.conversion import count_lines, exit_status
 from data_gen.skeletons import load_skeleton
@@ -52,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         if name in ("padded", "npz"):
             command.add_argument("--protocol", help="protocol of its train and val (default with --name: split)")
         command.add_argument("--out", type=Path, help="folder of the packed data set; default: data/NAME")
+        command.add_argument("--replace", action="store_true", help="replace the data set that is there")
         command.add_argument(
             "--skeleton",
             metavar="NAME|FILE",
@@ -134,6 +135,8 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
     out = args.out or DATA_ROOT / options.name
     if args.place.exists() and out.exists() and args.place.resolve() == out.resolve():
         raise ValueError(f"{out} is what is imported: name another folder by --out")
+    if (out / INFO).exists() and not args.replace:
+        raise ValueError(f"{out} holds a data set already: --replace replaces it, --out makes another one elsewhere")
     info = pack(read(args, options), out, options)
     lines = count_lines(row_of(info), out, info)
     if "normalised" in info["made"]:

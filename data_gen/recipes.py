@@ -20,6 +20,13 @@ class PretrainRecipe:
     save_freq: int = 50
 
 
+# --recipe: what pre-training uses instead, where no flag says otherwise. Tuned: the proportions of VICReg's weights.
+VARIANTS: dict[str, dict[str, float]] = {
+    "published": {},
+    "tuned": {"lr": 1e-3, "intra_weight": 25.0, "inter_weight": 25.0, "std_weight": 25.0},
+}
+
+
 @dataclass(frozen=True)
 class ClassifierRecipe:
     """Training a classifier with SGD; it is validated after every `validate_every` epochs and after the last."""

@@ -70,6 +70,15 @@ class Skeleton:
     def root(self) -> int:
         return next(joint for joint, parent in enumerate(self.parents) if joint == parent)
 
+    def mirrored(self) -> tuple[int, ...]:
+        """The joint that takes each one's place in a mirror: left_hip for right_hip, itself where neither word is in
+        its name. Raises ValueError where no name has them, or one of a pair is missing."""
+        other = {"left": "right", "right": "left"}
+        found = ["_".join(other.get(word, word) for word in joint.split("_")) for joint in self.joints]
+        if found == list(self.joints) or not set(found) <= set(self.joints):
+            raise ValueError(f"{self.name} cannot be mirrored: its joints are not in pairs of left_... and right_...")
+        return tuple(map(self.joints.index, found))
+
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads, of plain values."""
         return asdict(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from feeder.clips import NUM_FRAMES, ClipBatch, ResampleClip
@@ -48,7 +49,7 @@ class RandomPoseAugmentation(v2.Transform):
         self.shear, self.share = shear, share
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        random, (_, joints, coordinates) = flat_inputs[0].random, flat_inputs[0].shape
+        random, (_, joints, coordinates) = flat_inputs[0].random, flat_inputs[0].layout.shape
         kind = random.uniform()[:, None, None, None]
         matrix = (2 * random.uniform(coordinates, coordinates) - 1)[:, None]
         # Stable, so that equal numbers have one order on every device.
@@ -64,11 +65,60 @@ class RandomPoseAugmentation(v2.Transform):
         return inpt.map_joints(params["joint_map"])
 
 
-def training_view() -> v2.Compose:
-    """One augmented view of each clip: ClipBatch with its `random` → float32 (B, 64, M, V, C)."""
-    return v2.Compose([RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip()])
+class RandomMirror(v2.Transform):
+    """With probability `p`, left and right exchanged: x negated, and each joint in its counterpart's place.
+
+    Not part of the published recipe. It needs resampled clips, so it stands behind ResampleClip. Raises ValueError for
+    a skeleton that does not tell left from right.
+    """
+
+    _transformed_types = (ClipBatch,)
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.p = p
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"is_mirrored": flat_inputs[0].random.uniform(1, 1, 1, 1) < self.p}
+
+    def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
+        values = inpt.values
+        # Joints one by one: a list of them as an index would be copied to the GPU, which waits for that.
+        mirrored = torch.stack([values[..., joint, :] for joint in inpt.layout.skeleton.mirrored()], dim=-2)
+        mirrored[..., 0].neg_()
+        return inpt.with_values(torch.where(params["is_mirrored"], mirrored, values))
 
 
-def evaluation_view() -> v2.Compose:
+class View(v2.Compose):
+    """Transforms of ClipBatch, one after the other: ClipBatch → float32 (B, T, M, V, C).
+
+    Its text (`repr`) names them all with their parameters. Raises TypeError for a transform that torchvision would pass
+    the clips by, and for one that returns something else.
+    """
+
+    def __init__(self, *transforms: nn.Module):
+        super().__init__(transforms)
+        for transform in transforms:
+            types = getattr(transform, "_transformed_types", (ClipBatch,))
+            if not any(isinstance(kind, type) and issubclass(ClipBatch, kind) for kind in types):
+                raise TypeError(f"{transform} would not be called: it lacks `_transformed_types = (ClipBatch,)`")
+
+    def forward(self, clips: ClipBatch) -> Tensor:
+        for transform in self.transforms:
+            clips = transform(clips)
+            if not isinstance(clips, ClipBatch):
+                raise TypeError(f"{transform} returns a {type(clips).__name__}, not a ClipBatch")
+        return clips.values
+
+
+def training_view() -> View:
+    """One augmented view of each clip: ClipBatch with its `random` → float32 (B, 64, M, V, C).
+
+    Others are added here: what cuts clips before `ResampleClip`, what changes their values behind it.
+    """
+    return View(RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip())
+
+
+def evaluation_view() -> View:
     """The whole clip, without randomness: ClipBatch → float32 (B, 64, M, V, C)."""
-    return v2.Compose([ResampleClip()])
+    return View(ResampleClip())

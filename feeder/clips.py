@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -24,12 +25,12 @@ _CPU_CHUNK = 64
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips that are not resampled yet. Transforms narrow the window and compose joint maps; `ResampleClip` does the
-    work. All tensors are on one device.
+    """B clips, as windows of frames. Every transform takes a batch and returns another. All tensors are on one device.
 
-    frames: float32 (F, M·V·C), shared by all batches; first, length: int64 (B,), each clip's window in it;
-    joint_map: float32 (B, V, C, C), applied to every joint x as S·x, or None; random: the numbers that augmentations
-    draw; shape: (M, V, C), a frame's people, joints and coordinates.
+    frames: float32 (F, M·V·C), of the whole data set, or of this batch alone once it is resampled; first, length: int64
+    (B,), each clip's window in them; random: the numbers that augmentations draw; joint_map: float32 (B, V, C, C), to
+    be applied to every joint x as S·x when the clips are resampled, or None; layout: what a frame holds; num_frames:
+    the length of every clip, which lie end to end, or None before they are resampled.
     """
 
     frames: Tensor
@@ -37,17 +38,42 @@ class ClipBatch:
     length: Tensor
     random: ViewRandom | None = None
     joint_map: Tensor | None = None
-    shape: tuple[int, int, int] = NTU_LAYOUT.shape
+    layout: FrameLayout = NTU_LAYOUT
+    num_frames: int | None = None
 
     def __len__(self) -> int:
         return len(self.first)
 
+    @property
+    def values(self) -> Tensor:
+        """The resampled clips, float32 (B, T, M, V, C). Raises ValueError where they are not all of one length."""
+        if self.num_frames is None:
+            raise ValueError("the clips are not resampled: place ResampleClip() before what needs their values")
+        return self.frames.view(len(self), self.num_frames, *self.layout.shape)
+
+    def with_values(self, values: Tensor) -> ClipBatch:
+        """The same clips with other values, float32 (B, T, M, V, C)."""
+        size, num_frames = values.shape[:2]
+        first = torch.arange(0, size * num_frames, num_frames, device=values.device)
+        return replace(
+            self,
+            frames=values.flatten(2).flatten(0, 1),  # of no clips, too
+            first=first,
+            length=torch.full_like(first, num_frames),
+            joint_map=None,
+            num_frames=num_frames,
+        )
+
     def window(self, start: Tensor, length: Tensor) -> ClipBatch:
         """The same clips cut to `length` frames from `start`, both int64 (B,), relative to the present window."""
-        return replace(self, first=self.first + start, length=length)
+        return replace(self, first=self.first + start, length=length, num_frames=None)
 
     def map_joints(self, joint_map: Tensor) -> ClipBatch:
         """The same clips with another linear map, (B, V, C, C), after those there are."""
+        if self.num_frames is not None:
+            mapped = torch.empty_like(self.values)
+            _map_joints(self.values, joint_map, out=mapped)
+            return self.with_values(mapped)
         return replace(self, joint_map=joint_map if self.joint_map is None else joint_map @ self.joint_map)
 
 
@@ -79,9 +105,9 @@ class ClipDataset:
 
     def fingerprint(self) -> str:
         """By what these recordings are known again: lengths, labels, and a frame each of at most 1,024 of them."""
-        chosen = torch.linspace(0, len(self) - 1, min(len(self), 1024), device=self.device).long()
-        sampled = self.frames[(self.first + self.num_frame // 2)[chosen].to(self.frames.device)]
-        digest = hashlib.sha256(str(self.layout).encode())
+        chosen = torch.arange(min(len(self), 1024), device=self.device) * len(self) // min(len(self), 1024)
+        sampled = self.frames[(self.first + self.num_frame // 2)[chosen]]
+        digest = hashlib.sha256()
         for values in (self.num_frame, self.label, sampled):
             digest.update(values.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -102,6 +128,24 @@ class ClipDataset:
         rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
         return cls(frames, *rows, FrameLayout.of_dataset(dataset))
 
+    @classmethod
+    def joined(cls, parts: Sequence[ClipDataset]) -> ClipDataset:
+        """The recordings of several, of one layout and device, one after the other; on a CPU their frames are copied
+        into memory."""
+        if len(parts) == 1:
+            return parts[0]
+        layout = parts[0].layout
+        frames = torch.cat([part.frames for part in parts]).view(-1, *layout.shape)
+        offsets = np.cumsum([0] + [len(part.frames) for part in parts[:-1]])
+        first = [part.first.cpu().numpy() + offset for part, offset in zip(parts, offsets)]
+        num_frame, label = ([getattr(part, name).cpu().numpy() for part in parts] for name in ("num_frame", "label"))
+        return cls(frames, np.concatenate(num_frame), np.concatenate(label), np.concatenate(first), layout)
+
+    def others(self, dataset: PackedDataset, indices: np.ndarray) -> ClipDataset:
+        """The recordings at `indices` of the packed data set that this one was made of; they share the frames."""
+        rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
+        return ClipDataset(self.frames.view(-1, *self.layout.shape), *rows, self.layout)
+
     def __len__(self) -> int:
         return len(self.first)
 
@@ -117,7 +161,7 @@ class ClipDataset:
 
     def clips(self, rows: Tensor | slice) -> ClipBatch:
         """Whole recordings at `rows`."""
-        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], shape=self.layout.shape)
+        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], layout=self.layout)
 
     def views(self, rows: Tensor, count: int, seed: int, epoch: int) -> ClipBatch:
         """`count` clips of each recording at `rows`, int64 (R,) on this device, to be augmented independently:
@@ -127,8 +171,8 @@ class ClipDataset:
 
 
 class ResampleClip(v2.Transform):
-    """Clips → float32 (B, num_frames, M, V, C): each window linearly interpolated along time (half-pixel
-    centres, edges clamped), then its joint map (docs/method.md, 3).
+    """Clips of any length → clips of `num_frames`: each window linearly interpolated along time (half-pixel centres,
+    edges clamped), then its joint map (docs/method.md, 3).
 
     Interpolation and joint maps are both linear, so their order does not matter.
     """
@@ -139,19 +183,19 @@ class ResampleClip(v2.Transform):
         super().__init__()
         self.num_frames = num_frames
 
-    def transform(self, inpt: ClipBatch, params: dict) -> Tensor:
+    def transform(self, inpt: ClipBatch, params: dict) -> ClipBatch:
         device = inpt.frames.device
         chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(inpt))
-        result = torch.empty(len(inpt), self.num_frames, *inpt.shape, device=device)
+        result = torch.empty(len(inpt), self.num_frames, *inpt.layout.shape, device=device)
         for start in range(0, len(inpt), chunk):
             part = slice(start, start + chunk)
             resized = _resize(inpt.frames, inpt.first[part], inpt.length[part], self.num_frames)
-            resized = resized.unflatten(-1, inpt.shape)
+            resized = resized.unflatten(-1, inpt.layout.shape)
             if inpt.joint_map is None:
                 result[part] = resized
             else:
                 _map_joints(resized, inpt.joint_map[part], out=result[part])
-        return result
+        return inpt.with_values(result)
 
 
 def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> Tensor:

@@ -1,7 +1,9 @@
 """Read encoders: checkpoints of this project and the published ones, and the weights that tools.slim makes of them.
 
     epoch, state_dict (keys begin with `module.`), optimizer          as published
-    scaler, args, dataset, protocol, recordings, versions, body       ours; body: skeleton, people, coordinates
+    scaler, args, dataset, protocol, recordings, versions             ours
+    body, view                                                        skeleton, people, coordinates; the augmentations
+    data                                                              by which its recordings are known again
     step, meter                                                       where a signal stopped an epoch midway
 
 Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
@@ -21,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_gen.packed.info import is_one_line
 from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
@@ -96,10 +99,11 @@ def _is_plain_table(value: object) -> bool:
 
 
 _RIGHT: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(_TEXTS, lambda v: isinstance(v, str) and v.isprintable()),
+    **dict.fromkeys(_TEXTS, lambda v: isinstance(v, str) and is_one_line(v)),
     **dict.fromkeys(_NUMBERS, lambda v: type(v) is int and 0 <= v <= _MOST),
     **dict.fromkeys(_TABLES, _is_plain_table),
     "meter": lambda v: isinstance(v, dict),
+    "view": lambda v: isinstance(v, str) and all(map(is_one_line, v.split("\n"))),
     "state_dict": lambda v: all(isinstance(key, str) for key in v),
 }
 
@@ -191,8 +195,8 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
 
 
 def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError where tensors do not have the keys, shapes and dtypes of the expected ones, which may be on
-    the meta device, or are not dense or not finite."""
+    """Raise CheckpointError where tensors do not have the keys, shapes of the expected ones, which may be on the meta
+    device, or cannot become such: they are not dense, of another kind of number, or not finite in its precision."""
     if missing := [key for key in expected if key not in found]:
         raise CheckpointError(f'{path} is of another model: Missing key(s) "{missing[0]}"')
     if left := [key for key in found if key not in expected]:
@@ -201,14 +205,14 @@ def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], p
         value = found[key]
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
             raise CheckpointError(f"{path} is of another model: {key} is no dense tensor")
-        if value.shape != like.shape or value.dtype != like.dtype:
+        if value.shape != like.shape or not (value.is_floating_point() or value.dtype == like.dtype):
             raise CheckpointError(
                 f"{path} is of another model: size mismatch, {key} is {value.dtype} {tuple(value.shape)}, expected "
                 f"{like.dtype} {tuple(like.shape)}"
             )
         if value.untyped_storage().nbytes() < value.numel() * value.element_size():
             raise CheckpointError(f"{path} claims more weights than it holds")
-        if not value.isfinite().all():
+        if not value.to(like.dtype).isfinite().all():
             raise CheckpointError(f"{path} holds weights that are not finite ({key})")
 
 

@@ -15,7 +15,7 @@ from data_gen.datasets import ROOT
 
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-WITH_TESTS_OF_THEIR_OWN = ("script_demo.sh", "script_test.sh")
+WITH_TESTS_OF_THEIR_OWN = ("script_cross_validate.sh", "script_demo.sh", "script_test.sh")
 
 
 def commands_of(text):

@@ -1,3 +1,4 @@
+import csv
 import json
 import logging
 import shutil
@@ -19,9 +20,9 @@ from models import loading
 from tests.helpers import tiny_dataset
 from tools import extract, results
 from tools.evaluation.features import extract_features
+from tools.utils import options
 from tools.utils.errors import UserError, run
 from tools.utils.options import open_dataset
-from tools.utils.tables import table
 
 
 def flags(folder, root, *more):
@@ -56,7 +57,9 @@ def test_several_learning_rates_run_in_one_pass(published, demo_root, capsys):
             assert both["rates"][i][name]["top1"]["per_seed"] == pytest.approx(single[name]["top1"]["per_seed"])
     assert (both["lr"], both["best"]) == (0.3, both["rates"][0]["best"]) and "rates" not in alone
     lines = capsys.readouterr().out
-    assert "rate 0.03, best" in lines and "rate 0.3, last" in lines and "published recipe" not in lines  # 12 epochs
+    assert (
+        "rate 0.03, best (chosen" in lines and "rate 0.3, last" in lines and "published recipe" not in lines
+    )  # 12 epochs
     assert "recognition/top1_seed1_lr0.03" in EventAccumulator(str(published)).Reload().Tags()["scalars"]
 
 
@@ -93,7 +96,7 @@ def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published
 
 @pytest.mark.parametrize("program", [action_recognition, action_retrieval])
 def test_a_missing_or_damaged_checkpoint_is_an_error(program, published, demo_root, tmp_path):
-    with pytest.raises(loading.CheckpointError, match="no checkpoint at"):
+    with pytest.raises(UserError, match="no checkpoint at"):
         program.main(flags(tmp_path / "nowhere", demo_root))
     empty = tmp_path / "demo_empty"
     empty.mkdir()
@@ -155,13 +158,39 @@ def test_results_table(published, demo_root, monkeypatch, capsys):
     scores = [json.loads((published / f"action_{t}.json").read_text()) for t in ("recognition", "retrieval")]
     mean = f"{scores[0]['best']['top1']['mean']:.1f}"
     retrieval = (f"{scores[1]['top1']:.1f} (k=3)", f"{scores[1]['map']:.1f}")
-    assert rows == [("demo_published", "demo xsub", "451", "all", mean, mean, *retrieval)]
-    lines = table(results.FROZEN, rows).splitlines()
-    assert len(lines) == 3 and len({len(line) for line in lines}) == 1
+    last = f"{scores[0]['last']['top1']['mean']:.1f}"
+    assert [row.texts() for row in rows] == [["demo_published", "demo xsub", "451", "all", last, mean, *retrieval]]
+    for task, more in (("recognition", ["probability"]), ("retrieval", ["nearest", "average_precision"])):
+        lines = list(csv.DictReader(open(published / f"action_{task}_predictions.csv")))
+        assert list(lines[0]) == ["name", "label", "predicted", "label_name", "predicted_name", *more]
+        right = 100 * sum(line["label"] == line["predicted"] for line in lines) / len(lines)
+        result = json.loads((published / f"action_{task}.json").read_text())
+        assert right == pytest.approx(result["last"]["top1"]["mean"] if "last" in result else result["top1"])
+        assert lines[0]["name"].endswith(f"A{int(lines[0]['label']) + 1:03d}")
+
+
+def test_folds_and_seeds_have_a_row_together_and_tables_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    for fold in (1, 2):
+        for seed in (0, 1):
+            folder = tmp_path / f"mine_fold{fold}_s{seed}"
+            folder.mkdir()
+            result = {"task": "action_retrieval", "dataset": "mine", "protocol": f"fold{fold}", "modality": "all"}
+            result |= {"epoch": 40, "k": 1, "top1": 70.0 + 10 * fold + 2 * seed, "map": 50}
+            (folder / "action_retrieval.json").write_text(json.dumps(result))
+    results.main(["--csv", str(tmp_path / "a.csv"), "--latex", str(tmp_path / "a.tex")])
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.split("|")[1:9:2] and "mine_fold*_s* (4 runs)" in row and "86.0 ± 5.1" in row and "50.0 ± 0.0" in row
+    lines = list(csv.DictReader(open(tmp_path / "a.csv")))
+    assert len(lines) == 2 * 5 and lines[0]["run"] == "mine_fold1_s0" and lines[0]["metric"] == "retrieval"
+    assert float(lines[-2]["mean"]) == 86 and lines[-2]["runs"] == "4"
+    text = (tmp_path / "a.tex").read_text()
+    assert r"mine\_fold1\_s0 & mine fold1 & 40 & all & - & - & 80.0 & 50.0 \\" in text and r"86.0 $\pm$ 5.1" in text
+    assert text.count("\\begin{tabular}{llllrrrr}") == 1
 
 
 def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "checkpoints")
     folder = tmp_path / "checkpoints" / "ntu60_xview_lr1"
     folder.mkdir(parents=True)
     score = {"per_seed": [50.0, 51.0], "mean": 50.5, "std": 0.5}
@@ -182,7 +211,7 @@ def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
     for row in (
         "ntu60_xview_lr1 ntu60 xview 451 all - - 88.0 61.2",
         "ntu60_xview_lr1 ntu60 xview 451 joint 50.5 ± 0.5 50.5 ± 0.5 - -",
-        "published (paper) ntu60 xview 451 all 90.9 - 88.9 -",
+        "published (paper) ntu60 xview 451 all - 90.9 88.9 -",
         "ntu60_xview_lr1 ntu60 xview 451 all semi supervised 376 (1 %) 50.5 ± 0.5 50.5 ± 0.5",
         "ntu60_xview_lr1 ntu60 xview 451 all transfer pku2 xsub scratch 9,000 (100 %) 50.5 ± 0.5 50.5 ± 0.5",
     ):
@@ -199,12 +228,13 @@ def test_features_are_float32_and_can_be_trained_on(published, demo_root):
 
 
 def test_results_without_scores_or_with_damaged_ones_are_errors(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "checkpoints")
     with pytest.raises(UserError, match="no scores in .*checkpoints"):
         results.main([])
     folder = tmp_path / "checkpoints" / "demo_run"
     folder.mkdir(parents=True)
-    with pytest.raises(UserError, match="there is no run .*demo_other"):
+    monkeypatch.setattr(options, "RUNS", tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="no checkpoint at demo_other, and no run of that name"):
         results.main(["demo_other"])
     result = {"task": "action_retrieval", "dataset": "demo", "protocol": "xsub", "modality": "all", "epoch": 3}
     (folder / "action_retrieval.json").write_text(json.dumps(result | {"k": 1, "top1": 87.25, "map": 50}))
@@ -314,4 +344,7 @@ def test_unknown_modalities_are_refused(name, reason, published, demo_root, caps
 def test_the_published_recipe_is_marked(published, demo_root, capsys):
     action_recognition.main(flags(published, demo_root, "--lr", 0.3, 0.03, "--modality", "joint+motion+bone"))
     lines = capsys.readouterr().out
-    assert "all, rate 0.03 (the published recipe), best" in lines and "all, rate 0.3, last" in lines
+    assert (
+        "all, rate 0.03 (the published recipe), best (chosen on the test side)" in lines
+        and "all, rate 0.3, last" in lines
+    )

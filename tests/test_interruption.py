@@ -88,7 +88,7 @@ def test_a_signal_saves_the_step_reached_and_the_run_goes_on_from_there(pretrain
     whole = pretrain.run("--epochs", "3", folder=tmp_path / "whole" / "demo")
     for at in range(1, 9):  # every one of the nine steps but the last
         folder, steps = tmp_path / f"stopped{at}" / "demo", []
-        train_step, number = Trainer.train_step, (signal.SIGTERM, signal.SIGINT)[at // 2 % 2]
+        train_step, number = Trainer.train_step, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[at // 2 % 3]
 
         def stop_here(self, rows, steps=steps, at=at, number=number, train_step=train_step):
             train_step(self, rows)

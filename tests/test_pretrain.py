@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 from collections import Counter
 
@@ -7,14 +8,19 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision.transforms import v2
 
 import action_retrieval
 import pretrain as program
+from feeder.augment import RandomMirror, View
+from feeder.clips import ResampleClip
 from models import loading
 from models.umurl import UmURL
 from tests.helpers import run_python, tiny_dataset
 from tests.runs import assert_equal_runs, figures, launched
+from tools.training import trainer
 from tools.training.compiling import sizes_to_compile
+from tools.training.report import duration
 from tools.utils.errors import UserError
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
@@ -135,6 +141,33 @@ def test_another_runs_checkpoint_is_refused(pretrain):
             pretrain.run(*flags)
 
 
+def test_other_augmentations_are_another_run(pretrain, monkeypatch):
+    folder = pretrain.run("--epochs", "1")
+    path = folder / "checkpoint_0000.pth.tar"
+    monkeypatch.setattr(trainer, "training_view", lambda: View(ResampleClip(), RandomMirror()))
+    with pytest.raises(UserError, match=r"(?s)made with other augmentations:.*Crop\(.*now .*RandomMirror\(p=0.5\)"):
+        pretrain.run()
+    state = loading.load(path)
+    del state["view"]  # as older checkpoints are
+    torch.save(state, path)
+    assert len(figures(pretrain.run())) == 2
+
+
+@pytest.mark.parametrize(
+    "view, message",
+    [
+        (lambda: View(RandomMirror(), ResampleClip()), "place ResampleClip"),
+        (lambda: View(ResampleClip(32)), "clips have 32 frames behind it, not the 64"),
+        (lambda: View(ResampleClip(), v2.RandomErasing()), "RandomErasing.* would not be called"),
+    ],
+)
+def test_augmentations_that_do_not_work_are_refused_at_the_start(pretrain, monkeypatch, view, message):
+    monkeypatch.setattr(trainer, "training_view", view)
+    with pytest.raises(UserError, match=f"feeder/augment.py: .*{message}"):
+        pretrain.run()
+    assert not pretrain.folder.exists()
+
+
 def test_a_name_without_a_protocol_is_refused(pretrain, tmp_path):
     with pytest.raises(UserError, match="'mine' does not begin with a known protocol"):
         pretrain.run(folder=tmp_path / "mine")
@@ -202,10 +235,56 @@ def test_the_log_tells_the_losses_rate_speed_and_spread(pretrain):
 def test_the_schedule_and_batch_of_each_protocol(tmp_path):
     for name, batch in (("ntu60_xsub", 512), ("ntu60_xview", 1024), ("ntu120_xsub", 1024), ("ntu120_xsetup_2", 1024)):
         args = program.parse_args(["--checkpoint-path", str(tmp_path / name)])
-        dataset, protocol = program.complete_args(args, torch.device("cpu"), 1)
+        [(dataset, protocol)] = program.complete_args(args, torch.device("cpu"), 1)
         assert f"{dataset.name}_{protocol.name}" in name
         assert (args.batch_size, args.epochs, args.schedule, args.lr, args.wd) == (batch, 451, [351], 5e-4, 1e-5)
         assert (args.hidden_size, args.save_freq, args.amp) == (1024, 50, "off")
+
+
+def test_a_recipe_is_chosen_by_name_and_flags_win(tmp_path):
+    flags = ["--checkpoint-path", str(tmp_path / "ntu60_xsub"), "--recipe"]
+    for more, expected in (
+        (["published"], (5e-4, 5, 5, 5, 1)),
+        (["tuned"], (1e-3, 25, 25, 25, 1)),
+        (["tuned", "--lr", "0.1", "--std-weight", "2"], (0.1, 25, 25, 2, 1)),
+    ):
+        args = program.parse_args(flags + more)
+        program.complete_args(args, torch.device("cpu"), 1)
+        assert (args.lr, args.intra_weight, args.inter_weight, args.std_weight, args.cov_weight) == expected
+        assert (args.epochs, args.batch_size) == (451, 512)
+
+
+def test_help_tells_the_recipes(capsys):
+    with pytest.raises(SystemExit):
+        program.parse_args(["--help"])
+    text = capsys.readouterr().out
+    assert re.search(r"pku2_xsub +\| 512 +\| 1001 +\| 801 +\| 0.0005 +\| 1024 +\| 50", text)
+    assert re.search(r"of your own +\| 128 +\| 40 ", text) and "weight of the deviation of each" in text
+
+
+def test_the_accuracy_of_neighbours_is_logged_and_changes_nothing(pretrain, demo_root, tmp_path):
+    plain = pretrain.run("--epochs", "3", folder=tmp_path / "plain" / "demo")
+    folder = pretrain.run("--epochs", "3", "--knn-every", "2")
+    lines = figures(folder)
+    assert ["knn/top1" in line for line in lines] == [False, True, True]
+    last = lines[-1]["knn/top1"]
+    for line in lines:
+        line.pop("knn/top1", None)
+    assert lines == figures(plain)
+    first, second = (loading.load(loading.newest(run)) for run in (plain, folder))
+    for part in ("state_dict", "optimizer"):
+        torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
+    action_retrieval.main(["--pretrained", str(folder), "--data-root", str(demo_root), "--device", "cpu"])
+    assert json.loads((folder / "action_retrieval.json").read_text())["top1"] == pytest.approx(last)
+    assert f"1-NN {last:.1f} %" in (folder / "pretrain.log").read_text()
+
+
+def test_the_configuration_is_kept(pretrain):
+    folder = pretrain.run("--lr", "0.01")
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["lr"], config["dataset"], config["epochs"]) == (0.01, "demo", 2)
+    assert "RandomTemporalCrop(min_ratio=0.1" in config["view"]
+    assert "_hparams_/session_start_info" in EventAccumulator(str(folder)).Reload().summary_metadata
 
 
 def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tmp_path):
@@ -368,7 +447,7 @@ def test_the_log_tells_people_what_is_trained_and_how_far_it_is(pretrain):
 
 
 def test_durations_read_well():
-    assert [program.duration(s) for s in (0.4, 119, 125, 3600, 3700)] == [
+    assert [duration(s) for s in (0.4, 119, 125, 3600, 3700)] == [
         "0 s",
         "119 s",
         "2 min",

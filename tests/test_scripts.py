@@ -62,6 +62,21 @@ def test_from_recordings_to_scores(copy):
     assert re.search(r"\| demo_small \| demo xsub \| 3 +\| bone", done.stdout), done.stdout
 
 
+@pytest.mark.slow
+def test_cross_validation_ends_with_the_mean_over_folds(copy):
+    run(copy, sys.executable, "data_gen/ntu_gendata.py")
+    run(copy, sys.executable, "-m", "data_gen.add_protocol", "data/demo", "--split", "fold=kfold:2")
+    done = run(copy, "./script_cross_validate.sh", "demo_fold", *SMALL[:-4], "--epochs", "1", "--device=cpu")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    last = done.stdout.splitlines()[-1]
+    tops = [json.loads((copy / f"checkpoints/demo_fold{k}/action_retrieval.json").read_text())["top1"] for k in (1, 2)]
+    assert "demo_fold* (2 runs) | demo fold* | 1 " in last and f"{sum(tops) / 2:.1f} ± " in last
+    done = run(copy, "./script_action_retrieval.sh", "checkpoints/demo_fold1", "--device", "cpu")  # a path, too
+    assert done.returncode == 0, done.stderr
+    done = run(copy, "./script_cross_validate.sh", "demo_fodl")
+    assert done.returncode == 1 and "no folds are called demo_fodl; known: demo_fold" in done.stderr
+
+
 def test_fine_tuning_scripts(copy):
     run(copy, sys.executable, "data_gen/ntu_gendata.py")
     folder = copy / "checkpoints" / "demo_labels"

@@ -49,11 +49,12 @@ find_python() {
     exit 1
 }
 
-# take_test_name [TEST_NAME] [flags]: sets TEST_NAME, and FLAGS to the rest.
+# take_test_name [TEST_NAME] [flags]: sets RUN to its folder, which may be given as a path too, and FLAGS to the rest.
 take_test_name() {
-    TEST_NAME=ntu120_xsub
+    RUN=checkpoints/ntu120_xsub
     if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
-        TEST_NAME=$1
+        RUN=$1
+        [ "${1#*/}" = "$1" ] && RUN=checkpoints/$1
         shift
     fi
     FLAGS=("$@")

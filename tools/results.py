@@ -1,21 +1,59 @@
-"""Print the scores under checkpoints/ beside the published ones: `python -m tools.results [TEST_NAME...]`."""
+"""Print the scores under checkpoints/ beside the published ones: `python -m tools.results [TEST_NAME...]`.
+
+Runs whose names differ in the number of a fold (mine_fold1, mine_fold2) or of a seed (..._s0, ..._seed1) also get a row
+together: the mean and the deviation of their scores.
+"""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from data_gen.datasets import DATASETS, ROOT
+from data_gen.datasets import DATASETS
 from tools.detection.metrics import MARKED
+from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError, run
-from tools.utils.metrics import format_summary
+from tools.utils.metrics import format_summary, summary
+from tools.utils.options import RUNS, HelpFormatter, find_run
 from tools.utils.tables import table
 
-FROZEN = ("run", "data", "epochs", "modality", "recognition best", "recognition last", "retrieval", "mAP")
-FINETUNED = ("run", "data", "epochs", "modality", "task", "labelled", "recognition best", "recognition last")
-DETECTED = ("run", "data", "epochs", "modality", "encoder", "mAP by action", "mAP by video", "F1 of frames")
+FROZEN = ("run", "data", "epochs", "modality"), ("recognition last", "recognition best*", "retrieval", "mAP")
+FINETUNED = (*FROZEN[0], "task", "labelled"), ("recognition last", "recognition best*")
+BEST = "* the highest of the validations of that classifier, so chosen on the test side"
+DETECTED = (*FROZEN[0], "encoder"), ("mAP by action", "mAP by video", "F1 of frames")
 MODALITY_ORDER = ("all", "joint", "bone", "motion")
+_SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
+
+
+class Row(NamedTuple):
+    """What was evaluated, and its scores: summaries in %, None where it was not."""
+
+    cells: tuple[str, ...]
+    scores: tuple[dict[str, Any] | None, ...]
+
+    def texts(self) -> list[str]:
+        return [
+            *self.cells,
+            *(format_summary(score) + score.get("note", "") if score else "-" for score in self.scores),
+        ]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the columns of the cells and of the scores, and the rows."""
+
+    title: str
+    columns: tuple[tuple[str, ...], tuple[str, ...]]
+    rows: list[Row]
+
+    def texts(self) -> list[list[str]]:
+        return [[*self.columns[0], *self.columns[1]], *(row.texts() for row in self.rows)]
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -31,7 +69,7 @@ def read_results(folder: Path) -> list[dict]:
     return found
 
 
-def frozen_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
+def frozen_rows(name: str, results: list[dict]) -> list[Row]:
     """Make a row of linear probe and retrieval for each data set, protocol and modality of a run's evaluations."""
     found: dict[tuple[str, str], dict[str, dict]] = {}
     for result in results:
@@ -42,13 +80,16 @@ def frozen_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
     for (data, modality), tasks in sorted(found.items(), key=lambda item: (item[0][0], *_place(item[0][1]))):
         epochs = " / ".join(dict.fromkeys(str(t["epoch"]) for t in tasks.values()))
         probe, retrieval = tasks.get("action_recognition"), tasks.get("action_retrieval")
-        recognised = [format_summary(probe[which]["top1"]) for which in ("best", "last")] if probe else ["-", "-"]
-        retrieved = [_top1(retrieval), f"{retrieval['map']:.1f}"] if retrieval else ["-", "-"]
-        rows.append((name, data, epochs, modality, *recognised, *retrieved))
+        recognised = [probe["last"]["top1"], probe["best"]["top1"]] if probe else [None, None]
+        retrieved: list[dict | None] = [None, None]
+        if retrieval:
+            note = f" (k={retrieval['k']})" if retrieval["k"] > 1 else ""
+            retrieved = [summary([retrieval["top1"]]) | {"note": note}, summary([retrieval["map"]])]
+        rows.append(Row((name, data, epochs, modality), (*recognised, *retrieved)))
     return rows
 
 
-def finetuned_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
+def finetuned_rows(name: str, results: list[dict]) -> list[Row]:
     """Make a row of fine-tuning for each task, modality and fraction of the labels."""
     rows = []
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
@@ -57,33 +98,59 @@ def finetuned_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
         task = result["task"].removesuffix(f"_{result['modality']}").replace("_", " ")
         for share in result.get("fractions", [result]):
             labelled = f"{share['labelled']:,} ({100 * share['fraction']:g} %)"
-            scores = (format_summary(share[which]["top1"]) for which in ("best", "last"))
-            rows.append((name, _data(result), str(result["epoch"]), result["modality"], task, labelled, *scores))
+            scores = (share["last"]["top1"], share["best"]["top1"])
+            rows.append(Row((name, _data(result), str(result["epoch"]), result["modality"], task, labelled), scores))
     return rows
 
 
-def detection_rows(name: str, results: list[dict]) -> list[tuple[str, ...]]:
+def detection_rows(name: str, results: list[dict]) -> list[Row]:
     """Make a row of each detector."""
     rows = []
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
         if result["task"].startswith("detection"):
             encoder = "fine-tuned" if result["args"]["finetune"] else "frozen"
             mean = result["mAP"][str(MARKED)]
-            scores = (f"{value:.1f}" for value in (mean["by_action"], mean["by_video"], result["f1"]))
-            rows.append((name, _data(result), str(result["epoch"]), result["modality"], encoder, *scores))
+            scores = tuple(summary([value]) for value in (mean["by_action"], mean["by_video"], result["f1"]))
+            rows.append(Row((name, _data(result), str(result["epoch"]), result["modality"], encoder), scores))
     return rows
 
 
-def published_rows(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def published_rows(rows: list[Row]) -> list[Row]:
     """Make rows of the paper's scores on the protocols that `rows` have."""
-    found: list[tuple[str, ...]] = []
+    found = []
     for dataset in DATASETS.values():
         for protocol in dataset.protocols:
             data, scores = f"{dataset.name} {protocol.name}", protocol.published_scores
-            if scores and any(row[1] == data for row in rows):
-                epochs = str(protocol.recipe.epochs)
-                found.append(("published (paper)", data, epochs, "all", f"{scores[0]}", "-", f"{scores[1]}", "-"))
+            if scores and any(row.cells[1] == data for row in rows):
+                cells = ("published (paper)", data, str(protocol.recipe.epochs), "all")
+                found.append(Row(cells, (None, summary([scores[0]]), summary([scores[1]]), None)))
     return found
+
+
+def grouped_rows(rows: list[Row]) -> list[Row]:
+    """Make a row of the means of each group's rows: runs that differ in the fold or the seed alone."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_group(row.cells), []).append(row)
+    found = []
+    for cells, members in groups.items():
+        if len(members) > 1:
+            scores = []
+            for column in zip(*(row.scores for row in members)):
+                means = [score["mean"] for score in column if score]
+                scores.append(summary(means) if len(means) == len(members) else None)
+            found.append(Row((f"{cells[0]} ({len(members)} runs)", *cells[1:]), tuple(scores)))
+    return found
+
+
+def _group(cells: tuple[str, ...]) -> tuple[str, ...]:
+    """A row's cells without the numbers of fold and seed, and without that of the labelled recordings."""
+    name, data, *others = cells
+    protocol = data.split()[-1]
+    stem = re.sub(r"(?<=\D)\d+$", "*", protocol)
+    if stem != protocol and f"_{protocol}" in name:
+        name, data = name.replace(f"_{protocol}", f"_{stem}"), data.removesuffix(protocol) + stem
+    return (_SEED.sub(r"_\1*", name), data, *(re.sub(r"^[\d,]+ \((.+)\)$", r"\1", cell) for cell in others))
 
 
 def _data(result: dict) -> str:
@@ -94,35 +161,62 @@ def _place(modality: str) -> tuple[int, str]:
     return (MODALITY_ORDER.index(modality) if modality in MODALITY_ORDER else len(MODALITY_ORDER), modality)
 
 
-def _top1(retrieval: dict) -> str:
-    return f"{retrieval['top1']:.1f}" + (f" (k={retrieval['k']})" if retrieval["k"] > 1 else "")
+def write_csv(path: Path, tables: Sequence[Table]) -> None:
+    """Write a line for each score: what was evaluated, the metric, its mean and deviation over `runs` seeds or runs."""
+    names = list(dict.fromkeys(name for each in tables for name in each.columns[0]))
+    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow([*names, "metric", "mean", "std", "runs"])
+        for each in tables:
+            for row in each.rows:
+                cells = dict(zip(each.columns[0], row.cells))
+                for metric, score in zip(each.columns[1], row.scores):
+                    if score:
+                        values = (score["mean"], score["std"], len(score["per_seed"]))
+                        lines.writerow([*(cells.get(name, "") for name in names), metric.rstrip("*"), *values])
+
+
+def write_latex(path: Path, tables: Sequence[Table]) -> None:
+    """Write the tables as LaTeX's tabular."""
+    special = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "*": "$^*$", "&": r"\&"}
+    texts = []
+    for each in tables:
+        lines = [" & ".join(re.sub("[%_±*&]", lambda m: special[m[0]], c) for c in line) for line in each.texts()]
+        body = " \\\\\n".join([f"\\hline\n{lines[0]}", f"\\hline\n{lines[1]}", *lines[2:]])
+        columns = "l" * len(each.columns[0]) + "r" * len(each.columns[1])
+        title = each.title.replace("\n", "\n% ")
+        texts.append(f"% {title}\n\\begin{{tabular}}{{{columns}}}\n{body} \\\\\n\\hline\n\\end{{tabular}}\n")
+    with atomic_write(path) as partial:
+        partial.write_text("\n".join(texts))
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Top-1 accuracies in %% of the runs under checkpoints/.")
-    parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs; default: all of them")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs, or their folders; default: all runs")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores there, too, a line each")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="write the tables there, too, for LaTeX")
     args = parser.parse_args(argv)
-    root = ROOT / "checkpoints"
-    for name in args.test_names:
-        if not (root / name).is_dir():
-            raise UserError(f"there is no run {root / name}")
-    folders = [root / name for name in args.test_names] or sorted(p for p in root.glob("*") if p.is_dir())
+    folders = [find_run(name) for name in args.test_names] or sorted(p for p in RUNS.glob("*") if p.is_dir())
     results = {folder.name: read_results(folder) for folder in folders}
     frozen = [row for name, found in results.items() for row in frozen_rows(name, found)]
     finetuned = [row for name, found in results.items() for row in finetuned_rows(name, found)]
     detected = [row for name, found in results.items() for row in detection_rows(name, found)]
-    if not frozen and not finetuned and not detected:
-        raise UserError(f"no scores in {', '.join(map(str, folders)) or root}: run the evaluation scripts first")
-    if frozen:
-        print("Frozen encoder, in %: top-1 of the linear probe (best and last validation), of the nearest neighbour's")
-        print("label, and mean average precision\n")
-        print(table(FROZEN, frozen + published_rows(frozen)))
-    if finetuned:
-        print("\n" * bool(frozen) + "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds\n")
-        print(table(FINETUNED, finetuned))
-    if detected:
-        print("\n" * bool(frozen or finetuned) + f"Detection, in %: mAP at overlap {MARKED:g}, and F1\n")
-        print(table(DETECTED, detected))
+    title = (
+        "Frozen encoder, in %: top-1 of the linear probe and of the nearest neighbour's label, mean average precision"
+    )
+    tuned = "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds"
+    tables = [
+        Table(f"{title}\n{BEST}", FROZEN, frozen + grouped_rows(frozen) + published_rows(frozen)),
+        Table(f"{tuned}\n{BEST}", FINETUNED, finetuned + grouped_rows(finetuned)),
+        Table(f"Detection, in %: mAP at overlap {MARKED:g}, and F1", DETECTED, detected + grouped_rows(detected)),
+    ]
+    tables = [each for each in tables if each.rows]
+    if not tables:
+        raise UserError(f"no scores in {', '.join(map(str, folders)) or RUNS}: run the evaluation scripts first")
+    print("\n\n".join(f"{each.title}\n\n{table(each.texts()[0], each.texts()[1:])}" for each in tables))
+    for write, path in ((write_csv, args.csv), (write_latex, args.latex)):
+        if path:
+            write(path, tables)
 
 
 if __name__ == "__main__":

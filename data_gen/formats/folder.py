@@ -1,8 +1,8 @@
 """A folder of recordings of one's own, a file each, with a table of what they are.
 
 recordings.csv   a line a recording, under a heading that names the columns: name (of the file, with or without its
-                 suffix) and label; where they are known subject and camera; and split:X, the side on which protocol X
-                 has the recording: train, val or nothing
+                 suffix); where they are known label, subject and camera; and split:X, the side on which protocol X
+                 has the recording: train, val or nothing. Without it, all recordings in the folder are taken
 classes.txt      the classes' names, a line each, in the order of their numbers; not needed
 NAME.csv         a line a frame: joint by joint x y z (or x y) of the first person, then of the second; a heading may
                  stand above
@@ -25,7 +25,7 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, frame_shape, in_order, shown
 from data_gen.formats.export import staging
-from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, check_file, read_text
+from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, check_file, is_one_line, read_text
 from data_gen.packed.reader import PackedDataset, map_array
 from data_gen.packed.writer import Splits
 from data_gen.raw.number_lines import SkeletonError
@@ -34,6 +34,7 @@ from data_gen.raw.skeleton_file import MAX_BODIES, MAX_BYTES, parse_skeleton
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
 TABLE, CLASSES = "recordings.csv", "classes.txt"
+UNLABELLED = "unlabelled"  # the one class of recordings whose labels nobody knows
 _SPLIT = "split:"
 _COLUMNS = ("name", "start", "end", "label")  # that a table must have, in order
 _MAX_TABLE = 64 * 2**20  # bytes
@@ -53,11 +54,14 @@ class Row(NamedTuple):
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     """The recordings in `folder`. Raises DataSetError for what they should not be."""
     table = folder / TABLE
-    listed = read_table(table, {"name", "label"}, TABLES)
+    listed = read_table(table, {"name"}, ("label", *TABLES)) if table.exists() else _unlisted(folder)
     if not listed:
         raise DataSetError(f"{table}: names no recordings")
     rows = [Row(line, values, find_file(table, line, values["name"])) for line, values in listed]
-    labels, class_names = number_labels(table, [(row.line, row.values["label"]) for row in rows])
+    labels: list[int] = [0] * len(rows)
+    class_names: list[str] | None = [UNLABELLED]
+    if "label" in rows[0].values:
+        labels, class_names = number_labels(table, [(row.line, row.values["label"]) for row in rows])
     entries = in_order(
         [Entry(row.path.stem, label, table, row.path, row.path.stem, row) for row, label in zip(rows, labels)]
     )
@@ -103,6 +107,14 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
     return rows
 
 
+def _unlisted(folder: Path) -> list[tuple[int, dict[str, str]]]:
+    """What a table would say of all recordings in a folder that has none: their names."""
+    names = sorted(path.name for path in folder.glob("*") if path.suffix in _SUFFIXES)
+    if not names:
+        raise DataSetError(f"{folder}: holds no {TABLE} and no recordings ({', '.join(_SUFFIXES)})")
+    return list(enumerate(({"name": name} for name in names), 1))
+
+
 def _is_split(column: str) -> bool:
     return column.startswith(_SPLIT) and NAME.fullmatch(column.removeprefix(_SPLIT)) is not None
 
@@ -131,7 +143,7 @@ def number_labels(table: Path, labels: list[tuple[int, str]]) -> tuple[list[int]
         if not all(names) or len(set(names)) < len(names):
             raise DataSetError(f"{path}: a line is empty, or stands there twice")
     for where, name in [(path, name) for name in names or ()] or [(table, text) for text in texts]:
-        if not name.isprintable():
+        if not is_one_line(name):
             raise DataSetError(f"{where}: the class {shown(name)} has control characters in its name")
     for line, text in labels:
         if not text:

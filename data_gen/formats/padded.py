@@ -101,8 +101,9 @@ def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Pat
             path = folder / f"{side}_data_joint.npy"
             shape = (len(chosen), coordinates, num_frame, joints, people)
             data = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-            with open(path, "r+b") as file:  # or a disk that fills up would be a bus error
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            if hasattr(os, "posix_fallocate"):  # or a disk that fills up would be a bus error
+                with open(path, "r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             for row, index in enumerate(chosen):
                 clip = packed.recording(index)
                 data[row] = clip[np.arange(num_frame) % len(clip)].transpose(3, 0, 2, 1)

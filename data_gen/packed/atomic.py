@@ -56,15 +56,22 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle, folder)
         yield
-    except BlockingIOError:
-        raise DataSetError(f"{folder}: another program is writing here{_holder(handle)}") from None
     finally:
         os.close(handle)
         if is_new:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataSetError(f"{folder}: another program is writing here{_holder(handle)}") from None
+    except OSError:
+        pass  # a network's file system may not lock folders
 
 
 def _holder(handle: int) -> str:

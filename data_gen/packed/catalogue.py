@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_gen import recipes
-from data_gen.datasets import DATASETS, UNTRIMMED, DataSet, Protocol
-from data_gen.packed.info import INFO, DataSetError, read_info
+from data_gen.datasets import DATASETS, UNTRIMMED, DataSet, Protocol, nearest_first
+from data_gen.packed.info import ALL, INFO, DataSetError, read_info
 
 
 def packed_in(root: Path) -> dict[str, Path]:
@@ -37,7 +37,7 @@ def row_of(info: dict) -> DataSet:
         row = DataSet(info["dataset"], info.get("title", info["dataset"]), info["classes"], protocols=tuple(same))
     recipe = row.protocols[0].recipe if row.protocols else recipes.OWN
     listed = {protocol.name for protocol in row.protocols}
-    added = tuple(Protocol(name, name, recipe) for name in info["protocols"] if name not in listed)
+    added = tuple(Protocol(name, name, recipe) for name in (*info["protocols"], ALL) if name not in listed)
     return replace(row, protocols=row.protocols + added)
 
 
@@ -49,7 +49,5 @@ def rows_in(root: Path) -> dict[str, DataSet]:
 def find_dataset(name: str, rows: dict[str, DataSet], root: Path) -> DataSet:
     """The row called `name`. Raises ValueError naming the known ones, and those that `root` holds."""
     if name not in rows:
-        own = ", ".join(other for other in rows if other not in DATASETS)
-        known = ", ".join(DATASETS)
-        raise ValueError(f"unknown data set {name!r}; known: {known}; in {root}: {own or 'no others'}")
+        raise ValueError(f"unknown data set {name!r}; known, with those in {root}: {nearest_first(name, rows)}")
     return rows[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 from data_gen.skeletons import KINECT_V2, Skeleton
@@ -11,6 +12,7 @@ from data_gen.skeletons import KINECT_V2, Skeleton
 INFO = "dataset.json"
 FORMAT_VERSION = 1
 SIDES = ("train", "val")
+ALL = "all"  # the protocol that trains on every recording, and that each data set has
 TABLES = ("subject", "camera")
 MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
@@ -22,6 +24,11 @@ _MAX_INFO = 64 * 2**20  # bytes
 
 class DataSetError(ValueError):
     """A folder that is not a usable packed data set, or cannot become one."""
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text, in any script, has neither control characters nor line breaks."""
+    return not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
 
 
 def check_file(path: Path, most: int | None = None, remedy: str = "") -> None:
@@ -68,7 +75,7 @@ def read_info(path: Path) -> dict:
 def _check_entries(info: dict) -> None:
     if not isinstance(info.get("dataset"), str) or not NAME.fullmatch(info["dataset"]):
         raise ValueError("it names no data set")
-    if not isinstance(info.get("title", ""), str) or not info.get("title", "").isprintable():
+    if not isinstance(info.get("title", ""), str) or not is_one_line(info.get("title", "")):
         raise ValueError("title is not a text without control characters")
     if type(info.get("classes")) is not int or not 1 <= info["classes"] <= MAX_CLASSES:
         raise ValueError(f"classes is not a whole number from 1 to {MAX_CLASSES}")
@@ -79,7 +86,7 @@ def _check_entries(info: dict) -> None:
     if names is not None and not (
         isinstance(names, list)
         and len(names) == info["classes"]
-        and all(isinstance(name, str) and name.isprintable() for name in names)
+        and all(isinstance(name, str) and is_one_line(name) for name in names)
     ):
         raise ValueError(f"class_names is not a list of {info['classes']} texts without control characters")
     if "segments" in info and (type(info["segments"]) is not int or not 0 <= info["segments"] <= _MAX_SEGMENTS):

@@ -105,6 +105,9 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
                 if not splits[name][side]:
                     raise DataSetError(f"protocol {name} ({rule}) leaves no recording in {side}")
             made_by[name] = str(rule)
+            if rule.kind == "kfold":
+                subjects = {s for s, t in zip(table.column("subject"), is_train) if not t}
+                made_by[name] += f", val subjects {_listed(sorted(subjects, key=_in_order))}"
     return splits, made_by
 
 

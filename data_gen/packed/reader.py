@@ -20,7 +20,18 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.packed import segments
-from data_gen.packed.info import INFO, MAX_NAME, NAME, REMEDY, SIDES, DataSetError, check_file, read_info, skeleton_of
+from data_gen.packed.info import (
+    ALL,
+    INFO,
+    MAX_NAME,
+    NAME,
+    REMEDY,
+    SIDES,
+    DataSetError,
+    check_file,
+    read_info,
+    skeleton_of,
+)
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
@@ -57,6 +68,8 @@ class PackedDataset:
 
     def split(self, protocol: str, side: str) -> np.ndarray:
         """Indices (int64) of a protocol's `train` or `val` recordings; `protocol` is its short name."""
+        if protocol == ALL and ALL not in self.protocols:
+            return np.arange(len(self) if side == "train" else 0)
         if protocol not in self.protocols:
             raise DataSetError(f"{self.path} has no protocol {protocol!r}; it has {', '.join(self.protocols)}")
         file = f"{protocol}_{side}.npy"

@@ -45,8 +45,9 @@ def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
     lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
     for name, counts in info["protocols"].items():
         protocol = dataset.protocol(name)
-        line = f"  {protocol.long_name} ({name}): {counts['train']:,} train, {counts['val']:,} val"
-        lines.append(line + published(protocol.published_counts))
+        line = f"  {protocol.title}: {counts['train']:,} train, {counts['val']:,} val"
+        rule = f" ({counts['rule']})" if "rule" in counts else ""
+        lines.append(line + rule + published(protocol.published_counts))
         if not all(counts[side] for side in SIDES):
             lines.append(f"  warning: {name} cannot be used: it has no train or no val recordings")
     return lines

@@ -96,3 +96,14 @@ def test_a_mapping_that_nobody_stated_is_refused():
     impostor = Skeleton("kinect_v1", ("a", "b"), (0, 0))
     with pytest.raises(ValueError, match="no joint mapping"):
         map_joints(np.zeros((1, 1, 2, 3)), impostor, KINECT_V2)
+
+
+def test_left_and_right_are_exchanged_in_a_mirror():
+    for skeleton in SKELETONS.values():
+        names = [skeleton.joints[joint] for joint in skeleton.mirrored()]
+        assert [n.replace("left", "?").replace("right", "left").replace("?", "right") for n in names] == list(
+            skeleton.joints
+        )
+    for joints in (("a", "b"), ("left_a", "b"), ("left_a", "right_b")):
+        with pytest.raises(ValueError, match="mine cannot be mirrored"):
+            Skeleton("mine", joints, (0, 0)).mirrored()

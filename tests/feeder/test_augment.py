@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from feeder import sampling
-from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, training_view
-from feeder.clips import ClipBatch, ClipDataset
+from feeder.augment import RandomMirror, RandomPoseAugmentation, RandomTemporalCrop, View, training_view
+from feeder.clips import ClipBatch, ClipDataset, ResampleClip
 from feeder.sampling import ViewRandom, epoch_order, global_batches, share
 
 N = 40_000
@@ -92,7 +93,7 @@ def test_what_happens_to_a_joint_happens_in_all_frames_and_to_both_people():
     clips = RandomPoseAugmentation()(batch(64, 500))
     plain = batch(64, 500)
     view = training_view()
-    view.transforms[0] = torch.nn.Identity()  # the whole recording: 64 frames render to themselves
+    view.transforms = (torch.nn.Identity(), *view.transforms[1:])  # the whole recording: 64 frames render to themselves
     rendered = view(batch(64, 500))
     expected = torch.einsum("bvij,tmvj->btmvi", clips.joint_map, plain.frames.view(64, 2, 25, 3))
     torch.testing.assert_close(rendered, expected, atol=1e-5, rtol=1e-5)
@@ -188,3 +189,90 @@ def test_an_epoch_visits_every_recording_once_in_a_new_order():
 def test_the_last_batch_is_kept_unless_it_is_a_single_clip():
     assert [(b.start, b.stop) for b in global_batches(10, 4)] == [(0, 4), (4, 8), (8, 10)]
     assert [(b.start, b.stop) for b in global_batches(9, 4)] == [(0, 4), (4, 8)]
+
+
+class Noise(v2.Transform):
+    """As a user would write it: values are changed, by numbers of the clip's own."""
+
+    _transformed_types = (ClipBatch,)
+
+    def transform(self, inpt, params):
+        return inpt.with_values(inpt.values + 0.1 * inpt.random.uniform(*inpt.values.shape[1:]))
+
+
+class Reversal(v2.Transform):
+    _transformed_types = (ClipBatch,)
+
+    def make_params(self, flat_inputs):
+        return {"is_reversed": flat_inputs[0].random.uniform(1, 1, 1, 1) < 0.5}
+
+    def transform(self, inpt, params):
+        return inpt.with_values(torch.where(params["is_reversed"], inpt.values.flip(1), inpt.values))
+
+
+class MaskedFrames(v2.Transform):
+    _transformed_types = (ClipBatch,)
+
+    def make_params(self, flat_inputs):
+        return {"kept": flat_inputs[0].random.uniform(flat_inputs[0].num_frames, 1, 1, 1) > 0.2}
+
+    def transform(self, inpt, params):
+        return inpt.with_values(inpt.values * params["kept"])
+
+
+OWN = [
+    [RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip(), RandomMirror(), Noise(), Reversal()],
+    [ResampleClip(100), Noise(), MaskedFrames(), RandomTemporalCrop(), ResampleClip(), RandomPoseAugmentation()],
+]
+
+
+@pytest.mark.parametrize("transforms", OWN, ids=["behind resampling", "before it"])
+def test_augmentations_of_ones_own_depend_on_seed_epoch_recording_and_view_alone(transforms):
+    clips, view, rows = dataset(200, 8), View(*transforms), torch.arange(8)
+    whole = view(clips.views(rows, 4, 5, 6)).view(4, 8, -1)
+    order = torch.tensor([3, 7, 0])
+    assert torch.equal(view(clips.views(order, 2, 5, 6)).view(2, 3, -1), whole[:2, order])
+    assert not torch.equal(view(clips.views(rows, 4, 5, 7)).view(4, 8, -1), whole)
+    plain = View(*(t for t in transforms if not isinstance(t, Noise)))
+    assert not torch.equal(plain(clips.views(rows, 4, 5, 6)).view(4, 8, -1), whole)
+
+
+def test_a_mirrored_clip_is_the_same_person_seen_in_a_mirror():
+    plain = ResampleClip()(batch(64, 200)).values
+    seen = View(ResampleClip(), RandomMirror(1.0))(batch(64, 200))
+    left, right, head = 8 - 4, 8, 3  # shoulders
+    assert torch.equal(seen[:, :, :, left, 0], -plain[:, :, :, right, 0])
+    assert torch.equal(seen[:, :, :, right, 1:], plain[:, :, :, left, 1:])
+    assert torch.equal(seen[:, :, :, head, 1:], plain[:, :, :, head, 1:])
+    some = (View(ResampleClip(), RandomMirror())(batch(64, 200)) != plain).flatten(1).any(1)
+    assert close(some.float().mean().item(), 0.5, 200)
+    twice = View(ResampleClip(), RandomMirror(1.0), RandomMirror(1.0))(batch(64, 200))
+    assert torch.equal(twice, plain)
+
+
+class Forgetful(v2.Transform):
+    """It does not say that it takes ClipBatch, so torchvision would hand clips on unchanged."""
+
+
+@pytest.mark.parametrize(
+    "transforms, message",
+    [
+        ([ResampleClip(), Forgetful()], r"Forgetful\(\) would not be called: it lacks `_transformed_types"),
+        ([v2.GaussianNoise(), ResampleClip()], "GaussianNoise.* would not be called"),
+        ([ResampleClip(), v2.Lambda(lambda clips: clips.values, ClipBatch)], "returns a Tensor, not a ClipBatch"),
+    ],
+)
+def test_a_transform_that_would_be_skipped_is_refused(transforms, message):
+    with pytest.raises(TypeError, match=message):
+        View(*transforms)(batch(64, 2))
+
+
+def test_a_pipeline_must_end_with_resampled_clips():
+    with pytest.raises(ValueError, match="place ResampleClip"):
+        View(RandomTemporalCrop())(batch(64, 2))
+
+
+def test_the_text_of_a_view_tells_every_parameter():
+    assert repr(View(RandomTemporalCrop(0.2), RandomMirror())) == (
+        "View(\n      RandomTemporalCrop(min_ratio=0.2, min_length=64)\n      RandomMirror(p=0.5)\n)"
+    )

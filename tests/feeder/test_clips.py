@@ -40,7 +40,7 @@ def random_clips():
 @pytest.mark.parametrize("num_frames", [64, 10])
 def test_rendering_is_interpolation_then_a_matrix_per_joint(random_clips, num_frames):
     c = random_clips
-    rendered = ResampleClip(num_frames)(c)
+    rendered = ResampleClip(num_frames)(c).values
     assert rendered.shape == (len(c), num_frames, 2, 25, 3)
     for i in range(len(c)):
         window = c.frames[c.first[i] : c.first[i] + c.length[i]]
@@ -53,15 +53,16 @@ def test_a_clip_does_not_depend_on_its_neighbours(random_clips):
     c = random_clips
     order = torch.randperm(len(c), generator=torch.Generator().manual_seed(1))
     permuted = ClipBatch(c.frames, c.first[order], c.length[order], joint_map=c.joint_map[order])
-    assert torch.equal(ResampleClip()(permuted), ResampleClip()(c)[order])
+    assert torch.equal(ResampleClip()(permuted).values, ResampleClip()(c).values[order])
 
 
 def test_maps_compose_in_order(random_clips):
     c = random_clips
     second = torch.randn(len(c), 25, 3, 3, generator=torch.Generator().manual_seed(2))
-    once = ResampleClip()(c)
+    once = ResampleClip()(c).values
     expected = torch.einsum("bvij,btmvj->btmvi", second, once)
-    torch.testing.assert_close(ResampleClip()(c.map_joints(second)), expected, atol=1e-4, rtol=1e-4)
+    for clips in (ResampleClip()(c.map_joints(second)), ResampleClip()(c).map_joints(second)):
+        torch.testing.assert_close(clips.values, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_windows_stay_inside_their_recording(random_clips):
@@ -71,7 +72,15 @@ def test_windows_stay_inside_their_recording(random_clips):
     for first, n in zip((c.first + start).tolist(), length.tolist()):
         poisoned[first : first + n] = 1.0
     narrowed = ClipBatch(poisoned, c.first, c.length).window(start, length)
-    assert torch.equal(ResampleClip()(narrowed), torch.ones(len(c), 64, 2, 25, 3))
+    assert torch.equal(ResampleClip()(narrowed).values, torch.ones(len(c), 64, 2, 25, 3))
+
+
+def test_resampled_clips_can_be_cut_and_resampled_again(random_clips):
+    clips = ResampleClip(64)(random_clips)
+    last = clips.window(torch.full((len(clips),), 54), torch.full((len(clips),), 10))
+    with pytest.raises(ValueError, match="the clips are not resampled: place ResampleClip"):
+        _ = last.values
+    torch.testing.assert_close(ResampleClip(10)(last).values, clips.values[:, 54:])
 
 
 def test_a_data_set_is_read_as_it_was_packed(tmp_path):
@@ -83,6 +92,25 @@ def test_a_data_set_is_read_as_it_was_packed(tmp_path):
         frames = source.frames[clips.first[i] : clips.first[i] + clips.length[i]]
         np.testing.assert_array_equal(frames.numpy().reshape(-1, 2, 25, 3), packed.recording(row))
     np.testing.assert_array_equal(source.label, packed.label[rows])
+
+
+def test_a_process_may_have_no_clips(random_clips):
+    none = slice(0, 0)
+    clips = ClipBatch(random_clips.frames, random_clips.first[none], random_clips.length[none])
+    assert ResampleClip()(clips).values.shape == (0, 64, 2, 25, 3)
+
+
+def test_joined_data_sets_give_the_clips_of_each(tmp_path):
+    packed = tiny_dataset(tmp_path)
+    parts = [
+        ClipDataset.of_dataset(packed, packed.split("xsub", side), torch.device("cpu")) for side in ("val", "train")
+    ]
+    view, joined = evaluation_view(), ClipDataset.joined(parts)
+    each = torch.cat([view(part.clips(slice(None))) for part in parts])
+    assert torch.equal(view(joined.clips(slice(None))), each)
+    assert torch.equal(joined.label, torch.cat([part.label for part in parts]))
+    others = parts[0].others(packed, packed.split("xsub", "train"))
+    assert torch.equal(view(others.clips(slice(None))), each[len(parts[0]) :])
 
 
 def test_training_cannot_change_the_data_set_on_disk(tmp_path):

@@ -26,7 +26,7 @@ LAYOUTS = [
 def clips_of(layout: FrameLayout, size: int, length: int = 80) -> ClipBatch:
     frames = torch.randn(size * length, layout.size, generator=torch.Generator().manual_seed(0))
     first, random = torch.arange(size) * length, ViewRandom.of_views(0, 0, torch.arange(size), 1)
-    return ClipBatch(frames, first, torch.full((size,), length), random, shape=layout.shape)
+    return ClipBatch(frames, first, torch.full((size,), length), random, layout=layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -45,7 +45,7 @@ def test_bones_go_from_each_joint_to_its_parent(layout):
 def test_resampling_is_interpolation_then_a_matrix_per_joint(layout):
     clips = clips_of(layout, 70)  # more than are resampled at a time
     clips = clips.map_joints(torch.randn(70, layout.joints, layout.coordinates, layout.coordinates))
-    rendered = ResampleClip()(clips)
+    rendered = ResampleClip()(clips).values
     assert rendered.shape == (70, 64, *layout.shape)
     for i in (0, 66):
         window = clips.frames[80 * i : 80 * (i + 1)]

@@ -236,7 +236,7 @@ def test_class_names_of_a_file(demo_root, tmp_path):
         (("tsne", "RUN", "--classes", 1), "only 4 val recordings are of these; give more"),
         (("tsne", "RUN", "--labels", "a", "b"), r"2 titles for 1 checkpoint\(s\)"),
         (("tsne", "RUN", "--out", "picture.jpg"), "the plot is a .png file"),
-        (("tsne", "nothing_there"), r"no checkpoint or run 'nothing_there'; the runs in .* are: "),
+        (("tsne", "nothing_there"), "no checkpoint at nothing_there, and no run of that name; in .* there are: "),
         (("retrieval", "RUN", "--query", "S001"), "--query S001: .* has no such recording; the first is S001C001P001R"),
         (("retrieval", "RUN", "--query", "S001C001P001R001A001"), "is on the training side of cross_subject"),
         (("retrieval", "RUN", "--query", "S001C001P003R001A001", "-k", 13), "the gallery has only 12 recordings"),

@@ -18,6 +18,7 @@ from models.encoder import Backbone
 from models.loading import load, load_backbone, modalities, newest
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
+from tools.utils.options import find_run, run_path
 
 BATCH_SIZE = 256
 Opened = TypeVar("Opened", bound="FrozenEncoder")
@@ -40,10 +41,11 @@ def suffix_of(modality: str) -> str:
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained",
-        type=Path,
+        type=run_path,
         required=True,
         metavar="CKPT",
-        help="a checkpoint, weights from tools.slim, or a run's folder, whose last checkpoint is taken",
+        help="a checkpoint, weights from tools.slim, or a run (its folder, or its name under checkpoints/), whose last "
+        "checkpoint is taken",
     )
 
 
@@ -64,7 +66,7 @@ class FrozenEncoder:
     @classmethod
     def open(cls: type[Opened], pretrained: Path, device: torch.device) -> Opened:
         """Load the encoder of a checkpoint, or of the last one in a run's folder. Raises CheckpointError."""
-        path = newest(pretrained)
+        path = newest(find_run(pretrained))
         state = load(path)
         return cls(load_backbone(state, path).to(device), device, path, state)
 

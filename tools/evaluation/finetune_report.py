@@ -78,7 +78,7 @@ def _finetune(
         runs.append(finetune(model, source, rows, val, recipe, seed, procs, args.amp, args.compile, title))
         if len(args.seed) > 1:
             best = max(score.top1 for score in runs[-1])
-            logging.getLogger("umurl").info(f"{title}: best {best:.2f} %, last {runs[-1][-1].top1:.2f} %")
+            logging.getLogger("umurl").info(f"{title}: last {runs[-1][-1].top1:.2f} %, best {best:.2f} %")
     together = [
         Validation(due[0].epoch, [s.top1 for s in due], [s.top5 for s in due], [s.loss for s in due])
         for due in zip(*runs)

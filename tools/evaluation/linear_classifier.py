@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data_gen.packed.info import is_one_line
 from models.loading import CheckpointError, fingerprint, load_plain
 from tools.evaluation.features import FrozenEncoder, suffix_of
 from tools.utils.errors import UserError
@@ -104,13 +105,13 @@ def classifier_for(encoder: FrozenEncoder, path: Path, state: dict[str, Any]) ->
 def _is_classifier(state: dict[str, Any]) -> bool:
     weight, bias, classes = (state.get(key) for key in ("weight", "bias", "classes"))
     return (
-        all(isinstance(state.get(key), str) and state[key].isprintable() for key in _TEXTS)
+        all(isinstance(state.get(key), str) and is_one_line(state[key]) for key in _TEXTS)
         and (isinstance(weight, Tensor) and isinstance(bias, Tensor))
         and all(t.layout == torch.strided and not t.is_meta and t.dtype == torch.float32 for t in (weight, bias))
         and weight.dim() == 2
         and bias.shape == weight.shape[:1]
         and isinstance(classes, list)
         and len(classes) == len(bias)
-        and all(isinstance(name, str) and name.isprintable() for name in classes)
+        and all(isinstance(name, str) and is_one_line(name) for name in classes)
         and bool(weight.isfinite().all() and bias.isfinite().all())
     )

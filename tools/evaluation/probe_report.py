@@ -41,6 +41,9 @@ def report_probe(args: argparse.Namespace) -> None:
         setup.write(TASK, name, result | {"history": history(validations)}, points)
         if name in probes:
             save_classifier(setup, name, probes[name])
+            probability = probes[name].scores(val.features[name])[0].softmax(1).max(1)
+            more = {"probability": [f"{value:.4f}" for value in probability.values.tolist()]}
+            setup.write_predictions(TASK, name, probability.indices, more)
     if args.observed:
         report_earliness(setup, probes, args.observed, args.seed)
 

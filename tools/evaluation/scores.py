@@ -31,7 +31,7 @@ class Validation:
 def best_and_last(validations: list[Validation], runs: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Summarise the validation of highest top-1 and the last one over `runs`, one run a seed."""
     best = [max(validations, key=lambda v: v.top1[run]) for run in runs]
-    return {"best": _summaries(best, runs), "last": _summaries([validations[-1]] * len(runs), runs)}
+    return {"last": _summaries([validations[-1]] * len(runs), runs), "best": _summaries(best, runs)}
 
 
 def _summaries(validations: list[Validation], runs: Sequence[int]) -> dict[str, Any]:
@@ -46,9 +46,9 @@ def _summaries(validations: list[Validation], runs: Sequence[int]) -> dict[str, 
 
 def log_scores(title: str, scores: dict[str, dict[str, Any]]) -> None:
     """Log what `best_and_last` found."""
-    for which in ("best", "last"):
+    for which, said in (("last", "last"), ("best", "best (chosen on the test side)")):
         top1, top5 = (format_summary(scores[which][metric], 2) for metric in ("top1", "top5"))
-        logging.getLogger("umurl").info(f"{title}, {which}: top-1 {top1} %, top-5 {top5} %")
+        logging.getLogger("umurl").info(f"{title}, {said}: top-1 {top1} %, top-5 {top5} %")
 
 
 def history(validations: list[Validation]) -> list[dict[str, Any]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from data_gen.datasets import DataSet, Protocol, from_test_name
-from data_gen.packed.atomic import locked
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
@@ -22,9 +20,10 @@ from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
-from tools.utils.distributed import detect
+from tools.utils.atomic import atomic_write
+from tools.utils.errors import UserError
 from tools.utils.logs import start_log, tensorboard, write_result
-from tools.utils.options import add_data_options, choose_data, open_dataset
+from tools.utils.options import add_data_options, choose_data, classes_of, open_dataset
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +77,23 @@ class EvaluationSetup:
         path = write_result(self.folder, task, metrics | self.result | {"task": task, "modality": modality})
         logging.getLogger("umurl").info(f"written to {path}")
 
+    def write_predictions(self, task: str, modality: str, predicted: Tensor, more: dict[str, list]) -> None:
+        """Write a CSV with a line for each recording of the val side: its name, its label and the predicted one, int64
+        (N,), the classes' names, and the columns `more`."""
+        names, rows = classes_of(self.packed), self.split["val"]
+        labels, found = self.packed.label[rows].tolist(), predicted.tolist()
+        columns = {
+            "name": self.packed.names[rows].tolist(),
+            "label": labels,
+            "predicted": found,
+            "label_name": [names[label] for label in labels],
+            "predicted_name": [names[label] for label in found],
+            **more,
+        }
+        path = self.folder / f"{task}{suffix_of(modality)}_predictions.csv"
+        with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+            csv.writer(file).writerows([columns, *zip(*columns.values())])
+
 
 def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetup:
     """Load the encoder onto `device` and open the data that the flags choose. Raises UserError, CheckpointError and
@@ -89,6 +105,8 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
     dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     checkpoints.check_layout(backbone.layout, encoder.path, FrameLayout.of_dataset(packed), packed.path)
+    if packed.num_classes < 2:
+        raise UserError(f"{packed.path} has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
     split = {side: packed.split(protocol.name, side) for side in SIDES}
     result = {
         "dataset": dataset.name,
@@ -101,7 +119,7 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
-    is_transfer = _own_dataset(state, folder) not in (None, dataset.name)
+    is_transfer = dataset.name not in (_own_dataset(state, folder) or dataset.name).split("+")
     return EvaluationSetup(encoder, modalities, packed, protocol, split, is_transfer, folder, result)
 
 
@@ -125,14 +143,6 @@ def extract_sides(setup: EvaluationSetup) -> tuple[SideFeatures, SideFeatures]:
     return train, val
 
 
-@contextmanager
-def holding(pretrained: Path) -> Iterator[None]:
-    """Hold the folder of the scores for this program alone. Raises DataSetError where another one writes there."""
-    folder = folder_of(pretrained)
-    with locked(folder) if folder.is_dir() and detect()[0] == 0 else nullcontext():
-        yield
-
-
 def folder_of(pretrained: Path) -> Path:
     """The folder where a checkpoint's scores and logs go: its own."""
     return pretrained if pretrained.is_dir() else pretrained.parent
@@ -142,6 +152,8 @@ def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSe
     """Choose the data set and the protocol by the flags, else by what the checkpoint was trained on, else by its
     folder's name. Raises UserError."""
     own = _own_dataset(state, folder)
+    if own and "+" in own and not args.dataset:
+        raise UserError(f"pre-trained on {own.replace('+', ' and ')}: say by --finetune-dataset what to evaluate on")
     dataset, protocol = args.dataset or own, args.protocol
     if dataset and dataset == own:
         protocol = protocol or state.get("protocol")

@@ -22,9 +22,10 @@ from tools.evaluation.linear_classifier import (
 )
 from tools.evaluation.setup import folder_of
 from tools.figures import style
-from tools.figures.encoded import Encoded, find_run, name_of, names_for, plot_path
+from tools.figures.encoded import Encoded, name_of, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
+from tools.utils.options import find_run
 
 WIDTH = 9.0  # inches: 60 classes need them
 FEW = 20  # up to so many classes, both axes have names and the cells have numbers

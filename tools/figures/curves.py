@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tools.figures import style
-from tools.figures.encoded import find_run, plot_path
+from tools.figures.encoded import plot_path
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
+from tools.utils.options import find_run
 
 COLUMNS = 3
 LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}  # titles of the panels of these keys

@@ -12,29 +12,15 @@ import torch
 from torch import Tensor
 
 from data_gen.class_names import class_label
-from data_gen.datasets import ROOT, Protocol
+from data_gen.datasets import Protocol
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
-from models.loading import in_folder
 from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.evaluation.setup import data_of
 from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
-from tools.utils.options import classes_of, open_dataset
-
-RUNS = ROOT / "checkpoints"
-
-
-def find_run(text: str) -> Path:
-    """Find a checkpoint or a run's folder by its path or its name under checkpoints/. Raises UserError."""
-    for path in (Path(text), RUNS / text):
-        if path.exists():
-            return path
-    known = sorted(p.name for p in RUNS.glob("*") if in_folder(p))
-    raise UserError(
-        f"there is no checkpoint or run {text!r}; the runs in {RUNS} are: {', '.join(known) or 'none, pre-train one'}"
-    )
+from tools.utils.options import classes_of, find_run, open_dataset
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from data_gen.packed.reader import PackedDataset
 from feeder.augment import evaluation_view, training_view
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip
 from feeder.modalities import ModalityTokens
 from tools.figures import people, style
-from tools.figures.encoded import RUNS, find_name, name_of, names_for, plot_path
+from tools.figures.encoded import find_name, name_of, names_for, plot_path
 from tools.inference.recordings import RecordingsInput
 from tools.utils.errors import UserError
+from tools.utils.options import RUNS
 
 VIEWS = 4
 EVERY = 2  # frames of a clip of which the animation shows one
@@ -103,14 +104,14 @@ def _motion(clip: Tensor, change: Tensor, who: list[int], sticks: people.StickFi
 
 def _views(clips: ClipBatch, who: list[int], sticks: people.StickFigure) -> list[Panel]:
     """Panels of training views; their titles tell the augmentation and the frames."""
-    *before, resample = training_view().transforms
-    cut = clips
-    for transform in before:
-        cut = transform(cut)
+    cut, drawn = clips, clips
+    for transform in training_view().transforms:
+        cut = drawn if isinstance(transform, ResampleClip) else cut
+        drawn = transform(drawn)
     assert cut.joint_map is not None  # one of the transforms gave it
     panels = []
-    ghosts = resample(replace(cut, joint_map=None))
-    for i, view in enumerate(resample(cut)):
+    ghosts = ResampleClip()(replace(cut, joint_map=None)).values
+    for i, view in enumerate(drawn.values):
         first, length = int(cut.first[i] - clips.first[i]), int(cut.length[i])
         kind, hidden = describe(cut.joint_map[i])
         title = f"view {i + 1}\n{kind}\nframes {first + 1}–{first + length}"

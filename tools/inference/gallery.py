@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data_gen.packed.info import is_one_line
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.knn import nearest
@@ -72,7 +73,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
         or any(texts.dtype.kind != "U" or texts.ndim != 1 for texts in (name, classes))
         or not len(name) == len(label) == label.size > 0
         or not np.isfinite(feature).all()
-        or not all(map(str.isprintable, (*name.tolist(), *classes.tolist())))
+        or not all(map(is_one_line, (*name.tolist(), *classes.tolist())))
     ):
         raise UserError(f"--gallery {place}: not features as tools.extract writes them; write them again")
     if str(stored["encoder"]) != fingerprint(encoder.backbone) or feature.shape != (len(stored["name"]), size):

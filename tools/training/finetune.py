@@ -169,11 +169,13 @@ def finetune(
     tuner = Finetuner(model.to(procs.device), source, recipe, seed, procs, amp, compiling)
     tuner.prepare(train.to(source.device))
     scores = []
-    for epoch in progress(range(recipe.epochs), desc=title, unit="epoch", disable=not procs.is_main):
+    bar = progress(range(recipe.epochs), desc=title, unit="epoch", disable=not procs.is_main)
+    for epoch in bar:
         loss = tuner.train_epoch(train, epoch)
         done = epoch + 1
         if done % recipe.validate_every == 0 or done == recipe.epochs:
             scores.append(Score(done, *tuner.validate(val), loss))
+            bar.set_postfix_str(f"top-1 {scores[-1].top1:.1f} %", refresh=False)
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Stop training between two steps when SIGTERM or Ctrl-C arrives."""
+"""Stop training between two steps when SIGTERM, SIGHUP or Ctrl-C arrives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch.distributed as dist
 
 
 class StopSignal:
-    """Within `with`, note a SIGTERM or SIGINT instead of ending the program. In a single process, a second one ends it.
+    """Within `with`, note a SIGTERM, SIGHUP (unless nohup has it ignored) or SIGINT instead of ending the program. In a
+    single process, a second one ends it.
 
     Several processes may each get the same signal more than once (from the terminal, from torchrun), so they only note
     all of them.
@@ -22,7 +23,8 @@ class StopSignal:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        for number in (signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])):
             self._before[number] = signal.signal(number, self._receive)
         return self
 

@@ -8,12 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from feeder.augment import training_view
-from feeder.clips import ClipDataset
+from feeder.augment import View, training_view
+from feeder.clips import NUM_FRAMES, ClipDataset
 from feeder.modalities import ModalityTokens, Tokens
 from feeder.sampling import epoch_order, global_batches, share
 from models import loading
@@ -43,6 +44,18 @@ FIXED = (
 )
 
 
+def checked_view(dataset: ClipDataset) -> View:
+    """The pipeline of feeder/augment.py, tried on a recording. Raises UserError where it does not work on these."""
+    try:
+        view = training_view()
+        length = view(dataset.views(torch.arange(1, device=dataset.device), 1, seed=0, epoch=0)).shape[1]
+        if length != NUM_FRAMES:
+            raise ValueError(f"clips have {length} frames behind it, not the {NUM_FRAMES} that the model takes")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"training_view() in feeder/augment.py: {error}") from error
+    return view
+
+
 class Trainer:
     """Everything that a step changes, and what a checkpoint keeps of it."""
 
@@ -56,7 +69,7 @@ class Trainer:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, args.lr, weight_decay=args.wd, fused=True)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
-        self.view, self.tokens = training_view(), ModalityTokens(dataset.layout).to(procs.device)
+        self.view, self.tokens = checked_view(dataset), ModalityTokens(dataset.layout).to(procs.device)
         self.compiler = StaticCompiler(sizes_to_compile(args.compile, procs.device, self._steps()))
         self.flops = training_flops(args.hidden_size, len(self.model.modalities), dataset.layout)  # of a sample
         peak = peak_flops(procs.device, args.amp) if args.objective == "umurl" else None
@@ -98,6 +111,12 @@ class Trainer:
                 f"{path} was trained on other recordings than the data set now has: choose another --checkpoint-path, "
                 "or start anew with --resume none"
             )
+        view = state.get("view", repr(self.view))  # older checkpoints and published ones do not tell
+        if view != repr(self.view):
+            raise UserError(
+                f"{path} was made with other augmentations:\n{view}\nnow feeder/augment.py makes\n{self.view}\nUndo "
+                "the change, choose another --checkpoint-path, or start anew with --resume none"
+            )
         try:
             weights = loading.weights(state)
             loading.check_tensors(weights, self.model.state_dict(), path)
@@ -128,6 +147,9 @@ class Trainer:
             like = {"step": step, "exp_avg": parameter, "exp_avg_sq": parameter}
             if not isinstance(one, dict):
                 raise UserError(f"cannot resume from {path}: it holds no optimiser state")
+            if isinstance(one.get("step"), int | float):  # as older versions of PyTorch write it
+                one = one | {"step": torch.tensor(float(one["step"]))}
+            one = {key: value for key, value in one.items() if key in like}
             loading.check_tensors(one, like, path)
             moments[parameter] = {key: torch.empty_like(t).copy_(one[key]) for key, t in like.items()}
             if moments[parameter]["step"] < 0 or (moments[parameter]["exp_avg_sq"] < 0).any():
@@ -212,11 +234,15 @@ class Trainer:
             projections = self.parallel(streams)
         return self.objective(gather(projections, sizes, self.procs.rank), self.weights)
 
+    def config(self) -> dict[str, Any]:
+        """The arguments, as plain values."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
+
     def save(self) -> None:
         """Write a checkpoint (the main process does), and remove those that a signal left before it."""
         if not self.procs.is_main:
             return
-        args = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
+        args = self.config()
         state = {
             "epoch": self.epoch,
             "state_dict": checkpoints.prefixed(self.model),
@@ -228,6 +254,7 @@ class Trainer:
             "recordings": len(self.dataset),
             "data": self.data,
             "body": self.dataset.layout.to_json(),
+            "view": repr(self.view),
             "versions": checkpoints.versions(),
         }
         if self.step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def _number(name: str, default: str | None = None) -> int:
     if default is None:
         _need(name)
     text = os.environ.get(name, default or "")
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
         raise UserError(f"{name}={ascii(text)}: torchrun and srun set a whole number there")
     return int(text)
 
@@ -122,7 +123,9 @@ def distribute(model: nn.Module, procs: Processes) -> nn.Module:
         return model
     device_ids = [procs.device] if procs.device.type == "cuda" else None
     # Every process computes the same running statistics, so they need not be sent at each step.
-    return DistributedDataParallel(model, device_ids, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # what replaces it is newer than 2.11
+        return DistributedDataParallel(model, device_ids, broadcast_buffers=False)
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
+SAY_EVERY = 60.0  # seconds between lines about work in progress
 
 
 def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
@@ -50,14 +53,28 @@ class _Console(logging.Handler):
     """Prints lines without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
-        sys.stdout.flush()
+        with suppress(OSError):  # the terminal is gone
+            tqdm.write(self.format(record), file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
+            sys.stdout.flush()
 
 
 def progress(items: Iterable[T], **options: Any) -> tqdm:
-    """Show a tqdm bar on a terminal, and nothing elsewhere or with `disable=True`."""
-    options["disable"] = options.get("disable", False) or not sys.stderr.isatty()
-    return tqdm(items, dynamic_ncols=True, **options)
+    """Show a tqdm bar on a terminal; elsewhere, where it takes longer, log a line a minute. Nothing with
+    `disable=True`."""
+    if not sys.stderr.isatty():
+        line = "{desc}: {n_fmt} of {total_fmt} {unit}, {remaining} left{postfix}"
+        options |= {"file": _Lines(), "mininterval": SAY_EVERY, "maxinterval": SAY_EVERY, "delay": SAY_EVERY}
+        options |= {"bar_format": line, "leave": False}
+    return tqdm(items, dynamic_ncols=sys.stderr.isatty(), **options)
+
+
+class _Lines(io.StringIO):
+    """Logs what tqdm writes to it."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            logging.getLogger("umurl").info(line)
+        return len(text)
 
 
 def tensorboard(folder: Path, **options: Any) -> SummaryWriter:
@@ -74,13 +91,19 @@ class EpochLog:
     an uninterrupted one.
     """
 
-    def __init__(self, folder: Path, start_epoch: int):
+    def __init__(self, folder: Path, start_epoch: int, config: dict[str, Any]):
+        """`config` is what TensorBoard shows under HPARAMS."""
+        from torch.utils.tensorboard.summary import hparams
+
         path = folder / "log.jsonl"
         kept = [line for line in read_lines(path) if line["epoch"] < start_epoch]
         with atomic_write(path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(path, "a", buffering=1)
         self._board = tensorboard(folder, purge_step=start_epoch)
+        values = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items()}
+        for summary in hparams(values, {"loss/total": 0.0}):
+            self._board._get_file_writer().add_summary(summary)
 
     def write(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write one epoch's metrics; names with a slash group TensorBoard's charts."""

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from data_gen.class_names import class_names
-from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, from_test_name
+from data_gen.datasets import (
+    DATA_ROOT,
+    DATASETS,
+    ROOT,
+    DataSet,
+    Protocol,
+    from_test_name,
+    nearest_first,
+    protocols_by_name,
+)
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
-from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.reader import INFO, SIDES, PackedDataset
+from models.loading import in_folder
 from tools.utils.errors import UserError
 
 Number = TypeVar("Number", int, float)
 _LARGEST = 1e30  # what float32 holds
+RUNS = ROOT / "checkpoints"
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default to every option's help that does not name it, unless it is None or False."""
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Adds the default to every option's help that does not name it, unless it is None or False; keeps the lines of the
+    text around the options."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False, argparse.SUPPRESS) or "default" in (action.help or ""):
@@ -32,18 +44,33 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
         dataset_flag,
         dest="dataset",
         metavar="NAME",
+        nargs="+" if dataset_flag == "--pre-dataset" else None,
         help=f"data set: {', '.join(DATASETS)}, or another in --data-root; default: "
         + ("by the name of --checkpoint-path" if dataset_flag == "--pre-dataset" else "the checkpoint's own"),
     )
     parser.add_argument(
         "--protocol",
-        help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), or one of the data set's own; "
-        "default: as for the data set",
+        help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), one of the data set's own, or all: "
+        "every recording to train on; default: as for the data set",
     )
     parser.add_argument(
         "--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets, or one packed data set"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+
+
+def run_path(text: str | Path) -> Path:
+    """The path of a checkpoint or a run's folder, given as one or as a name under checkpoints/; for argparse."""
+    return RUNS / text if not Path(text).exists() and (RUNS / text).exists() else Path(text)
+
+
+def find_run(text: str | Path) -> Path:
+    """As `run_path`. Raises UserError where nothing is there."""
+    path = run_path(text)
+    if path.exists():
+        return path
+    known = nearest_first(Path(text).name, [path.name for path in RUNS.glob("*") if in_folder(path)])
+    raise UserError(f"no checkpoint at {text}, and no run of that name; in {RUNS} there are: {known or 'none'}")
 
 
 def choose_data(
@@ -56,24 +83,24 @@ def choose_data(
     try:
         row = find_dataset(dataset, rows, root) if dataset else known
         if row is None:
-            own = [f"{d.name}_{p.name}" for d in rows.values() if d.name not in DATASETS for p in d.protocols]
             raise UserError(
-                f"{test_name!r} does not begin with a known protocol (such as {', '.join(['ntu60_xsub', *own[:10]])}): "
-                "name the data set and the protocol by flags, see --help"
+                f"{test_name!r} does not begin with a known protocol (did you mean one of "
+                f"{nearest_first(test_name, protocols_by_name(rows))}?): name the data set and the protocol by flags, "
+                "see --help"
             )
         if protocol:
             return row, row.protocol(protocol)
-        if not row.protocols:
-            raise UserError(f"{row.name} has no protocol; add one with python -m data_gen.add_protocol")
         return row, its_protocol if its_protocol and known == row else row.protocols[0]
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, long: bool = False) -> PackedDataset:
+def open_dataset(
+    root: Path, dataset: DataSet, protocol: Protocol, sides: Sequence[str] = SIDES, long: bool = False
+) -> PackedDataset:
     """Open the packed data set under `root`, or `root` itself if it is one: of clips, or with `long` of long
-    recordings. Raises UserError where it is missing, is another or has too few recordings, and DataSetError where it is
-    damaged."""
+    recordings. Raises UserError where it is missing, is another or has too few recordings on the `sides` that are
+    needed, and DataSetError where it is damaged."""
     path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
     if not (path / INFO).is_file():
         raise UserError(
@@ -90,9 +117,12 @@ def open_dataset(root: Path, dataset: DataSet, protocol: Protocol, long: bool = 
         )
     if not long and packed.segments is not None:
         raise UserError(f"{path} holds long recordings, not clips: tools.detect and tools.timeline take them")
-    for side in ("train", "val"):
+    for side in sides:
         if len(packed.split(protocol.name, side)) < 2:
-            raise UserError(f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}")
+            raise UserError(
+                f"{path} has fewer than two recordings on the {side} side of {protocol.long_name}: name another "
+                "protocol by --protocol, or add one with python -m data_gen.add_protocol"
+            )
     return packed
 
 

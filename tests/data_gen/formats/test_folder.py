@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_gen.packed.info import INFO
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import parse_skeleton
@@ -53,7 +54,29 @@ def test_raw_recordings_are_normalised_and_keep_their_table(folder, tmp_path, ca
     for i, clip in enumerate(clips().values()):
         np.testing.assert_array_equal(packed.recording(i), normalise(clip, num_people=1))
     said = capsys.readouterr().out
-    assert "own: 3 recordings, 12 frames" in said and "s (s): 2 train, 1 val" in said and "they were raw" in said
+    assert "own: 3 recordings, 12 frames" in said and "  s: 2 train, 1 val" in said and "they were raw" in said
+
+
+def test_labels_and_the_table_may_be_unknown(folder, tmp_path, capsys):
+    (folder / "recordings.csv").write_text("name\na\nc-2\n")
+    bring("folder", folder, *OWN, "--out", tmp_path / "out")
+    packed = PackedDataset(tmp_path / "out")
+    assert packed.names.tolist() == ["a", "c-2"] and packed.label.tolist() == [0, 0]
+    assert packed.class_names == ["unlabelled"] and packed.split("all", "train").tolist() == [0, 1]
+    assert not len(packed.split("all", "val"))
+    (folder / "recordings.csv").unlink()
+    bring("folder", folder, *OWN, "--out", tmp_path / "all")
+    assert PackedDataset(tmp_path / "all").names.tolist() == ["a", "b", "c-2"]
+
+
+def test_a_data_set_is_replaced_on_demand_alone(folder, tmp_path, capsys):
+    bring("folder", folder, *OWN, "--out", tmp_path / "out")
+    before = (tmp_path / "out" / INFO).read_bytes()
+    more = (*OWN, "--split", "s=subject:y,z")
+    refused(capsys, tmp_path / "out", "holds a data set already: --replace", "folder", folder, *more)
+    assert (tmp_path / "out" / INFO).read_bytes() == before
+    bring("folder", folder, *more, "--replace", "--out", tmp_path / "out")
+    assert PackedDataset(tmp_path / "out").protocols == ["s"]
 
 
 @pytest.mark.parametrize("kind", ["heading", "windows", "blank lines", "npy", "npy of people", "Fortran", "float32"])
@@ -162,12 +185,12 @@ def test_names_of_classes_are_numbered_by_the_alphabet_or_by_the_list(folder, tm
 @pytest.mark.parametrize(
     "heading, lines, message",
     [
-        ("", [], "recordings.csv:1: the heading '' is not name,label"),
-        ("name;label", ["a;0"], "recordings.csv:1: the heading 'name;label' is not name,label"),
-        ("name,label,age", ["a,0,3"], "the heading 'name,label,age' is not name,label"),
-        ("name,label,label", ["a,0,3"], "the heading 'name,label,label' is not name,label"),
-        ("name,subject", ["a,0"], "the heading 'name,subject' is not name,label"),
-        ("name,label,split:a/b", ["a,0,"], "is not name,label, perhaps with subject, camera and split:NAME"),
+        ("", [], "recordings.csv:1: the heading '' is not name, perhaps"),
+        ("name;label", ["a;0"], "recordings.csv:1: the heading 'name;label' is not name, perhaps"),
+        ("name,label,age", ["a,0,3"], "the heading 'name,label,age' is not name, perhaps"),
+        ("name,label,label", ["a,0,3"], "the heading 'name,label,label' is not name, perhaps"),
+        ("label,subject", ["0,0"], "the heading 'label,subject' is not name, perhaps"),
+        ("name,label,split:a/b", ["a,0,"], "is not name, perhaps with label, subject, camera and split:NAME"),
         ("name,label", [], "recordings.csv: names no recordings"),
         ("name,label", ["a,0", "b"], "recordings.csv:3: has 1 values, the heading 2"),
         ("name,label", ["a,0", "", "x,1"], "recordings.csv:4: 'x': there is no x.csv or .npy or .skeleton in the"),
@@ -272,7 +295,7 @@ def test_files_that_lie_or_are_damaged_are_refused(folder, tmp_path, capsys):
     (folder / "b.skeleton").unlink()
     (folder / "b.csv").mkdir()
     refused(capsys, out, "b.csv: cannot be read (not a regular file)", "folder", folder, *OWN)
-    refused(capsys, out, "recordings.csv: cannot be read (no such file)", "folder", tmp_path / "nowhere", *OWN)
+    refused(capsys, out, "nowhere: holds no recordings.csv and no recordings", "folder", tmp_path / "nowhere", *OWN)
 
 
 def test_raw_and_centred_recordings_do_not_mix(folder, tmp_path, capsys):

@@ -56,7 +56,7 @@ def folder(made, tmp_path) -> Path:
 
 
 def command(folder: Path, out: Path, *, dataset="demo", protocol="xsub") -> int:
-    return main(["padded", "--dataset", dataset, "--protocol", protocol, str(folder), "--out", str(out)])
+    return main(["padded", "--dataset", dataset, "--protocol", protocol, str(folder), "--out", str(out), "--replace"])
 
 
 def refused(folder: Path, message: str, capsys, dataset="demo", protocol="xsub") -> None:

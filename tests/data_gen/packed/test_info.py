@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from data_gen import recipes
+from data_gen import folds, recipes
 from data_gen.datasets import DATASETS, from_test_name
 from data_gen.packed.catalogue import packed_in, rows_in
 from data_gen.packed.info import INFO
@@ -19,7 +19,7 @@ def test_any_skeleton_is_packed_and_read_again(skeleton, people, coordinates, tm
     assert packed.skeleton == SKELETONS[skeleton]
     assert packed.shape == packed.recording(3).shape[1:] == (people, len(SKELETONS[skeleton].joints), coordinates)
     assert packed.title == "my recordings" and packed.protocols == ["fold1", "fold2"]
-    assert packed.info["protocols"]["fold1"]["rule"] == "kfold:2"
+    assert packed.info["protocols"]["fold1"]["rule"] == "kfold:2, val subjects s0, s2, s4"
 
 
 def test_a_data_set_that_names_no_skeleton_is_kinect_v2s(tmp_path):
@@ -58,6 +58,14 @@ def test_frames_of_other_shapes_are_refused(shape, tmp_path):
         PackedDataset(tmp_path)
 
 
+def test_a_cross_validation_has_a_run_for_each_fold(tmp_path, capsys):
+    own_dataset(tmp_path / "mine", "coco", 1, 2, ["fold=kfold:3", "odd=subject:s1,s3,s5"])
+    assert folds.main(["mine_fold_lr1", "--data-root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == ["mine_fold1_lr1", "mine_fold2_lr1", "mine_fold3_lr1"]
+    assert folds.main(["mine_flod", "--data-root", str(tmp_path)]) == 1
+    assert "no folds are called mine_flod; known: mine_fold. Make" in capsys.readouterr().err
+
+
 def pack_one(folder, shape, people, info=None, tables=None):
     with packing(folder, shape) as writer:
         writer.add("a", 0, people)
@@ -88,10 +96,13 @@ def test_a_data_root_knows_the_data_sets_in_it(tmp_path):
     assert {name: path.name for name, path in found.items()} == {"demo": "demo", "mine": "mine", "other": "elsewhere"}
     assert packed_in(tmp_path / "elsewhere") == {"other": tmp_path / "elsewhere"} and packed_in(tmp_path / "no") == {}
     rows = rows_in(tmp_path)
-    assert [row for name, row in rows.items() if name in DATASETS] == list(DATASETS.values())
+    assert [row for name, row in rows.items() if name in DATASETS and name != "demo"] == [
+        row for row in DATASETS.values() if row.name != "demo"
+    ]
+    assert rows["demo"].protocols[:-1] == DATASETS["demo"].protocols and rows["demo"].protocols[-1].name == "all"
     mine = rows["mine"]
     assert (mine.title, mine.classes) == ("my recordings", 3)
-    assert [p.name for p in mine.protocols] == ["fold1", "fold2", "fold3", "odd"]
+    assert [p.name for p in mine.protocols] == ["fold1", "fold2", "fold3", "odd", "all"]
     assert mine.protocol("odd").recipe == recipes.OWN
 
 
@@ -108,4 +119,4 @@ def test_a_runs_name_begins_with_the_longest_protocol_that_fits(tmp_path):
     ):
         dataset, protocol = from_test_name(name, rows)
         assert (dataset.name, protocol.name) == expected
-    assert from_test_name("mine", rows) is None and from_test_name("mine_fold1") is None
+    assert from_test_name("mine", rows) is None and from_test_name("mine_fold3", rows) is None

@@ -34,7 +34,9 @@ def test_folds_validate_on_every_recording_once_and_on_no_subject_they_train_on(
     subjects = [f"{i % 11:03d}" for i in range(40)]
     splits, rules = derive([parse_split(f"fold=kfold:{count}")], Table([f"r{i:02d}" for i in range(40)], subjects))
     assert list(splits) == [f"fold{k}" for k in range(1, count + 1)]
-    assert set(rules.values()) == {f"kfold:{count}"}
+    for name, sides in splits.items():
+        rule, said = rules[name].split(", val subjects ")
+        assert rule == f"kfold:{count}" and set(said.split(", ")) == {str(i % 11) for i in sides["val"]}
     assert sorted(i for split in splits.values() for i in split["val"]) == list(range(40))
     for split in splits.values():
         assert sorted(split["train"] + split["val"]) == list(range(40))

@@ -38,7 +38,7 @@ def of_first(**values):
         lambda s: s["args"].update(pretrain_modalities=[["x"]]),
         lambda s: s["state_dict"].update({3: torch.zeros(1)}),
         lambda s: s["state_dict"].update({k: v.to_sparse() for k, v in s["state_dict"].items() if v.dim() == 2}),
-        lambda s: s["state_dict"].update({k: v.half() for k, v in s["state_dict"].items()}),
+        lambda s: s["state_dict"].update({k: v.int() for k, v in s["state_dict"].items()}),
     ],
 )
 def test_other_contents_are_refused_in_words(midway, pretrain, change):
@@ -58,6 +58,17 @@ def test_hyperparameters_are_the_runs_own(midway, pretrain):
     pretrain.run("--epochs", "2", "--resume", path)
     found = loading.load(path.with_name("checkpoint_0001.pth.tar"))["state_dict"]
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_weights_in_half_precision_and_steps_as_numbers_are_converted(midway, pretrain):
+    path, state = midway
+    state["state_dict"] = {k: v.half() if v.is_floating_point() else v for k, v in state["state_dict"].items()}
+    for moments in state["optimizer"]["state"].values():
+        moments["step"] = int(moments["step"])
+    torch.save(state, path)
+    pretrain.run("--epochs", "2", "--resume", path)
+    weights = loading.load(path.with_name("checkpoint_0001.pth.tar"))["state_dict"].values()
+    assert {v.dtype for v in weights if v.is_floating_point()} == {torch.float32}
 
 
 def test_a_run_does_not_go_on_with_other_data(midway, pretrain):
