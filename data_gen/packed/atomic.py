@@ -50,9 +50,9 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one program that writes there, at most until the process ends. Make it where there is none, and
-    remove it again if it stays empty. Raises DataSetError where another one holds it."""
-    is_new = not folder.exists()
+    """Hold `folder` for one program that writes there, at most until the process ends. Make it and those above it where
+    there are none, and remove them again if they stay empty. Raises DataSetError where another program holds it."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -60,9 +60,9 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-        if is_new:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+        with suppress(OSError):  # one is not empty
+            for one in made:
+                one.rmdir()
 
 
 def _lock(handle: int, folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from tools.figures import style
 from tools.figures.encoded import plot_path
@@ -111,6 +112,8 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
             axes.set_ylim(bottom=0)
         if title == LABELS["lr"]:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))  # those of matplotlib are formulas
+            axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     order = [run for run in runs if run in handles]
     figure.legend([handles[run] for run in order], order, loc="outside upper center", ncols=4)
     return figure
