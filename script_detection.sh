@@ -8,4 +8,4 @@ set -euo pipefail
 find_python
 take_test_name "$@"
 
-exec "$PYTHON" -m tools.detect --pretrained "checkpoints/$TEST_NAME" ${FLAGS[@]+"${FLAGS[@]}"}
+exec "$PYTHON" -m tools.detect --pretrained "$RUN" ${FLAGS[@]+"${FLAGS[@]}"}

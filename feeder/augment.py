@@ -117,8 +117,3 @@ def training_view() -> View:
     Others are added here: what cuts clips before `ResampleClip`, what changes their values behind it.
     """
     return View(RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip())
-
-
-def evaluation_view() -> View:
-    """The whole clip, without randomness: ClipBatch → float32 (B, 64, M, V, C)."""
-    return View(ResampleClip())

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torchvision.transforms import v2
+from torch import Tensor, nn
 
 from data_gen.packed.reader import PackedDataset
 from feeder.layout import NTU_LAYOUT, FrameLayout
@@ -170,32 +169,38 @@ class ClipDataset:
         return replace(clips, random=ViewRandom.of_views(seed, epoch, rows, count))
 
 
-class ResampleClip(v2.Transform):
+class ResampleClip(nn.Module):
     """Clips of any length → clips of `num_frames`: each window linearly interpolated along time (half-pixel centres,
     edges clamped), then its joint map (docs/method.md, 3).
 
     Interpolation and joint maps are both linear, so their order does not matter.
     """
 
-    _transformed_types = (ClipBatch,)
-
     def __init__(self, num_frames: int = NUM_FRAMES):
         super().__init__()
         self.num_frames = num_frames
 
-    def transform(self, inpt: ClipBatch, params: dict) -> ClipBatch:
-        device = inpt.frames.device
-        chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(inpt))
-        result = torch.empty(len(inpt), self.num_frames, *inpt.layout.shape, device=device)
-        for start in range(0, len(inpt), chunk):
+    def extra_repr(self) -> str:
+        return f"num_frames={self.num_frames}"
+
+    def forward(self, clips: ClipBatch) -> ClipBatch:
+        device = clips.frames.device
+        chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(clips))
+        result = torch.empty(len(clips), self.num_frames, *clips.layout.shape, device=device)
+        for start in range(0, len(clips), chunk):
             part = slice(start, start + chunk)
-            resized = _resize(inpt.frames, inpt.first[part], inpt.length[part], self.num_frames)
-            resized = resized.unflatten(-1, inpt.layout.shape)
-            if inpt.joint_map is None:
+            resized = _resize(clips.frames, clips.first[part], clips.length[part], self.num_frames)
+            resized = resized.unflatten(-1, clips.layout.shape)
+            if clips.joint_map is None:
                 result[part] = resized
             else:
-                _map_joints(resized, inpt.joint_map[part], out=result[part])
-        return inpt.with_values(result)
+                _map_joints(resized, clips.joint_map[part], out=result[part])
+        return clips.with_values(result)
+
+
+def evaluation_view(clips: ClipBatch) -> Tensor:
+    """Resample whole clips, without randomness: ClipBatch → float32 (B, 64, M, V, C)."""
+    return ResampleClip()(clips).values
 
 
 def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> Tensor:

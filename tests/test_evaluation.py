@@ -13,8 +13,7 @@ import action_retrieval
 import pretrain as pretrain_program
 from data_gen.datasets import DATASETS
 from data_gen.packed.reader import PackedDataset
-from feeder.augment import evaluation_view
-from feeder.clips import ClipDataset
+from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import ModalityTokens, Tokens, modalities_of
 from models import loading
 from tests.helpers import tiny_dataset
@@ -298,7 +297,7 @@ def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
     packed = PackedDataset(demo_root / "demo")
     source = ClipDataset.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
-    clip = evaluation_view()(source.clips(torch.arange(5)))
+    clip = evaluation_view(source.clips(torch.arange(5)))
     tokens = ModalityTokens()(clip, ("joint", "motion"))
     embedded = zip(backbone.j_emb(tokens["joint"]), backbone.m_emb(tokens["motion"]))
     fusions = backbone.mm_fusion.t_fusion, backbone.mm_fusion.s_fusion

@@ -10,8 +10,7 @@ import pretrain
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
 from data_gen.packed.reader import PackedDataset
-from feeder.augment import evaluation_view
-from feeder.clips import ClipDataset
+from feeder.clips import ClipDataset, evaluation_view
 from tools.evaluation.knn import nearest
 from tools.utils.metrics import accuracy
 
@@ -40,7 +39,7 @@ def test_neighbours_of_raw_joints_score_what_is_known_of_them(root):
     for side in ("train", "val"):
         rows = packed.split("xsub", side)
         source = ClipDataset.of_dataset(packed, rows[packed.num_frame[rows] <= 300], torch.device("cpu"))
-        sides.append((evaluation_view()(source.clips(slice(None))).flatten(1), source.label))
+        sides.append((evaluation_view(source.clips(slice(None))).flatten(1), source.label))
     (gallery, labels), (queries, truth) = sides
     assert accuracy(labels[nearest(queries, gallery, 1)[:, 0]], truth) == pytest.approx(87.1, abs=0.1)
 

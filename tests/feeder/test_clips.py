@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from feeder.augment import evaluation_view
-from feeder.clips import ClipBatch, ClipDataset, ResampleClip
+from feeder.clips import ClipBatch, ClipDataset, ResampleClip, evaluation_view
 from feeder.layout import NTU_LAYOUT
 from feeder.modalities import MODALITIES, ModalityTokens
 from tests.helpers import GOLDEN, run_python, tiny_dataset
@@ -22,7 +21,7 @@ def golden_source() -> ClipDataset:
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_golden_tokens(modality):
     golden = np.load(GOLDEN / "downstream_h8.npz")
-    clip = evaluation_view()(golden_source().clips(slice(None)))
+    clip = evaluation_view(golden_source().clips(slice(None)))
     tokens = ModalityTokens()(clip, [modality])[modality]
     np.testing.assert_allclose(tokens.temporal.numpy(), golden[modality[0] + "t"], atol=1e-5)
     np.testing.assert_allclose(tokens.spatial.numpy(), golden[modality[0] + "s"], atol=1e-5)
@@ -105,7 +104,7 @@ def test_joined_data_sets_give_the_clips_of_each(tmp_path):
     parts = [
         ClipDataset.of_dataset(packed, packed.split("xsub", side), torch.device("cpu")) for side in ("val", "train")
     ]
-    view, joined = evaluation_view(), ClipDataset.joined(parts)
+    view, joined = evaluation_view, ClipDataset.joined(parts)
     each = torch.cat([view(part.clips(slice(None))) for part in parts])
     assert torch.equal(view(joined.clips(slice(None))), each)
     assert torch.equal(joined.label, torch.cat([part.label for part in parts]))
@@ -154,7 +153,7 @@ def test_token_layout():
 def test_longer_recordings_are_read_to_their_end(tmp_path):
     packed = tiny_dataset(tmp_path, num_frame=(400, 500), cameras=(1,), actions=(1,))
     source = ClipDataset.of_dataset(packed, np.array([0]), torch.device("cpu"))
-    clip = evaluation_view()(source.clips(slice(None)))[0]
+    clip = evaluation_view(source.clips(slice(None)))[0]
     recording = torch.from_numpy(packed.recording(0).copy())
     n = len(recording)
     position = (63.5) * n / 64 - 0.5

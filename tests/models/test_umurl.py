@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from feeder.augment import evaluation_view
+from feeder.clips import evaluation_view
 from feeder.modalities import MODALITIES, ModalityTokens
 from models.loading import load, load_backbone, weights
 from models.objective import umurl_loss
@@ -55,7 +55,7 @@ def test_golden_loss_and_gradients(model, golden):
 )
 def test_golden_features(official, key, modalities):
     backbone = load_backbone(official, GOLDEN / "official_h8.pth.tar")
-    clip = evaluation_view()(golden_source().clips(slice(None)))
+    clip = evaluation_view(golden_source().clips(slice(None)))
     with torch.inference_mode():
         feature = backbone(ModalityTokens()(clip, modalities))
     np.testing.assert_allclose(feature, np.load(GOLDEN / "downstream_h8.npz")[key], atol=1e-5)

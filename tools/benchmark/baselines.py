@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from data_gen.raw.skeleton_file import MAX_BODIES
 from data_gen.recipes import ClassifierRecipe
-from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop, evaluation_view
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
+from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, evaluation_view
 from feeder.layout import NTU_LAYOUT
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
@@ -238,7 +238,7 @@ def probe_epoch(backbone: Backbone, dataset: ClipDataset, num_classes: int, reci
     optimizer = torch.optim.SGD(linear.parameters(), recipe.lr, momentum=recipe.momentum)
     for rows in torch.randperm(len(dataset), generator=generator).to(dataset.device).split(recipe.batch_size):
         with torch.no_grad():
-            feature = features(backbone, evaluation_view()(dataset.clips(rows)).to(device))
+            feature = features(backbone, evaluation_view(dataset.clips(rows)).to(device))
         optimizer.zero_grad()
         F.cross_entropy(linear(feature), dataset.label[rows].to(device)).backward()
         optimizer.step()

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from data_gen.recipes import LINEAR_PROBE
-from feeder.augment import evaluation_view
-from feeder.clips import NUM_FRAMES
+from feeder.clips import NUM_FRAMES, evaluation_view
 from feeder.modalities import MODALITIES
 from models.encoder import Backbone
 from models.flops import stream_flops
@@ -44,7 +43,7 @@ def features(setup: Setup, folder: Path) -> Iterator[Row]:
 
         @torch.no_grad()
         def plain() -> Tensor:
-            return baselines.features(backbone, evaluation_view()(dataset.clips(some)).to(setup.device))
+            return baselines.features(backbone, evaluation_view(dataset.clips(some)).to(setup.device))
 
         check_same("features", extract()[: len(some)], plain(), 1e-4)
         row.compare(plain, len(some) / every, setup, f"extrapolated from batches of {len(some)} clips")

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from feeder.augment import evaluation_view
-from feeder.clips import ClipDataset
+from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import MODALITIES, ModalityTokens, modalities_of
 from models.encoder import Backbone
 from models.loading import load, load_backbone, modalities, newest
@@ -106,10 +105,10 @@ def feature_batches(
     backbone: Backbone, source: ClipDataset, combinations: Sequence[Sequence[str]], device: torch.device
 ) -> Iterator[tuple[slice, list[Tensor]]]:
     """Compute the same in batches: yields their rows of the source, and for each combination float32 (B, 2·hidden)."""
-    view, tokens = evaluation_view(), ModalityTokens(source.layout).to(device)
+    tokens = ModalityTokens(source.layout).to(device)
     used = [m for m in MODALITIES if any(m in c for c in combinations)]
     for start in range(0, len(source), BATCH_SIZE):
         rows = slice(start, min(start + BATCH_SIZE, len(source)))
-        clip = view(source.clips(rows)).to(device, non_blocking=True)
+        clip = evaluation_view(source.clips(rows)).to(device, non_blocking=True)
         of_modality = tokens(clip, used)
         yield rows, [backbone({m: of_modality[m] for m in c}) for c in combinations]

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from data_gen.packed.reader import PackedDataset
-from feeder.augment import evaluation_view
-from feeder.clips import NUM_FRAMES, ClipDataset
+from feeder.clips import NUM_FRAMES, ClipDataset, evaluation_view
 from tools.evaluation.knn import nearest
 from tools.figures import people, style
 from tools.figures.encoded import Encoded, find_name, name_of, names_for, plot_path
@@ -47,7 +46,7 @@ def neighbours(
 def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Sequence[str]) -> Figure:
     """Draw the query above its neighbours, each as a row of frames in a solid (right) or dashed (wrong) border."""
     rows = [query, *(n.index for n in found)]
-    clips = evaluation_view()(ClipDataset.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
+    clips = evaluation_view(ClipDataset.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
     sticks = people.StickFigure(packed.skeleton)
     times = np.linspace(0, NUM_FRAMES - 1, FRAMES + 2).round().astype(int)[1:-1]
     figure = style.new_figure(1.15 * len(rows))

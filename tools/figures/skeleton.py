@@ -16,8 +16,8 @@ from matplotlib.text import Text
 from torch import Tensor
 
 from data_gen.packed.reader import PackedDataset
-from feeder.augment import evaluation_view, training_view
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip
+from feeder.augment import training_view
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip, evaluation_view
 from feeder.modalities import ModalityTokens
 from tools.figures import people, style
 from tools.figures.encoded import find_name, name_of, names_for, plot_path
@@ -43,7 +43,7 @@ class Panel:
 
 def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
     """Panels of the only recording of the source: its modalities and its views. Raises UserError if it shows nobody."""
-    whole, derive = evaluation_view()(source.clips(slice(0, 1))), ModalityTokens(source.layout).derive
+    whole, derive = evaluation_view(source.clips(slice(0, 1))), ModalityTokens(source.layout).derive
     sticks = people.StickFigure(source.layout.skeleton)
     who = people.present(whole[0].numpy())
     if not who:

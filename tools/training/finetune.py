@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.recipes import ClassifierRecipe
-from feeder.augment import evaluation_view
-from feeder.clips import ClipDataset
+from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import ModalityTokens, Tokens
 from feeder.sampling import epoch_order, share
 from models.encoder import Backbone
@@ -74,7 +73,7 @@ class Finetuner:
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(trained, recipe.lr, momentum=recipe.momentum)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=amp == "fp16")
-        self.view, self.tokens = evaluation_view(), ModalityTokens(source.layout).to(procs.device)
+        self.tokens = ModalityTokens(source.layout).to(procs.device)
 
     def prepare(self, rows: Tensor) -> None:
         """Compile what is worth it for training on `rows`, and wrap the model for several processes."""
@@ -140,7 +139,7 @@ class Finetuner:
         return scores, self.source.label[rows].to(self.procs.device, non_blocking=True)
 
     def _stream(self, rows: Tensor) -> dict[str, Tokens]:
-        clip = self.view(self.source.clips(rows)).to(self.procs.device, non_blocking=True)
+        clip = evaluation_view(self.source.clips(rows)).to(self.procs.device, non_blocking=True)
         return self.tokens(clip, self.model.modalities)
 
     def _batches(self, rows: Tensor) -> Sequence[Tensor]:

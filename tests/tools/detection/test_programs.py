@@ -99,7 +99,7 @@ def test_a_frozen_encoder_is_not_kept_and_a_fine_tuned_one_is(detected, long_roo
 def test_the_table_of_results_has_its_scores(detected, monkeypatch, tmp_path, capsys):
     (tmp_path / "checkpoints").mkdir()
     detected.rename(tmp_path / "checkpoints" / "demo_small")
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RUNS", tmp_path / "checkpoints")
     results.main([])
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| demo_small | mine_untrimmed easy | 0      | all      | fine-tuned | "), row

@@ -6,8 +6,7 @@ from torch import nn
 
 from data_gen.packed.reader import PackedDataset
 from data_gen.recipes import LINEAR_PROBE, ClassifierRecipe
-from feeder.augment import evaluation_view
-from feeder.clips import ClipDataset
+from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import MODALITIES, ModalityTokens
 from models.encoder import Backbone
 from tools.evaluation.features import extract_features
@@ -75,7 +74,7 @@ def test_cached_features_are_those_of_every_epoch(demo_root):
     backbone = Backbone(8).eval()
     source = ClipDataset.of_dataset(packed, packed.split("xsub", "train"), torch.device("cpu"))
     (cached,) = extract_features(backbone, source, [MODALITIES], torch.device("cpu"))
-    view = evaluation_view()
+    view = evaluation_view
     for rows in torch.randperm(len(source)).split(5):
         clip = view(source.clips(rows))
         with torch.no_grad():

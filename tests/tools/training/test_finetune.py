@@ -7,8 +7,7 @@ from torch import nn
 
 from data_gen.packed.reader import PackedDataset
 from data_gen.recipes import FINETUNE, ClassifierRecipe
-from feeder.augment import evaluation_view
-from feeder.clips import ClipDataset
+from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import MODALITIES, ModalityTokens
 from feeder.sampling import epoch_order
 from models.encoder import Backbone
@@ -41,7 +40,7 @@ def backbone():
 
 def textbook(backbone, linear, source, train, val, recipe, orders):
     """The recipe written out, on the whole batch without any of the savings."""
-    view, cross_entropy = evaluation_view(), nn.CrossEntropyLoss()
+    view, cross_entropy = evaluation_view, nn.CrossEntropyLoss()
     parameters = [*backbone.parameters(), *linear.parameters()]
     optimizer = torch.optim.SGD(parameters, recipe.lr, momentum=recipe.momentum)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.schedule), gamma=0.1)
