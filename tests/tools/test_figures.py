@@ -187,6 +187,13 @@ def test_curves_are_those_of_the_log(tmp_path):
     assert axes[4].lines[0].get_ydata().tolist() == [75, 150]
 
 
+def test_the_rates_are_written_without_formulas():
+    figure = curves.draw({"run": {curves.LABELS["lr"]: curves.Curve(np.arange(3), np.array([[0.1, 0.01, 0.001]]))}})
+    figure.draw_without_rendering()
+    texts = [label.get_text() for label in figure.axes[0].get_yticklabels(which="both")]
+    assert {"1e−03", "1e−02"} <= set(texts) and "$" not in "".join(texts)
+
+
 def test_curves_of_runs_that_differ_in_length(pretrain, tmp_path, draw, capsys):
     other = tmp_path / "demo_longer"
     pretrain.run("--epochs", 1)
