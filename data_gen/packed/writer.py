@@ -147,7 +147,7 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE) -> Iterator[Pa
     """Make a writer of recordings with frames of `shape` (people, joints, coordinates) into folder `out`.
 
     Once the block has ended, its files move into `out`, dataset.json last; where it fails, nothing does. Raises
-    DataSetError where another conversion is writing there.
+    DataSetError where another program is writing there.
     """
     with locked(out), atomic_files(out, last=INFO) as folder:
         writer = PackedWriter(folder, shape)

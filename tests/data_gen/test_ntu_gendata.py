@@ -172,7 +172,7 @@ def test_mistakes_are_explained(arguments, message, tmp_path, capsys, monkeypatc
 
 def test_only_one_conversion_at_a_time(tmp_path):
     write_recordings(tmp_path / "raw")
-    with locked(tmp_path / "out"), pytest.raises(DataSetError, match="another conversion"):
+    with locked(tmp_path / "out"), pytest.raises(DataSetError, match="another program"):
         convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "out")
     convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "out")
 

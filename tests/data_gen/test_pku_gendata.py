@@ -263,7 +263,7 @@ def test_only_one_conversion_at_a_time_and_a_failed_one_leaves_the_earlier_data_
     edit_frames(raw, "0003-R", lambda lines: lines[:-1] + ["1 2 3"])
     with pytest.raises(BadRecordings):
         convert(PKU1, raw, tmp_path / "out")
-    with locked(tmp_path / "out"), pytest.raises(DataSetError, match="another conversion"):
+    with locked(tmp_path / "out"), pytest.raises(DataSetError, match="another program"):
         convert(PKU1, raw, tmp_path / "out")
     np.testing.assert_array_equal(PackedDataset(tmp_path / "out").joints, before)
 
