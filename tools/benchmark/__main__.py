@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.training.compiling import add_compile_option
 from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, output_file, positive_int
@@ -53,14 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--batch-size", type=positive_int, help="of objective, step and epoch; default: 128 on a CPU, 512 on a GPU"
     )
     parser.add_argument("--amp", choices=("bf16", "fp16", "off"), help="of step and epoch; default: as pretrain.py")
-    parser.add_argument(
-        "--compile",
-        choices=("auto", "on", "off"),
-        nargs="?",
-        const="on",
-        default="auto",
-        help="of step and epoch: compile the model with torch.compile; auto: as pretrain.py",
-    )
+    add_compile_option(parser)
     parser.add_argument(
         "--profile", action="store_true", help="of step: at the end, also print the kernels that take most of its time"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from models.detector import Detector
-from models.loading import CheckpointError, fingerprint, load_plain
+from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, suffix_of
 from tools.utils import checkpoints
 from tools.utils.errors import UserError
@@ -34,12 +34,7 @@ def read_detector(path: Path, encoder: FrozenEncoder) -> tuple[Detector, list[st
     """Read a detector for use with the encoder that it was trained on; returns it, the names of its classes and the
     frames of its windows. Raises UserError for anything else."""
     remedy = f"train one by python -m tools.detect --pretrained {encoder.path}"
-    if not path.is_file():
-        raise UserError(f"no detector at {path}: {remedy}")
-    try:
-        state = load_plain(path)
-    except CheckpointError as error:
-        raise UserError(f"{error}: {remedy}") from error
+    state = checkpoints.read_plain(path, "detector", remedy)
     if not _is_detector(state):
         raise UserError(f"{path} is not a detector that tools.detect wrote: {remedy}")
     if state["encoder"] != fingerprint(encoder.backbone):

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_gen.packed.info import is_one_line
-from models.loading import CheckpointError, fingerprint, load_plain
+from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, suffix_of
+from tools.utils.checkpoints import read_plain
 from tools.utils.errors import UserError
 
 _TEXTS = ("modality", "checkpoint", "encoder", "dataset", "protocol")
@@ -62,12 +63,7 @@ def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifie
 def read_classifier(path: Path, remedy: str) -> dict[str, Any]:
     """Read the file of a classifier onto the CPU. Raises UserError, which names the remedy, where there is nothing or
     something else at `path`."""
-    if not path.is_file():
-        raise UserError(f"no classifier at {path}: {remedy}")
-    try:
-        state = load_plain(path)
-    except CheckpointError as error:
-        raise UserError(f"{error}: {remedy}") from error
+    state = read_plain(path, "classifier", remedy)
     if not _is_classifier(state):
         raise UserError(f"{path} is not a classifier that action_recognition.py wrote: {remedy}")
     return state

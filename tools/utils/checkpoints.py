@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from feeder.layout import FrameLayout
-from models.loading import DDP_PREFIX, UNTRAINED, CheckpointError, in_folder, load, progress_of
+from models.loading import DDP_PREFIX, UNTRAINED, CheckpointError, in_folder, load, load_plain, progress_of
 from tools.utils.atomic import SUFFIX, atomic_write
 from tools.utils.errors import UserError
 
@@ -66,6 +66,16 @@ def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
 def _is_midway(path: Path) -> bool:
     progress = progress_of(path)
     return progress is not None and progress[1] > 0
+
+
+def read_plain(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Read what `write` wrote, onto the CPU. Raises UserError, which names `what` it should be and the remedy."""
+    if not path.is_file():
+        raise UserError(f"no {what} at {path}: {remedy}")
+    try:
+        return load_plain(path)
+    except CheckpointError as error:
+        raise UserError(f"{error}: {remedy}") from error
 
 
 def prefixed(model: nn.Module) -> dict[str, Tensor]:
