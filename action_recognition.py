@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from data_gen.recipes import FINETUNE, LINEAR_PROBE
+from tools.evaluation.features import ENSEMBLE
 from tools.evaluation.finetune_report import report_finetuning
 from tools.evaluation.probe_report import report_probe
 from tools.evaluation.setup import add_evaluation_options
@@ -98,6 +99,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def complete_args(args: argparse.Namespace) -> None:
     """Take from the recipe what no flag sets, and refuse contradictions. Raises UserError."""
+    if args.finetune and (args.centre or args.standardise or ENSEMBLE in args.modality):
+        raise UserError(
+            f"--modality {ENSEMBLE}, --centre and --standardise are for the frozen encoder: leave out --finetune"
+        )
     for name, unset in (("label_fraction", None), ("from_scratch", False), ("amp", None), ("compile", "auto")):
         if getattr(args, name) != unset and not args.finetune:
             raise UserError(f"--{name.replace('_', '-')} is for fine-tuning: give --finetune too")

@@ -44,10 +44,10 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--knn-neighbours {max(args.knn_neighbours)}: the gallery has only {size} recordings")
     ks = args.knn_neighbours = args.knn_neighbours or [k for k in NEIGHBOURS if k <= size]
     setup.start_log(TASK)
-    gallery, queries = extract_sides(setup)
-    for modality in setup.modalities:
+    _, gallery, queries = extract_sides(setup)
+    for name in gallery.features:
         found, precision = retrieve(
-            queries.features[modality], queries.labels, gallery.features[modality], gallery.labels, max(ks)
+            queries.features[name], queries.labels, gallery.features[name], gallery.labels, max(ks)
         )
         predicted = {k: vote(gallery.labels[found[:, :k]], setup.packed.num_classes) for k in ks}
         by_k = {k: accuracy(p, queries.labels) for k, p in predicted.items()}
@@ -60,15 +60,15 @@ def main(argv: list[str] | None = None) -> None:
         }
         each = ", ".join(f"{value:.2f} % (k = {k})" for k, value in by_k.items())
         logging.getLogger("umurl").info(
-            f"retrieval, {modality}, by cosine: {each}, mean average precision {metrics['map']:.2f} %"
+            f"retrieval, {name}, by cosine: {each}, mean average precision {metrics['map']:.2f} %"
         )
         epoch = setup.result["epoch"] or 0
         curves = {f"top1_k{k}": [(epoch, value)] for k, value in by_k.items()}
-        setup.write(TASK, modality, metrics, curves | {"map": [(epoch, metrics["map"])]})
+        setup.write(TASK, name, metrics, curves | {"map": [(epoch, metrics["map"])]})
         neighbours = setup.packed.names[setup.split["train"]][found[:, 0].cpu().numpy()].tolist()
         precisions = [f"{value:.4f}" for value in precision.tolist()]
         more = {"nearest": neighbours, "average_precision": precisions}
-        setup.write_predictions(TASK, modality, predicted[ks[0]], more)
+        setup.write_predictions(TASK, name, predicted[ks[0]], more)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import ModalityTokens, Tokens, modalities_of
 from models import loading
 from tests.helpers import tiny_dataset
-from tools import extract, results
+from tools import extract, predict, results
 from tools.evaluation.features import extract_features
+from tools.figures import __main__ as figures
 from tools.utils import options
 from tools.utils.errors import UserError, run
 from tools.utils.options import open_dataset
@@ -266,7 +267,7 @@ def test_ctrl_c_ends_a_program_quietly(monkeypatch, capsys):
 
 
 def scores_of(folder, task, modality):
-    suffix = "" if modality == "all" else f"_{modality}"
+    suffix = modality.removeprefix("all") if modality.startswith("all") else f"_{modality}"
     result = json.loads((folder / f"{task}{suffix}.json").read_text())
     assert (result["task"], result["modality"]) == (f"{task}{suffix}", modality)
     return {k: v for k, v in result.items() if k not in ("args", "task")}
@@ -290,6 +291,59 @@ def test_modalities_in_one_pass_score_as_by_themselves(published, demo_root):
     late = scores_of(published, "action_recognition", "late")
     assert late["streams"] == ["joint", "bone", "motion"] and len(late["best"]["top1"]["per_seed"]) == 2
     assert not (published / "action_retrieval_late.json").exists()
+
+
+def test_variants_are_evaluated_beside_the_plain_features(published, demo_root, tmp_path):
+    kinds = [f"{m}{v}" for m in ("all", "ensemble") for v in ("", "_centred", "_standardised")]
+    more = ["--modality", "all", "ensemble", "--centre", "--standardise"]
+    action_retrieval.main(flags(published, demo_root, *more))
+    action_recognition.main(flags(published, demo_root, *more, "--epochs", "5"))
+    plain = {task: scores_of(published, task, "all") for task in ("action_recognition", "action_retrieval")}
+    found = {kind: scores_of(published, "action_retrieval", kind) for kind in kinds}
+    extract.main(["--pretrained", str(published), "--data", str(demo_root / "demo"), "--out", str(tmp_path / "f.npz"),
+                  "--modality", "ensemble"])  # fmt: skip
+    with np.load(tmp_path / "f.npz") as file:
+        features, labels = file["feature"].astype(float), file["label"]
+    packed = PackedDataset(demo_root / "demo")
+    train, val = (packed.split("xsub", side) for side in ("train", "val"))
+    for kind in kinds:
+        values = features if kind.startswith("ensemble") else features[:, :16]
+        mean, deviation = values[train].mean(0), values[train].std(0)
+        values = values if "_" not in kind else values - mean if "centred" in kind else (values - mean) / deviation
+        unit = [p / np.linalg.norm(p, axis=1, keepdims=True) for p in np.split(values, values.shape[1] // 16, 1)]
+        unit = np.concatenate(unit, 1)
+        nearest = labels[train][(unit[val] @ unit[train].T).argmax(1)]
+        assert found[kind]["top1"] == pytest.approx(100 * np.mean(nearest == labels[val]))
+        assert found[kind]["modality"] == kind and "top1" in scores_of(published, "action_recognition", kind)["last"]
+    action_retrieval.main(flags(published, demo_root))
+    action_recognition.main(flags(published, demo_root, "--epochs", "5"))
+    for task, before in plain.items():  # the published protocol, alone or beside the others
+        assert scores_of(published, task, "all") == before
+
+
+@pytest.mark.parametrize("kind", ["all_standardised", "ensemble_centred"])
+def test_a_classifier_of_a_variant_is_used_as_it_was_validated(kind, published, demo_root, tmp_path, capsys):
+    modality, _, variant = kind.partition("_")
+    variant = {"standardised": "--standardise", "centred": "--centre"}[variant]
+    action_recognition.main(flags(published, demo_root, "--epochs", "5", "--modality", modality, variant))
+    name = f"action_recognition{kind.removeprefix('all') if modality == 'all' else '_' + kind}"
+    capsys.readouterr()
+    predict.main(["--pretrained", str(published), "--classifier", str(published / f"{name}.pth.tar"), "--json",
+                  "--device", "cpu", str(demo_root / "demo")])  # fmt: skip
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    first = {answer["recording"]: answer["actions"][0] for answer in answers}
+    with open(published / f"{name}_predictions.csv") as file:
+        for row in csv.DictReader(file):
+            assert first[row["name"]]["action"] == f"A{int(row['predicted']) + 1:03d}"
+            assert first[row["name"]]["probability"] == pytest.approx(float(row["probability"]), abs=1e-3)
+    figures.main(["confusion", str(published), "--modality", kind, "--data-root", str(demo_root), "--device", "cpu"])
+    assert (published / "figures" / f"confusion{name.removeprefix('action_recognition')}.png").is_file()
+
+
+def test_variants_and_the_ensemble_are_not_for_fine_tuning(published, demo_root):
+    for more in (["--centre"], ["--standardise"], ["--modality", "ensemble"]):
+        with pytest.raises(UserError, match="are for the frozen encoder: leave out --finetune"):
+            action_recognition.main(flags(published, demo_root, "--finetune", *more))
 
 
 def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):

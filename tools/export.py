@@ -155,9 +155,11 @@ def main(argv: list[str] | None = None) -> None:
     _check_packages(args.format)
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
     classifier = load_classifier(args.classifier, encoder) if args.classifier else None
-    chosen = encoder.modalities(args.modality or (classifier.modality if classifier else "all"))
-    if classifier and chosen != classifier.modalities:
-        raise UserError(f"--modality {args.modality}: {classifier.path} takes features of {classifier.modality}")
+    chosen = encoder.modalities(args.modality or (classifier.representation.modality if classifier else "all"))
+    if classifier and classifier.representation.streams != (chosen,):
+        raise UserError(
+            f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"
+        )
     model = Exported(ClipEncoder(encoder.backbone, chosen), classifier)
     card = card_of(encoder) | {
         "modality": "+".join(chosen),

@@ -19,7 +19,7 @@ import numpy as np
 
 from data_gen.raw.conversion import BadRecordings
 from models.loading import fingerprint
-from tools.evaluation.features import FrozenEncoder, add_encoder_options, modality_name
+from tools.evaluation.features import ENSEMBLE, FrozenEncoder, add_encoder_options, representation_name
 from tools.inference.recordings import PLACES, Features, RecordingsInput
 from tools.utils.atomic import atomic_write
 from tools.utils.distributed import single_process
@@ -66,25 +66,27 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--modality",
-        type=modality_name,
+        type=representation_name,
         default="all",
-        help="all (fused), one modality, or a fusion such as joint+bone",
+        help="all (fused), one modality, a fusion such as joint+bone, or ensemble: the fused feature and each "
+        "modality's own, side by side",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     args = parser.parse_args(argv)
     if not args.out.parent.is_dir():
         raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.extract"))
-    chosen = encoder.modalities(args.modality)
+    streams = encoder.streams(args.modality)
     recordings = RecordingsInput(args.data)
 
     def batches() -> Iterable[Features]:
-        yield from recordings.features(encoder, chosen, only_whole=not args.skip_bad)
+        yield from recordings.features(encoder, streams, only_whole=not args.skip_bad)
         if recordings.bad and not args.skip_bad:
             raise BadRecordings(recordings.bad)
 
-    size = 2 * encoder.backbone.hidden_size
-    more = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone)}
+    size = 2 * encoder.backbone.hidden_size * len(streams)
+    modality = ENSEMBLE if args.modality == ENSEMBLE else "+".join(streams[0])
+    more = {"modality": modality, "encoder": fingerprint(encoder.backbone)}
     count = write_features(args.out, batches(), size, more | {"classes": np.array(recordings.classes, np.str_)})
     print(f"{count} features of {size} values: {args.out}")
     for place, reason in recordings.bad.items():

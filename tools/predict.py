@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             for row in zip(best.values.tolist(), best.indices.tolist())
         ]
 
-    answer_queries(args, encoder, classifier.modalities, "actions", answer)
+    answer_queries(args, encoder, classifier.representation.streams, "actions", answer)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Find the recordings of a gallery that are nearest to others, by the cosine of their features.
+"""Find the recordings of a gallery that are nearest to others, by the cosine of their features, centred on the gallery.
 
 python -m tools.search --pretrained checkpoints/ntu60_xsub --gallery data/ntu60 A.skeleton B.skeleton
 python -m tools.search --pretrained checkpoints/ntu60_xsub --gallery features.npz --watch FOLDER --json
@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tools.evaluation.features import FrozenEncoder, modality_name
+from tools.evaluation.features import FrozenEncoder, representation_name
 from tools.inference.gallery import read_gallery
 from tools.inference.queries import add_query_options, answer_queries
 from tools.inference.recordings import Features
@@ -34,17 +34,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("-k", type=positive_int, default=NEIGHBOURS, help="how many of the nearest recordings to name")
     parser.add_argument(
         "--modality",
-        type=modality_name,
-        help="all (fused), one modality, or a fusion such as joint+bone; default: that of an .npz, else all",
+        type=representation_name,
+        help="ensemble (the fused feature and each modality's own), all (fused), one modality, or a fusion such as "
+        "joint+bone; default: that of an .npz, else ensemble",
+    )
+    parser.add_argument(
+        "--leave-out-self", action="store_true", help="leave out the gallery's recording of the query's own name"
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.search"))
     gallery = read_gallery(args.gallery, encoder, args.modality)
 
     def answer(batch: Features) -> list[list[dict[str, Any]]]:
-        return gallery.nearest(batch.feature, args.k)
+        return gallery.nearest(batch.feature, args.k, batch.names if args.leave_out_self else ())
 
-    answer_queries(args, encoder, gallery.chosen, "neighbours", answer)
+    answer_queries(args, encoder, gallery.representation.streams, "neighbours", answer)
 
 
 if __name__ == "__main__":

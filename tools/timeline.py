@@ -24,7 +24,7 @@ from tools.detection.decoding import Detection
 from tools.detection.long_inputs import FRAME_RATE, PLACES, LongInput, file_input, find_inputs
 from tools.detection.saved import read_detector
 from tools.detection.scoring import BATCH, Scorer, by_classifier, by_detector, by_gallery
-from tools.evaluation.features import FrozenEncoder, add_encoder_options, modality_name
+from tools.evaluation.features import FrozenEncoder, add_encoder_options, representation_name
 from tools.evaluation.linear_classifier import file_of
 from tools.inference.gallery import read_gallery
 from tools.utils.atomic import atomic_write
@@ -93,7 +93,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     kind.add_argument("--gallery", type=Path, metavar="PATH", help="vote among the nearest clips of a gallery instead")
     kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by what tools.detect wrote")
     parser.add_argument("-k", type=positive_int, default=5, help="with --gallery: how many neighbours vote")
-    parser.add_argument("--modality", type=modality_name, help="with --gallery: what is encoded; default: all")
+    parser.add_argument("--modality", type=representation_name, help="with --gallery: as tools.search has it")
     parser.add_argument(
         "--window",
         type=frames_of,

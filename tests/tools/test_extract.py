@@ -69,7 +69,7 @@ def test_memory_does_not_grow_with_the_recordings(published, demo_root, monkeypa
     source = recordings.ClipDataset
     monkeypatch.setattr(recordings, "ClipDataset", lambda *a: sizes.append(len(a[1])) or source(*a))
     encoder = FrozenEncoder.open(published, torch.device("cpu"))
-    found = list(RecordingsInput([demo_root / "raw"]).features(encoder, ("joint",)))
+    found = list(RecordingsInput([demo_root / "raw"]).features(encoder, (("joint",),)))
     assert sizes == [2] * 12 and [len(batch.names) for batch in found] == [2] * 12
 
 

@@ -21,6 +21,7 @@ from tools.detection.decoding import Detection, decode
 from tools.detection.overlap import frame_scores
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.linear_classifier import load_classifier
+from tools.evaluation.representation import Streams
 from tools.inference.gallery import Gallery
 from tools.utils.errors import UserError
 
@@ -66,10 +67,10 @@ class Scorer:
 def by_classifier(encoder: FrozenEncoder, path: Path | None) -> Scorer:
     """Score by the classifier of clips at `path`, by default the one beside the checkpoint. Raises UserError."""
     classifier = load_classifier(path, encoder)
-    clip_encoder = ClipEncoder(encoder.backbone, classifier.modalities).to(encoder.device)
+    encode = _encoder_of(classifier.representation.streams, encoder)
 
     def score(clips: Tensor) -> Tensor:
-        return classifier.scores(clip_encoder(clips)).softmax(1)[:, None]
+        return classifier.scores(encode(clips)).softmax(1)[:, None]
 
     return Scorer(score, classifier.classes, encoder.backbone.layout, encoder.device)
 
@@ -82,15 +83,21 @@ def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
         raise UserError("--gallery: some of its recordings have no label")
     count = max(len(gallery.classes), int(labels.max()) + 1)
     classes = gallery.classes or [class_label(label) for label in range(count)]
-    clip_encoder = ClipEncoder(encoder.backbone, gallery.chosen).to(encoder.device)
+    encode, represent = _encoder_of(gallery.representation.streams, encoder), gallery.representation
     unit, k = F.normalize(gallery.feature), min(k, len(labels))
 
     def score(clips: Tensor) -> Tensor:
-        cosine, place = (F.normalize(clip_encoder(clips)) @ unit.T).topk(k)
+        cosine, place = (F.normalize(represent(encode(clips))) @ unit.T).topk(k)
         votes = torch.zeros(len(clips), count, device=encoder.device)
         return votes.scatter_add_(1, labels[place], cosine.clamp(min=0) / k)[:, None]
 
     return Scorer(score, classes, encoder.backbone.layout, encoder.device)
+
+
+def _encoder_of(streams: Streams, encoder: FrozenEncoder) -> Callable[[Tensor], Tensor]:
+    """A function that computes the features of clips, those of the streams side by side."""
+    encoders = [ClipEncoder(encoder.backbone, stream).to(encoder.device) for stream in streams]
+    return lambda clips: torch.cat([encode(clips) for encode in encoders], 1)
 
 
 def by_detector(detector: Detector, classes: list[str], device: torch.device) -> Scorer:

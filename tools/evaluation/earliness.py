@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from feeder.clips import ClipDataset
-from tools.evaluation.features import extract_features
 from tools.evaluation.probe import LinearProbe
+from tools.evaluation.representation import Representation
 from tools.evaluation.scores import Curves
-from tools.evaluation.setup import EvaluationSetup
+from tools.evaluation.setup import EvaluationSetup, plain_features, represent
 from tools.utils.metrics import format_summary, summary, top_k_accuracy
 from tools.utils.tables import table
 
@@ -21,19 +21,22 @@ _METRICS = {"top1": 1, "top5": 5}
 
 
 def report_earliness(
-    setup: EvaluationSetup, probes: Mapping[str, LinearProbe], shares: Sequence[float], seeds: Sequence[int]
+    setup: EvaluationSetup,
+    representations: Sequence[Representation],
+    probes: Mapping[str, LinearProbe],
+    shares: Sequence[float],
+    seeds: Sequence[int],
 ) -> None:
     """Recognise the validation side from the first `shares` of each clip, by trained probes of the same names as the
-    modalities: those of the first learning rate after the last epoch. Logs a table, and writes a JSON and a curve for
-    each modality."""
-    encoder, chosen = setup.encoder, list(setup.modalities.values())
+    representations: those of the first learning rate after the last epoch. Logs a table, and writes a JSON and a curve
+    for each."""
+    encoder = setup.encoder
     source = ClipDataset.of_dataset(setup.packed, setup.split["val"], encoder.device)
     labels = source.label.to(encoder.device)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in probes}
     for share in shares:
-        title = f"features, first {100 * share:g} %"
-        features = extract_features(encoder.backbone, source.first_part(share), chosen, encoder.device, title)
-        for name, feature in zip(setup.modalities, features):
+        plain = plain_features(setup, source.first_part(share), f"features, first {100 * share:g} %")
+        for name, feature in represent(representations, plain).items():
             found[name].append({"observed": share, **_accuracies(probes[name], feature, labels, len(seeds))})
     log = logging.getLogger("umurl")
     columns = [[f"{100 * share:g} %" for share in shares]]

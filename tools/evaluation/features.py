@@ -15,11 +15,13 @@ from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import MODALITIES, ModalityTokens, modalities_of
 from models.encoder import Backbone
 from models.loading import load, load_backbone, modalities, newest
+from tools.evaluation.representation import VARIANTS, Streams
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
 from tools.utils.options import find_run, run_path
 
 BATCH_SIZE = 256
+ENSEMBLE = "ensemble"
 Opened = TypeVar("Opened", bound="FrozenEncoder")
 
 
@@ -32,9 +34,21 @@ def modality_name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def suffix_of(modality: str) -> str:
-    """Return what a modality adds to the names of its files: nothing for `all`."""
-    return "" if modality == "all" else f"_{modality}"
+def representation_name(text: str) -> str:
+    """Check a value of --modality where `ensemble` is one, too. Raises argparse.ArgumentTypeError."""
+    return text if text == ENSEMBLE else modality_name(text)
+
+
+def evaluated_name(text: str) -> str:
+    """Check the name of a representation that was evaluated, such as `all`, `joint` or `ensemble_centred`. Raises
+    argparse.ArgumentTypeError."""
+    name, _, variant = text.rpartition("_")
+    return f"{representation_name(name)}_{variant}" if variant in VARIANTS else representation_name(text)
+
+
+def suffix_of(representation: str) -> str:
+    """Return what a representation adds to the names of its files: nothing for `all`, `_centred` for `all_centred`."""
+    return "" if representation == "all" else "_" + representation.removeprefix("all_")
 
 
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +91,14 @@ class FrozenEncoder:
             return modalities_of(name, trained)
         except ValueError as error:
             raise UserError(f"{what} {name}: {error}") from error
+
+    def streams(self, name: str, what: str = "--modality") -> Streams:
+        """Return the streams whose features a name of --modality stands for: several for `ensemble`. Raises
+        UserError."""
+        if name != ENSEMBLE:
+            return (self.modalities(name, what),)
+        trained = modalities(self.state)
+        return tuple(dict.fromkeys([trained, *((m,) for m in trained)]))
 
 
 def extract_features(

@@ -74,7 +74,8 @@ def _finetune(
         rows = torch.from_numpy(train[stratified(packed.names[train], packed.label[train], fraction, seed)])
         title = f"{_title(args, name, fraction, len(rows))}, seed {seed}"
         backbone = setup.encoder.backbone
-        model = new_classifier(backbone, setup.modalities[name], packed.num_classes, seed, args.from_scratch)
+        (stream,) = setup.modalities[name]
+        model = new_classifier(backbone, stream, packed.num_classes, seed, args.from_scratch)
         runs.append(finetune(model, source, rows, val, recipe, seed, procs, args.amp, args.compile, title))
         if len(args.seed) > 1:
             best = max(score.top1 for score in runs[-1])

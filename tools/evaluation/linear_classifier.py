@@ -13,43 +13,47 @@ from torch import Tensor
 from data_gen.packed.info import is_one_line
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, suffix_of
+from tools.evaluation.representation import CENTRED, STANDARDISED, VARIANTS, Representation
 from tools.utils.checkpoints import read_plain
 from tools.utils.errors import UserError
 
 _TEXTS = ("modality", "checkpoint", "encoder", "dataset", "protocol")
+_FLAGS = {CENTRED: " --centre", STANDARDISED: " --standardise"}
 
 
 @dataclass(frozen=True)
 class SavedClassifier:
-    """A linear classifier of one encoder's features: weight (classes, 2·hidden) and bias (classes,), float32, on the
-    encoder's device.
+    """A linear classifier of one encoder's features: weight (classes, D) and bias (classes,), float32, on the encoder's
+    device.
 
-    `classes` are their names, by label. `modalities` are those that the features are made of, `modality` is their name
-    on the command line. `dataset` and `protocol` name what it was trained on.
+    `classes` are their names, by label. `representation` is what it makes of the features, of D values. `dataset` and
+    `protocol` name what it was trained on.
     """
 
     path: Path
     weight: Tensor
     bias: Tensor
     classes: list[str]
-    modality: str
-    modalities: tuple[str, ...]
+    representation: Representation
     dataset: str
     protocol: str
 
     def scores(self, feature: Tensor) -> Tensor:
-        """Scores (B, classes) of features (B, 2·hidden)."""
-        return F.linear(feature, self.weight, self.bias)
+        """Scores (B, classes) of the features (B, D) of the representation's streams, side by side."""
+        return F.linear(self.representation(feature), self.weight, self.bias)
 
 
-def file_of(modality: str = "all") -> str:
-    """Return the file name of the classifier for a modality."""
-    return f"action_recognition{suffix_of(modality)}.pth.tar"
+def file_of(representation: str = "all") -> str:
+    """Return the file name of the classifier of a representation."""
+    return f"action_recognition{suffix_of(representation)}.pth.tar"
 
 
-def training_command(pretrained: Path, modality: str = "all") -> str:
+def training_command(pretrained: Path, representation: str = "all") -> str:
     """Return the command that trains a classifier for a checkpoint, or for a run's folder."""
-    return f"action_recognition.py --pretrained {pretrained}" + (f" --modality {modality}" if modality != "all" else "")
+    modality, _, variant = representation.rpartition("_")
+    modality = modality if variant in VARIANTS else representation
+    flags = f" --modality {modality}" * (modality != "all") + _FLAGS.get(variant, "")
+    return f"action_recognition.py --pretrained {pretrained}{flags}"
 
 
 def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifier:
@@ -72,13 +76,15 @@ def read_classifier(path: Path, remedy: str) -> dict[str, Any]:
 def classifier_for(encoder: FrozenEncoder, path: Path, state: dict[str, Any]) -> SavedClassifier:
     """Prepare what `read_classifier` read for use on the encoder. Raises UserError where it was trained on the features
     of another encoder."""
-    size, own = 2 * encoder.backbone.hidden_size, state["weight"].shape[1]
-    remedy = (
-        f"give the classifier of this checkpoint, or train one by {training_command(encoder.path, state['modality'])}"
-    )
+    streams = encoder.streams(state["modality"], f"{path}: modality")
+    size, own = 2 * encoder.backbone.hidden_size * len(streams), state["weight"].shape[1]
+    variant = state.get("variant", "")
+    name = Representation(state["modality"], streams, variant).name
+    remedy = f"give the classifier of this checkpoint, or train one by {training_command(encoder.path, name)}"
     if own != size:
         raise UserError(
-            f"{path} is for features of {own} values (hidden size {own // 2}), {encoder.path} makes {size}: {remedy}"
+            f"{path} is for features of {own} values (hidden size {own // (2 * len(streams))}), {encoder.path} makes "
+            f"{size}: {remedy}"
         )
     if state["encoder"] != fingerprint(encoder.backbone):
         raise UserError(
@@ -86,28 +92,25 @@ def classifier_for(encoder: FrozenEncoder, path: Path, state: dict[str, Any]) ->
             f"{encoder.path}: {remedy}"
         )
     weight, bias = (state[key].float().to(encoder.device) for key in ("weight", "bias"))
-    return SavedClassifier(
-        path,
-        weight,
-        bias,
-        state["classes"],
-        state["modality"],
-        encoder.modalities(state["modality"], f"{path}: modality"),
-        state["dataset"],
-        state["protocol"],
-    )
+    mean, scale = (state[key].to(encoder.device) for key in ("mean", "scale")) if variant else (None, None)
+    representation = Representation(state["modality"], streams, variant, mean, scale)
+    return SavedClassifier(path, weight, bias, state["classes"], representation, state["dataset"], state["protocol"])
 
 
 def _is_classifier(state: dict[str, Any]) -> bool:
-    weight, bias, classes = (state.get(key) for key in ("weight", "bias", "classes"))
+    variant, classes = state.get("variant", ""), state.get("classes")
+    found = [state.get(key) for key in ("weight", "bias", *["mean", "scale"] * bool(variant))]
+    tensors = [t for t in found if isinstance(t, Tensor) and t.layout == torch.strided and not t.is_meta]
+    if len(tensors) < len(found) or not all(t.dtype == torch.float32 and t.isfinite().all() for t in tensors):
+        return False
+    weight, bias, *others = tensors
     return (
         all(isinstance(state.get(key), str) and is_one_line(state[key]) for key in _TEXTS)
-        and (isinstance(weight, Tensor) and isinstance(bias, Tensor))
-        and all(t.layout == torch.strided and not t.is_meta and t.dtype == torch.float32 for t in (weight, bias))
+        and variant in ("", *VARIANTS)
         and weight.dim() == 2
         and bias.shape == weight.shape[:1]
+        and all(t.shape == weight.shape[1:] for t in others)
         and isinstance(classes, list)
         and len(classes) == len(bias)
         and all(isinstance(name, str) and is_one_line(name) for name in classes)
-        and bool(weight.isfinite().all() and bias.isfinite().all())
     )

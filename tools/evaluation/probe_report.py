@@ -11,6 +11,7 @@ from feeder.modalities import MODALITIES
 from tools.evaluation.earliness import report_earliness
 from tools.evaluation.linear_classifier import file_of
 from tools.evaluation.probe import LinearProbe, train_probes
+from tools.evaluation.representation import Representation
 from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
 from tools.evaluation.setup import EvaluationSetup, extract_sides, load_setup
 from tools.utils import checkpoints
@@ -25,13 +26,14 @@ def report_probe(args: argparse.Namespace) -> None:
     Raises UserError."""
     setup = load_setup(args, single_process(args.device, f"{TASK}.py"))
     setup.start_log(TASK)
-    train, val = extract_sides(setup)
+    representations, train, val = extract_sides(setup)
     recipe = replace(LINEAR_PROBE, epochs=args.epochs, schedule=tuple(args.schedule), batch_size=args.batch_size)
     probes = {
         name: LinearProbe(features, train.labels, setup.packed.num_classes, recipe, args.seed, args.lr)
         for name, features in train.features.items()
     }
     fused = late_fusion(list(probes))
+    represented = {each.name: each for each in representations}
     for name, validations in train_probes(probes, val.features, val.labels, fused).items():
         is_published = [replace(recipe, lr=lr) == LINEAR_PROBE for lr in args.lr]
         scores, points = _scores(name, validations, args.lr, args.seed, is_published)
@@ -40,12 +42,12 @@ def report_probe(args: argparse.Namespace) -> None:
             result["streams"] = fused[name]
         setup.write(TASK, name, result | {"history": history(validations)}, points)
         if name in probes:
-            save_classifier(setup, name, probes[name])
+            save_classifier(setup, represented[name], probes[name])
             probability = probes[name].scores(val.features[name])[0].softmax(1).max(1)
             more = {"probability": [f"{value:.4f}" for value in probability.values.tolist()]}
             setup.write_predictions(TASK, name, probability.indices, more)
     if args.observed:
-        report_earliness(setup, probes, args.observed, args.seed)
+        report_earliness(setup, representations, probes, args.observed, args.seed)
 
 
 def late_fusion(names: list[str]) -> dict[str, list[str]]:
@@ -71,9 +73,11 @@ def _scores(
     return scores, points
 
 
-def save_classifier(setup: EvaluationSetup, name: str, probe: LinearProbe) -> None:
+def save_classifier(setup: EvaluationSetup, representation: Representation, probe: LinearProbe) -> None:
     """Write the classifier of the first rate and seed after its last epoch, beside the JSON and under its name."""
     keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
-    state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
+    tensors = {"weight": probe.weight[0], "bias": probe.bias[0]} | representation.tensors()
+    state: dict[str, Any] = {key: tensor.cpu().clone() for key, tensor in tensors.items()}
+    state |= {"modality": representation.modality, "variant": representation.variant}
     state |= {key: setup.result[key] for key in keys} | {"classes": classes_of(setup.packed)}
-    checkpoints.write(setup.folder / file_of(name), state)
+    checkpoints.write(setup.folder / file_of(representation.name), state)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,14 @@ from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
 from models.loading import fingerprint
-from tools.evaluation.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
+from tools.evaluation.features import (
+    FrozenEncoder,
+    add_pretrained_option,
+    extract_features,
+    representation_name,
+    suffix_of,
+)
+from tools.evaluation.representation import CENTRED, STANDARDISED, Representation, Streams
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
 from tools.utils.atomic import atomic_write
@@ -31,12 +40,23 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser, "--finetune-dataset")
     parser.add_argument(
         "--modality",
-        type=modality_name,
+        type=representation_name,
         nargs="+",
         default=["all"],
         metavar="M",
-        help="all (fused), one of joint, bone and motion, or a fusion of some (joint+bone); several are evaluated in "
-        "one pass; default: all",
+        help="all (fused), one of joint, bone and motion, a fusion of some (joint+bone), or, of the frozen encoder, "
+        "ensemble: the fused feature and each modality's own, side by side; several are evaluated in one pass; "
+        "default: all",
+    )
+    parser.add_argument(
+        "--centre",
+        action="store_true",
+        help="evaluate the frozen features minus their mean on the train side, too (under the name M_centred)",
+    )
+    parser.add_argument(
+        "--standardise",
+        action="store_true",
+        help="evaluate them with mean 0 and deviation 1 in each dimension of the train side, too (M_standardised)",
     )
 
 
@@ -44,13 +64,15 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
 class EvaluationSetup:
     """An encoder, the protocol that it is evaluated on, and where the scores go.
 
-    `modalities` maps each name given to --modality to the modalities that it stands for; `split` holds int64 indices
-    into the data set by side; `is_transfer` tells that the encoder was pre-trained on another data set; `result` is
-    what every task's JSON says of the setup.
+    `modalities` maps each name given to --modality to the streams that it stands for; `variants` are those of their
+    features that are evaluated, '' for the plain ones; `split` holds int64 indices into the data set by side;
+    `is_transfer` tells that the encoder was pre-trained on another data set; `result` is what every task's JSON says of
+    the setup.
     """
 
     encoder: FrozenEncoder
-    modalities: dict[str, tuple[str, ...]]
+    modalities: dict[str, Streams]
+    variants: tuple[str, ...]
     packed: PackedDataset
     protocol: Protocol
     split: dict[str, np.ndarray]
@@ -101,7 +123,8 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
     folder = folder_of(args.pretrained)
     encoder = FrozenEncoder.open(args.pretrained, device)
     state, backbone = encoder.state, encoder.backbone
-    modalities = {name: encoder.modalities(name) for name in args.modality}
+    modalities = {name: encoder.streams(name) for name in args.modality}
+    variants = ("", *[CENTRED] * args.centre, *[STANDARDISED] * args.standardise)
     dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
     checkpoints.check_layout(backbone.layout, encoder.path, FrameLayout.of_dataset(packed), packed.path)
@@ -120,27 +143,47 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         "versions": checkpoints.versions(),
     }
     is_transfer = dataset.name not in (_own_dataset(state, folder) or dataset.name).split("+")
-    return EvaluationSetup(encoder, modalities, packed, protocol, split, is_transfer, folder, result)
+    return EvaluationSetup(encoder, modalities, variants, packed, protocol, split, is_transfer, folder, result)
 
 
 @dataclass(frozen=True)
 class SideFeatures:
-    """One side of a protocol: features (N, D) by the names given to --modality, and labels int64 (N,)."""
+    """One side of a protocol: its recordings' representations (N, D) by name, and labels int64 (N,)."""
 
     features: dict[str, Tensor]
     labels: Tensor
 
 
-def extract_sides(setup: EvaluationSetup) -> tuple[SideFeatures, SideFeatures]:
-    """Compute the features of the recordings to train on and of those to validate with, on the encoder's device."""
-    sides = []
-    for side in SIDES:
-        encoder, combinations = setup.encoder, list(setup.modalities.values())
-        source = ClipDataset.of_dataset(setup.packed, setup.split[side], encoder.device)
-        found = extract_features(encoder.backbone, source, combinations, encoder.device, f"features, {side}")
-        sides.append(SideFeatures(dict(zip(setup.modalities, found)), source.label.to(encoder.device)))
-    train, val = sides
-    return train, val
+def extract_sides(setup: EvaluationSetup) -> tuple[list[Representation], SideFeatures, SideFeatures]:
+    """Compute the features of the recordings to train on and of those to validate with, on the encoder's device.
+    Returns the representations, fitted to the train side: each variant of each modality. Then both sides."""
+    sources = [ClipDataset.of_dataset(setup.packed, setup.split[side], setup.encoder.device) for side in SIDES]
+    plain = [plain_features(setup, source, f"features, {side}") for side, source in zip(SIDES, sources)]
+    found = [
+        Representation.fit(name, streams, variant, plain[0][name])
+        for name, streams in setup.modalities.items()
+        for variant in setup.variants
+    ]
+    train, val = (
+        SideFeatures(represent(found, features), source.label.to(setup.encoder.device))
+        for features, source in zip(plain, sources)
+    )
+    return found, train, val
+
+
+def plain_features(setup: EvaluationSetup, source: ClipDataset, title: str) -> dict[str, Tensor]:
+    """Compute the features (N, streams·D) of clips for each modality of the setup, in one pass."""
+    encoder, used = setup.encoder, list(dict.fromkeys(chain.from_iterable(setup.modalities.values())))
+    features = dict(zip(used, extract_features(encoder.backbone, source, used, encoder.device, title)))
+    return {
+        name: features[streams[0]] if len(streams) == 1 else torch.cat([features[s] for s in streams], 1)
+        for name, streams in setup.modalities.items()
+    }
+
+
+def represent(representations: Sequence[Representation], plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Represent what `plain_features` computed, by the representations' names."""
+    return {each.name: each(plain[each.modality]) for each in representations}
 
 
 def folder_of(pretrained: Path) -> Path:

@@ -14,12 +14,13 @@ import argparse
 import importlib
 from pathlib import Path
 
-from tools.evaluation.features import modality_name
+from tools.evaluation.features import evaluated_name, representation_name
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, add_data_options, positive_int, seed_number
 
 PACKAGES = ("matplotlib", "sklearn", "PIL")  # that only plots need
 CHECKPOINT = "checkpoint, a run's folder, or its name under checkpoints/"
+EVALUATED = "what was evaluated, as its score file is called: all, joint, ensemble_centred"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,7 +63,8 @@ def _confusion(plots: argparse._SubParsersAction) -> None:
         "figures/confusion.png in the run's folder",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
-    _add_encoder_options(parser)
+    parser.add_argument("--modality", type=evaluated_name, default="all", metavar="M", help=EVALUATED)
+    _add_data_options(parser)
 
 
 def _curves(plots: argparse._SubParsersAction) -> None:
@@ -84,7 +86,7 @@ def _earliness(plots: argparse._SubParsersAction) -> None:
         "figures/earliness.png in the first run's folder",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
-    parser.add_argument("--modality", type=modality_name, default="all", metavar="M", help="which one was evaluated")
+    parser.add_argument("--modality", type=evaluated_name, default="all", metavar="M", help=EVALUATED)
 
 
 def _skeleton(plots: argparse._SubParsersAction) -> None:
@@ -114,14 +116,18 @@ def _retrieval(plots: argparse._SubParsersAction) -> None:
 
 
 def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    add_data_options(parser, "--finetune-dataset")
     parser.add_argument(
         "--modality",
-        type=modality_name,
+        type=representation_name,
         default="all",
         metavar="M",
-        help="what is encoded: all modalities fused, one without fusion, or as joint+bone",
+        help="what is encoded: all modalities fused, one without fusion, as joint+bone, or the ensemble",
     )
+    _add_data_options(parser)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    add_data_options(parser, "--finetune-dataset")
     _add_class_names(parser)
 
 

@@ -115,10 +115,10 @@ def main(args: argparse.Namespace) -> None:
         )
     out = plot_path(args.out, encoder.folder, f"confusion{suffix_of(args.modality)}.png")
     rows = packed.split(protocol.name, "val")
-    features = encoder.features(packed, rows, classifier.modality)
+    features = encoder.features(packed, rows, classifier.representation.modality)
     predicted = classifier.scores(features.to(device)).argmax(1).cpu().numpy()
     counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed, args.class_names)
-    what = f"{packed.name} {protocol.long_name}, {len(rows)} val recordings, modality {classifier.modality}"
+    what = f"{packed.name} {protocol.long_name}, {len(rows)} val recordings, modality {classifier.representation.name}"
     style.save(draw(counts, names, f"{encoder.title}: {what}"), out)
     style.to_board(encoder.folder, out.stem if args.out is None else "confusion", out, encoder.epoch)
     share = shares(counts)

@@ -85,7 +85,7 @@ class Encoded(FrozenEncoder):
         return packed, protocol
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
-        """Encode the recordings with these indices: features (N, 2·hidden), float32, on the CPU."""
+        """Encode the recordings with these indices: features (N, streams·2·hidden), float32, on the CPU."""
         source = ClipDataset.of_dataset(packed, rows, self.device)
-        (features,) = extract_features(self.backbone, source, [self.modalities(modality)], self.device)
-        return features.cpu()
+        features = extract_features(self.backbone, source, self.streams(modality), self.device)
+        return torch.cat(features, 1).cpu()

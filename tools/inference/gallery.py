@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,49 +15,65 @@ from torch import Tensor
 
 from data_gen.packed.info import is_one_line
 from models.loading import fingerprint
-from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.features import ENSEMBLE, FrozenEncoder
 from tools.evaluation.knn import nearest
+from tools.evaluation.representation import CENTRED, Representation, Streams
 from tools.inference.recordings import RecordingsInput, action_of
 from tools.utils.errors import UserError
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched: features (G, D) on the encoder's device, names and labels (−1: unknown) of G recordings.
+    """What is searched: G recordings as the `representation` has them, (G, D) on the encoder's device, their names and
+    labels (−1: unknown). `classes` are the names of the classes, empty where they are unknown."""
 
-    `classes` are the names of the classes, empty where they are unknown; `chosen` the modalities of the features.
-    """
-
+    representation: Representation
     feature: Tensor
     names: list[str]
     labels: list[int]
     classes: list[str]
-    chosen: tuple[str, ...]
 
-    def nearest(self, feature: Tensor, k: int) -> list[list[dict[str, Any]]]:
-        """Find the k nearest of each query (B, D), nearest first: rows as `answer_queries` prints them."""
-        k = min(k, len(self.names))
-        found = nearest(feature, self.feature, k)
+    def nearest(self, feature: Tensor, k: int, without: Sequence[str] = ()) -> list[list[dict[str, Any]]]:
+        """Find the k nearest of each query, given by its features (B, D), nearest first: rows as `answer_queries`
+        prints them. `without` names a recording for each query that is left out."""
+        feature = self.representation(feature)
+        found = nearest(feature, self.feature, min(k + bool(without), len(self.names)))
         cosine = F.cosine_similarity(feature[:, None], self.feature[found], dim=2)
-        return [[self._row(*pair) for pair in zip(*row)] for row in zip(cosine.tolist(), found.tolist())]
+        rows = [[self._row(*pair) for pair in zip(*row)] for row in zip(cosine.tolist(), found.tolist())]
+        if without:
+            rows = [[r for r in row if r["recording"] != name] for row, name in zip(rows, without)]
+        return [row[:k] for row in rows]
 
     def _row(self, cosine: float, place: int) -> dict[str, Any]:
         return {"cosine": cosine, "recording": self.names[place], **action_of(self.labels[place], self.classes)}
 
 
 def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
-    """Make a gallery of the recordings at `place`, or of an .npz that tools.extract wrote with the same encoder. Raises
-    UserError, DataSetError."""
+    """Make a gallery of the recordings at `place`, or of an .npz that tools.extract wrote with the same encoder.
+
+    What the features have in common is taken away, so that cosines compare what tells the gallery's recordings apart.
+    Raises UserError, DataSetError."""
     if place.suffix == ".npz":
         return _read_features(place, encoder, modality)
-    chosen = encoder.modalities(modality or "all")
+    modality = modality or ENSEMBLE
+    streams = encoder.streams(modality)
     recordings = RecordingsInput([place])
-    batches = list(recordings.features(encoder, chosen))
+    batches = list(recordings.features(encoder, streams))
     if recordings.bad:
         raise UserError("--gallery: cannot read " + "\n".join(f"{p}: {why}" for p, why in recordings.bad.items()))
     names = [name for batch in batches for name in batch.names]
     labels = [label for batch in batches for label in batch.labels.tolist()]
-    return Gallery(torch.cat([batch.feature for batch in batches]), names, labels, recordings.classes, chosen)
+    return _gallery(
+        modality, streams, torch.cat([batch.feature for batch in batches]), names, labels, recordings.classes
+    )
+
+
+def _gallery(
+    modality: str, streams: Streams, feature: Tensor, names: list[str], labels: list[int], classes: list[str]
+) -> Gallery:
+    # Of a single recording nothing would be left.
+    representation = Representation.fit(modality, streams, CENTRED if len(names) > 1 else "", feature)
+    return Gallery(representation, representation(feature), names, labels, classes)
 
 
 def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
@@ -65,7 +82,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
             stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "classes")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"--gallery {place}: not features that tools.extract wrote ({error})") from error
-    feature, size = stored["feature"], 2 * encoder.backbone.hidden_size
+    feature, known = stored["feature"], str(stored["modality"])
     name, label, classes = (stored[key] for key in ("name", "label", "classes"))
     if (
         feature.dtype != np.float32
@@ -76,13 +93,14 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
         or not all(map(is_one_line, (*name.tolist(), *classes.tolist())))
     ):
         raise UserError(f"--gallery {place}: not features as tools.extract writes them; write them again")
-    if str(stored["encoder"]) != fingerprint(encoder.backbone) or feature.shape != (len(stored["name"]), size):
+    streams = encoder.streams(known, f"{place}: modality")
+    size = 2 * encoder.backbone.hidden_size * len(streams)
+    if str(stored["encoder"]) != fingerprint(encoder.backbone) or feature.shape != (len(name), size):
         raise UserError(
             f"--gallery {place}: these features are of another encoder than {encoder.path}; write them again with "
             "tools.extract"
         )
-    chosen = encoder.modalities(str(stored["modality"]), f"{place}: modality")
-    if modality and encoder.modalities(modality) != chosen:
-        raise UserError(f"--gallery {place}: these features are of modality {stored['modality']}, not {modality}")
+    if modality and encoder.streams(modality) != streams:
+        raise UserError(f"--gallery {place}: these features are of modality {known}, not {modality}")
     rows = torch.from_numpy(feature).to(encoder.device)
-    return Gallery(rows, stored["name"].tolist(), stored["label"].tolist(), stored["classes"].tolist(), chosen)
+    return _gallery(known, streams, rows, name.tolist(), label.tolist(), classes.tolist())

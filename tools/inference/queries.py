@@ -11,6 +11,7 @@ from typing import Any
 
 from data_gen.packed.reader import DataSetError
 from tools.evaluation.features import FrozenEncoder, add_encoder_options
+from tools.evaluation.representation import Streams
 from tools.inference.recordings import PLACES, Features, RecordingsInput
 from tools.inference.watch import appearing
 from tools.utils.errors import UserError
@@ -34,7 +35,7 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
 
 
 def answer_queries(
-    args: argparse.Namespace, encoder: FrozenEncoder, chosen: tuple[str, ...], title: str, answer: Answer
+    args: argparse.Namespace, encoder: FrozenEncoder, streams: Streams, title: str, answer: Answer
 ) -> None:
     """Print the answers for all recordings that the options name; with --watch, without end. JSON has the rows under
     `title`.
@@ -47,7 +48,7 @@ def answer_queries(
 
     def query(places: list[Path]) -> None:
         recordings = RecordingsInput(places)
-        for batch in recordings.features(encoder, chosen):
+        for batch in recordings.features(encoder, streams):
             for name, rows in zip(batch.names, answer(batch)):
                 text = json.dumps({"recording": name, title: rows}) if args.json else format_answer(name, rows)
                 print(text, flush=True)
@@ -73,6 +74,8 @@ def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
 
 def format_answer(name: str, rows: list[dict[str, Any]]) -> str:
     """Format a recording's name and a table of its rows, numbered; empty columns are left out."""
+    if not rows:
+        return f"{name}\n(nothing)\n"
     columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
     cells = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in map(row.get, columns)] for row in rows]
     return f"{name}\n" + table(["", *columns], [[str(rank), *row] for rank, row in enumerate(cells, 1)]) + "\n"

@@ -23,6 +23,7 @@ from data_gen.raw.workers import num_cores
 from feeder.clips import ClipDataset
 from feeder.layout import NTU_LAYOUT, FrameLayout
 from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, feature_batches
+from tools.evaluation.representation import Streams
 from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
@@ -32,7 +33,7 @@ PLACES = f"a packed data set, or folders, zip archives and {SUFFIX} files"
 
 
 class Features(NamedTuple):
-    """Names, labels int64 (B,), −1 where a name tells none, and features (B, D) of some recordings."""
+    """Names, labels int64 (B,), −1 where a name tells none, and features (B, streams·2·hidden) of some recordings."""
 
     names: list[str]
     labels: np.ndarray
@@ -69,8 +70,8 @@ class RecordingsInput:
         """The names of a packed data set's classes, by label; none for other recordings."""
         return [] if self._packed is None else classes_of(self._packed)
 
-    def features(self, encoder: FrozenEncoder, chosen: tuple[str, ...], only_whole: bool = False) -> Iterator[Features]:
-        """Compute the features of all that can be read, for one combination of modalities, batch by batch.
+    def features(self, encoder: FrozenEncoder, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
+        """Compute the features of all that can be read, those of the streams side by side, batch by batch.
 
         With `only_whole`, recordings after the first that cannot be read are only checked.
         """
@@ -78,9 +79,9 @@ class RecordingsInput:
         with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
             for names, source in self.parts(encoder.device):
                 if not (only_whole and self.bad):
-                    for rows, (feature,) in feature_batches(encoder.backbone, source, [chosen], encoder.device):
-                        yield Features(names[rows], source.label[rows].cpu().numpy(), feature)
-                        bar.update(len(feature))
+                    for rows, parts in feature_batches(encoder.backbone, source, streams, encoder.device):
+                        yield Features(names[rows], source.label[rows].cpu().numpy(), torch.cat(parts, 1))
+                        bar.update(len(parts[0]))
 
     def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipDataset]]:
         """Yield the names and clips of all that can be read, some at a time."""

@@ -79,14 +79,24 @@ def test_predictions_as_a_table(evaluated, demo_root, capsys):
     assert all(row[3] == class_names("demo")[int(row[2][1:]) - 1] for row in cells[2:])
 
 
-def test_a_search_gives_the_neighbours_in_the_whole_set(published, demo_root, tmp_path, capsys):
-    found = features_of(published, tmp_path, demo_root / "demo", modality="bone")
-    feature = torch.from_numpy(found["feature"])
+def centred(features, width=16):
+    """Features minus their mean; of several streams side by side, each then of length 1."""
+    rest = features - features.mean(0)
+    parts = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in np.split(rest, rest.shape[1] // width, 1)]
+    return torch.from_numpy(np.concatenate(parts, 1) if len(parts) > 1 else rest)
+
+
+@pytest.mark.parametrize("modality", ["bone", "ensemble"])
+def test_a_search_gives_the_neighbours_in_the_whole_set(modality, published, demo_root, tmp_path, capsys):
+    found = features_of(published, tmp_path, demo_root / "demo", modality=modality)
+    assert found["feature"].shape == (24, 16 if modality == "bone" else 64) and found["modality"] == modality
+    feature = centred(found["feature"])
     expected = found["name"][knn.nearest(feature, feature, 7)].tolist()
     unit = feature / feature.norm(dim=1, keepdim=True)
     cosine = (unit @ unit.T).sort(1, descending=True).values[:, :7]
     flags = ["--pretrained", published, "-k", 7]
-    for more in (["--gallery", demo_root / "demo", "--modality", "bone"], ["--gallery", tmp_path / "features.npz"]):
+    chosen = ["--modality", modality] if modality == "bone" else []
+    for more in (["--gallery", demo_root / "demo", *chosen], ["--gallery", tmp_path / "features.npz"]):
         rows = answers(search, capsys, *flags, *more, demo_root / "demo")
         assert list(rows) == found["name"].tolist()
         assert [[n["recording"] for n in row] for row in rows.values()] == expected
@@ -101,6 +111,19 @@ def test_a_search_gives_the_neighbours_in_the_whole_set(published, demo_root, tm
         "name": None,
     }
     assert len(answers(search, capsys, *flags, "--gallery", demo_root / "raw", "-k", 99, first)[first.stem]) == 24
+    flags += ["--gallery", tmp_path / "features.npz", "--leave-out-self"]
+    others = answers(search, capsys, *flags, "-k", 4, first)[first.stem]
+    assert [n["recording"] for n in others] == [n for n in expected[0] if n != first.stem][:4]
+
+
+def test_of_a_gallery_of_one_recording_the_features_are_taken_as_they_are(published, demo_root, tmp_path, capsys):
+    first, second = sorted((demo_root / "raw").glob("*.skeleton"))[:2]
+    features = features_of(published, tmp_path, first, second)["feature"]
+    cosine = features[0] @ features[1] / np.prod(np.linalg.norm(features, axis=1))
+    flags = ["--pretrained", published, "--gallery", first, "--modality", "all"]
+    (row,) = answers(search, capsys, *flags, second)[second.stem]
+    assert row["recording"] == first.stem and row["cosine"] == pytest.approx(cosine, abs=1e-6)
+    assert answers(search, capsys, *flags, "--leave-out-self", first)[first.stem] == []
 
 
 def test_a_gallery_of_another_encoder_or_modality_is_refused(published, demo_root, tmp_path):
