@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import itertools
 import time
@@ -14,12 +15,12 @@ from torch.autograd import DeviceType
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
-import pretrain
+from data_gen.datasets import DATASETS
 from feeder.clips import NUM_FRAMES
 from feeder.modalities import MODALITIES
 from models import umurl
 from models.flops import training_flops
-from models.objective import umurl_loss
+from models.objective import Weights, umurl_loss
 from models.umurl import Projections
 from tools.benchmark import baselines
 from tools.benchmark.measure import Limit
@@ -28,7 +29,7 @@ from tools.benchmark.simulate import simulated_dataset
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
 from tools.utils.distributed import Processes
-from tools.utils.precision import DTYPES
+from tools.utils.precision import DTYPES, choose_amp
 
 PROFILED_STEPS, PROFILED_ROWS = 5, 25
 
@@ -98,10 +99,11 @@ def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, str, str]
     took."""
     sizes = setup.sizes
     dataset = simulated_dataset(folder, min(sizes.clips, clips), clips, setup.device)
-    flags = ["--checkpoint-path", "ntu60_xsub", "--compile", setup.compile]
-    flags += ["--hidden-size", str(sizes.hidden_size), "--batch-size", str(sizes.batch_size)]
-    args = pretrain.parse_args([*flags, "--amp", setup.amp] if setup.amp else flags)
-    pretrain.complete_args(args, setup.device, 1)
+    recipe = vars(DATASETS["ntu60"].protocol("xsub").recipe)
+    chosen = {"hidden_size": sizes.hidden_size, "batch_size": sizes.batch_size, "compile": setup.compile}
+    chosen |= {"amp": choose_amp(setup.amp, setup.device), "objective": "umurl", "pretrain_modalities": MODALITIES}
+    weights = {f"{name}_weight": value for name, value in vars(Weights()).items()}
+    args = argparse.Namespace(**recipe | chosen | weights, wd=1e-5, seed=0)
     trainer = Trainer(args, Processes(0, 1, setup.device), dataset)
     started = time.perf_counter()
     trainer.prepare()
