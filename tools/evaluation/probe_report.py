@@ -35,7 +35,8 @@ def report_probe(args: argparse.Namespace) -> None:
     fused = late_fusion(list(probes))
     represented = {each.name: each for each in representations}
     for name, validations in train_probes(probes, val.features, val.labels, fused).items():
-        is_published = [replace(recipe, lr=lr) == LINEAR_PROBE for lr in args.lr]
+        is_plain = name in fused or not represented[name].variant
+        is_published = [is_plain and replace(recipe, lr=lr) == LINEAR_PROBE for lr in args.lr]
         scores, points = _scores(name, validations, args.lr, args.seed, is_published)
         result = scores[0] | ({"rates": scores} if len(scores) > 1 else {})
         if name in fused:
