@@ -66,7 +66,13 @@ run_in_processes() {
     if [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then
         NPROC=1
     fi
-    NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
+    # Counting GPUs takes PyTorch seconds to load, so it is only asked where there is a driver: NVIDIA's, WSL's, AMD's.
+    if [ -z "${NPROC:-}" ]; then
+        NPROC=1
+        if [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || [ -e /dev/kfd ]; then
+            NPROC=$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')
+        fi
+    fi
     case $NPROC in
         "" | 0 | *[!0-9]*) echo "error: NPROC=$NPROC: give a number of processes, from 1" >&2; exit 2 ;;
     esac
