@@ -16,7 +16,7 @@ from pathlib import Path
 
 from data_gen.datasets import DATA_ROOT, DATASETS
 from data_gen.formats.base import Options, Source, pack
-from data_gen.formats.folder import read_folder
+from data_gen.formats.folder import read_folder, skeleton_in
 from data_gen.formats.long import pack_long, read_long
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
@@ -24,8 +24,8 @@ from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.info import INFO, MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
-from data_gen.raw.conversion import count_lines, exit_status
-from data_gen.skeletons import load_skeleton
+from data_gen.raw.conversion import count_lines, exit_status, listed
+from data_gen.skeletons import KINECT_V2, load_skeleton
 
 _FORMATS = {
     "padded": ("FOLDER", "train_ and val_ data_joint.npy, num_frame.npy, label.pkl or label.npy"),
@@ -56,7 +56,10 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--skeleton",
             metavar="NAME|FILE",
-            help="default: kinect_v2" + (", or coco where there are 17 joints" if name == "pyskl" else ""),
+            help="default: "
+            + ("the folder's skeleton.json, else " if name in ("folder", "long") else "")
+            + "kinect_v2"
+            + (", or coco where there are 17 joints" if name == "pyskl" else ""),
         )
         command.add_argument(
             "--split",
@@ -68,6 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
         if name == "long":
             continue
         command.add_argument("--map-joints", metavar="NAME", help="map the joints onto those of this skeleton")
+        command.add_argument(
+            "--repair",
+            type=int,
+            metavar="N",
+            help="fill gaps of at most N frames whose values are not finite, by interpolation in time",
+        )
         normal = command.add_mutually_exclusive_group()
         told = "default where" if name in ("pyskl", "folder") else "never by default, even where"
         normal.add_argument(
@@ -88,9 +97,9 @@ def read(args: argparse.Namespace, options: Options) -> Source:
     """The data set that the arguments name. Raises DataSetError, ValueError."""
     if args.format == "pyskl":
         return read_pyskl(args.place, load_skeleton(args.skeleton) if args.skeleton else None)
-    skeleton = load_skeleton(args.skeleton or "kinect_v2")
     if args.format == "folder":
-        return read_folder(args.place, skeleton)
+        return read_folder(args.place, skeleton_in(args.place, args.skeleton) or KINECT_V2)
+    skeleton = load_skeleton(args.skeleton or "kinect_v2")
     protocol = args.protocol or "split"
     if options.dataset:
         if not args.protocol:
@@ -106,6 +115,8 @@ def make_options(args: argparse.Namespace) -> Options:
     _check_name(args.name)
     if args.classes is not None and (args.dataset or not 1 <= args.classes <= MAX_CLASSES):
         raise ValueError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
+    if args.repair is not None and args.repair < 1:
+        raise ValueError(f"--repair {args.repair} is not a number of frames from 1")
     return Options(
         DATASETS[args.dataset] if args.dataset else None,
         args.dataset or args.name,
@@ -114,6 +125,7 @@ def make_options(args: argparse.Namespace) -> Options:
         args.classes,
         load_skeleton(args.map_joints) if args.map_joints else None,
         tuple(parse_split(text) for text in args.split),
+        args.repair,
     )
 
 
@@ -137,8 +149,14 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
         raise ValueError(f"{out} is what is imported: name another folder by --out")
     if (out / INFO).exists() and not args.replace:
         raise ValueError(f"{out} holds a data set already: --replace replaces it, --out makes another one elsewhere")
-    info = pack(read(args, options), out, options)
+    source = read(args, options)
+    info = pack(source, out, options)
     lines = count_lines(row_of(info), out, info)
+    if source.unlisted:
+        lines.append(f"  left out: {source.unlisted:,} recordings that the table does not list")
+    if info.get("repaired"):
+        lines.append(f"  {len(info['repaired'])} recordings had gaps, which are filled by interpolation:")
+        lines += listed(info["repaired"], "    ")
     if "normalised" in info["made"]:
         lines.append("  they were raw: their people are now centred and aligned")
     yield "\n".join(lines)
@@ -146,7 +164,7 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
 
 def _import_long(args: argparse.Namespace) -> str:
     _check_name(args.name)
-    out, skeleton = args.out or DATA_ROOT / args.name, load_skeleton(args.skeleton or "kinect_v2")
+    out, skeleton = args.out or DATA_ROOT / args.name, skeleton_in(args.place, args.skeleton) or KINECT_V2
     info = pack_long(read_long(args.place, skeleton), args.name, out, [parse_split(text) for text in args.split])
     return "\n".join([*count_lines(row_of(info), out, info), f"  long recordings with {info['segments']:,} segments"])
 

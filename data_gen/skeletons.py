@@ -177,6 +177,11 @@ def load_skeleton(name_or_file: str) -> Skeleton:
         raise ValueError(f"skeleton {name_or_file}: {error}") from error
 
 
+def has_mapping(source: Skeleton, target: Skeleton) -> bool:
+    """Tell whether `map_joints` can make joints of the one of those of the other."""
+    return source == target or (source, target) in [(SKELETONS[a], SKELETONS[b]) for a, b in JOINT_MAPS]
+
+
 def map_joints(people: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
     """People (..., V, C) of one skeleton as people (..., V', C) of another, by the table JOINT_MAPS. Raises ValueError
     where it has no such row."""

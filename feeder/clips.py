@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.packed.reader import PackedDataset
+from data_gen.raw.normalise import OFF_CENTRE
 from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.sampling import ViewRandom
 
@@ -110,6 +111,14 @@ class ClipDataset:
         for values in (self.num_frame, self.label, sampled):
             digest.update(values.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def is_centred(self) -> bool:
+        """Tell whether the skeleton's centre of person 0 is at the origin in the first frames of at most 1,024
+        recordings."""
+        if self.layout.skeleton.centre is None:
+            return False
+        first = self.frames[self.first[:1024]].unflatten(1, self.layout.shape)
+        return bool(first[:, 0, self.layout.skeleton.centre].abs().max() <= OFF_CENTRE)
 
     @classmethod
     def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipDataset:

@@ -3,6 +3,7 @@
     epoch, state_dict (keys begin with `module.`), optimizer          as published
     scaler, args, dataset, protocol, recordings, versions             ours
     body, view                                                        skeleton, people, coordinates; the augmentations
+    centred                                                           whether people are centred, as conversion has them
     data                                                              by which its recordings are known again
     step, meter                                                       where a signal stopped an epoch midway
 
@@ -103,6 +104,7 @@ _RIGHT: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_NUMBERS, lambda v: type(v) is int and 0 <= v <= _MOST),
     **dict.fromkeys(_TABLES, _is_plain_table),
     "meter": lambda v: isinstance(v, dict),
+    "centred": lambda v: isinstance(v, bool),
     "view": lambda v: isinstance(v, str) and all(map(is_one_line, v.split("\n"))),
     "state_dict": lambda v: all(isinstance(key, str) for key in v),
 }
@@ -214,6 +216,12 @@ def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], p
             raise CheckpointError(f"{path} claims more weights than it holds")
         if not value.to(like.dtype).isfinite().all():
             raise CheckpointError(f"{path} holds weights that are not finite ({key})")
+
+
+def takes_centred(state: dict[str, Any], layout: FrameLayout) -> bool:
+    """Tell whether an encoder was trained on people that are centred as conversion does it; older and published
+    checkpoints do not say, and were."""
+    return layout.skeleton.centre is not None and state.get("centred", True)
 
 
 def layout_of(state: dict[str, Any], path: Path) -> FrameLayout:

@@ -20,7 +20,7 @@ import numpy as np
 from data_gen.raw.conversion import BadRecordings
 from models.loading import fingerprint
 from tools.evaluation.features import ENSEMBLE, FrozenEncoder, add_encoder_options, representation_name
-from tools.inference.recordings import PLACES, Features, RecordingsInput
+from tools.inference.recordings import PLACES, Features, RecordingsInput, add_skeleton_option
 from tools.utils.atomic import atomic_write
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError, run
@@ -71,16 +71,17 @@ def main(argv: list[str] | None = None) -> None:
         help="all (fused), one modality, a fusion such as joint+bone, or ensemble: the fused feature and each "
         "modality's own, side by side",
     )
+    add_skeleton_option(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     args = parser.parse_args(argv)
     if not args.out.parent.is_dir():
         raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.extract"))
     streams = encoder.streams(args.modality)
-    recordings = RecordingsInput(args.data)
+    recordings = RecordingsInput(args.data, encoder, args.skeleton)
 
     def batches() -> Iterable[Features]:
-        yield from recordings.features(encoder, streams, only_whole=not args.skip_bad)
+        yield from recordings.features(streams, only_whole=not args.skip_bad)
         if recordings.bad and not args.skip_bad:
             raise BadRecordings(recordings.bad)
 

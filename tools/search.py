@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.search"))
-    gallery = read_gallery(args.gallery, encoder, args.modality)
+    gallery = read_gallery(args.gallery, encoder, args.modality, args.skeleton)
 
     def answer(batch: Features) -> list[list[dict[str, Any]]]:
         return gallery.nearest(batch.feature, args.k, batch.names if args.leave_out_self else ())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +18,10 @@ from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import normalise
-from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES
+from data_gen.raw.normalise import is_centred, normalise
+from data_gen.raw.number_lines import SkeletonError
+from data_gen.raw.recording_files import check_values, fill_gaps
 from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
-
-# People and coordinates, by the values that a frame has for each joint.
-_FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
-_OFF_CENTRE = 1e-3  # metres; normalised data has zeros there
 
 
 class Entry(NamedTuple):
@@ -66,12 +64,13 @@ class Source:
     classes: int | None = None
     class_names: list[str] | None = None
     tables: dict[str, list[str]] = field(default_factory=dict)
+    unlisted: int = 0  # recordings that lie beside those that are listed
 
 
 @dataclass(frozen=True)
 class Options:
     """What is asked for. `dataset`: the row of the table that the recordings are of; else `name`, a data set of one's
-    own. `normalise`: whether to, None to see from the joints."""
+    own. `normalise`: whether to, None to see from the joints. `repair`: the longest gap, in frames, that is filled."""
 
     dataset: DataSet | None
     name: str
@@ -80,6 +79,7 @@ class Options:
     classes: int | None = None
     map_to: Skeleton | None = None
     rules: tuple[Rule, ...] = ()
+    repair: int | None = None
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
@@ -100,13 +100,6 @@ def sides_of(entries: list[Entry]) -> dict[str, list[int]]:
     return {side: [i for i, entry in enumerate(entries) if entry.side == side] for side in SIDES}
 
 
-def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
-    """People, joints and coordinates of a frame of so many values, of one person or two; None where none fit."""
-    joints = len(skeleton.joints)
-    people, coordinates = _FRAMES.get(values / joints, (0, 0))  # type: ignore[call-overload]
-    return (people, joints, coordinates) if people else None
-
-
 def shown(name: str) -> str:
     """A name as an error shows it, in ASCII and short."""
     return ascii(name[:80])
@@ -118,6 +111,9 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
     Raises DataSetError for what is not as it should be; an earlier data set in `out` then stays as it was.
     """
     entries = [entry._replace(label=entry.label - (options.labels_from or 0)) for entry in source.entries]
+    repaired: dict[str, str] = {}
+    if options.repair:
+        source = replace(source, read=partial(_read_and_repair, source.read, options.repair, repaired))
     names_tell = options.dataset in NTU and source.named  # they are NTU's, which tell label and side
     splits, made_by = _splits(source, options, entries, names_tell)
     classes = _check_labels(source, entries, options, names_tell)
@@ -133,9 +129,24 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
             "skeleton": skeleton.to_json(),
             "made": {source.format: str(source.place), **source.made, **({"normalised": True} if normalised else {})},
         }
-        info |= writer.counts(splits, made_by)
+        info |= writer.counts(splits, made_by) | ({"repaired": repaired} if repaired else {})
         writer.finish(splits, info, source.tables)
     return info
+
+
+def _read_and_repair(
+    read: Callable[[Entry], np.ndarray], longest: int, repaired: dict[str, str], entry: Entry
+) -> np.ndarray:
+    people, gaps = fill_gaps(read(entry))
+    if gaps:
+        start, stop = max(gaps, key=lambda gap: gap[1] - gap[0])
+        if stop - start > longest:
+            raise DataSetError(
+                f"{entry.where} holds values that are not finite in {stop - start} frames on end, {start} to "
+                f"{stop - 1} (counted from 0), more than --repair {longest}"
+            )
+        repaired[entry.name] = "frames " + ", ".join(f"{a}" if b - a == 1 else f"{a}-{b - 1}" for a, b in gaps)
+    return people
 
 
 def _splits(source: Source, options: Options, entries: list[Entry], names_tell: bool) -> tuple[Splits, dict[str, str]]:
@@ -220,7 +231,7 @@ def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
     for people in map(source.read, source.entries):
         if people.any():
             people = map_joints(people, source.skeleton, skeleton)
-            return not _is_centred(people, skeleton.centre, source.every_frame)
+            return not is_centred(people, skeleton, source.every_frame)
     return True
 
 
@@ -250,15 +261,14 @@ def _write(
     for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
         people = source.read(entry)
         people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
-        if not 1 <= len(people) <= MAX_FRAMES:
-            raise DataSetError(f"{entry.where} has {len(people)} frames, of 1 to {MAX_FRAMES}")
-        if not np.isfinite(people).all():
-            raise DataSetError(f"{entry.where} holds values that are not finite")
-        if people.size and np.abs(people).max() > FARTHEST:
-            raise DataSetError(f"{entry.where} holds values beyond {FARTHEST:.0e}")
+        try:
+            check_values(people)
+        except SkeletonError as error:
+            remedy = "; fill gaps of up to N frames by --repair N" if "not finite" in error.reason else ""
+            raise DataSetError(f"{entry.where} {error}{remedy}") from None
         people = map_joints(people, source.skeleton, skeleton)
         if options.normalise is None and skeleton.centre is not None and people.any():
-            centred = _is_centred(people, skeleton.centre, source.every_frame)
+            centred = is_centred(people, skeleton, source.every_frame)
             if centred == normalised:
                 problem = (
                     f"is {'' if centred else 'not '}centred on the first person's {skeleton.joints[skeleton.centre]}"
@@ -273,9 +283,3 @@ def _write(
         frames = np.zeros((len(people), *writer.shape), np.float32)
         frames[:, : people.shape[1]] = people
         writer.add(entry.name, entry.label, frames)
-
-
-def _is_centred(people: np.ndarray, centre: int, every_frame: bool) -> bool:
-    """Whether the centre joint of person 0 is at the origin, in every frame or in the first that shows the person."""
-    present = people[people[:, 0].any(axis=(1, 2)), 0, centre]
-    return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= _OFF_CENTRE)

@@ -4,10 +4,8 @@ recordings.csv   a line a recording, under a heading that names the columns: nam
                  suffix); where they are known label, subject and camera; and split:X, the side on which protocol X
                  has the recording: train, val or nothing. Without it, all recordings in the folder are taken
 classes.txt      the classes' names, a line each, in the order of their numbers; not needed
-NAME.csv         a line a frame: joint by joint x y z (or x y) of the first person, then of the second; a heading may
-                 stand above
-NAME.npy         floats (T, V, C) or (T, M, V, C)
-NAME.skeleton    NTU's text
+skeleton.json    the joints of the recordings, where they are not those of Kinect v2 (docs/data.md); not needed
+NAME.csv ...     the recordings, of the kinds that data_gen/raw/recording_files.py reads
 
 Labels are whole numbers from 0, or names of classes. Names are numbered as classes.txt lists them, or where there is
 none, in the order of the alphabet.
@@ -17,28 +15,28 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from data_gen.formats.base import Entry, Source, frame_shape, in_order, shown
+from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staging
-from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, check_file, is_one_line, read_text
-from data_gen.packed.reader import PackedDataset, map_array
+from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, is_one_line, read_text
+from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import Splits
 from data_gen.raw.number_lines import SkeletonError
-from data_gen.raw.recordings import SUFFIX, Recording
-from data_gen.raw.skeleton_file import MAX_BODIES, MAX_BYTES, parse_skeleton
-from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
+from data_gen.raw.recording_files import SUFFIXES, parse_recording, shape_of
+from data_gen.raw.recordings import OTHER_TABLES, Recording
+from data_gen.skeletons import Skeleton, load_skeleton
 
-TABLE, CLASSES = "recordings.csv", "classes.txt"
+TABLE, CLASSES, SKELETON = "recordings.csv", "classes.txt", "skeleton.json"
 UNLABELLED = "unlabelled"  # the one class of recordings whose labels nobody knows
 _SPLIT = "split:"
 _COLUMNS = ("name", "start", "end", "label")  # that a table must have, in order
 _MAX_TABLE = 64 * 2**20  # bytes
-_SUFFIXES = (".csv", ".npy", SUFFIX)
 _WHOLE = re.compile(r"-?\d{1,9}")
 _MAX_PEOPLE = 2  # in a .csv, where their number follows from that of the columns
 
@@ -51,22 +49,38 @@ class Row(NamedTuple):
     path: Path
 
 
-def read_folder(folder: Path, skeleton: Skeleton) -> Source:
-    """The recordings in `folder`. Raises DataSetError for what they should not be."""
+def skeleton_in(folder: Path, given: str | None) -> Skeleton | None:
+    """The skeleton that is `given` by name or file, else that of the folder's skeleton.json, else None. Raises
+    ValueError."""
+    file = folder / SKELETON
+    return load_skeleton(given) if given else load_skeleton(str(file)) if file.is_file() else None
+
+
+def read_listed(folder: Path) -> tuple[list[Row], list[int] | None, list[str] | None]:
+    """Read the table of a folder, or where there is none, list its recordings. Returns the rows, and their labels and
+    the names of the classes, each None where it is not known. Raises DataSetError."""
     table = folder / TABLE
     listed = read_table(table, {"name"}, ("label", *TABLES)) if table.exists() else _unlisted(folder)
     if not listed:
         raise DataSetError(f"{table}: names no recordings")
     rows = [Row(line, values, find_file(table, line, values["name"])) for line, values in listed]
-    labels: list[int] = [0] * len(rows)
-    class_names: list[str] | None = [UNLABELLED]
-    if "label" in rows[0].values:
-        labels, class_names = number_labels(table, [(row.line, row.values["label"]) for row in rows])
+    if "label" not in rows[0].values:
+        return rows, None, None
+    return rows, *number_labels(table, [(row.line, row.values["label"]) for row in rows])
+
+
+def read_folder(folder: Path, skeleton: Skeleton) -> Source:
+    """The recordings in `folder`. Raises DataSetError for what they should not be."""
+    table = folder / TABLE
+    rows, found, class_names = read_listed(folder)
+    labels = found or [0] * len(rows)
+    class_names = class_names if found else [UNLABELLED]
+    unlisted = len(_recordings_in(folder) - {row.path.name for row in rows})
     entries = in_order(
         [Entry(row.path.stem, label, table, row.path, row.path.stem, row) for row, label in zip(rows, labels)]
     )
     rows = [entry.content for entry in entries]
-    shapes = [_shape(row.path, skeleton) for row in rows]
+    shapes = [shape_of(row.path, skeleton) for row in rows]
     people, joints, coordinates = max(shapes)
     if any(shape[2] != coordinates for shape in shapes):
         raise DataSetError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
@@ -77,11 +91,12 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
         (people, joints, coordinates),
         entries,
         splits_of(table, rows),
-        lambda entry: _read(entry.stored_in, (joints, coordinates)),
+        lambda entry: _read(entry.stored_in, skeleton),
         raw=True,
         classes=len(class_names) if class_names else None,
         class_names=class_names,
         tables=tables_of(table, rows),
+        unlisted=unlisted,
     )
 
 
@@ -109,10 +124,14 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
 
 def _unlisted(folder: Path) -> list[tuple[int, dict[str, str]]]:
     """What a table would say of all recordings in a folder that has none: their names."""
-    names = sorted(path.name for path in folder.glob("*") if path.suffix in _SUFFIXES)
+    names = sorted(_recordings_in(folder))
     if not names:
-        raise DataSetError(f"{folder}: holds no {TABLE} and no recordings ({', '.join(_SUFFIXES)})")
+        raise DataSetError(f"{folder}: holds no {TABLE} and no recordings ({', '.join(SUFFIXES)})")
     return list(enumerate(({"name": name} for name in names), 1))
+
+
+def _recordings_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*") if path.suffix in SUFFIXES and path.name not in OTHER_TABLES}
 
 
 def _is_split(column: str) -> bool:
@@ -122,7 +141,7 @@ def _is_split(column: str) -> bool:
 def find_file(table: Path, line: int, name: str) -> Path:
     """Find the file of a recording, beside the table, by the name on one of its lines. Raises DataSetError."""
     where = f"{table}:{line}: {shown(name)}"
-    suffixes = [suffix for suffix in _SUFFIXES if name.endswith(suffix)] or list(_SUFFIXES)
+    suffixes = [suffix for suffix in SUFFIXES if name.endswith(suffix)] or list(SUFFIXES)
     stem = name.removesuffix(suffixes[0]) if len(suffixes) == 1 else name
     if not NAME.fullmatch(stem):
         raise DataSetError(f"{where} is no name of 1 to 64 letters, digits, - and _")
@@ -191,70 +210,13 @@ def splits_of(path: Path, rows: list[Row]) -> Splits:
     return splits
 
 
-def _shape(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
-    """The most people, joints and coordinates of a recording's frames, of which only the start is read."""
-    joints = len(skeleton.joints)
-    if path.suffix == SUFFIX:
-        if skeleton != KINECT_V2:
-            raise DataSetError(f"{path}: holds joints of kinect_v2, --skeleton says {skeleton.name}")
-        return MAX_BODIES, joints, 3
-    if path.suffix == ".npy":
-        check_file(path, MAX_BYTES)
-        array = map_array(path)
-        shape = (len(array), 1, *array.shape[1:]) if array.ndim == 3 else array.shape
-        if array.dtype.kind != "f" or len(shape) != 4 or not 1 <= shape[1] <= MAX_PEOPLE or shape[3] not in (2, 3):
-            raise DataSetError(
-                f"{path}: holds {array.dtype} {array.shape}, expected floats (T, V, 3) or (T, M, V, 3), or 2 in place "
-                "of 3"
-            )
-        if shape[2] != joints:
-            raise DataSetError(f"{path}: has {shape[2]} joints, {skeleton.name} {joints}: pass --skeleton")
-        return shape[1], joints, shape[3]
-    columns = read_text(path, MAX_BYTES, first_line=True).count(",") + 1
-    found = frame_shape(columns, skeleton)
-    if not found:
-        raise DataSetError(
-            f"{path}: has {columns} columns, {joints} joints of {skeleton.name} take 2 or 3 each, or twice that for "
-            "two people: pass --skeleton"
-        )
-    return found
-
-
-def _read(path: Path, frame: tuple[int, int]) -> np.ndarray:
-    """A recording (T, M, V, C) with frames of that shape."""
-    if path.suffix == SUFFIX:
-        try:
-            return parse_skeleton(Recording(path.stem, str(path)).read())
-        except SkeletonError as error:
-            raise DataSetError(f"{path}: {error}") from None
-    values = map_array(path) if path.suffix == ".npy" else _read_csv(path)
-    return values.reshape(len(values), -1, *frame) if len(values) else np.zeros((0, 1, *frame))
-
-
-def _read_csv(path: Path) -> np.ndarray:
-    """The numbers in a .csv, float64 (T, columns); a first line that holds none is a heading."""
-    lines = [(number, line) for number, line in enumerate(read_text(path, MAX_BYTES).splitlines(), 1) if line.strip()]
-    columns = lines[0][1].count(",") + 1 if lines else 0
-    if lines and not any(map(_is_number, lines[0][1].split(","))):
-        del lines[0]
-    if not lines:
-        raise DataSetError(f"{path}: holds no frames")
-    for number, line in lines:
-        if line.count(",") + 1 != columns:
-            raise DataSetError(f"{path}:{number}: has {line.count(',') + 1} values, the first line {columns}")
+def _read(path: Path, skeleton: Skeleton) -> np.ndarray:
+    """Read a recording (T, M, V, C). Raises DataSetError."""
     try:
-        return np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
-    except ValueError:  # which tells of rows, not of lines
-        wrong = ((number, value) for number, line in lines for value in line.split(",") if not _is_number(value))
-        number, value = next(wrong)
-        raise DataSetError(f"{path}:{number}: {shown(value.strip())} is no number") from None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(text.strip()) and np.loadtxt([text], delimiter=",", comments=None, ndmin=1) is not None
-    except ValueError:
-        return False
+        return parse_recording(Recording(path.stem, str(path)).read(), path.suffix, skeleton)
+    except SkeletonError as error:
+        line = "" if error.line is None else f":{error.line}"
+        raise DataSetError(f"{path}{line}: {error.reason}") from None
 
 
 def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
@@ -289,6 +251,7 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
                 )
         with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([list(columns), *zip(*columns.values())])
+        (folder / SKELETON).write_text(json.dumps(packed.skeleton.to_json(), indent=1))
         if packed.class_names:
             (folder / CLASSES).write_text("".join(f"{name}\n" for name in packed.class_names), encoding="utf-8")
         return [out / TABLE]

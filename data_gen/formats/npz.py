@@ -20,10 +20,11 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from data_gen.formats.base import Entry, Source, frame_shape, in_order, sides_of
+from data_gen.formats.base import Entry, Source, in_order, sides_of
 from data_gen.formats.export import check_lengths, staged
 from data_gen.packed.info import SIDES, DataSetError, check_file
 from data_gen.packed.reader import PackedDataset
+from data_gen.raw.recording_files import frame_shape
 from data_gen.raw.recordings import ZIP_ERRORS
 from data_gen.raw.skeleton_file import MAX_FRAMES
 from data_gen.skeletons import Skeleton

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,12 @@ from data_gen.packed.info import (
     read_info,
     skeleton_of,
 )
-from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton
+from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton, map_joints
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
 # Bounds far above any data set, below what could exhaust memory.
 _MAX_RECORDINGS = 10**6
+_BLOCK = 2**16  # frames that are adapted at a time
 
 
 class PackedDataset:
@@ -83,6 +85,23 @@ class PackedDataset:
     def recording(self, index: int) -> np.ndarray:
         """One recording's frames: float32 (T, M, V, C)."""
         return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
+
+    def adapted(self, skeleton: Skeleton, people: int) -> PackedDataset:
+        """Return the same recordings with the joints of another skeleton, by the table of mappings, and another number
+        of people: the first ones, or absent ones added as zeros. They are kept in memory. Raises DataSetError where
+        there is no mapping."""
+        if (skeleton, people) == (self.skeleton, self.shape[0]):
+            return self
+        other, kept = copy(self), min(people, self.shape[0])
+        other.skeleton, other.shape = skeleton, (people, len(skeleton.joints), self.shape[2])
+        other.joints = np.zeros((len(self.joints), *other.shape), np.float32)
+        try:
+            for start in range(0, len(self.joints), _BLOCK):
+                block = self.joints[start : start + _BLOCK, :kept]
+                other.joints[start : start + _BLOCK, :kept] = map_joints(block, self.skeleton, skeleton)
+        except ValueError as error:
+            raise DataSetError(f"{self.path}: {error}") from None
+        return other
 
     def table(self, kind: str) -> list[str] | None:
         """Each recording's `subject` or `camera`; None where the data set has no such table."""

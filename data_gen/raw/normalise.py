@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
+from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton, map_joints
 
+OFF_CENTRE = 1e-3  # metres; the centre of normalised people is at zero
+MAPPED, NORMALISED, DROPPED, ADDED = "mapped", "normalised", "dropped", "added"  # what fit_people did
 _EPSILON = 1e-6
 
 
@@ -22,6 +24,43 @@ def normalise(bodies: np.ndarray, skeleton: Skeleton = KINECT_V2, num_people: in
             fill_null_frames(people[:, person])
         result[:, :present] = align(centre(people, skeleton.centre), skeleton.align)
     return result
+
+
+def fit_people(
+    bodies: np.ndarray, source: Skeleton, target: Skeleton, shape: tuple[int, int], centred: bool = True
+) -> tuple[np.ndarray, set[str]]:
+    """Make of a recording's bodies (T, S, V, C) of one skeleton what an encoder of another takes: people float32
+    (T, *shape), shape = (people, coordinates) without joints, V' between them; and the words for what was done.
+
+    Joints are mapped; where the encoder was trained on `centred` people, those that are not are normalised; people
+    beyond the number are left out by the conversion's rule, absent ones are zero. Raises ValueError where the joints
+    cannot be mapped or the coordinates differ.
+    """
+    people, coordinates = shape
+    if bodies.shape[3] != coordinates:
+        raise ValueError(
+            f"holds {source.name} in {bodies.shape[3]} coordinates, the encoder takes {target.name} in {coordinates}"
+        )
+    done = {MAPPED} if source != target else set()
+    bodies = map_joints(bodies, source, target)
+    present = int(bodies.any(axis=(0, 2, 3)).sum())
+    done |= {DROPPED} if present > people else {ADDED} if bodies.shape[1] < people else set()
+    if centred and not is_centred(bodies, target):
+        return normalise(bodies.astype(np.float64), target, people), done | {NORMALISED}
+    # Centred people are in the order of their energy before that.
+    chosen = bodies if centred else select_people(bodies, people)
+    fitted = np.zeros((len(bodies), people, *bodies.shape[2:]), np.float32)
+    fitted[:, : chosen.shape[1]] = chosen[:, :people]
+    return fitted, done
+
+
+def is_centred(people: np.ndarray, skeleton: Skeleton, every_frame: bool = True) -> bool:
+    """Tell whether the skeleton's centre of person 0, of people (T, M, V, C), is at the origin: in every frame, or in
+    the first, that shows the person. False where nobody is there or the skeleton has no centre."""
+    if skeleton.centre is None:
+        return False
+    present = people[people[:, 0].any(axis=(1, 2)), 0, skeleton.centre] if people.shape[1] else people
+    return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= OFF_CENTRE)
 
 
 def select_people(bodies: np.ndarray, num_people: int = NUM_PEOPLE) -> np.ndarray:

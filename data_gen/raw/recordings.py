@@ -7,20 +7,23 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from data_gen.packed.names import parse_name
-from data_gen.raw.normalise import normalise
+from data_gen.raw.normalise import ADDED, NORMALISED, fit_people, normalise
 from data_gen.raw.number_lines import SkeletonError, too_large
+from data_gen.raw.recording_files import check_values, parse_recording
 from data_gen.raw.skeleton_file import MAX_BYTES, parse_skeleton
 from data_gen.raw.workers import map_in_workers
+from data_gen.skeletons import Skeleton
 
 SUFFIX = ".skeleton"
+OTHER_TABLES = ("recordings.csv", "segments.csv")  # that are no recordings (formats/folder.py, formats/long.py)
 MISSING_LISTS = (
     "samples_with_missing_skeletons.txt",
     "NTU_RGBD_samples_with_missing_skeletons.txt",
@@ -39,6 +42,11 @@ class Recording:
     path: str
     member: str | None = None
     place: int = 0  # of the entry in the archive, which may have several of one name
+
+    @property
+    def suffix(self) -> str:
+        """What its name ends with, in small letters."""
+        return PurePosixPath(self.member or self.path).suffix.lower()
 
     def __str__(self) -> str:
         place = self.path if self.member is None else f"{self.path}:{self.member}"
@@ -73,8 +81,9 @@ def _archive(path: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def find_recordings(places: Iterable[Path]) -> tuple[list[Recording], int]:
-    """Every `.skeleton` file under the folders (at any depth) and in the zip archives named or found in them.
+def find_recordings(places: Iterable[Path], suffixes: Sequence[str] = (SUFFIX,)) -> tuple[list[Recording], int]:
+    """Every file with one of the suffixes under the folders (at any depth) and in the zip archives named or found in
+    them.
 
     Sorted by name. A name found twice is taken from the first place that holds it; returns how many were not.
     Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive.
@@ -82,18 +91,22 @@ def find_recordings(places: Iterable[Path]) -> tuple[list[Recording], int]:
     found: dict[str, Recording] = {}
     repeated = 0
     for place in places:
-        for recording in _in_place(Path(place)):
+        for recording in _in_place(Path(place), suffixes):
             repeated += recording.stem in found
             found.setdefault(recording.stem, recording)
     return [found[stem] for stem in sorted(found)], repeated
 
 
-def _in_place(place: Path) -> Iterator[Recording]:
+def _is_recording(name: str, suffixes: Sequence[str]) -> bool:
+    return name.lower().endswith(tuple(suffixes)) and not name.startswith(".") and name not in OTHER_TABLES
+
+
+def _in_place(place: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
     if place.is_file():
-        if place.suffix.lower() == SUFFIX:
+        if place.suffix.lower() in suffixes:
             yield Recording(place.stem, str(place))
         else:
-            yield from _in_archive(place)
+            yield from _in_archive(place, suffixes)
         return
     if not place.is_dir():
         raise FileNotFoundError(f"no such folder or archive: {place}")
@@ -107,20 +120,20 @@ def _in_place(place: Path) -> Iterator[Recording]:
         entered.add((status.st_dev, status.st_ino))
         subfolders.sort()
         # A folder with a recording's name is kept, to be reported when reading it fails.
-        for name in sorted(files) + [s for s in subfolders if s.lower().endswith(SUFFIX)]:
-            if name.lower().endswith(SUFFIX) and not name.startswith("."):
-                yield Recording(name[: -len(SUFFIX)], os.path.join(folder, name))
+        for name in sorted(files) + [s for s in subfolders if s.lower().endswith(tuple(suffixes))]:
+            if _is_recording(name, suffixes):
+                yield Recording(Path(name).stem, os.path.join(folder, name))
         if folder == str(place):
             archives = [place / name for name in sorted(files) if name.lower().endswith(".zip")]
     for archive in archives:
-        yield from _in_archive(archive)
+        yield from _in_archive(archive, suffixes)
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def _in_archive(path: Path) -> Iterator[Recording]:
+def _in_archive(path: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
     try:
         if not path.is_file():
             raise zipfile.BadZipFile("not a regular file")
@@ -130,8 +143,8 @@ def _in_archive(path: Path) -> Iterator[Recording]:
         raise zipfile.BadZipFile(f"{path} is not a zip archive, or a damaged one ({error})") from error
     for place, member in enumerate(members):
         name = PurePosixPath(member).name  # only the last part is used, so no entry can point elsewhere
-        if name.lower().endswith(SUFFIX) and not name.startswith("."):
-            yield Recording(name[: -len(SUFFIX)], str(path), member, place)
+        if _is_recording(name, suffixes):
+            yield Recording(PurePosixPath(name).stem, str(path), member, place)
 
 
 def read_missing_list(path: Path) -> set[str]:
@@ -156,6 +169,33 @@ def find_missing_lists(places: Iterable[Path]) -> list[Path]:
 def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarray | SkeletonError]:
     """Normalised people, float32 (T, 2, 25, 3), or the error of each recording, in the order given."""
     return map_in_workers(_convert, recordings, workers, _CHUNK)
+
+
+def prepare_all(
+    recordings: Sequence[tuple[Recording, Skeleton]],
+    workers: int,
+    target: Skeleton,
+    shape: tuple[int, int],
+    centred: bool,
+) -> Iterator[tuple[np.ndarray, set[str]] | SkeletonError]:
+    """What `fit_people` makes of each recording of a skeleton's joints, or its error, in the order given. Of
+    `.skeleton` files, which are always raw and mostly show one person, that is not said."""
+    prepare = partial(_prepare, target=target, shape=shape, centred=centred)
+    return map_in_workers(prepare, list(recordings), workers, _CHUNK)
+
+
+def _prepare(
+    item: tuple[Recording, Skeleton], target: Skeleton, shape: tuple[int, int], centred: bool
+) -> tuple[np.ndarray, set[str]] | SkeletonError:
+    recording, source = item
+    try:
+        bodies = check_values(parse_recording(recording.read(), recording.suffix, source))
+        people, done = fit_people(bodies, source, target, shape, centred)
+        return people, done - {NORMALISED, ADDED} if recording.suffix == SUFFIX else done
+    except SkeletonError as error:
+        return error
+    except ValueError as error:  # from map_joints
+        return SkeletonError(str(error))
 
 
 def _convert(recording: Recording) -> np.ndarray | SkeletonError:

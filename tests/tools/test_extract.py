@@ -67,9 +67,9 @@ def test_memory_does_not_grow_with_the_recordings(published, demo_root, monkeypa
     monkeypatch.setattr(recordings, "BATCH_SIZE", 2)
     sizes = []
     source = recordings.ClipDataset
-    monkeypatch.setattr(recordings, "ClipDataset", lambda *a: sizes.append(len(a[1])) or source(*a))
+    monkeypatch.setattr(recordings, "ClipDataset", lambda *a, **k: sizes.append(len(a[1])) or source(*a, **k))
     encoder = FrozenEncoder.open(published, torch.device("cpu"))
-    found = list(RecordingsInput([demo_root / "raw"]).features(encoder, (("joint",),)))
+    found = list(RecordingsInput([demo_root / "raw"], encoder).features((("joint",),)))
     assert sizes == [2] * 12 and [len(batch.names) for batch in found] == [2] * 12
 
 
@@ -78,19 +78,19 @@ def test_memory_does_not_grow_with_the_recordings(published, demo_root, monkeypa
     [
         ("mine.txt", "mine.txt is not a zip archive.*what is read: a packed data set, or folders"),
         ("nowhere", "no such folder or archive: .*nowhere"),
-        ("empty", "no .skeleton recording in .*empty"),
+        ("empty", "no recording .*.csv, .npy, .skeleton. in .*empty"),
     ],
 )
-def test_other_places_are_refused(place, message, tmp_path):
+def test_other_places_are_refused(place, message, published, tmp_path):
     (tmp_path / "mine.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
     with pytest.raises((UserError, OSError), match=message):
-        RecordingsInput([tmp_path / place])
+        RecordingsInput([tmp_path / place], FrozenEncoder.open(published, torch.device("cpu")))
 
 
-def test_a_packed_data_set_comes_by_itself(demo_root):
+def test_a_packed_data_set_comes_by_itself(published, demo_root):
     with pytest.raises(UserError, match="demo is a packed data set: give it by itself"):
-        RecordingsInput([demo_root / "demo", demo_root / "raw"])
+        RecordingsInput([demo_root / "demo", demo_root / "raw"], FrozenEncoder.open(published, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("modality", ["all", "bone", "motion+joint"])

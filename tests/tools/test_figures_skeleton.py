@@ -89,11 +89,13 @@ def test_errors_name_the_remedy(demo_root, runs, tmp_path):
     file = tmp_path / "S001C001P001R001A001.skeleton"
     file.write_bytes(skeleton_text([[np.zeros((25, 3))]] * 4))
     (tmp_path / "x.txt").touch()
+    np.save(tmp_path / "20.npy", np.zeros((4, 20, 3)))
     data = str(demo_root / "demo")
     for flags, message in (
         ([data], "has 24 recordings: choose one by --name, such as S001"),
         ([data, "--name", "nobody"], "--name nobody: .* has no such recording"),
-        ([str(file), "--name", "S001"], "is a single recording"),
+        ([str(file), "--name", "S001"], "--name S001: .* has no such recording; the first is S001C001P001R001A001"),
+        ([str(tmp_path / "20.npy")], "20.npy: has 20 joints, kinect_v2 25: pass --skeleton .it may be kinect_v1"),
         ([str(file)], "shows nobody"),
         ([str(tmp_path / "x.txt")], "what is read: a packed data set"),
     ):
@@ -105,9 +107,14 @@ def test_errors_name_the_remedy(demo_root, runs, tmp_path):
 def test_a_raw_recording(runs, tmp_path):
     file = tmp_path / "S001C001P001R001A002.skeleton"
     file.write_bytes(skeleton_text(moving_body(np.random.default_rng(0), 9)))
-    args = skeleton.argparse.Namespace(source=file, name=None, class_names=None)
+    args = skeleton.argparse.Namespace(source=file, name=None, class_names=None, skeleton=None)
     source, name, action = skeleton.load(args)
     assert (len(source), name, action) == (1, file.stem, "")
+    assert source.layout.shape == (1, 25, 3)
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(9, 3, 20, 3)))
+    args.source, args.name, args.skeleton = tmp_path, "mine", "kinect_v1"
+    source, name, action = skeleton.load(args)
+    assert (name, source.layout.shape) == ("mine", (2, 20, 3)) and source.is_centred()
     assert len(skeleton.panels_of(source, 0)) == 7
     assert encoded.plot_path(None, runs, "a.gif") == runs / "figures" / "a.gif"
 

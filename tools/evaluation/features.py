@@ -11,11 +11,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from data_gen.packed.reader import PackedDataset
+from data_gen.skeletons import has_mapping
 from feeder.clips import ClipDataset, evaluation_view
+from feeder.layout import FrameLayout
 from feeder.modalities import MODALITIES, ModalityTokens, modalities_of
 from models.encoder import Backbone
-from models.loading import load, load_backbone, modalities, newest
+from models.loading import load, load_backbone, modalities, newest, takes_centred
 from tools.evaluation.representation import VARIANTS, Streams
+from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
 from tools.utils.options import find_run, run_path
@@ -82,6 +86,28 @@ class FrozenEncoder:
         path = newest(find_run(pretrained))
         state = load(path)
         return cls(load_backbone(state, path).to(device), device, path, state)
+
+    @property
+    def layout(self) -> FrameLayout:
+        """What it takes of a frame."""
+        return self.backbone.layout
+
+    @property
+    def takes_centred(self) -> bool:
+        """Whether it takes people that are centred and aligned."""
+        return takes_centred(self.state, self.layout)
+
+    def adapt(self, packed: PackedDataset) -> tuple[PackedDataset, str]:
+        """Adapt a data set to the people and joints that the encoder takes; returns it, and what was done in words.
+        Raises UserError, DataSetError."""
+        own = FrameLayout.of_dataset(packed)
+        if own == self.layout:
+            return packed, ""
+        if own.coordinates != self.layout.coordinates or (
+            own.skeleton != self.layout.skeleton and not has_mapping(own.skeleton, self.layout.skeleton)
+        ):
+            check_layout(self.layout, self.path, own, packed.path)
+        return packed.adapted(self.layout.skeleton, self.layout.people), f"{own} taken as {self.layout}"
 
     def modalities(self, name: str, what: str = "--modality") -> tuple[str, ...]:
         """Return the modalities that a name stands for: `all` are those that the encoder was pre-trained on. Raises

@@ -17,7 +17,6 @@ from torch import Tensor
 from data_gen.datasets import DataSet, Protocol, from_test_name
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
-from feeder.layout import FrameLayout
 from models.loading import fingerprint
 from tools.evaluation.features import (
     FrozenEncoder,
@@ -67,7 +66,7 @@ class EvaluationSetup:
     `modalities` maps each name given to --modality to the streams that it stands for; `variants` are those of their
     features that are evaluated, '' for the plain ones; `split` holds int64 indices into the data set by side;
     `is_transfer` tells that the encoder was pre-trained on another data set; `result` is what every task's JSON says of
-    the setup.
+    the setup; `adapted` tells how the recordings were made to fit the encoder, '' where they do.
     """
 
     encoder: FrozenEncoder
@@ -79,6 +78,7 @@ class EvaluationSetup:
     is_transfer: bool
     folder: Path
     result: dict
+    adapted: str
 
     def start_log(self, name: str, rank: int = 0) -> None:
         """Log to `name.log` in the run's folder from now on, and say what is evaluated."""
@@ -88,6 +88,8 @@ class EvaluationSetup:
             f"{self.packed.path}, {self.protocol.long_name}, modality {' '.join(self.modalities)}, "
             f"{self.encoder.device}"
         )
+        if self.adapted:
+            log.info(f"the recordings are adapted to the encoder: {self.adapted}")
 
     def write(self, task: str, modality: str, metrics: dict, curves: Curves) -> None:
         """Write the JSON of a task and modality, and to TensorBoard its curves."""
@@ -127,7 +129,7 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
     variants = ("", *[CENTRED] * args.centre, *[STANDARDISED] * args.standardise)
     dataset, protocol = data_of(args, state, folder)
     packed = open_dataset(args.data_root, dataset, protocol)
-    checkpoints.check_layout(backbone.layout, encoder.path, FrameLayout.of_dataset(packed), packed.path)
+    packed, adapted = encoder.adapt(packed)
     if packed.num_classes < 2:
         raise UserError(f"{packed.path} has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
     split = {side: packed.split(protocol.name, side) for side in SIDES}
@@ -143,7 +145,7 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         "versions": checkpoints.versions(),
     }
     is_transfer = dataset.name not in (_own_dataset(state, folder) or dataset.name).split("+")
-    return EvaluationSetup(encoder, modalities, variants, packed, protocol, split, is_transfer, folder, result)
+    return EvaluationSetup(encoder, modalities, variants, packed, protocol, split, is_transfer, folder, result, adapted)
 
 
 @dataclass(frozen=True)

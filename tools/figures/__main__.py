@@ -96,8 +96,15 @@ def _skeleton(plots: argparse._SubParsersAction) -> None:
         "a recording with its modalities and four training views, as an animation and a sheet of frames",
         "checkpoints/figures/NAME.gif, with NAME.png beside it",
     )
-    parser.add_argument("source", type=Path, metavar="PATH", help="a .skeleton file, or a packed data set")
-    parser.add_argument("--name", help="which recording of the data set")
+    parser.add_argument(
+        "source", type=Path, metavar="PATH", help="a recording, a folder or archive of some, or a packed data set"
+    )
+    parser.add_argument("--name", help="which recording, where there are several")
+    parser.add_argument(
+        "--skeleton",
+        metavar="NAME|FILE",
+        help="joints of a .csv or .npy recording; default: the skeleton.json of its folder, else kinect_v2",
+    )
     parser.add_argument("--seed", type=seed_number, default=0, help="seed of the views")
     _add_class_names(parser)
 

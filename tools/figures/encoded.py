@@ -15,10 +15,8 @@ from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
-from feeder.layout import FrameLayout
 from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.evaluation.setup import data_of
-from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
 from tools.utils.options import classes_of, find_run, open_dataset
 
@@ -80,9 +78,7 @@ class Encoded(FrozenEncoder):
 
         Raises UserError."""
         dataset, protocol = data_of(args, own or self.state, self.folder)
-        packed = open_dataset(args.data_root, dataset, protocol)
-        check_layout(self.backbone.layout, self.path, FrameLayout.of_dataset(packed), packed.path)
-        return packed, protocol
+        return self.adapt(open_dataset(args.data_root, dataset, protocol))[0], protocol
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
         """Encode the recordings with these indices: features (N, streams·2·hidden), float32, on the CPU."""

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
 
-from data_gen.packed.reader import PackedDataset
+from data_gen.packed.reader import INFO, PackedDataset
 from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip, evaluation_view
 from feeder.modalities import ModalityTokens
 from tools.figures import people, style
 from tools.figures.encoded import find_name, name_of, names_for, plot_path
-from tools.inference.recordings import RecordingsInput
+from tools.inference.recordings import read_one
 from tools.utils.errors import UserError
 from tools.utils.options import RUNS
 
@@ -208,15 +208,10 @@ def sheet(panels: list[Panel], name: str) -> Figure:
 def load(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
     """Open the recording: as a source of its own, its name, and its class where that is known. Raises UserError."""
     path, cpu = args.source, torch.device("cpu")
-    if not path.is_dir():
-        if args.name:
-            raise UserError(f"--name {args.name}: {path} is a single recording; leave the flag away")
-        recordings = RecordingsInput([path])
-        found = [(names[0], source) for names, source in recordings.parts(cpu)]
-        if not found:
-            raise UserError(f"{path}: {recordings.bad[str(path)]}")
-        name, source = found[0]
-        return source, name, ""
+    if not (path / INFO).is_file():
+        name, frames, layout = read_one(path, args.name, args.skeleton)
+        length = np.array([len(frames)])
+        return ClipDataset(torch.from_numpy(frames), length, np.array([-1]), layout=layout), name, ""
     packed = PackedDataset(path)
     if args.name is None:
         raise UserError(f"{path} has {len(packed)} recordings: choose one by --name, such as {packed.names[0]}")

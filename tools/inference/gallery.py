@@ -48,8 +48,9 @@ class Gallery:
         return {"cosine": cosine, "recording": self.names[place], **action_of(self.labels[place], self.classes)}
 
 
-def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
-    """Make a gallery of the recordings at `place`, or of an .npz that tools.extract wrote with the same encoder.
+def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None, skeleton: str | None = None) -> Gallery:
+    """Make a gallery of the recordings at `place`, `.csv` and `.npy` ones of that skeleton's joints, or of an .npz that
+    tools.extract wrote with the same encoder.
 
     What the features have in common is taken away, so that cosines compare what tells the gallery's recordings apart.
     Raises UserError, DataSetError."""
@@ -57,8 +58,8 @@ def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None) -> G
         return _read_features(place, encoder, modality)
     modality = modality or ENSEMBLE
     streams = encoder.streams(modality)
-    recordings = RecordingsInput([place])
-    batches = list(recordings.features(encoder, streams))
+    recordings = RecordingsInput([place], encoder, skeleton)
+    batches = list(recordings.features(streams))
     if recordings.bad:
         raise UserError("--gallery: cannot read " + "\n".join(f"{p}: {why}" for p, why in recordings.bad.items()))
     names = [name for batch in batches for name in batch.names]

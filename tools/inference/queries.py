@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.packed.reader import DataSetError
+from data_gen.raw.recording_files import SUFFIXES
 from tools.evaluation.features import FrozenEncoder, add_encoder_options
 from tools.evaluation.representation import Streams
-from tools.inference.recordings import PLACES, Features, RecordingsInput
+from tools.inference.recordings import PLACES, Features, RecordingsInput, add_skeleton_option
 from tools.inference.watch import appearing
 from tools.utils.errors import UserError
 from tools.utils.tables import table
@@ -28,9 +29,10 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=Path,
         metavar="FOLDER",
-        help="then answer for each .skeleton file that appears in this folder, until Ctrl-C; those that are there "
-        "already are passed over",
+        help=f"then answer for each {', '.join(SUFFIXES)} file that appears in this folder, until Ctrl-C; those that "
+        "are there already are passed over",
     )
+    add_skeleton_option(parser)
     parser.add_argument("--json", action="store_true", help="print a line of JSON a recording instead of a table")
 
 
@@ -44,11 +46,11 @@ def answer_queries(
     """
     if not args.recordings and not args.watch:
         raise UserError("which recordings? Name some, or a folder by --watch")
-    watched = appearing(args.watch) if args.watch else iter(())
+    watched, told = appearing(args.watch) if args.watch else iter(()), set[str]()
 
     def query(places: list[Path]) -> None:
-        recordings = RecordingsInput(places)
-        for batch in recordings.features(encoder, streams):
+        recordings = RecordingsInput(places, encoder, args.skeleton, told)
+        for batch in recordings.features(streams):
             for name, rows in zip(batch.names, answer(batch)):
                 text = json.dumps({"recording": name, title: rows}) if args.json else format_answer(name, rows)
                 print(text, flush=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -15,67 +17,95 @@ import torch
 from torch import Tensor
 
 from data_gen.class_names import class_label
+from data_gen.formats.folder import TABLE, read_listed, skeleton_in
 from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.raw.normalise import ADDED, DROPPED, MAPPED, NORMALISED, fit_people
 from data_gen.raw.number_lines import SkeletonError
-from data_gen.raw.recordings import SUFFIX, Recording, convert_all, find_recordings
+from data_gen.raw.recording_files import SUFFIXES, check_values, parse_recording
+from data_gen.raw.recordings import SUFFIX, Recording, find_recordings, prepare_all
 from data_gen.raw.workers import num_cores
+from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 from feeder.clips import ClipDataset
-from feeder.layout import NTU_LAYOUT, FrameLayout
+from feeder.layout import FrameLayout
 from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, feature_batches
 from tools.evaluation.representation import Streams
-from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
 from tools.utils.options import classes_of
 
-PLACES = f"a packed data set, or folders, zip archives and {SUFFIX} files"
+PLACES = f"a packed data set, or folders, zip archives and {', '.join(SUFFIXES)} files, as recorded or normalised"
+_DONE = {
+    MAPPED: "joints are mapped onto {}",
+    NORMALISED: "raw people are centred and aligned",
+    DROPPED: "there are more than {} in a frame; the others are left out",
+    ADDED: "there are fewer than {}; absent ones are zeros",
+}
 
 
 class Features(NamedTuple):
-    """Names, labels int64 (B,), −1 where a name tells none, and features (B, streams·2·hidden) of some recordings."""
+    """Names, labels int64 (B,), −1 where they are unknown, and features (B, streams·2·hidden) of some recordings."""
 
     names: list[str]
     labels: np.ndarray
     feature: Tensor
 
 
+class _Found(NamedTuple):
+    recording: Recording
+    skeleton: Skeleton
+    label: int
+
+
+def add_skeleton_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skeleton",
+        metavar="NAME|FILE",
+        help="joints of .csv and .npy recordings, mapped onto the encoder's where a mapping exists; default: the "
+        "skeleton.json of their folder, else the encoder's own",
+    )
+
+
 class RecordingsInput:
-    """The recordings in `places`: one packed data set, or what `find_recordings` finds.
+    """The recordings in `places`: one packed data set, or what is found in folders, archives and files, made to fit an
+    encoder. `skeleton` is the name or file that tells the joints of `.csv` and `.npy` recordings.
 
     While they are read, `bad` fills with those that cannot be, and why. Raises UserError where there are none,
     DataSetError for a damaged data set.
     """
 
-    def __init__(self, places: list[Path]):
+    def __init__(
+        self,
+        places: list[Path],
+        encoder: FrozenEncoder,
+        skeleton: str | None = None,
+        told: set[str] | None = None,
+    ):
+        """`told` gathers what has been said of recordings, which is not said again."""
         self.bad: dict[str, str] = {}
-        self._place = places[0]
-        self._layout = NTU_LAYOUT  # of .skeleton files
+        self.classes: list[str] = []  # their names by label, where they are known
+        self._encoder, self._told = encoder, set() if told is None else told
         self._packed: PackedDataset | None = None
-        self._found: list[Recording] = []
+        self._found: list[_Found] = []
         packed = [place for place in places if (place / INFO).is_file()]
         if packed and len(places) > 1:
             raise UserError(f"{packed[0]} is a packed data set: give it by itself")
         if packed:
-            self._packed = PackedDataset(packed[0])
-            self._layout = FrameLayout.of_dataset(self._packed)
+            self._packed, done = encoder.adapt(PackedDataset(packed[0]))
+            self.classes = classes_of(self._packed)
+            self._tell(done)
         else:
-            self._found = _find(places)
+            self._find(places, skeleton)
 
     def __len__(self) -> int:
         return len(self._found) if self._packed is None else len(self._packed)
 
-    @property
-    def classes(self) -> list[str]:
-        """The names of a packed data set's classes, by label; none for other recordings."""
-        return [] if self._packed is None else classes_of(self._packed)
-
-    def features(self, encoder: FrozenEncoder, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
+    def features(self, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
         """Compute the features of all that can be read, those of the streams side by side, batch by batch.
 
         With `only_whole`, recordings after the first that cannot be read are only checked.
         """
-        check_layout(encoder.backbone.layout, encoder.path, self._layout, self._place)
+        encoder = self._encoder
         with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
             for names, source in self.parts(encoder.device):
                 if not (only_whole and self.bad):
@@ -89,32 +119,99 @@ class RecordingsInput:
             every = np.arange(len(self._packed))
             yield self._packed.names.tolist(), ClipDataset.of_dataset(self._packed, every, device)
             return
-        converted = zip(self._found, self._convert())
-        while part := list(islice(converted, BATCH_SIZE)):
-            self.bad |= {str(r): str(people) for r, people in part if isinstance(people, SkeletonError)}
-            good = [(r.stem, people) for r, people in part if not isinstance(people, SkeletonError)]
+        read, layout = zip(self._found, self._read()), self._encoder.layout
+        counts: Counter[str] = Counter()
+        while part := list(islice(read, BATCH_SIZE)):
+            good = []
+            for found, result in part:
+                if isinstance(result, SkeletonError):
+                    self.bad[str(found.recording)] = str(result)
+                else:
+                    good.append((found.recording.stem, found.label, result[0]))
+                    counts.update(result[1])
             if good:
-                names, people = zip(*good)
+                names, labels, people = zip(*good)
                 frames, num_frame = torch.from_numpy(np.concatenate(people)), np.array([len(p) for p in people])
-                yield list(names), ClipDataset(frames, num_frame, np.array([label_of(name) for name in names]))
+                yield list(names), ClipDataset(frames, num_frame, np.array(labels), layout=layout)
+        target = {MAPPED: layout.skeleton.name}
+        count = "1 person" if layout.people == 1 else f"{layout.people} people"
+        for what, text in _DONE.items():
+            if counts[what]:
+                self._tell(text.format(target.get(what, count)), counts[what])
 
-    def _convert(self) -> Iterator[np.ndarray | SkeletonError]:
+    def _read(self) -> Iterator[tuple[np.ndarray, set[str]] | SkeletonError]:
+        layout, centred = self._encoder.layout, self._encoder.takes_centred
+        items = [(found.recording, found.skeleton) for found in self._found]
         try:
-            yield from convert_all(self._found, num_cores())
+            yield from prepare_all(items, num_cores(), layout.skeleton, (layout.people, layout.coordinates), centred)
         except BrokenProcessPool as error:
             raise UserError("a worker that reads recordings was killed, perhaps for want of memory") from error
 
+    def _find(self, places: list[Path], skeleton: str | None) -> None:
+        """Fill `_found` and `classes`."""
+        of_name: dict[str, _Found] = {}
+        numbered: list[list[str]] = []
+        repeated = 0
+        for place in places:
+            own = self._skeleton_of(place, skeleton)
+            if (place / TABLE).is_file():
+                rows, labels, names = read_listed(place)
+                recordings = [Recording(row.path.stem, str(row.path)) for row in rows]
+                numbered += [names or []] if labels else []
+            else:
+                recordings, more = _recordings(place)
+                labels, repeated = [label_of(recording.stem) for recording in recordings], repeated + more
+            for recording, label in zip(recordings, labels or [-1] * len(recordings)):
+                repeated += recording.stem in of_name
+                found = _Found(recording, KINECT_V2 if recording.suffix == SUFFIX else own, label)
+                of_name.setdefault(recording.stem, found)
+        if not of_name:
+            raise UserError(f"no recording ({', '.join(SUFFIXES)}) in {', '.join(map(str, places))}")
+        if repeated:
+            print(f"warning: {repeated} found a second time, taken from the first place", file=sys.stderr)
+        if any(names != numbered[0] for names in numbered):
+            raise UserError("the folders number their classes in different ways: give them one after the other")
+        self._found, self.classes = [of_name[name] for name in sorted(of_name)], numbered[0] if numbered else []
 
-def _find(places: list[Path]) -> list[Recording]:
+    def _skeleton_of(self, place: Path, given: str | None) -> Skeleton:
+        try:
+            return skeleton_in(place if place.is_dir() else place.parent, given) or self._encoder.layout.skeleton
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def _tell(self, what: str, count: int | None = None) -> None:
+        """Say what was done to the recordings, once."""
+        if what and what not in self._told:
+            self._told.add(what)
+            print(f"note: {what}" + (f" ({count:,} recordings)" if count else ""), file=sys.stderr)
+
+
+def _recordings(place: Path) -> tuple[list[Recording], int]:
     try:
-        found, repeated = find_recordings(places)
+        return find_recordings([place], SUFFIXES)
     except zipfile.BadZipFile as error:
         raise UserError(f"{error}; what is read: {PLACES}") from error
+
+
+def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, np.ndarray, FrameLayout]:
+    """Read the recording called `name` in a folder or archive, or the only one there, normalised: its name, people
+    (T, M, V, C), and their layout. Raises UserError."""
+    found = {recording.stem: recording for recording in _recordings(place)[0]}
     if not found:
-        raise UserError(f"no {SUFFIX} recording in {', '.join(map(str, places))}")
-    if repeated:
-        print(f"warning: {repeated} found a second time, taken from the first place", file=sys.stderr)
-    return found
+        raise UserError(f"no recording ({', '.join(SUFFIXES)}) in {place}")
+    if name is None and len(found) > 1:
+        raise UserError(f"{place} has {len(found)} recordings: choose one by --name, such as {next(iter(found))}")
+    recording = found.get(name or next(iter(found)))
+    if recording is None:
+        raise UserError(f"--name {name}: {place} has no such recording; the first is {next(iter(found))}")
+    try:
+        given = skeleton_in(place if place.is_dir() else place.parent, skeleton)
+        own = given if given and recording.suffix != SUFFIX else KINECT_V2
+        bodies = check_values(parse_recording(recording.read(), recording.suffix, own))
+        layout = FrameLayout(own, max(1, min(NUM_PEOPLE, bodies.shape[1])), bodies.shape[3])
+        return recording.stem, fit_people(bodies, own, own, (layout.people, layout.coordinates))[0], layout
+    except ValueError as error:
+        raise UserError(f"{recording}: {error}") from error
 
 
 def label_of(name: str) -> int:
@@ -130,4 +227,5 @@ def action_of(label: int, classes: Sequence[str]) -> dict[str, str | None]:
     the label −1."""
     if label < 0:
         return {"action": None, "name": None}
-    return {"action": class_label(label), "name": classes[label] if label < len(classes) else None}
+    action, name = class_label(label), classes[label] if label < len(classes) else None
+    return {"action": action, "name": None if name == action else name}

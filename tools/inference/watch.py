@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_gen.raw.recordings import SUFFIX
+from data_gen.raw.recording_files import SUFFIXES
 from tools.utils.errors import UserError
 
 INTERVAL = 1.0  # seconds between looks
@@ -41,7 +41,9 @@ def _look(folder: Path) -> dict[Path, State]:
     if not folder.is_dir():
         raise UserError(f"--watch {folder}: there is no such folder")
     found = {}
-    for path in folder.rglob(f"*{SUFFIX}"):
+    for path in folder.rglob("*"):
+        if path.suffix.lower() not in SUFFIXES:
+            continue
         try:
             status = path.stat()
         except OSError:  # gone again, or a link to nothing

@@ -254,6 +254,7 @@ class Trainer:
             "recordings": len(self.dataset),
             "data": self.data,
             "body": self.dataset.layout.to_json(),
+            "centred": self.dataset.is_centred(),
             "view": repr(self.view),
             "versions": checkpoints.versions(),
         }

@@ -290,7 +290,7 @@ def test_files_that_lie_or_are_damaged_are_refused(folder, tmp_path, capsys):
     path.unlink()
     write_table(folder, ["b,0"], "name,label")
     (folder / "b.skeleton").write_text("1\n1\nx")
-    refused(capsys, out, "b.skeleton: ", "folder", folder, *OWN)
+    refused(capsys, out, "b.skeleton:3: frame 1 is cut short", "folder", folder, *OWN)
     refused(capsys, out, "b.skeleton: holds joints of kinect_v2", "folder", folder, *OWN, "--skeleton", "smpl")
     (folder / "b.skeleton").unlink()
     (folder / "b.csv").mkdir()
