@@ -10,7 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data_gen.raw.normalise import OFF_CENTRE, fit_people
+from data_gen.raw.recording_files import as_bodies, check_values
+from data_gen.skeletons import load_skeleton
 from feeder.clips import NUM_FRAMES
+from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens, modalities_of
 from models import loading
 from models.encoder import Backbone
@@ -32,35 +36,66 @@ class ClipEncoder(nn.Module):
 
 class Encoder(nn.Module):
     """What `load_encoder` returns. `feature_size` is 2H, `modalities` are those that it fuses, `layout` is what frames
-    hold: people, joints and coordinates, (2, 25, 3) for NTU."""
+    hold: people, joints and coordinates, (2, 25, 3) for NTU. `takes_centred` tells whether it was trained on people
+    whom conversion had centred and aligned."""
 
-    def __init__(self, backbone: Backbone, modalities: Sequence[str]):
+    def __init__(self, backbone: Backbone, modalities: Sequence[str], takes_centred: bool = True):
         super().__init__()
         self.clip_encoder = ClipEncoder(backbone, modalities)
         self.modalities, self.layout = self.clip_encoder.modalities, backbone.layout
-        self.feature_size = 2 * backbone.hidden_size
+        self.feature_size, self.takes_centred = 2 * backbone.hidden_size, takes_centred
+
+    def prepare(self, recording: np.ndarray | Tensor, skeleton: str | None = None) -> np.ndarray:
+        """Make of a recording as it was recorded what the encoder takes: people float32 (T, M, V, C), centred and
+        aligned, of the encoder's number and joints.
+
+        recording: (T, V, C) or (T, any number of people, V, C), of the joints of `skeleton` (a name or a file, by
+        default the encoder's own). What is centred already stays as it is. Raises ValueError.
+        """
+        layout = self.layout
+        source = load_skeleton(skeleton) if skeleton else layout.skeleton
+        bodies = check_values(as_bodies(np.asarray(recording), source))
+        return fit_people(bodies, source, layout.skeleton, (layout.people, layout.coordinates), self.takes_centred)[0]
 
     @torch.no_grad()
     def forward(self, clips: Tensor | Sequence[np.ndarray | Tensor]) -> Tensor:
         """Features, float32 (B, 2H) on the encoder's device, of one batch of whole normalised recordings: a tensor
         (B, T, M, V, C) of clips of equal length, or arrays (T, M, V, C) of any lengths. Raises ValueError for other
-        shapes."""
+        shapes, and for people that are not centred, where the encoder was trained on centred ones: see `prepare`."""
         device = next(self.parameters()).device
         if not isinstance(clips, Tensor):
             parts = [c if isinstance(c, Tensor) else torch.tensor(np.asarray(c)) for c in clips]
             for part in parts:
-                self._check(part, "")
+                self._check(part[None], "")
             if not parts:
                 return torch.empty(0, self.feature_size, device=device)
             clips = torch.cat([resize(part[None].to(device, torch.float32)) for part in parts])
-        self._check(clips, "B, ")
+        else:
+            self._check(clips, "B, ")
         return self.clip_encoder(clips.to(device, torch.float32))
 
     def _check(self, clips: Tensor, batch: str) -> None:
-        shape = tuple(clips.shape)
-        if shape[-3:] != self.layout.shape or len(shape) != 4 + bool(batch) or shape[-4] == 0:
-            expected = ", ".join(map(str, self.layout.shape))
+        if clips.shape[-3:] != self.layout.shape or clips.dim() != 5 or clips.shape[1] == 0:
+            expected, shape = ", ".join(map(str, self.layout.shape)), tuple(clips.shape[not batch :])
             raise ValueError(f"clips are ({batch}T, {expected}), frames of {self.layout}; these are {shape}")
+        if self.takes_centred and is_raw(clips, self.layout).any():
+            centre = self.layout.skeleton.joints[self.layout.skeleton.centre or 0]
+            raise ValueError(
+                f"the first person's {centre} is not at the origin: the encoder takes people that are centred and "
+                "aligned, which its method prepare() makes of a recording"
+            )
+
+
+def is_raw(clips: Tensor, layout: FrameLayout) -> Tensor:
+    """Tell of each of the clips (B, T, M, V, C) whether it is plainly not centred: bool (B,). The centre of person 0 is
+    away from the origin in every frame that shows the person."""
+    if layout.skeleton.centre is None:
+        return torch.zeros(len(clips), dtype=torch.bool, device=clips.device)
+    person = clips[:, :, 0]
+    shown = person.abs().flatten(2).amax(2) > 0
+    distance = person[:, :, layout.skeleton.centre].abs().amax(2)
+    nearest = torch.where(shown, distance, torch.inf).amin(1)
+    return (nearest > OFF_CENTRE) & shown.any(1)
 
 
 def resize(clips: Tensor) -> Tensor:
@@ -82,5 +117,6 @@ def load_encoder(path: str | Path, modality: str = "all", device: str | torch.de
     backbone = loading.load_backbone(state, checkpoint)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = Encoder(backbone, modalities_of(modality, loading.modalities(state)))
+    takes_centred = loading.takes_centred(state, backbone.layout)
+    encoder = Encoder(backbone, modalities_of(modality, loading.modalities(state)), takes_centred)
     return encoder.to(device).eval().requires_grad_(False)

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from data_gen.datasets import ROOT
+from data_gen.raw.normalise import normalise
 from models import load_encoder
 from tests.helpers import GOLDEN
 
 CHECKPOINT = GOLDEN / "official_h8.pth.tar"
+CLIPS = "torch.arange(2 * 9 * 2 * 25 * 3.0).sin().view(2, 9, 2, 25, 3)"
 
 
 def test_the_encoder_of_torch_hub_is_that_of_the_library(tmp_path):
@@ -20,11 +22,12 @@ def test_the_encoder_of_torch_hub_is_that_of_the_library(tmp_path):
 import numpy, torch
 encoder = torch.hub.load({str(ROOT)!r}, "umurl", source="local",
                          checkpoint={str(CHECKPOINT)!r}, modality="bone", device="cpu")
-numpy.save("feature.npy", encoder(torch.ones(2, 9, 2, 25, 3).cumsum(1).sin()))
+numpy.save("feature.npy", encoder([encoder.prepare(clip) for clip in {CLIPS}]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    wanted = load_encoder(CHECKPOINT, "bone", "cpu")(torch.ones(2, 9, 2, 25, 3).cumsum(1).sin())
+    clips = torch.arange(2 * 9 * 2 * 25 * 3.0).sin().view(2, 9, 2, 25, 3).numpy()
+    wanted = load_encoder(CHECKPOINT, "bone", "cpu")([normalise(clip.astype(np.float64)) for clip in clips])
     np.testing.assert_allclose(np.load(tmp_path / "feature.npy"), wanted, rtol=1e-5, atol=1e-6)
 
 

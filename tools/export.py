@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from feeder.clips import NUM_FRAMES
-from models.inference import ClipEncoder
-from tools.evaluation.features import FrozenEncoder, add_pretrained_option, modality_name
+from models.inference import ClipEncoder, is_raw
+from tools.evaluation.features import FrozenEncoder, add_pretrained_option, representation_name
 from tools.evaluation.linear_classifier import SavedClassifier, load_classifier
+from tools.evaluation.representation import Streams
 from tools.inference.model_card import card_of, card_text
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError, run
@@ -38,22 +39,25 @@ Model = Callable[[np.ndarray], list[np.ndarray]]  # clips in, outputs out
 
 
 class Exported(nn.Module):
-    """Clips (B, T, M, V, C) in; features (B, 2H) and, with a classifier, scores (B, classes) out."""
+    """Clips (B, T, M, V, C) in; features (B, streams·2H) and, with a classifier, scores (B, classes) out.
 
-    def __init__(self, encoder: ClipEncoder, classifier: SavedClassifier | None):
+    All values of clips that are not centred are nan, where the encoder takes centred ones: a graph cannot refuse them.
+    """
+
+    def __init__(self, encoder: FrozenEncoder, streams: Streams, classifier: SavedClassifier | None):
         super().__init__()
-        self.encoder, self.linear = encoder, None
-        if classifier:
-            self.linear = nn.Linear(*classifier.weight.shape[::-1])
-            self.linear.load_state_dict({"weight": classifier.weight, "bias": classifier.bias})
+        self.encoders = nn.ModuleList(ClipEncoder(encoder.backbone, stream) for stream in streams)
+        self.layout, self.takes_centred, self.classifier = encoder.layout, encoder.takes_centred, classifier
 
     @property
     def outputs(self) -> list[str]:
-        return ["feature"] if self.linear is None else ["feature", "logits"]
+        return ["feature", "logits"] if self.classifier else ["feature"]
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-        feature = self.encoder(clips)
-        return (feature,) if self.linear is None else (feature, self.linear(feature))
+        feature = torch.cat([encode(clips) for encode in self.encoders], 1)
+        if self.takes_centred:
+            feature = torch.where(is_raw(clips, self.layout)[:, None], torch.nan, feature)
+        return (feature, self.classifier.scores(feature)) if self.classifier else (feature,)
 
 
 def export(model: Exported, formats: list[str], folder: Path) -> dict[str, float]:
@@ -105,10 +109,9 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list
 
 
 def _clips(model: Exported, count: int, frames: int) -> Tensor:
-    """Random clips for tracing and checking; the last one shows one person."""
-    clips = torch.randn(
-        count, frames, *model.encoder.backbone.layout.shape, generator=torch.Generator().manual_seed(count)
-    )
+    """Random centred clips for tracing and checking; the last one shows one person."""
+    clips = torch.randn(count, frames, *model.layout.shape, generator=torch.Generator().manual_seed(count))
+    clips[:, :, 0, model.layout.skeleton.centre or 0] = 0
     clips[-1, :, 1:] = 0
     return clips
 
@@ -128,6 +131,19 @@ def _largest_difference(model: Exported, written: Model) -> float:
     return float(np.max(largest))
 
 
+def preparation(encoder: FrozenEncoder) -> str:
+    """Say for the card what must have been done to the clips, which the graph does not do."""
+    skeleton = encoder.layout.skeleton
+    if not encoder.takes_centred or skeleton.centre is None:
+        return "none that is known: the encoder was trained on people as they were recorded"
+    centre = skeleton.joints[skeleton.centre]
+    text = f"in every frame, all people are moved so that the first person's {centre} is at the origin"
+    if skeleton.align:
+        to, start = (skeleton.joints[joint] for joint in skeleton.align)
+        text += f"; all are turned so that in frame 0 that person's {start} and {to} lie along +x (docs/method.md, 2)"
+    return text + "; absent people are zeros. Clips that are not centred give nan."
+
+
 def _check_packages(formats: list[str]) -> None:
     missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if "onnx" in formats and missing:
@@ -144,8 +160,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--modality",
-        type=modality_name,
-        help="all (fused), one modality, or a fusion such as joint+bone; default: the classifier's, else all",
+        type=representation_name,
+        help="all (fused), one modality, a fusion such as joint+bone, or ensemble; default: the classifier's, else all",
     )
     parser.add_argument(
         "--format", choices=list(FORMATS), nargs="+", default=list(FORMATS), help="formats to write; default: both"
@@ -155,15 +171,17 @@ def main(argv: list[str] | None = None) -> None:
     _check_packages(args.format)
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
     classifier = load_classifier(args.classifier, encoder) if args.classifier else None
-    chosen = encoder.modalities(args.modality or (classifier.representation.modality if classifier else "all"))
-    if classifier and classifier.representation.streams != (chosen,):
+    modality = args.modality or (classifier.representation.modality if classifier else "all")
+    streams = encoder.streams(modality)
+    if classifier and classifier.representation.streams != streams:
         raise UserError(
             f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"
         )
-    model = Exported(ClipEncoder(encoder.backbone, chosen), classifier)
+    model = Exported(encoder, streams, classifier)
     card = card_of(encoder) | {
-        "modality": "+".join(chosen),
-        "input": {"clips": ["batch", "frames", *encoder.backbone.layout.shape]},
+        "modality": modality if len(streams) > 1 else "+".join(streams[0]),
+        "input": {"clips": ["batch", "frames", *encoder.layout.shape]},
+        "preparation": preparation(encoder),
         "outputs": model.outputs,
     }
     if classifier:

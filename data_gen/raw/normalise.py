@@ -48,7 +48,7 @@ def fit_people(
     if centred and not is_centred(bodies, target):
         return normalise(bodies.astype(np.float64), target, people), done | {NORMALISED}
     # Centred people are in the order of their energy before that.
-    chosen = bodies if centred else select_people(bodies, people)
+    chosen = bodies if centred or bodies.shape[1] <= people else select_people(bodies, people)
     fitted = np.zeros((len(bodies), people, *bodies.shape[2:]), np.float32)
     fitted[:, : chosen.shape[1]] = chosen[:, :people]
     return fitted, done

@@ -36,6 +36,11 @@ def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarr
     return _parse_npy(content, skeleton) if suffix == NPY else _parse_csv(content, skeleton)
 
 
+def as_bodies(array: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Take an array (T, V, C) or (T, M, V, C) as bodies (T, S, V, C) of the skeleton's joints. Raises SkeletonError."""
+    return array.reshape(_npy_shape(array.dtype, array.shape, skeleton))
+
+
 def check_values(people: np.ndarray) -> np.ndarray:
     """Return the bodies of a recording (T, S, V, C) if all are finite metres and there are not too many frames. Raises
     SkeletonError, with the frame."""
@@ -138,9 +143,9 @@ def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
             raise ValueError(f"its header tells of {expected} bytes of {dtype}, it has {size}")
     except Exception as error:  # the header is Python's text, and of a damaged one numpy raises all sorts of errors
         raise SkeletonError(f"cannot be read ({ascii(str(error))[1:-1]:.200})") from error
-    full = _npy_shape(dtype, shape, skeleton)
+    _npy_shape(dtype, shape, skeleton)  # raises for what no values can be taken from
     values = np.frombuffer(content, dtype, offset=file.tell())
-    return values.reshape(shape, order="F" if fortran_order else "C").reshape(full)
+    return as_bodies(values.reshape(shape, order="F" if fortran_order else "C"), skeleton)
 
 
 def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:

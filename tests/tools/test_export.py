@@ -10,6 +10,8 @@ from data_gen.class_names import class_names
 from data_gen.packed.reader import PackedDataset
 from models import load_encoder
 from tools import export
+from tools.evaluation import linear_classifier
+from tools.evaluation.features import FrozenEncoder
 from tools.utils.errors import UserError
 
 
@@ -18,6 +20,11 @@ def evaluated(published, demo_root):
     data = ["--data-root", str(demo_root), "--device", "cpu"]
     action_recognition.main(["--pretrained", str(published), *data, "--epochs", "5", "--modality", "joint+motion"])
     return published
+
+
+def centred(clips):
+    """Clips (B, T, 2, 25, 3) minus the first person's spine."""
+    return clips - clips[:, :, :1, 1:2]
 
 
 def exported(published, out, *more):
@@ -46,10 +53,10 @@ def test_both_formats_give_the_features_and_scores_at_any_batch_and_length(evalu
     rng = np.random.default_rng(0)
     for clips in (
         dataset.recording(3)[None],
-        rng.normal(size=(1, 64, 2, 25, 3)),
-        rng.normal(size=(3, 64, 2, 25, 3)),
-        rng.normal(size=(5, 301, 2, 25, 3)),
-        rng.normal(size=(2, 1, 2, 25, 3)),
+        centred(rng.normal(size=(1, 64, 2, 25, 3))),
+        centred(rng.normal(size=(3, 64, 2, 25, 3))),
+        centred(rng.normal(size=(5, 301, 2, 25, 3))),
+        centred(rng.normal(size=(2, 1, 2, 25, 3))),
     ):
         clips = np.array(clips, np.float32)
         feature = encoder(torch.from_numpy(clips))
@@ -63,10 +70,41 @@ def test_one_format_without_a_classifier(published, tmp_path):
     card = exported(published, tmp_path / "out", "--format", "torch", "--modality", "bone")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["encoder.pt2", "export.json"]
     assert (card["modality"], card["outputs"]) == ("bone", ["feature"]) and "classes" not in card
-    clips = torch.randn(3, 64, 2, 25, 3)
+    clips = centred(torch.randn(3, 64, 2, 25, 3))
     (feature,) = torch.export.load(tmp_path / "out" / "encoder.pt2").module()(clips)
     torch.testing.assert_close(feature, load_encoder(published, "bone", "cpu")(clips))
     assert not torch.allclose(feature, load_encoder(published, "joint", "cpu")(clips), atol=1e-3)
+
+
+def test_clips_that_are_not_centred_come_out_as_nan(evaluated, demo_root, tmp_path):
+    card = exported(evaluated, tmp_path, "--classifier", evaluated / "action_recognition_joint+motion.pth.tar")
+    assert "the first person's spine_middle is at the origin" in card["preparation"]
+    assert "that person's left_shoulder and right_shoulder lie along +x" in card["preparation"] and card["centred"]
+    clips = np.stack([PackedDataset(demo_root / "demo").recording(3)] * 4)
+    clips[1] += 0.1
+    clips[2] = 0  # nobody
+    clips[3, :5] = 0  # nobody at first
+    for feature, logits in outputs_of(tmp_path, clips).values():
+        for values in (feature, logits):
+            assert np.isnan(values).all(1).tolist() == [False, True, False, False]
+            assert np.isfinite(values[[0, 2, 3]]).all()
+
+
+@pytest.mark.parametrize("kind", ["ensemble_centred", "all_standardised"])
+def test_the_classifier_of_another_representation_is_exported(kind, published, demo_root, tmp_path):
+    modality, flag = {"ensemble_centred": ("ensemble", "--centre"), "all_standardised": ("all", "--standardise")}[kind]
+    data = ["--data-root", str(demo_root), "--device", "cpu", "--modality", modality, flag]
+    action_recognition.main(["--pretrained", str(published), *data, "--epochs", "5"])
+    path = published / linear_classifier.file_of(kind)
+    assert exported(published, tmp_path / "out", "--classifier", path)["modality"] in ("ensemble", "joint+bone+motion")
+    clips = PackedDataset(demo_root / "demo").recording(3)[None]
+    encoder = FrozenEncoder.open(published, torch.device("cpu"))
+    parts = ("all", "joint", "bone", "motion") if modality == "ensemble" else ("all",)
+    plain = torch.cat([load_encoder(published, part, "cpu")(torch.tensor(clips)) for part in parts], 1)
+    scores = linear_classifier.load_classifier(path, encoder).scores(plain)
+    for feature, logits in outputs_of(tmp_path / "out", clips).values():
+        np.testing.assert_allclose(feature, plain, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(logits, scores, atol=1e-4 * max(1, scores.abs().max()), rtol=0)
 
 
 def test_a_modality_that_is_not_the_classifiers_is_refused(evaluated, tmp_path):

@@ -33,6 +33,7 @@ def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
     return card | {
         "hidden_size": backbone.hidden_size,
         "body": backbone.layout.to_json(),
+        "centred": encoder.takes_centred,
         "modalities": list(modalities(state)),
         "args": {k: v for k, v in state.get("args", {}).items() if k not in _LOCAL},
         "scores": state.get("scores", {}) | _scores(encoder.path.parent, identity),

@@ -91,7 +91,10 @@ class RecordingsInput:
         if packed and len(places) > 1:
             raise UserError(f"{packed[0]} is a packed data set: give it by itself")
         if packed:
-            self._packed, done = encoder.adapt(PackedDataset(packed[0]))
+            opened = PackedDataset(packed[0])
+            if opened.segments is not None:
+                raise UserError(f"{packed[0]} holds long recordings, not clips: tools.timeline takes them")
+            self._packed, done = encoder.adapt(opened)
             self.classes = classes_of(self._packed)
             self._tell(done)
         else:

@@ -11,7 +11,7 @@ from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import SKELETONS
-from tests.data_gen.formats.samples import bring, refused
+from tests.data_gen.formats.samples import bring, export, refused
 from tests.helpers import moving_body, skeleton_text, tiny_dataset
 
 OWN = ("--name", "own")
@@ -324,3 +324,43 @@ def test_flags_that_contradict_are_refused(folder, tmp_path, capsys):
     for flags in ((), ("--name", "x", "--dataset", "demo"), (*OWN, "--normalise", "--as-stored")):
         with pytest.raises(SystemExit):
             bring("folder", folder, *flags)
+
+
+def test_gaps_are_refused_by_frame_or_repaired_where_asked(folder, tmp_path, capsys):
+    rows = [line.split(",") for line in (folder / "b.csv").read_text().split()]
+    whole = np.array(rows, float).reshape(4, 1, 25, 3)
+    broken = whole.copy()
+    broken[1:3, 0, 7] = np.nan
+    np.savetxt(folder / "b.csv", broken.reshape(4, -1), delimiter=",")
+    message = "not finite in 2 of its 4 frames, the first of them frame 1 (counted from 0); fill gaps of up to N frames"
+    refused(capsys, tmp_path / "out", message, "folder", folder, *OWN)
+    message = (
+        "b.csv: b holds values that are not finite in 2 frames on end, 1 to 2 (counted from 0), more than --repair 1"
+    )
+    refused(capsys, tmp_path / "out", message, "folder", folder, *OWN, "--repair", "1")
+    refused(capsys, tmp_path / "out", "--repair 0 is not a number of frames", "folder", folder, *OWN, "--repair", "0")
+    bring("folder", folder, *OWN, "--repair", "2", "--out", tmp_path / "out")
+    packed = PackedDataset(tmp_path / "out")
+    assert packed.info["repaired"] == {"b": "frames 1-2"} and "    b: frames 1-2" in capsys.readouterr().out
+    expected = whole.copy()
+    expected[1:3, 0, 7] = [(2 * whole[0, 0, 7] + whole[3, 0, 7]) / 3, (whole[0, 0, 7] + 2 * whole[3, 0, 7]) / 3]
+    np.testing.assert_allclose(packed.recording(1), normalise(expected, num_people=1), atol=1e-5)
+
+
+def test_recordings_that_the_table_does_not_list_are_counted(folder, tmp_path, capsys):
+    write_table(folder, ["a,0,x,1"])
+    bring("folder", folder, *OWN, "--out", tmp_path / "out")
+    assert "  left out: 2 recordings that the table does not list" in capsys.readouterr().out
+
+
+def test_an_exported_folder_remembers_its_skeleton(tmp_path, capsys):
+    folder = make(tmp_path / "folder", joints=20)
+    bring("folder", folder, *OWN, "--skeleton", "kinect_v1", "--out", tmp_path / "v1")
+    export("folder", "--data", tmp_path / "v1", "--as", "npy", "--out", tmp_path / "exported")
+    bring("folder", tmp_path / "exported", *OWN, "--out", tmp_path / "again")
+    for file in ("joints", "label", "name", "subject"):
+        assert (tmp_path / "again" / f"{file}.npy").read_bytes() == (tmp_path / "v1" / f"{file}.npy").read_bytes()
+    assert PackedDataset(tmp_path / "again").skeleton == SKELETONS["kinect_v1"]
+    refused(capsys, tmp_path / "no", "has 60 columns, 25 joints", "folder", folder, *OWN)
+    (tmp_path / "exported" / "skeleton.json").write_text("{")
+    refused(capsys, tmp_path / "no", "skeleton.json: ", "folder", tmp_path / "exported", *OWN)
