@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from feeder.clips import NUM_FRAMES
 from models.inference import ClipEncoder
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, modality_name
-from tools.evaluation.linear_classifier import SavedClassifier, load_classifier
+from tools.evaluation.linear_classifier import SavedClassifier, load_classifier, own_classifier
 from tools.inference.model_card import card_of, card_text
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError, run
@@ -140,7 +140,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     parser.add_argument(
-        "--classifier", type=Path, metavar="FILE", help="classifier that action_recognition.py wrote: adds its logits"
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help="classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder",
     )
     parser.add_argument(
         "--modality",
@@ -154,8 +157,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     _check_packages(args.format)
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
-    classifier = load_classifier(args.classifier, encoder) if args.classifier else None
+    classifier = load_classifier(args.classifier, encoder) if args.classifier else own_classifier(encoder)
     chosen = encoder.modalities(args.modality or (classifier.modality if classifier else "all"))
+    if classifier and chosen != classifier.modalities and not args.classifier:
+        classifier = None  # a fine-tuned encoder's features of another modality than it was fine-tuned for
     if classifier and chosen != classifier.modalities:
         raise UserError(f"--modality {args.modality}: {classifier.path} takes features of {classifier.modality}")
     model = Exported(ClipEncoder(encoder.backbone, chosen), classifier)

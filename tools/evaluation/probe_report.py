@@ -76,4 +76,4 @@ def save_classifier(setup: EvaluationSetup, name: str, probe: LinearProbe) -> No
     keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
     state = {"weight": probe.weight[0].cpu().clone(), "bias": probe.bias[0].cpu().clone(), "modality": name}
     state |= {key: setup.result[key] for key in keys} | {"classes": classes_of(setup.packed)}
-    checkpoints.write(setup.folder / file_of(name), state)
+    checkpoints.write(setup.folder / file_of(name, setup.where), state)
