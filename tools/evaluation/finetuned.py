@@ -19,8 +19,8 @@ _LEFT_BEHIND = ("state_dict", "optimizer", "scaler", "step", "meter", "scores", 
 def finetuned_state(
     setup: EvaluationSetup, modality: str, weights: dict[str, Tensor], file: str, told: dict[str, Any], untrained: bool
 ) -> dict[str, Any]:
-    """What goes to a `file` in the run's folder: `weights`, the state dict of a FinetuneModel, and what is `told` of its
-    training. With `untrained` it began from a fresh encoder.
+    """What goes to a `file` in the run's folder: `weights`, the state dict of a FinetuneModel, and what is `told` of
+    its training. With `untrained` it began from a fresh encoder.
 
     All that the pre-trained checkpoint says of itself is said of it, too, but that its modalities are those that it was
     fine-tuned for: parts of others no longer fit.

@@ -46,7 +46,8 @@ def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     earlier = settings_of(result) if result else _settings_of_model(folder / f"{name}.pth.tar")
     if earlier == settings:
         return
-    names = [name, *(f"{name}_{share['fraction']:g}" for share in (result or {}).get("fractions", []))]
+    shares = (result or {}).get("fractions", [])
+    names = dict.fromkeys([name, *(f"{name}_{share['fraction']:g}" for share in shares)])
     paths = [path for each in names for end in _ENDINGS if (path := folder / f"{each}{end}").is_file()]
     if result is None:  # one that cannot be read is of no use
         paths = [path for path in paths if path.suffix != ".json"]
