@@ -199,7 +199,10 @@ def test_an_earlier_checkpoint_has_names_of_its_own(pretrain, demo_root, capsys)
     assert earlier["last"] == first["last"] and earlier["encoder"] == first["encoder"]
     capsys.readouterr()
     evaluate(action_recognition, run / "checkpoint_0001.pth.tar", demo_root)
-    assert "made with another encoder, epoch" in capsys.readouterr().out
+    assert (
+        "an earlier action_recognition, made with other settings (encoder, epoch), is kept as action_recognition_20"
+        in capsys.readouterr().out
+    )
     (kept,) = run.glob("action_recognition_20*.json")
     assert json.loads(kept.read_text()) == first
     for end in (".pth.tar", "_predictions.csv"):

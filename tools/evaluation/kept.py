@@ -61,7 +61,7 @@ def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     for path in paths:
         path.rename(folder / (kept + path.name.removeprefix(name)))
     differing = ", ".join(k for k in settings if earlier and (k not in earlier or earlier[k] != settings[k]))
-    why = f"made with another {differing}" if earlier else "of unknown origin"
+    why = f"made with other settings ({differing})" if earlier else "of unknown origin"
     logging.getLogger("umurl").info(f"an earlier {name}, {why}, is kept as {kept}")
 
 
