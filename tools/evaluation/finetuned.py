@@ -38,11 +38,12 @@ def finetuned_state(
         "bias": weights["linear.bias"],
         "classes": classes_of(setup.packed),
         "modality": modality,
-        "checkpoint": str(setup.folder / file),
+        "checkpoint": file,
         "encoder": fingerprint(backbone),
         **{key: setup.result[key] for key in ("dataset", "protocol")},
     }
-    told = {key: setup.result[key] for key in ("dataset", "protocol", "checkpoint")} | {"modality": modality} | told
+    told = {key: classifier[key] for key in ("dataset", "protocol", "modality")} | told
+    told["checkpoint"] = setup.encoder.path.name
     return state | {
         "state_dict": {f"{DDP_PREFIX}backbone.{key}": value for key, value in backbone.state_dict().items()},
         CLASSIFIER: {k: v.cpu().clone() if isinstance(v, Tensor) else v for k, v in classifier.items()},
