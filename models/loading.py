@@ -6,6 +6,7 @@
     centred                                                           whether people are centred, as conversion has them
     data                                                              by which its recordings are known again
     step, meter                                                       where a signal stopped an epoch midway
+    classifier, finetuned                                             of a fine-tuned encoder: its Linear; its training
 
 Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
 """
@@ -34,10 +35,11 @@ BACKBONE_PREFIX = "backbone."  # of the keys: what is kept after pre-training
 UNTRAINED = "checkpoint_untrained.pth.tar"
 WEIGHTS_SUFFIX = ".safetensors"
 WEIGHTS_FILE = f"encoder{WEIGHTS_SUFFIX}"
+CLASSIFIER = "classifier"  # the entry of a fine-tuned encoder that holds its Linear
 CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
 NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
 _TEXTS, _NUMBERS = ("dataset", "protocol", "data"), ("epoch", "recordings", "step")
-_TABLES = ("args", "scores", "versions")
+_TABLES = ("args", "scores", "versions", "finetuned")
 _MOST = 10**9  # of a number
 _NAME = re.compile(r"checkpoint_(\d+)(?:_step_(\d+))?\.pth\.tar")
 
@@ -55,6 +57,11 @@ def progress_of(path: Path) -> tuple[int, int] | None:
         return None
     epoch, step = int(match[1]), int(match[2] or 0)
     return (epoch, step) if step else (epoch + 1, 0)
+
+
+def stem_of(path: Path) -> str:
+    """The name of a checkpoint's file or of slim weights, without what says its kind."""
+    return path.name.removesuffix(".pth.tar").removesuffix(WEIGHTS_SUFFIX)
 
 
 def in_folder(folder: Path) -> list[Path]:
@@ -105,6 +112,7 @@ _RIGHT: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_TABLES, _is_plain_table),
     "meter": lambda v: isinstance(v, dict),
     "centred": lambda v: isinstance(v, bool),
+    CLASSIFIER: lambda v: isinstance(v, dict),
     "view": lambda v: isinstance(v, str) and all(map(is_one_line, v.split("\n"))),
     "state_dict": lambda v: all(isinstance(key, str) for key in v),
 }
@@ -133,8 +141,8 @@ def load_plain(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
-    nested = state.get("state_dict")
-    tensors = [v for d in (state, nested) if isinstance(d, dict) for v in d.values() if isinstance(v, Tensor)]
+    nested = [value for value in state.values() if isinstance(value, dict)]
+    tensors = [v for table in (state, *nested) for v in table.values() if isinstance(v, Tensor)]
     if sum(v.numel() * v.element_size() for v in tensors) > path.stat().st_size:
         raise CheckpointError(f"{path} claims more weights than it holds")  # one value, repeated without end
     return state
@@ -155,7 +163,11 @@ def _load_slim(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as slim weights ({type(error).__name__}: {error})") from error
     if not isinstance(card, dict):
         raise CheckpointError(f"{path} is not made by tools.slim: its card is no object")
-    return {k: v for k, v in card.items() if v is not None} | {"state_dict": tensors}
+    state = {k: v for k, v in card.items() if v is not None}
+    if isinstance(state.get(CLASSIFIER), dict):
+        own = [key for key in tensors if key.startswith(f"{CLASSIFIER}.")]
+        state[CLASSIFIER] |= {key.removeprefix(f"{CLASSIFIER}."): tensors.pop(key) for key in own}
+    return state | {"state_dict": tensors}
 
 
 def weights(state: dict[str, Any]) -> dict[str, Tensor]:

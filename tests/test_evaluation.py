@@ -83,15 +83,17 @@ def test_retrieval_is_that_of_the_extracted_features(published, demo_root, tmp_p
 
 def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published, demo_root):
     trained = pretrain.run("--epochs", "1", "--protocol", "xview")
-    for folder, more, expected in (
-        (trained, (), "xview"),
-        (trained, ("--finetune-dataset", "demo"), "xview"),
-        (trained, ("--protocol", "xsub"), "xsub"),
-        (published, (), "xsub"),
-        (published, ("--finetune-dataset", "demo", "--protocol", "cross_view"), "xview"),
+    own, other, flag = "the one that it was pre-trained on", "by --protocol", "--finetune-dataset"
+    for folder, more, expected, where, because in (
+        (trained, (), "xview", "", own),
+        (trained, (flag, "demo"), "xview", "", own),
+        (trained, ("--protocol", "xsub"), "xsub", "_on_demo_xsub", other),
+        (published, (), "xsub", "", own),
+        (published, (flag, "demo", "--protocol", "cross_view"), "xview", "_on_demo_xview", other),
     ):
         action_retrieval.main(flags(folder, demo_root, *more))
-        assert json.loads((folder / "action_retrieval.json").read_text())["protocol"] == expected
+        assert json.loads((folder / f"action_retrieval{where}.json").read_text())["protocol"] == expected
+        assert f"({because})" in (folder / f"action_retrieval{where}.log").read_text()
 
 
 @pytest.mark.parametrize("program", [action_recognition, action_retrieval])

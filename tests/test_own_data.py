@@ -27,11 +27,11 @@ def train(folder, root, *flags):
     program.main(["--checkpoint-path", str(folder), "--data-root", str(root), *SMALL, *map(str, flags)])
 
 
-def evaluate(folder, root, *flags):
+def evaluate(folder, root, *flags, where=""):
     both = ["--pretrained", str(folder), "--data-root", str(root), "--device", "cpu", *map(str, flags)]
     action_recognition.main([*both, "--epochs", "5"])
     action_retrieval.main(both)
-    return [json.loads((folder / f"action_{task}.json").read_text()) for task in ("recognition", "retrieval")]
+    return [json.loads((folder / f"action_{task}{where}.json").read_text()) for task in ("recognition", "retrieval")]
 
 
 @pytest.mark.parametrize("skeleton, people, coordinates", [("coco", 1, 2), ("kinect_v1", 2, 3)])
@@ -52,7 +52,9 @@ def test_another_skeleton_is_trained_on_and_evaluated(skeleton, people, coordina
     nearest = train_side[(feature[val_side] @ feature[train_side].T).argmax(1)]
     assert retrieval["top1"] == pytest.approx(100 * (packed.label[nearest] == packed.label[val_side]).mean())
     (other,) = {"fold1"} & set(packed.protocols)
-    assert evaluate(run, tmp_path, "--protocol", other)[1]["protocol"] == "fold1"
+    assert evaluate(run, tmp_path, "--protocol", other, where="_on_mine_fold1")[1]["protocol"] == "fold1"
+    assert json.loads((run / "action_recognition.json").read_text()) == probe  # and its classifier
+    assert loading.load_plain(run / "action_recognition.pth.tar")["protocol"] == "fold2"
 
 
 def test_the_encoder_of_another_skeleton_is_used_slimmed_and_exported(tmp_path, capsys):

@@ -18,10 +18,11 @@ from models.detector import Detector
 from models.loading import fingerprint
 from tools.detection.long_inputs import check_body, packed_blocks
 from tools.detection.metrics import MARKED, OVERLAPS, measure
-from tools.detection.saved import file_of, write_detector
+from tools.detection.saved import detector_name, write_detector
 from tools.detection.scoring import Scorer, by_detector
 from tools.detection.training import DetectionRecipe, train_detector
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, modality_name
+from tools.evaluation.kept import set_aside, settings_of
 from tools.evaluation.setup import folder_of
 from tools.utils import checkpoints
 from tools.utils.distributed import single_process
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     check_body(encoder, packed.skeleton, packed.shape[2], packed.path)
     train = packed.split(protocol.name, "train")
     folder = folder_of(args.pretrained)
-    task = file_of(args.modality, args.finetune).removesuffix(".pth.tar")
+    task = detector_name(args.modality, args.finetune, encoder.where)
     log = start_log(folder, task)
     log.info(f"{encoder.path} on {packed.path}, {protocol.long_name}, {len(train)} recordings to train on, {device}")
     detector = Detector(deepcopy(encoder.backbone), modalities, packed.num_classes, args.finetune, args.seed).to(device)
@@ -110,20 +111,22 @@ def main(argv: list[str] | None = None) -> None:
     classes = classes_of(packed)
     told = {"modality": args.modality, "encoder": fingerprint(encoder.backbone), "checkpoint": str(encoder.path)}
     kept = {"classes": classes, "window": args.window}
-    write_detector(folder / file_of(args.modality, args.finetune), detector, told | kept)
-    result = evaluate(by_detector(detector, classes, device), packed, protocol.name, args)
-    report(result)
-    result |= {
+    result = {
         "task": task,
         "dataset": dataset.name,
         "protocol": protocol.name,
         **told,
         "epoch": encoder.state.get("epoch"),
+        "where": encoder.where,
         "loss": losses,
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
-    log.info(f"written to {write_result(folder, task, result)}")
+    set_aside(folder, task, settings_of(result))
+    write_detector(folder / f"{task}.pth.tar", detector, told | kept)
+    scores = evaluate(by_detector(detector, classes, device), packed, protocol.name, args)
+    report(scores)
+    log.info(f"written to {write_result(folder, task, scores | result)}")
 
 
 def report(result: dict[str, Any]) -> None:

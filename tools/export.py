@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from feeder.clips import NUM_FRAMES
 from models.inference import ClipEncoder, is_raw
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option, representation_name
-from tools.evaluation.linear_classifier import SavedClassifier, load_classifier
+from tools.evaluation.linear_classifier import SavedClassifier, load_classifier, own_classifier
 from tools.evaluation.representation import Streams
 from tools.inference.model_card import card_of, card_text
 from tools.utils.distributed import single_process
@@ -156,7 +156,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     parser.add_argument(
-        "--classifier", type=Path, metavar="FILE", help="classifier that action_recognition.py wrote: adds its logits"
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help="classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder",
     )
     parser.add_argument(
         "--modality",
@@ -170,9 +173,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     _check_packages(args.format)
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
-    classifier = load_classifier(args.classifier, encoder) if args.classifier else None
+    classifier = load_classifier(args.classifier, encoder) if args.classifier else own_classifier(encoder)
     modality = args.modality or (classifier.representation.modality if classifier else "all")
     streams = encoder.streams(modality)
+    if classifier and classifier.representation.streams != streams and not args.classifier:
+        classifier = None  # a fine-tuned encoder's features of another modality than it was fine-tuned for
     if classifier and classifier.representation.streams != streams:
         raise UserError(
             f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"

@@ -1,4 +1,4 @@
-"""Name the five most probable actions of recordings, by the classifier that action_recognition.py trained.
+"""Name the five most probable actions of recordings, by a classifier that action_recognition.py trained.
 
 python -m tools.predict --pretrained checkpoints/ntu60_xsub A.skeleton B.skeleton
 python -m tools.predict --pretrained checkpoints/ntu60_xsub --watch FOLDER --json
@@ -7,6 +7,7 @@ python -m tools.predict --pretrained checkpoints/ntu60_xsub --watch FOLDER --jso
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         metavar="FILE",
         help="classifier that action_recognition.py wrote; it fixes the modality; "
-        f"default: {file_of()} beside the checkpoint",
+        f"default: that of a fine-tuned encoder, or {file_of()} beside the checkpoint",
     )
     args = parser.parse_args(argv)
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.predict"))
     classifier = load_classifier(args.classifier, encoder)
+    print(classifier.title, file=sys.stderr)
 
     def answer(batch: Features) -> list[list[dict[str, Any]]]:
         probability = classifier.scores(batch.feature).softmax(1)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_gen.datasets import DATASETS
+from models.loading import stem_of
 from tools.detection.metrics import MARKED
 from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError, run
@@ -57,7 +58,8 @@ class Table:
 
 
 def read_results(folder: Path) -> list[dict]:
-    """Read the JSON files of a run's evaluations. Raises UserError where one is damaged."""
+    """Read the JSON files of a run's evaluations. `kept` of each is the date by which the file of one is called that a
+    later one replaced. Raises UserError where one is damaged."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -65,19 +67,21 @@ def read_results(folder: Path) -> list[dict]:
         except (ValueError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}); evaluate that run again") from error
         if isinstance(result, dict) and "modality" in result and "task" in result:
-            found.append(result)
+            found.append(result | {"kept": path.stem.removeprefix(result["task"]).strip("_")})
     return found
 
 
 def frozen_rows(name: str, results: list[dict]) -> list[Row]:
-    """Make a row of linear probe and retrieval for each data set, protocol and modality of a run's evaluations."""
-    found: dict[tuple[str, str], dict[str, dict]] = {}
+    """Make a row of linear probe and retrieval for each encoder, data set, protocol and modality of a run's
+    evaluations, and for each that was kept."""
+    found: dict[tuple[str, ...], dict[str, dict]] = {}
     for result in results:
         for task in ("action_recognition", "action_retrieval"):
             if result["task"].startswith(task):
-                found.setdefault((_data(result), result["modality"]), {})[task] = result
+                which = (_run(name, result), _data(result), result["modality"], result.get("where", ""))
+                found.setdefault(which, {})[task] = result
     rows = []
-    for (data, modality), tasks in sorted(found.items(), key=lambda item: (item[0][0], *_place(item[0][1]))):
+    for (name, data, modality, _), tasks in sorted(found.items(), key=lambda i: (*i[0][:2], *_place(i[0][2]), i[0][3])):
         epochs = " / ".join(dict.fromkeys(str(t["epoch"]) for t in tasks.values()))
         probe, retrieval = tasks.get("action_recognition"), tasks.get("action_retrieval")
         recognised = [probe["last"]["top1"], probe["best"]["top1"]] if probe else [None, None]
@@ -95,11 +99,15 @@ def finetuned_rows(name: str, results: list[dict]) -> list[Row]:
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
         if result["task"].startswith(("action_", "detection", "earliness")):
             continue
-        task = result["task"].removesuffix(f"_{result['modality']}").replace("_", " ")
-        for share in result.get("fractions", [result]):
+        task = result["task"].removesuffix(f"_{result['modality']}").removesuffix(result.get("where", ""))
+        cells = (_run(name, result), _data(result), str(result["epoch"]), result["modality"])
+        shares = result.get("fractions", [result])
+        for share in shares:
             labelled = f"{share['labelled']:,} ({100 * share['fraction']:g} %)"
+            if [other["fraction"] for other in shares].count(share["fraction"]) > 1:
+                labelled += f", seeds {' '.join(map(str, share.get('seeds', ['?'])))}"
             scores = (share["last"]["top1"], share["best"]["top1"])
-            rows.append(Row((name, _data(result), str(result["epoch"]), result["modality"], task, labelled), scores))
+            rows.append(Row((*cells, task.replace("_", " "), labelled), scores))
     return rows
 
 
@@ -111,7 +119,8 @@ def detection_rows(name: str, results: list[dict]) -> list[Row]:
             encoder = "fine-tuned" if result["args"]["finetune"] else "frozen"
             mean = result["mAP"][str(MARKED)]
             scores = tuple(summary([value]) for value in (mean["by_action"], mean["by_video"], result["f1"]))
-            rows.append(Row((name, _data(result), str(result["epoch"]), result["modality"], encoder), scores))
+            cells = (_run(name, result), _data(result), str(result["epoch"]), result["modality"], encoder)
+            rows.append(Row(cells, scores))
     return rows
 
 
@@ -150,7 +159,14 @@ def _group(cells: tuple[str, ...]) -> tuple[str, ...]:
     stem = re.sub(r"(?<=\D)\d+$", "*", protocol)
     if stem != protocol and f"_{protocol}" in name:
         name, data = name.replace(f"_{protocol}", f"_{stem}"), data.removesuffix(protocol) + stem
-    return (_SEED.sub(r"_\1*", name), data, *(re.sub(r"^[\d,]+ \((.+)\)$", r"\1", cell) for cell in others))
+    return (_SEED.sub(r"_\1*", name), data, *(re.sub(r"^[\d,]+ \((.+ %)\)", r"\1", cell) for cell in others))
+
+
+def _run(name: str, result: dict) -> str:
+    """The run, of weights of another name than a checkpoint's those, too, and when the result was replaced."""
+    if "_of_" in result.get("where", ""):
+        name += f"/{stem_of(Path(result['checkpoint']))}"
+    return name + f" (kept {result['kept']})" * bool(result.get("kept"))
 
 
 def _data(result: dict) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from models.loading import BACKBONE_PREFIX, CARD, NEEDS_SAFETENSORS, WEIGHTS_FILE, WEIGHTS_SUFFIX
+from models.loading import BACKBONE_PREFIX, CARD, CLASSIFIER, NEEDS_SAFETENSORS, WEIGHTS_FILE, WEIGHTS_SUFFIX
 from tools.evaluation.features import FrozenEncoder, add_pretrained_option
+from tools.evaluation.linear_classifier import own_classifier
 from tools.inference.model_card import card_of, card_text
 from tools.utils.atomic import atomic_write
 from tools.utils.distributed import single_process
@@ -18,13 +19,16 @@ from tools.utils.options import HelpFormatter
 
 
 def export_weights(encoder: FrozenEncoder, out: Path) -> Path:
-    """Write the encoder's weights to `out` and the card beside it; returns the card's path. The header of the weights
-    holds the card, too. Raises UserError without safetensors."""
+    """Write the encoder's weights, of a fine-tuned one its classifier's, too, to `out` and the card beside it; returns
+    the card's path. The header of the weights holds the card, too. Raises UserError without safetensors."""
     try:
         from safetensors.torch import save
     except ImportError as error:
         raise UserError(f"tools.slim {NEEDS_SAFETENSORS}") from error
     tensors = {BACKBONE_PREFIX + key: value.contiguous() for key, value in encoder.backbone.state_dict().items()}
+    own = own_classifier(encoder)
+    if own:
+        tensors |= {f"{CLASSIFIER}.weight": own.weight, f"{CLASSIFIER}.bias": own.bias}
     text = card_text(card_of(encoder))
     card = out.with_suffix(".json")
     if card.exists() and not out.exists():

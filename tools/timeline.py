@@ -88,7 +88,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
-        "--classifier", type=Path, metavar="FILE", help=f"of clips; default: {file_of()} beside the checkpoint"
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help=f"of clips; default: that of a fine-tuned encoder, or {file_of()} beside the checkpoint",
     )
     kind.add_argument("--gallery", type=Path, metavar="PATH", help="vote among the nearest clips of a gallery instead")
     kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by what tools.detect wrote")

@@ -117,6 +117,9 @@ def test_a_classifier_that_does_not_fit_is_refused(published, demo_root, draw):
     state["state_dict"]["module.backbone.mm_fusion.t_fusion.0.weight"].mul_(2)
     other = published / "checkpoint_0010.pth.tar"
     checkpoints.write(other, state)
+    with pytest.raises(UserError, match=r"no classifier at .*action_recognition_epoch11.pth.tar: run .*0010"):
+        draw("confusion", other)
+    shutil.copy(path, published / "action_recognition_epoch11.pth.tar")
     with pytest.raises(
         UserError,
         match=r"of .*0450.pth.tar, .* not those of .*0010.pth.tar: .*action_recognition.py --pretrained .*0010",

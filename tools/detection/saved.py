@@ -10,16 +10,16 @@ from torch import Tensor
 
 from models.detector import Detector
 from models.loading import fingerprint
-from tools.evaluation.features import FrozenEncoder, suffix_of
+from tools.evaluation.features import FrozenEncoder, result_name
 from tools.utils import checkpoints
 from tools.utils.errors import UserError
 
 _TEXTS = ("modality", "encoder", "checkpoint")
 
 
-def file_of(modality: str = "all", finetune: bool = False) -> str:
-    """The file name of a detector, beside the encoder's checkpoint."""
-    return f"detection{'_finetune' * finetune}{suffix_of(modality)}.pth.tar"
+def detector_name(modality: str = "all", finetune: bool = False, where: str = "") -> str:
+    """What the files of a detector are called, beside the encoder's checkpoint; `where` is the encoder's."""
+    return result_name(f"detection{'_finetune' * finetune}", where, modality)
 
 
 def write_detector(path: Path, detector: Detector, told: dict[str, Any]) -> None:

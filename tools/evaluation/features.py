@@ -17,7 +17,17 @@ from feeder.clips import ClipDataset, evaluation_view
 from feeder.layout import FrameLayout
 from feeder.modalities import MODALITIES, ModalityTokens, modalities_of
 from models.encoder import Backbone
-from models.loading import load, load_backbone, modalities, newest, takes_centred
+from models.loading import (
+    CLASSIFIER,
+    in_folder,
+    load,
+    load_backbone,
+    modalities,
+    newest,
+    progress_of,
+    stem_of,
+    takes_centred,
+)
 from tools.evaluation.representation import VARIANTS, Streams
 from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
@@ -55,14 +65,19 @@ def suffix_of(representation: str) -> str:
     return "" if representation == "all" else "_" + representation.removeprefix("all_")
 
 
+def result_name(task: str, where: str, modality: str) -> str:
+    """The name of a result's files: its task, what is unusual about its encoder and data, the modality."""
+    return task + where + suffix_of(modality)
+
+
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained",
         type=run_path,
         required=True,
         metavar="CKPT",
-        help="a checkpoint, weights from tools.slim, or a run (its folder, or its name under checkpoints/), whose last "
-        "checkpoint is taken",
+        help="a checkpoint, weights of fine-tuning or of tools.slim, or a run (its folder, or its name under "
+        "checkpoints/), whose last checkpoint is taken",
     )
 
 
@@ -108,6 +123,16 @@ class FrozenEncoder:
         ):
             check_layout(self.layout, self.path, own, packed.path)
         return packed.adapted(self.layout.skeleton, self.layout.people), f"{own} taken as {self.layout}"
+
+    @property
+    def where(self) -> str:
+        """What it adds to the names of its files, in a folder where others may be: nothing for a run's last checkpoint,
+        `_epoch40` for an earlier one, `_of_finetune` for other weights."""
+        run = in_folder(self.path.parent)
+        if self.path in run[:1] or not run and CLASSIFIER not in self.state:
+            return ""
+        done = progress_of(self.path)
+        return f"_epoch{done[0]}" if done else f"_of_{stem_of(self.path)}"
 
     def modalities(self, name: str, what: str = "--modality") -> tuple[str, ...]:
         """Return the modalities that a name stands for: `all` are those that the encoder was pre-trained on. Raises

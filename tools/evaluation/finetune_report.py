@@ -4,89 +4,204 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import replace
+import signal
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data_gen.recipes import FINETUNE
 from feeder.clips import ClipDataset
+from tools.evaluation.features import result_name
+from tools.evaluation.finetuned import finetuned_state
+from tools.evaluation.kept import read_result, set_aside, settings_of
 from tools.evaluation.label_subsets import stratified
 from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
 from tools.evaluation.setup import EvaluationSetup, load_setup
 from tools.training.finetune import Score, finetune, new_classifier
+from tools.training.signals import StopSignal
+from tools.training.unfinished import Keeper, Stopped, Unfinished
 from tools.utils.distributed import Processes, check_equal, processes
+from tools.utils.errors import UserError
 from tools.utils.precision import choose_amp
+
+log = logging.getLogger("umurl")
+ALL_LABELS = 1.0
 
 
 def report_finetuning(args: argparse.Namespace) -> None:
-    """Fine-tune with every modality, fraction of the labels and seed that `args` name, and write a JSON for each
-    modality. Raises UserError."""
+    """Fine-tune with every modality, fraction of the labels and seed that `args` name, and write a JSON and models for
+    each modality. A signal stops it so that the same command goes on. Raises UserError."""
     with processes(args.device) as procs:
         args.amp = choose_amp(args.amp, procs.device)
         setup = load_setup(args, procs.device)
-        kind = "semi_supervised" if args.label_fraction else "finetune"
-        setup.start_log(kind, procs.rank)
-        found = setup.result
-        check_equal((Path(found["checkpoint"]).name, found["train"], found["val"]), "the checkpoint and the recordings")
+        if setup.is_transfer:  # the task's name says on which data
+            setup.result["where"] = setup.encoder.where
         # All recordings: one copy on a GPU serves both sides and every subset.
         source = ClipDataset.of_dataset(setup.packed, np.arange(len(setup.packed)), procs.device)
-        for name in setup.modalities:
-            shares: list[dict] = []
-            points: Curves = {}
-            for fraction in args.label_fraction or [1.0]:
-                labelled, validations = _finetune(args, setup, source, name, fraction, procs)
-                runs = range(len(args.seed))
-                scores = {"fraction": fraction, "labelled": labelled, **best_and_last(validations, runs)}
-                log_scores(_title(args, name, fraction, labelled), scores)
-                shares.append(scores | {"history": history(validations)})
-                points |= curves(validations, runs, args.seed, f"_{fraction:g}" if args.label_fraction else "")
-            if procs.is_main:
-                result = {"fractions": shares} if args.label_fraction else shares[0]
-                setup.write(_task(kind, setup, args.from_scratch), name, result, points)
+        task = _task(setup, args)
+        unfinished = Unfinished(setup.folder, task + setup.where, _all_settings(setup, args, task), procs)
+        with unfinished.held(), StopSignal() as stop:
+            goes_on = unfinished.read()
+            setup.start_log(task, procs.rank)
+            found = setup.result
+            check_equal((Path(found["checkpoint"]).name, found["train"], found["val"]), "the checkpoint and recordings")
+            if goes_on:
+                log.info(f"going on from {unfinished.folder}, after {len(unfinished.runs)} whole runs")
+            report = _Report(args, setup, source, task, procs, unfinished, stop)
+            try:
+                for name in setup.modalities:
+                    if name not in unfinished.reported:
+                        report.run(name)
+            except Stopped:
+                name = signal.Signals(stop.received).name
+                log.info(f"stopped by {name}; the same command goes on from {unfinished.folder}")
+                sys.exit(128 + stop.received)
+            except UserError:  # it would come to the same again
+                unfinished.remove()
+                raise
+            unfinished.remove()
 
 
-def _task(kind: str, setup: EvaluationSetup, from_scratch: bool) -> str:
-    """The name of the task, and of its JSON."""
+def _task(setup: EvaluationSetup, args: argparse.Namespace) -> str:
+    """The name of the task, which begins those of its files."""
+    kind = "semi_supervised" if args.label_fraction else "finetune"
     if setup.is_transfer:
         transfer = "transfer_{dataset}_{protocol}".format_map(setup.result)
         kind = transfer if kind == "finetune" else f"{transfer}_{kind}"
-    return kind + "_scratch" * from_scratch
+    return kind + "_scratch" * args.from_scratch
 
 
-def _finetune(
-    args: argparse.Namespace,
-    setup: EvaluationSetup,
-    source: ClipDataset,
-    name: str,
-    fraction: float,
-    procs: Processes,
-) -> tuple[int, list[Validation]]:
-    """Fine-tune on a fraction of the labels with every seed; returns the number of labels and the validations."""
-    recipe = replace(
-        FINETUNE, lr=args.lr[0], epochs=args.epochs, schedule=tuple(args.schedule), batch_size=args.batch_size
-    )
-    packed, train = setup.packed, setup.split["train"]
-    val = torch.from_numpy(setup.split["val"])
-    runs: list[list[Score]] = []
-    for seed in args.seed:
-        rows = torch.from_numpy(train[stratified(packed.names[train], packed.label[train], fraction, seed)])
-        title = f"{_title(args, name, fraction, len(rows))}, seed {seed}"
-        backbone = setup.encoder.backbone
-        (stream,) = setup.modalities[name]
-        model = new_classifier(backbone, stream, packed.num_classes, seed, args.from_scratch)
-        runs.append(finetune(model, source, rows, val, recipe, seed, procs, args.amp, args.compile, title))
-        if len(args.seed) > 1:
-            best = max(score.top1 for score in runs[-1])
-            logging.getLogger("umurl").info(f"{title}: last {runs[-1][-1].top1:.2f} %, best {best:.2f} %")
-    together = [
-        Validation(due[0].epoch, [s.top1 for s in due], [s.top5 for s in due], [s.loss for s in due])
-        for due in zip(*runs)
-    ]
-    return len(rows), together
+def _all_settings(setup: EvaluationSetup, args: argparse.Namespace, task: str) -> dict[str, Any]:
+    """All that the runs of a command depend on."""
+    return settings_of(setup.result | {"task": task}) | {
+        "task": task + setup.where,
+        "modalities": {name: list(stream) for name, (stream,) in setup.modalities.items()},
+        "fractions": args.label_fraction,
+        "split": [setup.split[side].tolist() for side in setup.split],
+        "recipe": [FINETUNE.momentum, FINETUNE.validate_every],
+    }
 
 
-def _title(args: argparse.Namespace, name: str, fraction: float, labelled: int) -> str:
-    what = "training from scratch" if args.from_scratch else "fine-tuning"
-    return f"{what}, {name}, {100 * fraction:g} % of the labels ({labelled:,} recordings)"
+@dataclass
+class _Report:
+    """A command: what it trains on, and what has been done of it."""
+
+    args: argparse.Namespace
+    setup: EvaluationSetup
+    source: ClipDataset
+    task: str
+    procs: Processes
+    unfinished: Unfinished
+    stop: StopSignal
+
+    def run(self, modality: str) -> None:
+        """Fine-tune one modality on each fraction with each seed, and write what comes of it."""
+        args = self.args
+        shares: list[dict[str, Any]] = []
+        points: Curves = {}
+        trained: dict[bytes, tuple[dict[str, Any], list[Validation]]] = {}  # by the recordings
+        for fraction in args.label_fraction or [ALL_LABELS]:
+            rows = [self._labelled(fraction, seed) for seed in args.seed]
+            title, used = self._title(modality, fraction, len(rows[0])), b"".join(r.numpy().tobytes() for r in rows)
+            if used in trained:
+                share, validations = trained[used]
+                log.info(f"{title}: the same recordings as of {100 * share['fraction']:g} %, so the same scores")
+                share = share | {"fraction": fraction, "same_as": share["fraction"]}
+            else:
+                validations = self._train(modality, fraction, rows, title)
+                found = best_and_last(validations, range(len(args.seed)))
+                log_scores(title, found)
+                share = {"fraction": fraction, "labelled": len(rows[0]), "seeds": args.seed, **found}
+                share["history"] = history(validations)
+                trained[used] = share, validations
+            shares.append(share)
+            suffix = f"_{fraction:g}" if args.label_fraction else ""
+            points |= curves(validations, range(len(args.seed)), args.seed, suffix)
+        if self.procs.is_main:
+            self._write(modality, shares, points)
+        self.unfinished.reported.append(modality)
+        self.unfinished.write({})
+
+    def _labelled(self, fraction: float, seed: int) -> Tensor:
+        packed, train = self.setup.packed, self.setup.split["train"]
+        return torch.from_numpy(train[stratified(packed.names[train], packed.label[train], fraction, seed)])
+
+    def _train(self, modality: str, fraction: float, rows: list[Tensor], title: str) -> list[Validation]:
+        """Fine-tune on the recordings at `rows`, those of each seed; returns the validations of all seeds."""
+        args, setup = self.args, self.setup
+        recipe = replace(
+            FINETUNE, lr=args.lr[0], epochs=args.epochs, schedule=tuple(args.schedule), batch_size=args.batch_size
+        )
+        val = torch.from_numpy(setup.split["val"])
+        runs: list[list[Score]] = []
+        for seed, labelled in zip(args.seed, rows):
+            name = f"{modality} {fraction:g} {seed}"
+            if name in self.unfinished.runs:
+                runs.append([Score.of(values) for values in self.unfinished.runs[name]])
+                continue
+            keeper = Keeper(self.unfinished, name, self.stop)
+            if seed == args.seed[0]:
+                told = {"fraction": fraction, "labelled": len(labelled), "seed": seed}
+                keeper.file, keeper.written = self._stem(modality, fraction), partial(self._model, modality, told)
+            one = f"{title}, seed {seed}"
+            (stream,) = setup.modalities[modality]
+            model = new_classifier(setup.encoder.backbone, stream, setup.packed.num_classes, seed, args.from_scratch)
+            options = self.procs, args.amp, args.compile
+            runs.append(finetune(model, self.source, labelled, val, recipe, seed, *options, one, keeper))
+            if len(args.seed) > 1:
+                best = max(score.top1 for score in runs[-1])
+                log.info(f"{one}: last {runs[-1][-1].top1:.2f} %, best {best:.2f} %")
+        return [
+            Validation(due[0].epoch, [s.top1 for s in due], [s.top5 for s in due], [s.loss for s in due])
+            for due in zip(*runs)
+        ]
+
+    def _model(
+        self, modality: str, told: dict[str, Any], weights: dict[str, Tensor], score: Score, file: str
+    ) -> dict[str, Any]:
+        """What a model's file holds."""
+        told = told | {"epochs": score.epoch, "top1": score.top1, "top5": score.top5, "settings": self._settings()}
+        return finetuned_state(self.setup, modality, weights, file, told, self.args.from_scratch)
+
+    def _settings(self) -> dict[str, Any]:
+        return settings_of(self.setup.result | {"task": self.task})
+
+    def _stem(self, modality: str, fraction: float) -> str:
+        """What the files of a model are called."""
+        name = result_name(self.task, self.setup.where, modality)
+        return f"{name}_{fraction:g}" if self.args.label_fraction else name
+
+    def _write(self, modality: str, shares: list[dict[str, Any]], points: Curves) -> None:
+        """Write the JSON, and bring the models that wait for it to their place."""
+        folder, name = self.setup.folder, result_name(self.task, self.setup.where, modality)
+        result = {"fractions": shares} if self.args.label_fraction else shares[0]
+        settings = settings_of(result | self.setup.result | {"task": self.task})
+        earlier = read_result(folder, name)
+        set_aside(folder, name, settings)
+        for share in shares:
+            stem = self._stem(modality, share["fraction"])
+            if "fractions" in result and "same_as" not in share:
+                set_aside(folder, stem, self._settings())
+            for end in (".pth.tar", "_best.pth.tar"):
+                if (waiting := self.unfinished.folder / f"{stem}{end}").is_file():
+                    waiting.replace(folder / waiting.name)
+                    log.info(f"saved {folder / waiting.name}")
+        if "fractions" in result and earlier and settings_of(earlier) == settings:
+            result["fractions"] = _together(shares, earlier)
+        self.setup.write(self.task, modality, result, points)
+
+    def _title(self, modality: str, fraction: float, labelled: int) -> str:
+        what = "training from scratch" if self.args.from_scratch else "fine-tuning"
+        return f"{what}, {modality}, {100 * fraction:g} % of the labels ({labelled:,} recordings)"
+
+
+def _together(shares: list[dict[str, Any]], earlier: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of this call and those of an earlier one, whose fractions or seeds are others."""
+    rows = {(s["fraction"], *s.get("seeds", earlier["args"]["seed"])): s for s in [*earlier["fractions"], *shares]}
+    return [rows[key] for key in sorted(rows)]

@@ -1,4 +1,5 @@
-"""Read the linear classifier that action_recognition.py writes, for use on the same encoder."""
+"""Read the linear classifier that action_recognition.py writes, by itself or with a fine-tuned encoder, for use on the
+same encoder."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_gen.packed.info import is_one_line
-from models.loading import fingerprint
-from tools.evaluation.features import FrozenEncoder, suffix_of
+from models.loading import CLASSIFIER, fingerprint
+from tools.evaluation.features import FrozenEncoder, result_name
 from tools.evaluation.representation import CENTRED, STANDARDISED, VARIANTS, Representation
 from tools.utils.checkpoints import read_plain
 from tools.utils.errors import UserError
@@ -38,14 +39,19 @@ class SavedClassifier:
     dataset: str
     protocol: str
 
+    @property
+    def title(self) -> str:
+        """For people: which file it is, and what it knows."""
+        return f"{self.path}: the {len(self.classes)} classes of {self.dataset} {self.protocol}"
+
     def scores(self, feature: Tensor) -> Tensor:
         """Scores (B, classes) of the features (B, D) of the representation's streams, side by side."""
         return F.linear(self.representation(feature), self.weight, self.bias)
 
 
-def file_of(representation: str = "all") -> str:
-    """Return the file name of the classifier of a representation."""
-    return f"action_recognition{suffix_of(representation)}.pth.tar"
+def file_of(representation: str = "all", where: str = "") -> str:
+    """Return the file name of the classifier of a representation; `where` is the encoder's."""
+    return f"{result_name('action_recognition', where, representation)}.pth.tar"
 
 
 def training_command(pretrained: Path, representation: str = "all") -> str:
@@ -57,18 +63,34 @@ def training_command(pretrained: Path, representation: str = "all") -> str:
 
 
 def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifier:
-    """Read the classifier at `path`, by default the one beside the checkpoint. Raises UserError where there is none or
-    it was not trained on this encoder's features."""
-    path = path or encoder.path.parent / file_of()
-    state = read_classifier(path, f"train one by {training_command(encoder.path)}, or name another by --classifier")
-    return classifier_for(encoder, path, state)
+    """Read the classifier at `path`, by default the encoder's own, if it was fine-tuned, or the one beside the
+    checkpoint. Raises UserError where there is none or it was not trained on this encoder's features."""
+    own = None if path else own_classifier(encoder)
+    if own:
+        return own
+    path = path or encoder.path.parent / file_of(where=encoder.where)
+    others = ", ".join(sorted(found.name for found in path.parent.glob("action_recognition*.pth.tar")))
+    remedy = f"train one by {training_command(encoder.path)}, or name another by --classifier"
+    return classifier_for(encoder, path, read_classifier(path, remedy + f" (there are {others})" * bool(others)))
+
+
+def own_classifier(encoder: FrozenEncoder) -> SavedClassifier | None:
+    """The classifier that a fine-tuned encoder was trained with; None of another encoder. Raises UserError where it is
+    damaged."""
+    if CLASSIFIER not in encoder.state:
+        return None
+    return classifier_for(encoder, encoder.path, _checked(encoder.state[CLASSIFIER], encoder.path, "fine-tune anew"))
 
 
 def read_classifier(path: Path, remedy: str) -> dict[str, Any]:
-    """Read the file of a classifier onto the CPU. Raises UserError, which names the remedy, where there is nothing or
-    something else at `path`."""
+    """Read the file of a classifier, or that of a fine-tuned encoder, onto the CPU. Raises UserError, which names the
+    remedy, where there is nothing or something else at `path`."""
     state = read_plain(path, "classifier", remedy)
-    if not _is_classifier(state):
+    return _checked(state.get(CLASSIFIER, state), path, remedy)
+
+
+def _checked(state: dict[str, Any], path: Path, remedy: str) -> dict[str, Any]:
+    if not isinstance(state, dict) or not _is_classifier(state):
         raise UserError(f"{path} is not a classifier that action_recognition.py wrote: {remedy}")
     return state
 

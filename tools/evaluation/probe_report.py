@@ -81,4 +81,4 @@ def save_classifier(setup: EvaluationSetup, representation: Representation, prob
     state: dict[str, Any] = {key: tensor.cpu().clone() for key, tensor in tensors.items()}
     state |= {"modality": representation.modality, "variant": representation.variant}
     state |= {key: setup.result[key] for key in keys} | {"classes": classes_of(setup.packed)}
-    checkpoints.write(setup.folder / file_of(representation.name), state)
+    checkpoints.write(setup.folder / file_of(representation.name, setup.where), state)

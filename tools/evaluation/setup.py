@@ -6,6 +6,7 @@ import argparse
 import csv
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_gen.datasets import DataSet, Protocol, from_test_name
+from data_gen.datasets import DataSet, Protocol
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from models.loading import fingerprint
@@ -23,8 +24,9 @@ from tools.evaluation.features import (
     add_pretrained_option,
     extract_features,
     representation_name,
-    suffix_of,
+    result_name,
 )
+from tools.evaluation.kept import set_aside, settings_of
 from tools.evaluation.representation import CENTRED, STANDARDISED, Representation, Streams
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
@@ -66,7 +68,9 @@ class EvaluationSetup:
     `modalities` maps each name given to --modality to the streams that it stands for; `variants` are those of their
     features that are evaluated, '' for the plain ones; `split` holds int64 indices into the data set by side;
     `is_transfer` tells that the encoder was pre-trained on another data set; `result` is what every task's JSON says of
-    the setup; `adapted` tells how the recordings were made to fit the encoder, '' where they do.
+    the setup; `because` says why it is this protocol; `adapted` tells how the recordings were made to fit the encoder,
+    '' where they do. The files of a task are called by the task, what `where` says (an earlier checkpoint, other data
+    than the run's own) and the representation.
     """
 
     encoder: FrozenEncoder
@@ -76,29 +80,37 @@ class EvaluationSetup:
     protocol: Protocol
     split: dict[str, np.ndarray]
     is_transfer: bool
+    because: str
     folder: Path
     result: dict
     adapted: str
 
-    def start_log(self, name: str, rank: int = 0) -> None:
-        """Log to `name.log` in the run's folder from now on, and say what is evaluated."""
-        log = start_log(self.folder, name, rank)
+    @property
+    def where(self) -> str:
+        return self.result["where"]
+
+    def start_log(self, task: str, rank: int = 0) -> None:
+        """Log to the task's file in the run's folder from now on, and say what is evaluated."""
+        log = start_log(self.folder, task + self.where, rank)
         log.info(
             f"{self.encoder.path} (epoch {self.result['epoch'] or '?'}, hidden size {self.result['hidden_size']}) on "
-            f"{self.packed.path}, {self.protocol.long_name}, modality {' '.join(self.modalities)}, "
+            f"{self.packed.path}, {self.protocol.long_name} ({self.because}), modality {' '.join(self.modalities)}, "
             f"{self.encoder.device}"
         )
         if self.adapted:
             log.info(f"the recordings are adapted to the encoder: {self.adapted}")
 
     def write(self, task: str, modality: str, metrics: dict, curves: Curves) -> None:
-        """Write the JSON of a task and modality, and to TensorBoard its curves."""
-        task += suffix_of(modality)
+        """Write the JSON of a task and modality, and to TensorBoard its curves. What was there and was made with other
+        settings is kept under another name."""
+        task = result_name(task, self.where, modality)
+        result = metrics | self.result | {"task": task, "modality": modality}
+        set_aside(self.folder, task, settings_of(result))
         with tensorboard(self.folder) as board:
             for name, points in curves.items():
                 for step, value in points:
                     board.add_scalar(f"{task.removeprefix('action_')}/{name}", value, step)
-        path = write_result(self.folder, task, metrics | self.result | {"task": task, "modality": modality})
+        path = write_result(self.folder, task, result)
         logging.getLogger("umurl").info(f"written to {path}")
 
     def write_predictions(self, task: str, modality: str, predicted: Tensor, more: dict[str, list]) -> None:
@@ -114,7 +126,7 @@ class EvaluationSetup:
             "predicted_name": [names[label] for label in found],
             **more,
         }
-        path = self.folder / f"{task}{suffix_of(modality)}_predictions.csv"
+        path = self.folder / f"{result_name(task, self.where, modality)}_predictions.csv"
         with atomic_write(path) as partial, open(partial, "w", newline="") as file:
             csv.writer(file).writerows([columns, *zip(*columns.values())])
 
@@ -133,19 +145,30 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
     if packed.num_classes < 2:
         raise UserError(f"{packed.path} has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
     split = {side: packed.split(protocol.name, side) for side in SIDES}
+    own, own_protocol = _own_data(state, folder, args.data_root)
+    is_transfer = dataset.name not in (own or dataset.name).split("+")
+    is_own = own in (None, dataset.name) and own_protocol in (None, protocol.name, protocol.long_name)
     result = {
         "dataset": dataset.name,
         "protocol": protocol.name,
         "checkpoint": str(encoder.path),
         "encoder": fingerprint(backbone),
         "epoch": state.get("epoch"),
+        "where": ("" if is_own else f"_on_{dataset.name}_{protocol.name}") + encoder.where,
         "hidden_size": backbone.hidden_size,
         **{side: len(indices) for side, indices in split.items()},
+        "data": ClipDataset.of_dataset(packed, np.concatenate([*split.values()]), torch.device("cpu")).fingerprint(),
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
-    is_transfer = dataset.name not in (_own_dataset(state, folder) or dataset.name).split("+")
-    return EvaluationSetup(encoder, modalities, variants, packed, protocol, split, is_transfer, folder, result, adapted)
+    because = f"the first protocol of {dataset.name}, as --protocol names none"
+    if args.protocol:
+        because = "by --protocol"
+    elif is_own and own_protocol:
+        because = "the one that it was pre-trained on"
+    return EvaluationSetup(
+        encoder, modalities, variants, packed, protocol, split, is_transfer, because, folder, result, adapted
+    )
 
 
 @dataclass(frozen=True)
@@ -196,7 +219,7 @@ def folder_of(pretrained: Path) -> Path:
 def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
     """Choose the data set and the protocol by the flags, else by what the checkpoint was trained on, else by its
     folder's name. Raises UserError."""
-    own = _own_dataset(state, folder)
+    own = state.get("dataset")
     if own and "+" in own and not args.dataset:
         raise UserError(f"pre-trained on {own.replace('+', ' and ')}: say by --finetune-dataset what to evaluate on")
     dataset, protocol = args.dataset or own, args.protocol
@@ -205,9 +228,12 @@ def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSe
     return choose_data(dataset, protocol, folder.resolve().name, args.data_root)
 
 
-def _own_dataset(state: dict, folder: Path) -> str | None:
-    """The data set that a checkpoint was trained on, as it says itself or else by its folder's name."""
-    if isinstance(state.get("dataset"), str):
-        return state["dataset"]
-    known = from_test_name(folder.resolve().name)
-    return known[0].name if known else None
+def _own_data(state: dict, folder: Path, root: Path) -> tuple[str | None, str | None]:
+    """The data set and the protocol that a checkpoint was trained on, as it says itself or else by its folder's name;
+    None where neither tells."""
+    dataset, protocol = state.get("dataset"), state.get("protocol")
+    if not (dataset and protocol):
+        with suppress(UserError):
+            row, chosen = choose_data(dataset, None, folder.resolve().name, root)
+            return row.name, protocol or chosen.name
+    return dataset, protocol

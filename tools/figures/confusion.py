@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from tools.evaluation.features import suffix_of
+from tools.evaluation.features import result_name
 from tools.evaluation.linear_classifier import (
     SavedClassifier,
     classifier_for,
     file_of,
+    own_classifier,
     read_classifier,
     training_command,
 )
@@ -94,12 +95,22 @@ def _write_shares(axes: Axes, share: np.ndarray, size: float) -> None:
 def load_both(run: Path, modality: str, device: torch.device) -> tuple[Encoded, SavedClassifier]:
     """Load the classifier of a run, and the encoder that it was trained on.
 
-    Of a checkpoint, load the classifier beside it, which must be of the same encoder. Raises UserError."""
+    Of a checkpoint, load the classifier beside it, which must be of the same encoder; a fine-tuned encoder has its own.
+    Raises UserError."""
+    if not run.is_dir():
+        encoder = Encoded.open(run, device)
+        own = own_classifier(encoder)
+        if own and modality not in ("all", own.representation.name):
+            raise UserError(
+                f"{run} was fine-tuned for modality {own.representation.name}: leave out --modality {modality}"
+            )
+        if own:
+            return encoder, own
     folder = folder_of(run)
-    path = folder / file_of(modality)
+    path = folder / file_of(modality, "" if run.is_dir() else encoder.where)
     state = read_classifier(path, f"run {training_command(run, modality)} first")
-    # By its name, since the run's folder may have been moved.
-    encoder = Encoded.open(folder / Path(state["checkpoint"]).name if run.is_dir() else run, device)
+    if run.is_dir():  # by its name, since the run's folder may have been moved
+        encoder = Encoded.open(folder / Path(state["checkpoint"]).name, device)
     return encoder, classifier_for(encoder, path, state)
 
 
@@ -113,7 +124,8 @@ def main(args: argparse.Namespace) -> None:
             f"{classifier.path} knows the {len(classifier.classes)} classes of {classifier.dataset}, {packed.path} has "
             f"the {packed.num_classes} of {packed.name}: run {training_command(run, args.modality)} on it first"
         )
-    out = plot_path(args.out, encoder.folder, f"confusion{suffix_of(args.modality)}.png")
+    where = "" if run.is_dir() else encoder.where
+    out = plot_path(args.out, encoder.folder, f"{result_name('confusion', where, args.modality)}.png")
     rows = packed.split(protocol.name, "val")
     features = encoder.features(packed, rows, classifier.representation.modality)
     predicted = classifier.scores(features.to(device)).argmax(1).cpu().numpy()

@@ -66,7 +66,10 @@ def _probe(path: Path) -> dict[str, Curve]:
         history, seeds = result["history"], len(result["last"]["top1"]["per_seed"])
         # With several rates, the seeds of the first one, whose scores are the result, come first.
         top1 = np.array([validation["top1"][:seeds] for validation in history], float)
-        title = f"linear probe,\n{result['modality']}: top-1 (%)"
+        if result.get("task", path.stem) != path.stem:
+            return {}  # one that a later one replaced
+        where = result.get("where", "").replace("_", " ")
+        title = f"linear probe{where},\n{result['modality']}: top-1 (%)"
         return {title: Curve(np.array([validation["epoch"] for validation in history]), top1.T)}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); evaluate that run again") from error

@@ -15,6 +15,7 @@ from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
+from models.loading import stem_of
 from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.evaluation.setup import data_of
 from tools.utils.errors import UserError
@@ -69,9 +70,15 @@ class Encoded(FrozenEncoder):
         return self.state.get("epoch", 0)
 
     @property
+    def of(self) -> str:
+        """What tells its plots from those of the run's checkpoints, where it is none of them: `_of_finetune`."""
+        return self.where if self.where.startswith("_of_") else ""
+
+    @property
     def title(self) -> str:
         """Its title in a plot unless --labels gives one: the run, and how long it was trained."""
-        return f"{self.folder.resolve().name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
+        name = self.folder.resolve().name + f"/{stem_of(self.path)}" * bool(self.of)
+        return f"{name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
 
     def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
         """Open the data set and protocol of the flags, else of `own` (a classifier), else of the checkpoint.

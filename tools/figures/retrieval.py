@@ -78,10 +78,10 @@ def main(args: argparse.Namespace) -> None:
             f"--query {args.query} is on the training side of {protocol.long_name}, which is searched: choose one "
             f"of the val side, such as {packed.names[queries[0]]}"
         )
-    out = plot_path(args.out, encoder.folder, f"retrieval_{args.query}.png")
+    out = plot_path(args.out, encoder.folder, f"retrieval_{args.query}{encoder.of}.png")
     names = names_for(packed, args.class_names)
     found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
     style.save(draw(packed, query, found, names), out)
-    style.to_board(encoder.folder, f"retrieval/{args.query}", out, encoder.epoch)
+    style.to_board(encoder.folder, f"retrieval/{args.query}{encoder.of}", out, encoder.epoch)
     right = sum(packed.label[n.index] == packed.label[query] for n in found)
     print(f"{args.query}: {right} of its {len(found)} nearest are of its class, {out}")

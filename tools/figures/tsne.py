@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
     device = single_process(args.device, "tools.figures")
     encoders = [Encoded.load(text, device) for text in args.checkpoints]
     first = encoders[0]
-    out = plot_path(args.out, first.folder, "tsne.png")
+    out = plot_path(args.out, first.folder, f"tsne{first.of}.png")
     if args.labels and len(args.labels) != len(encoders):
         raise UserError(f"--labels: {len(args.labels)} titles for {len(encoders)} checkpoint(s); give one for each")
     titles = args.labels or [encoder.title for encoder in encoders]
@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
     style.save(figure, out)
-    style.to_board(first.folder, "tsne", out, first.epoch)
+    style.to_board(first.folder, f"tsne{first.of}", out, first.epoch)
     metadata = [[name_of(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
     for folder in dict.fromkeys(encoder.folder for encoder in encoders):
         # One writer for all checkpoints of a run, as it lists what it has written. It prints a line where it replaces
@@ -112,7 +112,7 @@ def main(args: argparse.Namespace) -> None:
                         metadata,
                         metadata_header=["class", "recording"],
                         global_step=encoder.epoch,
-                        tag="features",
+                        tag=f"features{encoder.of}",
                     )
     said = f"{len(rows)} recordings of {len(classes)} classes, {packed.name} {protocol.long_name}"
     print(f"t-SNE of {said}: {out}")

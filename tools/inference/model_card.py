@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.datasets import from_test_name
-from models.loading import fingerprint, modalities
+from models.loading import CLASSIFIER, fingerprint, is_plain, modalities
 from tools.evaluation.features import FrozenEncoder
 from tools.utils.checkpoints import versions
 
@@ -19,7 +19,8 @@ _LONG = ("history", "per_class", "rates")
 
 
 def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
-    """Make the card of an encoder, a dict of plain values: training, scores, and the SHA-256 of its weights.
+    """Make the card of an encoder, a dict of plain values: training, scores, and the SHA-256 of its weights. That of a
+    fine-tuned one says how it was, and what its classifier knows.
 
     The data set is what the checkpoint says, else what its folder's name tells. Scores come from those JSONs beside the
     checkpoint that are of these weights. What is unknown is None.
@@ -29,6 +30,9 @@ def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
     by_name = from_test_name(encoder.path.resolve().parent.name)
     if by_name and not card["dataset"]:
         card |= {"dataset": by_name[0].name, "protocol": by_name[1].name}
+    if CLASSIFIER in state:
+        told = {key: value for key, value in state[CLASSIFIER].items() if is_plain(value)}
+        card |= {"finetuned": state.get("finetuned"), CLASSIFIER: told}
     identity = fingerprint(backbone)
     return card | {
         "hidden_size": backbone.hidden_size,

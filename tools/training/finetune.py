@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,10 @@ from feeder.modalities import ModalityTokens, Tokens
 from feeder.sampling import epoch_order, share
 from models.encoder import Backbone
 from models.finetune_model import FinetuneModel
+from models.loading import CheckpointError, check_tensors
 from tools.training.compiling import StaticCompiler, sizes_to_compile
+from tools.training.signals import StopSignal
+from tools.training.unfinished import Keeper, Stopped
 from tools.utils.distributed import Processes, all_reduce_sum, distribute
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
@@ -25,6 +29,7 @@ from tools.utils.metrics import in_top_k
 from tools.utils.precision import autocast
 
 VALIDATION_BATCH = 256
+ASK_EVERY = 20  # steps between questions for a signal, where they wait for several GPUs
 
 
 class Score(NamedTuple):
@@ -34,6 +39,14 @@ class Score(NamedTuple):
     top1: float
     top5: float
     loss: float
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Score:
+        """One that was read from a file. Raises ValueError, TypeError for anything else."""
+        score = cls(*values)
+        if type(score.epoch) is not int or not all(type(value) is float for value in score[1:]):
+            raise ValueError(f"no score: {values}")
+        return score
 
 
 def new_classifier(
@@ -54,7 +67,7 @@ class Finetuner:
     `fp16` or `off`; `compiling` is --compile's choice.
 
     Every process holds the same model and computes its share of each batch. The order of visits depends on the seed and
-    the epoch alone, so any number of processes train as one does.
+    the epoch alone, so any number of processes train as one does. `state` is all that a step changes.
     """
 
     def __init__(
@@ -74,6 +87,11 @@ class Finetuner:
         self.optimizer = torch.optim.SGD(trained, recipe.lr, momentum=recipe.momentum)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=amp == "fp16")
         self.tokens = ModalityTokens(source.layout).to(procs.device)
+        self.epoch = 0  # epochs done
+        self.step = 0  # steps done of the next one
+        self.losses = torch.zeros((), device=procs.device)  # their sum over this process's recordings
+        self.scores: list[Score] = []  # of the validations so far
+        self.best: dict[str, Tensor] = {}  # the model's weights at the best of them, on the CPU
 
     def prepare(self, rows: Tensor) -> None:
         """Compile what is worth it for training on `rows`, and wrap the model for several processes."""
@@ -86,18 +104,23 @@ class Finetuner:
             )
         self.parallel = distribute(self.model, self.procs)
 
-    def train_epoch(self, rows: Tensor, epoch: int) -> float:
-        """Train once on each recording at `rows` of the source; returns their mean loss. Epochs count from 0. Raises
-        UserError where the loss is not finite."""
+    def train_epoch(self, rows: Tensor, stop: StopSignal | None = None) -> float | None:
+        """Train once on each recording at `rows` of the source, or go on with an epoch that was stopped; returns their
+        mean loss, or None where `stop` came first. Raises UserError where the loss is not finite."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * 0.1 ** sum(epoch >= at for at in self.recipe.schedule)
+            group["lr"] = self.recipe.lr * 0.1 ** sum(self.epoch >= at for at in self.recipe.schedule)
         self.parallel.train()
-        losses = torch.zeros((), device=self.procs.device)
-        for batch in self._batches(rows[epoch_order(len(rows), self.seed, epoch)].to(self.source.device)):
-            losses += self.train_step(batch)
-        loss = all_reduce_sum(losses).item() / len(rows)
+        batches = self._batches(rows[epoch_order(len(rows), self.seed, self.epoch)].to(self.source.device))
+        always_ask = self.procs.world_size == 1 or self.procs.device.type == "cpu"
+        while self.step < len(batches):
+            self.losses += self.train_step(batches[self.step])
+            self.step += 1
+            if stop and (always_ask or self.step % ASK_EVERY == 0) and stop.agreed(self.procs.device):
+                return None
+        loss = all_reduce_sum(self.losses).item() / len(rows)
         if not abs(loss) < float("inf"):
-            raise _not_finite(f"the loss of epoch {epoch}")
+            raise _not_finite(f"the loss of epoch {self.epoch}")
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, torch.zeros_like(self.losses)
         return loss
 
     def train_step(self, batch: Tensor) -> Tensor:
@@ -115,6 +138,15 @@ class Finetuner:
         self.scaler.update()
         return losses.detach()
 
+    def score(self, rows: Tensor, loss: float, keep_best: bool = False) -> Score:
+        """Validate on the recordings at `rows` after an epoch of that loss, and note it, with `keep_best` also the
+        weights where they are the best yet. Raises UserError where a score is not finite."""
+        score = Score(self.epoch, *self.validate(rows), loss)
+        if keep_best and all(score.top1 > earlier.top1 for earlier in self.scores):
+            self.best = {key: value.cpu().clone() for key, value in self.model.state_dict().items()}
+        self.scores.append(score)
+        return score
+
     @torch.no_grad()
     def validate(self, rows: Tensor) -> tuple[float, float]:
         """Compute top-1 and top-5 accuracy in % on the recordings at `rows`, which the processes share. Raises
@@ -131,6 +163,47 @@ class Finetuner:
         if finite < len(rows):
             raise _not_finite("a validation score")
         return 100.0 * top1 / len(rows), 100.0 * top5 / len(rows)
+
+    def state(self) -> dict[str, Any]:
+        """All that a step changes, as tensors and plain values."""
+        trained = [(name, p) for name, p in self.model.named_parameters() if p in self.optimizer.state]
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "losses": self.losses,
+            "model": self.model.state_dict(),
+            "momentum": {name: self.optimizer.state[p]["momentum_buffer"] for name, p in trained},
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
+            "scores": [list(score) for score in self.scores],
+        }
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from a `state`, read from `path`, before `prepare`. Raises CheckpointError where it is not one of this
+        run's."""
+        try:
+            epoch, step, losses = state["epoch"], state["step"], state["losses"]
+            model = self.model.state_dict()
+            trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+            check_tensors(state["model"], model, path)
+            check_tensors(state["momentum"], trained, path)
+            check_tensors(state["best"], model if state["best"] else {}, path)
+            check_tensors({"losses": losses}, {"losses": self.losses}, path)
+            scores = [Score.of(values) for values in state["scores"]]
+            if not (type(epoch) is type(step) is int and 0 <= epoch < self.recipe.epochs and step >= 0):
+                raise ValueError(f"epoch {epoch}, step {step}")
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{path} is not what fine-tuning left: {error}") from error
+        self.model.load_state_dict(state["model"])
+        for name, parameter in trained.items():
+            self.optimizer.state[parameter]["momentum_buffer"] = state["momentum"][name].to(parameter.device).clone()
+        self.epoch, self.step, self.scores, self.best = epoch, step, scores, state["best"]
+        if self.procs.is_main:  # the sum of all processes
+            self.losses = losses.to(self.procs.device)
 
     def _scores(self, model: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Scores, float32, and labels of whole clips at `rows`, int64 on the source's device."""
@@ -162,20 +235,31 @@ def finetune(
     amp: str = "off",
     compiling: str = "off",
     title: str = "finetune",
+    keeper: Keeper | None = None,
 ) -> list[Score]:
     """Train the model on the recordings at `train`, int64 rows of the source, and validate it on those at `val` as the
-    recipe says. `title` is the progress bar's. Raises UserError where a loss or score is not finite."""
+    recipe says. `title` is the progress bar's. A `keeper` keeps its state at validations and where a signal stops it,
+    and has it go on from there. Raises UserError where a loss or score is not finite, Stopped after a signal."""
     tuner = Finetuner(model.to(procs.device), source, recipe, seed, procs, amp, compiling)
+    if keeper:
+        keeper.restore(tuner)
     tuner.prepare(train.to(source.device))
-    scores = []
-    bar = progress(range(recipe.epochs), desc=title, unit="epoch", disable=not procs.is_main)
-    for epoch in bar:
-        loss = tuner.train_epoch(train, epoch)
-        done = epoch + 1
-        if done % recipe.validate_every == 0 or done == recipe.epochs:
-            scores.append(Score(done, *tuner.validate(val), loss))
-            bar.set_postfix_str(f"top-1 {scores[-1].top1:.1f} %", refresh=False)
-    return scores
+    left = range(tuner.epoch, recipe.epochs)
+    bar = progress(left, desc=title, unit="epoch", initial=tuner.epoch, total=recipe.epochs, disable=not procs.is_main)
+    for _ in bar:
+        loss = tuner.train_epoch(train, keeper.stop if keeper else None)
+        if loss is None:
+            assert keeper
+            keeper.save(tuner, stopped=True)
+            raise Stopped
+        if tuner.epoch % recipe.validate_every == 0 or tuner.epoch == recipe.epochs:
+            score = tuner.score(val, loss, bool(keeper and keeper.file))
+            bar.set_postfix_str(f"top-1 {score.top1:.1f} %", refresh=False)
+            if keeper and tuner.epoch < recipe.epochs:
+                keeper.save(tuner)
+    if keeper:
+        keeper.finish(tuner)
+    return tuner.scores
 
 
 def _not_finite(what: str) -> UserError:

@@ -126,6 +126,17 @@ def test_the_same_seed_gives_the_same_detector(published, long_root):
     torch.testing.assert_close(kept[0], kept[1], rtol=0, atol=0)
 
 
+def test_another_detector_replaces_none(published, long_root):
+    flags = ["--finetune-dataset", "mine_untrimmed", "--protocol", "easy", "--data-root", str(long_root), "--epochs"]
+    detect.main(["--pretrained", str(published), *COMMON, *flags, "1"])
+    first = [(published / f"detection{end}").read_bytes() for end in (".json", ".pth.tar")]
+    detect.main(["--pretrained", str(published), *COMMON, *flags, "2"])
+    (kept,) = published.glob("detection_20*.json")
+    assert [path.read_bytes() for path in (kept, kept.with_suffix(".pth.tar"))] == first
+    names = [row.cells[0] for row in results.detection_rows("run", results.read_results(published))]
+    assert names == ["run", f"run (kept {kept.stem.removeprefix('detection_')})"]
+
+
 def test_a_timeline_is_what_the_windows_features_and_the_classifier_give(evaluated, long_root, capsys):
     """Against windows cut by hand, prepared by the clips' own conversion and averaged frame by frame."""
     (line,) = lines_of(

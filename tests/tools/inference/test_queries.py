@@ -248,6 +248,7 @@ def test_watching_survives_a_broken_recording_and_ends_by_ctrl_c(evaluated, demo
     try:
         lines = iter(process.stdout.readline, "")
         assert json.loads(next(lines))["recording"] == paths[2].stem  # the one that is named comes first
+        assert process.stderr.readline().endswith("action_recognition.pth.tar: the 12 classes of demo xsub\n")
         (folder / "broken.skeleton").write_bytes(b"1\n")
         assert "broken.skeleton" in process.stderr.readline()
         (folder / "new.skeleton").write_bytes(paths[1].read_bytes())

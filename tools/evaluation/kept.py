@@ -1,0 +1,73 @@
+"""Keep a result that another would overwrite: its files get its date and time into their names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from models.loading import CheckpointError, load_plain
+
+# Arguments that decide a result of its name, whatever the task.
+_RECIPE = (
+    *("lr", "epochs", "schedule", "batch_size", "seed", "amp", "knn_neighbours"),
+    *("window", "stride", "threshold", "shortest"),
+)
+_SETUP = ("encoder", "epoch", "dataset", "protocol", "data")
+_ENDINGS = (".json", ".pth.tar", "_best.pth.tar", "_predictions.csv")
+
+
+def settings_of(result: dict[str, Any]) -> dict[str, Any]:
+    """What a result was made of, as plain values: encoder, recordings and recipe. Those of few labels do not include
+    the seeds, as rows of several stand in one file."""
+    args = result.get("args")
+    args = args if isinstance(args, dict) else {}
+    names = [name for name in _RECIPE if not (name == "seed" and "fractions" in result)]
+    names += ["observed"] * str(result.get("task")).startswith("earliness")
+    found = {key: result.get(key) for key in _SETUP} | {name: args[name] for name in names if name in args}
+    return json.loads(json.dumps(found, default=str))
+
+
+def read_result(folder: Path, name: str) -> dict[str, Any] | None:
+    """The result called `name`, or None where there is none that can be read."""
+    try:
+        result = json.loads((folder / f"{name}.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
+    """Rename the files of the result called `name`, if it is there and was made with other settings than these. Of one
+    on few labels, the models of its fractions go with it."""
+    result = read_result(folder, name)
+    earlier = settings_of(result) if result else _settings_of_model(folder / f"{name}.pth.tar")
+    if earlier == settings:
+        return
+    shares = (result or {}).get("fractions", [])
+    names = dict.fromkeys([name, *(f"{name}_{share['fraction']:g}" for share in shares)])
+    paths = [path for each in names for end in _ENDINGS if (path := folder / f"{each}{end}").is_file()]
+    if result is None:  # one that cannot be read is of no use
+        paths = [path for path in paths if path.suffix != ".json"]
+    if not paths:
+        return
+    date = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(paths[0].stat().st_mtime))
+    kept, number = f"{name}_{date}", 1
+    while any(folder.glob(f"{kept}*")):
+        number += 1
+        kept = f"{name}_{date}_{number}"
+    for path in paths:
+        path.rename(folder / (kept + path.name.removeprefix(name)))
+    differing = ", ".join(k for k in settings if earlier and (k not in earlier or earlier[k] != settings[k]))
+    why = f"made with other settings ({differing})" if earlier else "of unknown origin"
+    logging.getLogger("umurl").info(f"an earlier {name}, {why}, is kept as {kept}")
+
+
+def _settings_of_model(path: Path) -> dict[str, Any] | None:
+    try:
+        told = load_plain(path).get("finetuned")
+    except CheckpointError:
+        return None
+    return told.get("settings") if isinstance(told, dict) else None
