@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feeder.clips import NUM_FRAMES
-from feeder.modalities import ModalityTokens, modalities_of
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import modalities_of
 from models import loading
+from models.checkpoint_files import newest
 from models.encoder import Backbone
 
 
@@ -77,7 +79,7 @@ def load_encoder(path: str | Path, modality: str = "all", device: str | torch.de
     fuses some. `device`: `auto` is a GPU where there is one. Raises CheckpointError, and ValueError for a modality
     that the encoder does not have.
     """
-    checkpoint = loading.newest(Path(path))
+    checkpoint = newest(Path(path))
     state = loading.load(checkpoint)
     backbone = loading.load_backbone(state, checkpoint)
     if device == "auto":

@@ -10,11 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tools.evaluation.features import FrozenEncoder, modality_name
-from tools.inference.gallery import read_gallery
-from tools.inference.queries import add_query_options, answer_queries
-from tools.inference.recordings import Features
-from tools.utils.distributed import single_process
+from tools.utils.encoder_options import add_query_options, modality_name
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter, positive_int
 
@@ -38,6 +34,13 @@ def main(argv: list[str] | None = None) -> None:
         help="all (fused), one modality, or a fusion such as joint+bone; default: that of an .npz, else all",
     )
     args = parser.parse_args(argv)
+
+    from tools.evaluation.features import FrozenEncoder
+    from tools.inference.gallery import read_gallery
+    from tools.inference.queries import answer_queries
+    from tools.inference.recordings import Features
+    from tools.utils.distributed import single_process
+
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.search"))
     gallery = read_gallery(args.gallery, encoder, args.modality)
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pretrain
 from feeder.clips import NUM_FRAMES
-from feeder.modalities import MODALITIES
+from feeder.modality_names import MODALITIES
 from models import umurl
 from models.flops import training_flops
 from models.objective import umurl_loss
@@ -101,7 +101,7 @@ def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, str, str]
     flags = ["--checkpoint-path", "ntu60_xsub", "--compile", setup.compile]
     flags += ["--hidden-size", str(sizes.hidden_size), "--batch-size", str(sizes.batch_size)]
     args = pretrain.parse_args([*flags, "--amp", setup.amp] if setup.amp else flags)
-    pretrain.complete_args(args, setup.device, 1)
+    pretrain.complete_args(args)
     trainer = Trainer(args, Processes(0, 1, setup.device), dataset)
     started = time.perf_counter()
     trainer.prepare()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,45 +11,22 @@ import torch
 from torch import Tensor
 
 from feeder.clips import ClipDataset, evaluation_view
-from feeder.modalities import MODALITIES, ModalityTokens, modalities_of
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES, modalities_of
+from models.checkpoint_files import newest
 from models.encoder import Backbone
-from models.loading import load, load_backbone, modalities, newest
+from models.loading import load, load_backbone, modalities
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
-from tools.utils.options import find_run, run_path
+from tools.utils.options import find_run
 
 BATCH_SIZE = 256
 Opened = TypeVar("Opened", bound="FrozenEncoder")
 
 
-def modality_name(text: str) -> str:
-    """Check a value of --modality: `all`, a modality, or several joined by `+`, which are put into one order. Raises
-    argparse.ArgumentTypeError."""
-    try:
-        return "all" if modalities_of(text) == MODALITIES else "+".join(modalities_of(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def suffix_of(modality: str) -> str:
     """Return what a modality adds to the names of its files: nothing for `all`."""
     return "" if modality == "all" else f"_{modality}"
-
-
-def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--pretrained",
-        type=run_path,
-        required=True,
-        metavar="CKPT",
-        help="a checkpoint, weights from tools.slim, or a run (its folder, or its name under checkpoints/), whose last "
-        "checkpoint is taken",
-    )
-
-
-def add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    add_pretrained_option(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
 
 @dataclass(frozen=True)

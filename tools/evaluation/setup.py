@@ -17,27 +17,13 @@ from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
 from models.loading import fingerprint
-from tools.evaluation.features import FrozenEncoder, add_pretrained_option, extract_features, modality_name, suffix_of
+from tools.evaluation.features import FrozenEncoder, extract_features, suffix_of
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
 from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError
 from tools.utils.logs import start_log, tensorboard, write_result
-from tools.utils.options import add_data_options, choose_data, classes_of, open_dataset
-
-
-def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
-    add_pretrained_option(parser)
-    add_data_options(parser, "--finetune-dataset")
-    parser.add_argument(
-        "--modality",
-        type=modality_name,
-        nargs="+",
-        default=["all"],
-        metavar="M",
-        help="all (fused), one of joint, bone and motion, or a fusion of some (joint+bone); several are evaluated in "
-        "one pass; default: all",
-    )
+from tools.utils.options import choose_data, classes_of, open_dataset
 
 
 @dataclass(frozen=True)

@@ -10,27 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.packed.reader import DataSetError
-from tools.evaluation.features import FrozenEncoder, add_encoder_options
-from tools.inference.recordings import PLACES, Features, RecordingsInput
+from tools.evaluation.features import FrozenEncoder
+from tools.inference.recordings import Features, RecordingsInput
 from tools.inference.watch import appearing
 from tools.utils.errors import UserError
 from tools.utils.tables import table
 
 # For each recording of a batch, the rows of its answer, best first; a row maps column names to values.
 Answer = Callable[[Features], list[list[dict[str, Any]]]]
-
-
-def add_query_options(parser: argparse.ArgumentParser) -> None:
-    add_encoder_options(parser)
-    parser.add_argument("recordings", type=Path, nargs="*", metavar="RECORDING", help=PLACES)
-    parser.add_argument(
-        "--watch",
-        type=Path,
-        metavar="FOLDER",
-        help="then answer for each .skeleton file that appears in this folder, until Ctrl-C; those that are there "
-        "already are passed over",
-    )
-    parser.add_argument("--json", action="store_true", help="print a line of JSON a recording instead of a table")
 
 
 def answer_queries(

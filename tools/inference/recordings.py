@@ -24,11 +24,10 @@ from feeder.clips import ClipDataset
 from feeder.layout import NTU_LAYOUT, FrameLayout
 from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, feature_batches
 from tools.utils.checkpoints import check_layout
+from tools.utils.encoder_options import PLACES
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
 from tools.utils.options import classes_of
-
-PLACES = f"a packed data set, or folders, zip archives and {SUFFIX} files"
 
 
 class Features(NamedTuple):

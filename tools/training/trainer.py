@@ -28,7 +28,7 @@ from tools.utils import checkpoints
 from tools.utils.distributed import Processes, distribute
 from tools.utils.errors import UserError
 from tools.utils.hardware import peak_flops
-from tools.utils.precision import autocast
+from tools.utils.precision import autocast, choose_amp
 
 log = logging.getLogger("umurl")
 # --objective: the model and its loss
@@ -61,6 +61,7 @@ class Trainer:
 
     def __init__(self, args: argparse.Namespace, procs: Processes, dataset: ClipDataset):
         self.args, self.procs, self.dataset = args, procs, dataset
+        args.amp = choose_amp(args.amp, procs.device)
         self.data = dataset.fingerprint()
         torch.manual_seed(args.seed)
         model, self.objective = OBJECTIVES[args.objective]
