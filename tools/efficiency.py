@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from tools.utils.atomic import atomic_write
+from data_gen.packed.atomic import atomic_write
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, output_file, positive_int
 from tools.utils.tables import table

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_gen.packed.atomic import atomic_write
 from data_gen.raw.long_files import LongFile
 from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, WINDOW, Detection
 from tools.detection.long_inputs import LongInput, file_input, find_inputs
@@ -19,7 +20,6 @@ from tools.detection.saved import read_detector
 from tools.detection.scoring import BATCH, Scorer, by_classifier, by_detector, by_gallery
 from tools.evaluation.features import FrozenEncoder
 from tools.inference.gallery import read_gallery
-from tools.utils.atomic import atomic_write
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 from tools.utils.tables import table

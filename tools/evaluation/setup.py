@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from data_gen.datasets import DataSet, Protocol, from_test_name
+from data_gen.packed.atomic import atomic_write
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
@@ -20,7 +21,6 @@ from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, extract_features, suffix_of
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
-from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError
 from tools.utils.logs import start_log, tensorboard, write_result
 from tools.utils.options import choose_data, classes_of, open_dataset

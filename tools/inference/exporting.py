@@ -7,12 +7,12 @@ import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_gen.packed.atomic import atomic_files, locked
 from feeder.clips import NUM_FRAMES
 from models.inference import ClipEncoder
 from tools.evaluation.features import FrozenEncoder
@@ -136,11 +136,8 @@ def export_encoder(args: argparse.Namespace) -> None:
     }
     if classifier:
         card["classes"] = classifier.classes
-    args.out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=args.out) as scratch:
-        found = _export(model, list(dict.fromkeys(args.format)), Path(scratch))
-        (Path(scratch) / CARD_FILE).write_text(card_text(card), encoding="utf-8")
-        for path in Path(scratch).iterdir():
-            path.replace(args.out / path.name)
+    with locked(args.out), atomic_files(args.out, last=CARD_FILE) as scratch:
+        found = _export(model, list(dict.fromkeys(args.format)), scratch)
+        (scratch / CARD_FILE).write_text(card_text(card), encoding="utf-8")
     for kind, difference in found.items():
         print(f"{args.out / FORMATS[kind]}: within {difference:.1g} of the encoder")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.datasets import from_test_name
+from data_gen.packed.atomic import atomic_write
 from models.loading import BACKBONE_PREFIX, CARD, NEEDS_SAFETENSORS, fingerprint, modalities
 from tools.evaluation.features import FrozenEncoder
-from tools.utils.atomic import atomic_write
 from tools.utils.checkpoints import versions
 from tools.utils.errors import UserError
 

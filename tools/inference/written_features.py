@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from data_gen.packed.atomic import atomic_write
 from tools.inference.recordings import Features
-from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError
 
 

@@ -16,6 +16,7 @@ from feeder.clips import ClipDataset
 from models import checkpoint_files, loading
 from tools.evaluation.neighbour_accuracy import NeighbourAccuracy
 from tools.training.report import epoch_line, summary
+from tools.training.resuming import restore
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
 from tools.utils import checkpoints
@@ -73,7 +74,7 @@ def resume(trainer: Trainer) -> str | None:
     found = find_resume(trainer.args)
     if not found:
         return None
-    trainer.restore(*found)
+    restore(trainer, *found)
     step = f" and {trainer.step} steps" if trainer.step else ""
     return f"going on from {found[0]}, after {trainer.epoch} epochs{step}"
 

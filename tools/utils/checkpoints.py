@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_gen.packed.atomic import PARTIAL, atomic_write
 from feeder.layout import FrameLayout
 from models.checkpoint_files import CheckpointError, in_folder, name_of, progress_of
 from models.loading import DDP_PREFIX, load, load_plain
-from tools.utils.atomic import SUFFIX, atomic_write
 from tools.utils.errors import UserError
 
 log = logging.getLogger("umurl")
@@ -52,7 +52,7 @@ def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
     midway = [p for p in older if _is_midway(p)]
     whole = [p for p in older if p not in midway]
     surplus = whole[max(0, keep - (not _is_midway(path))) :] if keep else []
-    for replaced in [*midway, *surplus, *folder.glob(f"checkpoint_*{SUFFIX}")]:
+    for replaced in [*midway, *surplus, *folder.glob(f"checkpoint_*{PARTIAL}")]:
         replaced.unlink()
 
 
