@@ -13,11 +13,7 @@ from __future__ import annotations
 import argparse
 
 from data_gen.recipes import FINETUNE, LINEAR_PROBE
-from tools.evaluation.features import ENSEMBLE
-from tools.evaluation.finetune_report import report_finetuning
-from tools.evaluation.probe_report import report_probe
-from tools.evaluation.setup import add_evaluation_options
-from tools.training.compiling import add_compile_option
+from tools.utils.encoder_options import ENSEMBLE, add_amp_option, add_compile_option, add_evaluation_options
 from tools.utils.errors import UserError, run
 from tools.utils.options import (
     HelpFormatter,
@@ -28,7 +24,6 @@ from tools.utils.options import (
     positive_int,
     seed_number,
 )
-from tools.utils.precision import add_amp_option
 
 FEW_LABEL_SEEDS = range(5)
 
@@ -127,8 +122,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     complete_args(args)
     if args.finetune:
+        from tools.evaluation.finetune_report import report_finetuning
+
         report_finetuning(args)
     else:
+        from tools.evaluation.probe_report import report_probe
+
         report_probe(args)
 
 

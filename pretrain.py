@@ -9,31 +9,14 @@ Run again, the same command goes on from the last checkpoint in that folder.
 from __future__ import annotations
 
 import argparse
-import logging
-import signal
-import sys
-from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
 from data_gen.datasets import DATASETS, DataSet, Protocol, protocols_by_name
-from data_gen.packed.atomic import locked
 from data_gen.packed.info import ALL, SIDES
-from data_gen.recipes import OWN, VARIANTS
-from feeder.clips import ClipDataset
-from feeder.modalities import MODALITIES
-from models import loading
-from models.objective import Weights
-from tools.evaluation.neighbour_accuracy import NeighbourAccuracy
-from tools.training.compiling import add_compile_option
-from tools.training.report import epoch_line, summary
-from tools.training.signals import StopSignal
-from tools.training.trainer import OBJECTIVES, Trainer
-from tools.utils import checkpoints
-from tools.utils.distributed import barrier, check_equal, processes
+from data_gen.recipes import OWN, VARIANTS, Weights
+from feeder.modality_names import MODALITIES
+from tools.utils.encoder_options import add_amp_option, add_compile_option
 from tools.utils.errors import UserError, run
-from tools.utils.logs import EpochLog, progress, start_log, write_result
 from tools.utils.options import (
     HelpFormatter,
     add_data_options,
@@ -46,10 +29,7 @@ from tools.utils.options import (
     positive_int,
     seed_number,
 )
-from tools.utils.precision import add_amp_option, choose_amp
 from tools.utils.tables import table
-
-log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -125,7 +105,7 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
     """What the paper's ablations vary."""
     parser.add_argument(
         "--objective",
-        choices=list(OBJECTIVES),
+        choices=("umurl", "baseline"),
         default="umurl",
         help="umurl, or the simple baseline of the paper's ablation: two views fused early, one projector",
     )
@@ -148,7 +128,7 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def complete_args(args: argparse.Namespace, device: torch.device, world_size: int) -> list[tuple[DataSet, Protocol]]:
+def complete_args(args: argparse.Namespace) -> list[tuple[DataSet, Protocol]]:
     """Fill in what the flags left to the recipe, and refuse contradictions; returns what to train on. Raises
     UserError."""
     names = args.dataset or [None]
@@ -165,120 +145,24 @@ def complete_args(args: argparse.Namespace, device: torch.device, world_size: in
             setattr(args, name, list(value) if isinstance(value, tuple) else value)
     if schedule_is_given:
         check_schedule(args.schedule, args.epochs)
-    args.amp = choose_amp(args.amp, device)
     if args.batch_size < 2:
         raise UserError(f"--batch-size {args.batch_size}: the objective needs at least 2 clips a batch")
-    if args.batch_size < world_size:
-        raise UserError(f"--batch-size {args.batch_size} is global and cannot be shared by {world_size} processes")
     args.pretrain_modalities = [m for m in MODALITIES if m in args.pretrain_modalities]
     if args.hidden_size % 2:
         raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")
+    if args.knn_every and len(sources) > 1:
+        raise UserError("--knn-every takes one data set to pre-train on")
     return sources
-
-
-def join(parts: list[ClipDataset]) -> ClipDataset:
-    """The recordings of all data sets. Raises UserError where their frames are not of one kind."""
-    if len({part.layout for part in parts}) > 1:
-        kinds = ", ".join(str(part.layout) for part in parts)
-        raise UserError(f"the data sets hold people of different kinds: {kinds}; import them as one kind")
-    return ClipDataset.joined(parts)
-
-
-def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
-    """The checkpoint to go on from, by --resume. Raises UserError where a named one cannot be read."""
-    if args.resume == "none":
-        return None
-    if args.resume == "auto":
-        return checkpoints.newest_readable(args.checkpoint_path)
-    return Path(args.resume), loading.load(Path(args.resume))
-
-
-def resume(trainer: Trainer) -> str | None:
-    """Restore the trainer where there is a checkpoint to go on from, and say which; what was read is not kept."""
-    found = find_resume(trainer.args)
-    if not found:
-        return None
-    trainer.restore(*found)
-    step = f" and {trainer.step} steps" if trainer.step else ""
-    return f"going on from {found[0]}, after {trainer.epoch} epochs{step}"
-
-
-def train(trainer: Trainer, resumed: str | None, knn: NeighbourAccuracy | None) -> None:
-    """The run, or what is left of it."""
-    args, procs = trainer.args, trainer.procs
-    if resumed:
-        log.info(resumed)
-    if args.resume == "none" and procs.is_main:
-        for path in loading.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
-            path.unlink()
-    if trainer.epoch >= args.epochs:
-        if not resumed:  # --epochs 0
-            trainer.save()
-        log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
-        return
-    trainer.prepare()
-    epochs = EpochLog(args.checkpoint_path, trainer.epoch, trainer.config()) if procs.is_main else None
-    with StopSignal() as stop:
-        train_epochs(trainer, epochs, stop, knn)
-    if epochs:
-        epochs.close()
-    if stop.received and trainer.epoch < args.epochs:
-        name = signal.Signals(stop.received).name
-        log.info(f"stopped by {name} after {trainer.epoch} epochs and {trainer.step} steps; the same command goes on")
-        sys.exit(128 + stop.received)
-
-
-def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, knn: NeighbourAccuracy | None) -> None:
-    """The remaining epochs, or until a signal, saved either way. Only the main process has a log of epochs."""
-    args = trainer.args
-    bar = progress(
-        range(trainer.epoch, args.epochs),
-        desc="pretrain",
-        unit="epoch",
-        initial=trainer.epoch,
-        total=args.epochs,
-        disable=epochs is None or not sys.stderr.isatty(),  # each epoch has a line
-    )
-    for epoch in bar:
-        metrics = trainer.train_epoch(stop)
-        if metrics and epochs:
-            if knn and (trainer.epoch % args.knn_every == 0 or trainer.epoch == args.epochs):
-                with trainer.compiler.stance(0):
-                    metrics["knn/top1"] = knn.measure(trainer.model.backbone, args.pretrain_modalities)
-            epochs.write(epoch, metrics)
-            log.info(epoch_line(epoch, args.epochs, metrics))
-        stopped = stop.agreed(trainer.procs.device)
-        if stopped or epoch % args.save_freq == 0 or epoch == args.epochs - 1:
-            trainer.save()
-        if stopped:
-            barrier()  # or torchrun, seeing one of them end, would kill the one that saves
-            return
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with processes(args.device) as procs:
-        sources = [
-            (open_dataset(args.data_root, dataset, protocol, SIDES if args.knn_every else ["train"]), protocol)
-            for dataset, protocol in complete_args(args, procs.device, procs.world_size)
-        ]
-        clips = join(
-            [ClipDataset.of_dataset(packed, packed.split(p.name, "train"), procs.device) for packed, p in sources]
-        )
-        if args.knn_every and len(sources) > 1:
-            raise UserError("--knn-every takes one data set to pre-train on")
-        packed, protocol = sources[0]
-        knn = NeighbourAccuracy(clips, packed, protocol.name) if args.knn_every and procs.is_main else None
-        trainer = Trainer(args, procs, clips)
-        with locked(args.checkpoint_path) if procs.is_main else nullcontext():
-            resumed = resume(trainer)
-            check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
-            start_log(args.checkpoint_path, "pretrain", procs.rank)
-            log.info(summary(trainer, sources))
-            if procs.is_main:
-                config = trainer.config() | {"view": repr(trainer.view), "versions": checkpoints.versions()}
-                write_result(args.checkpoint_path, "config", config)
-            train(trainer, resumed, knn)
+    sides = SIDES if args.knn_every else ["train"]
+    sources = [(open_dataset(args.data_root, *source, sides), source[1]) for source in complete_args(args)]
+
+    from tools.training.pretraining import pretrain
+
+    pretrain(args, sources)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,16 @@ class PretrainRecipe:
     save_freq: int = 50
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms of the objective of pre-training; the defaults are the published ones."""
+
+    intra: float = 5.0
+    inter: float = 5.0
+    std: float = 5.0
+    cov: float = 1.0
+
+
 # --recipe: what pre-training uses instead, where no flag says otherwise. Tuned: the proportions of VICReg's weights.
 VARIANTS: dict[str, dict[str, float]] = {
     "published": {},

@@ -8,22 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from feeder.layout import NTU_LAYOUT, FrameLayout
-
-MODALITIES = ("joint", "bone", "motion")
-
-
-def modalities_of(name: str, trained: Sequence[str] = MODALITIES) -> tuple[str, ...]:
-    """What the name of a modality means: `all` is the fusion of those that the encoder was `trained` on, `joint` one of
-    them without fusion, `joint+bone` the fusion of several. In the order of MODALITIES. Raises ValueError."""
-    parts = name.split("+")
-    if name == "all":
-        return tuple(trained)
-    if unknown := [p for p in parts if p not in MODALITIES]:
-        known = ", ".join(MODALITIES)
-        raise ValueError(f"{unknown[0]!r} is no modality: give all, {known}, or several joined as in joint+bone")
-    if untrained := [p for p in parts if p not in trained]:
-        raise ValueError(f"this encoder was pre-trained without {', '.join(untrained)}")
-    return tuple(m for m in MODALITIES if m in parts)
+from feeder.modality_names import MODALITIES
 
 
 class Tokens(NamedTuple):

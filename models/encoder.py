@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from feeder.clips import NUM_FRAMES
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import MODALITIES, Tokens
+from feeder.modalities import Tokens
+from feeder.modality_names import MODALITIES
 
 MAX_POSITIONS = 200
 

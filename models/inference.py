@@ -15,8 +15,10 @@ from data_gen.raw.recording_files import as_bodies, check_values
 from data_gen.skeletons import load_skeleton
 from feeder.clips import NUM_FRAMES
 from feeder.layout import FrameLayout
-from feeder.modalities import ModalityTokens, modalities_of
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import modalities_of
 from models import loading
+from models.checkpoint_files import newest
 from models.encoder import Backbone
 
 
@@ -112,7 +114,7 @@ def load_encoder(path: str | Path, modality: str = "all", device: str | torch.de
     fuses some. `device`: `auto` is a GPU where there is one. Raises CheckpointError, and ValueError for a modality
     that the encoder does not have.
     """
-    checkpoint = loading.newest(Path(path))
+    checkpoint = newest(Path(path))
     state = loading.load(checkpoint)
     backbone = loading.load_backbone(state, checkpoint)
     if device == "auto":

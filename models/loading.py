@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,58 +26,18 @@ from torch import Tensor
 
 from data_gen.packed.info import is_one_line
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import MODALITIES
+from feeder.modality_names import MODALITIES
+from models.checkpoint_files import WEIGHTS_SUFFIX, CheckpointError
 from models.encoder import Backbone
 
 DDP_PREFIX = "module."
 BACKBONE_PREFIX = "backbone."  # of the keys: what is kept after pre-training
-UNTRAINED = "checkpoint_untrained.pth.tar"
-WEIGHTS_SUFFIX = ".safetensors"
-WEIGHTS_FILE = f"encoder{WEIGHTS_SUFFIX}"
 CLASSIFIER = "classifier"  # the entry of a fine-tuned encoder that holds its Linear
 CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
 NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
 _TEXTS, _NUMBERS = ("dataset", "protocol", "data"), ("epoch", "recordings", "step")
 _TABLES = ("args", "scores", "versions", "finetuned")
 _MOST = 10**9  # of a number
-_NAME = re.compile(r"checkpoint_(\d+)(?:_step_(\d+))?\.pth\.tar")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, unreadable or of another model."""
-
-
-def progress_of(path: Path) -> tuple[int, int] | None:
-    """(epochs, steps of a further one) done, by a checkpoint's name; None for another file."""
-    if path.name == UNTRAINED:
-        return 0, 0
-    match = _NAME.fullmatch(path.name)
-    if not match:
-        return None
-    epoch, step = int(match[1]), int(match[2] or 0)
-    return (epoch, step) if step else (epoch + 1, 0)
-
-
-def stem_of(path: Path) -> str:
-    """The name of a checkpoint's file or of slim weights, without what says its kind."""
-    return path.name.removesuffix(".pth.tar").removesuffix(WEIGHTS_SUFFIX)
-
-
-def in_folder(folder: Path) -> list[Path]:
-    """Checkpoints of a run, newest first; the untrained one last."""
-    found = {path: done for path in folder.glob("checkpoint_*.pth.tar") if (done := progress_of(path))}
-    return sorted(found, key=found.__getitem__, reverse=True)
-
-
-def newest(path: Path) -> Path:
-    """The checkpoint itself, or the last one of a run's folder, or slim weights of a folder without any. Raises
-    CheckpointError if there is none."""
-    if not path.is_dir():
-        return path
-    paths = in_folder(path) or [slim for slim in [path / WEIGHTS_FILE] if slim.is_file()]
-    if not paths:
-        raise CheckpointError(f"no checkpoint in {path}; run script_pretrain.sh first")
-    return paths[0]
 
 
 def load(path: Path) -> dict[str, Any]:

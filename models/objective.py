@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -11,19 +10,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from data_gen.recipes import Weights
 from models.umurl import Projections
 
 EPSILON = 1e-4
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of the objective's terms; the defaults are the published ones."""
-
-    intra: float = 5.0
-    inter: float = 5.0
-    std: float = 5.0
-    cov: float = 1.0
+PUBLISHED = Weights()
 
 
 class Loss(NamedTuple):
@@ -35,7 +26,7 @@ class Loss(NamedTuple):
     std: dict[str, Tensor]
 
 
-def umurl_loss(projections: Projections, weights: Weights = Weights()) -> Loss:
+def umurl_loss(projections: Projections, weights: Weights = PUBLISHED) -> Loss:
     """The objective on the global batch's projections, two (B, D) a modality, in float32 whatever their dtype."""
     with torch.autocast(_device(projections), enabled=False):  # the covariance overflows in float16
         z = {name: p.float() for name, p in projections.items()}
@@ -50,7 +41,7 @@ def umurl_loss(projections: Projections, weights: Weights = Weights()) -> Loss:
         return _loss(total, centred, intra=intra, inter=inter, std=std, cov=cov)
 
 
-def baseline_loss(projections: Projections, weights: Weights = Weights()) -> Loss:
+def baseline_loss(projections: Projections, weights: Weights = PUBLISHED) -> Loss:
     """The objective of the simple baseline on its two views' projections (B, D), in float32."""
     with torch.autocast(_device(projections), enabled=False):
         first, second = (p.float() for p in projections.values())

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import MODALITIES, Tokens
+from feeder.modalities import Tokens
+from feeder.modality_names import MODALITIES
 from models.batch_norm import GlobalBatchNorm
 from models.encoder import Backbone
 

@@ -14,8 +14,9 @@ import pretrain as pretrain_program
 from data_gen.datasets import DATASETS
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset, evaluation_view
-from feeder.modalities import ModalityTokens, Tokens, modalities_of
-from models import loading
+from feeder.modalities import ModalityTokens, Tokens
+from feeder.modality_names import modalities_of
+from models import checkpoint_files, loading
 from tests.helpers import tiny_dataset
 from tools import extract, predict, results
 from tools.evaluation.features import extract_features
@@ -102,11 +103,11 @@ def test_a_missing_or_damaged_checkpoint_is_an_error(program, published, demo_ro
         program.main(flags(tmp_path / "nowhere", demo_root))
     empty = tmp_path / "demo_empty"
     empty.mkdir()
-    with pytest.raises(loading.CheckpointError, match="no checkpoint in"):
+    with pytest.raises(checkpoint_files.CheckpointError, match="no checkpoint in"):
         program.main(flags(empty, demo_root))
     path = published / "checkpoint_0450.pth.tar"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(loading.CheckpointError, match="checkpoint_0450.pth.tar"):
+    with pytest.raises(checkpoint_files.CheckpointError, match="checkpoint_0450.pth.tar"):
         program.main(flags(published, demo_root))
     assert [p.name for p in published.iterdir()] == ["checkpoint_0450.pth.tar"]  # no log, either
 
@@ -223,7 +224,7 @@ def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
 
 def test_features_are_float32_and_can_be_trained_on(published, demo_root):
     packed = PackedDataset(demo_root / "demo")
-    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(checkpoint_files.newest(published)), published)
     source = ClipDataset.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["bone"]], torch.device("cpu"))
     assert feature.dtype == torch.float32 and not feature.is_inference()
@@ -349,7 +350,7 @@ def test_variants_and_the_ensemble_are_not_for_fine_tuning(published, demo_root)
 
 
 def test_the_pair_is_the_mean_of_its_two_embeddings(published, demo_root):
-    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(checkpoint_files.newest(published)), published)
     packed = PackedDataset(demo_root / "demo")
     source = ClipDataset.of_dataset(packed, np.arange(5), torch.device("cpu"))
     (pair,) = extract_features(backbone, source, [modalities_of("joint+motion")], torch.device("cpu"))
@@ -366,7 +367,7 @@ def test_the_saved_classifier_gives_the_last_scores(published, demo_root):
     saved = torch.load(published / "action_recognition_joint.pth.tar", weights_only=True)
     last = scores_of(published, "action_recognition", "joint")["last"]
     packed = PackedDataset(demo_root / "demo")
-    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(checkpoint_files.newest(published)), published)
     source = ClipDataset.of_dataset(packed, packed.split("xsub", "val"), torch.device("cpu"))
     (feature,) = extract_features(backbone, source, [["joint"]], torch.device("cpu"))
     predicted = (feature @ saved["weight"].T + saved["bias"]).argmax(1)

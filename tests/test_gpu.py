@@ -12,7 +12,7 @@ from data_gen.packed.reader import PackedDataset
 from feeder.augment import RandomTemporalCrop, training_view
 from feeder.clips import ClipDataset
 from feeder.modalities import Tokens
-from models import loading
+from models import checkpoint_files, loading
 from models.objective import umurl_loss
 from models.umurl import UmURL
 from tests.helpers import GOLDEN, streams_of
@@ -50,7 +50,7 @@ def test_golden_loss():
 def trainer_of(demo_root, *flags) -> Trainer:
     args = program.parse_args(["--checkpoint-path", "demo", "--data-root", str(demo_root), "--device", "cuda", *flags])
     device = torch.device("cuda", 0)
-    program.complete_args(args, device, 1)
+    program.complete_args(args)
     packed = PackedDataset(demo_root / "demo")
     trainer = Trainer(args, Processes(0, 1, device), ClipDataset.of_dataset(packed, np.arange(len(packed)), device))
     trainer.prepare()
@@ -88,7 +88,7 @@ def test_every_precision_trains_and_resumes(pretrain, amp):
     folder = pretrain.run(*flags, "--epochs", "4")
     losses = [json.loads(line)["loss/total"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert len(losses) == 4 and losses[-1] < losses[0]
-    scaler = loading.load(loading.newest(folder))["scaler"]
+    scaler = loading.load(checkpoint_files.newest(folder))["scaler"]
     assert bool(scaler) == (amp == "fp16")
 
 

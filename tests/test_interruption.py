@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from data_gen.datasets import ROOT
-from models import loading
+from models import checkpoint_files, loading
 from tests.helpers import run_python
 from tests.runs import assert_equal_runs, figures, launched
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
-from tools.utils import checkpoints
 
 
 def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):
@@ -36,7 +35,9 @@ def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain)
     log = (folder / "log.jsonl").read_text()
     for path in folder.glob("*.pth.tar"):
         path.write_bytes(b"damaged")
-    with pytest.raises(loading.CheckpointError, match="no checkpoint in .* can be read; --resume none starts anew"):
+    with pytest.raises(
+        checkpoint_files.CheckpointError, match="no checkpoint in .* can be read; --resume none starts anew"
+    ):
         pretrain.run("--epochs", "2")
     assert (folder / "log.jsonl").read_text() == log
     assert "checkpoint_0000.pth.tar" in (folder / "pretrain.log").read_text()
@@ -101,8 +102,8 @@ def test_a_signal_saves_the_step_reached_and_the_run_goes_on_from_there(pretrain
             with pytest.raises(SystemExit) as stopped:
                 pretrain.run("--epochs", "3", folder=folder)
         assert stopped.value.code == 128 + number and len(steps) == at
-        name = checkpoints.name_of(at // 3, at % 3)
-        assert loading.newest(folder).name == name and signal.getsignal(number) is not None
+        name = checkpoint_files.name_of(at // 3, at % 3)
+        assert checkpoint_files.newest(folder).name == name and signal.getsignal(number) is not None
         assert f"stopped by {number.name} after {at // 3} epochs and {at % 3} steps" in capsys.readouterr().out
         pretrain.run("--epochs", "3", folder=folder)
         assert f"going on from {folder / name}" in capsys.readouterr().out
@@ -127,7 +128,7 @@ def start_and_wait_for_epochs(command, folder, epochs=2):
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    while process.poll() is None and not (folder / checkpoints.name_of(epochs)).exists():
+    while process.poll() is None and not (folder / checkpoint_files.name_of(epochs)).exists():
         time.sleep(0.05)
     assert process.poll() is None, process.communicate()[1].decode()
     return process
@@ -139,7 +140,7 @@ def test_a_signal_to_torchrun_stops_all_processes_at_the_same_step(pretrain, dem
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert process.returncode != 0 and b"stopped by SIGTERM after" in output, errors.decode()
-    state = loading.load(loading.newest(folder))
+    state = loading.load(checkpoint_files.newest(folder))
     reached = f"{state['epoch']} epochs and {state.get('step', 0)} steps"
     assert reached in (folder / "pretrain.log").read_text()
     pretrain.run("--epochs", state["epoch"] + 1, folder=folder)  # in one process, too
@@ -185,6 +186,6 @@ def test_a_full_disk_is_reported_and_leaves_the_checkpoints_there(demo_root, tmp
         assert done.returncode == 1 and "checkpoint_0002.pth.tar: the disk is full; earlier" in done.stderr
         assert "Traceback" not in done.stderr
         assert sorted(p.name for p in folder.glob("checkpoint*")) == [f"checkpoint_{i:04d}.pth.tar" for i in (0, 1)]
-        assert loading.load(loading.newest(folder))["epoch"] == 2
+        assert loading.load(checkpoint_files.newest(folder))["epoch"] == 2
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -15,7 +15,7 @@ from data_gen.datasets import ROOT
 from data_gen.packed.protocols import parse_split
 from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import SKELETONS, load_skeleton
-from models import load_encoder, loading
+from models import checkpoint_files, load_encoder, loading
 from tests.helpers import GOLDEN, moving_body, own_dataset, skeleton_text, tiny_dataset
 from tools import export, extract, predict, slim
 from tools.utils.errors import UserError
@@ -143,7 +143,7 @@ def test_a_skeleton_defined_in_another_way_is_another_one(tmp_path):
 )
 def test_a_checkpoint_that_tells_of_wrong_bodies_is_refused(body, message, tmp_path):
     state = loading.load(GOLDEN / "official_h8.pth.tar") | {"body": body}
-    with pytest.raises(loading.CheckpointError, match=message):
+    with pytest.raises(checkpoint_files.CheckpointError, match=message):
         loading.load_backbone(state, tmp_path / "c.pth.tar")
 
 
@@ -163,7 +163,7 @@ def test_unknown_names_are_answered_with_the_known_ones(tmp_path):
 def test_all_recordings_can_be_trained_on_without_labels_or_a_protocol(tmp_path):
     own_dataset(tmp_path / "bare", "coco", 1, 2, [], name="bare")
     train(tmp_path / "bare_all", tmp_path)
-    state = loading.load(loading.newest(tmp_path / "bare_all"))
+    state = loading.load(checkpoint_files.newest(tmp_path / "bare_all"))
     assert (state["protocol"], state["recordings"]) == ("all", 24)
     with pytest.raises(UserError, match="fewer than two recordings on the val side of all: name another"):
         action_retrieval.main(["--pretrained", str(tmp_path / "bare_all"), "--data-root", str(tmp_path)])
@@ -174,10 +174,10 @@ def test_several_data_sets_are_trained_on_together(tmp_path):
         own_dataset(tmp_path / name, "coco", 1, 2, name=name)
     own_dataset(tmp_path / "other", "smpl", 1, 3, name="other")
     train(tmp_path / "both", tmp_path, "--pre-dataset", "mine", "yours")
-    state = loading.load(loading.newest(tmp_path / "both"))
+    state = loading.load(checkpoint_files.newest(tmp_path / "both"))
     assert (state["dataset"], state["protocol"], state["recordings"]) == ("mine+yours", "all", 48)
     train(tmp_path / "folds", tmp_path, "--pre-dataset", "mine", "yours", "--protocol", "fold1")
-    assert loading.load(loading.newest(tmp_path / "folds"))["recordings"] == 24
+    assert loading.load(checkpoint_files.newest(tmp_path / "folds"))["recordings"] == 24
     flags = ["--pretrained", str(tmp_path / "both"), "--data-root", str(tmp_path), "--device", "cpu"]
     with pytest.raises(UserError, match="pre-trained on mine and yours: say by --finetune-dataset"):
         action_retrieval.main(flags)
@@ -195,7 +195,7 @@ def test_a_data_set_of_ones_own_has_a_recipe_and_its_place_may_be_the_root(tmp_p
     own_dataset(tmp_path / "anywhere", "coco", 1, 2)
     place = str(tmp_path / "anywhere")
     args = program.parse_args(["--checkpoint-path", str(tmp_path / "mine_fold1"), "--data-root", place])
-    [(dataset, protocol)] = program.complete_args(args, torch.device("cpu"), 1)
+    [(dataset, protocol)] = program.complete_args(args)
     assert (dataset.name, protocol.name, args.epochs, args.batch_size) == ("mine", "fold1", 40, 128)
     assert (args.schedule, args.hidden_size) == (list(recipes.OWN.schedule), recipes.OWN.hidden_size)
     train(tmp_path / "run", place, "--pre-dataset", "mine", "--protocol", "fold2", "--epochs", 1)
@@ -206,7 +206,7 @@ def test_a_protocol_added_to_a_published_data_set_is_used_with_its_recipe(tmp_pa
     packed = tiny_dataset(tmp_path, num_frame=(5, 9))
     add_protocols(packed.path, [parse_split("few=subject:1,6")])
     args = program.parse_args(["--checkpoint-path", str(tmp_path / "demo_few"), "--data-root", str(tmp_path)])
-    [(dataset, protocol)] = program.complete_args(args, torch.device("cpu"), 1)
+    [(dataset, protocol)] = program.complete_args(args)
     assert (dataset.name, protocol.name, args.batch_size) == ("demo", "few", 64)
     train(tmp_path / "demo_few", tmp_path, "--epochs", 1)
     assert evaluate(tmp_path / "demo_few", tmp_path)[1]["protocol"] == "few"

@@ -14,7 +14,7 @@ import action_retrieval
 import pretrain as program
 from feeder.augment import RandomMirror, View
 from feeder.clips import ResampleClip
-from models import loading
+from models import checkpoint_files, loading
 from models.umurl import UmURL
 from tests.helpers import run_python, tiny_dataset
 from tests.runs import assert_equal_runs, figures, launched
@@ -22,6 +22,7 @@ from tools.training import trainer
 from tools.training.compiling import sizes_to_compile
 from tools.training.report import duration
 from tools.utils.errors import UserError
+from tools.utils.precision import choose_amp
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
 # or a softmax takes away again, and what merely tracks them.
@@ -57,7 +58,7 @@ def test_checkpoints_are_named_by_the_last_epochs_index(pretrain):
 
 def test_epoch_zero_is_the_untrained_encoder(pretrain):
     folder = pretrain.run("--epochs", "0", "--seed", "3")
-    state = loading.load(loading.newest(folder))
+    state = loading.load(checkpoint_files.newest(folder))
     torch.manual_seed(3)
     expected = UmURL(8).state_dict()
     torch.testing.assert_close(loading.weights(state), expected, rtol=0, atol=0)
@@ -77,10 +78,10 @@ def test_epoch_zero_is_the_untrained_encoder(pretrain):
     ],
 )
 def test_a_checkpoint_that_cannot_be_resumed_from_is_refused(pretrain, tmp_path, change, message):
-    state = loading.load(loading.newest(pretrain.run("--epochs", "1")))
+    state = loading.load(checkpoint_files.newest(pretrain.run("--epochs", "1")))
     change(state)
     torch.save(state, tmp_path / "odd.pth.tar")
-    with pytest.raises((UserError, loading.CheckpointError), match=f"(?s){message}"):
+    with pytest.raises((UserError, checkpoint_files.CheckpointError), match=f"(?s){message}"):
         pretrain.run("--resume", tmp_path / "odd.pth.tar")
 
 
@@ -105,7 +106,7 @@ def test_a_finished_run_is_left_alone(pretrain, capsys):
 def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
     folder = pretrain.run("--epochs", "3", "--seed", "1")
     pretrain.run("--epochs", "2", "--resume", "none")
-    assert len(figures(folder)) == 2 and loading.newest(folder).name == "checkpoint_0001.pth.tar"
+    assert len(figures(folder)) == 2 and checkpoint_files.newest(folder).name == "checkpoint_0001.pth.tar"
     pretrain.run("--epochs", "3")
     other = tmp_path / "other" / "demo"
     pretrain.run("--epochs", "3", "--resume", folder / "checkpoint_0001.pth.tar", folder=other)
@@ -127,7 +128,7 @@ def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
     ],
 )
 def test_contradictions_are_refused_at_the_start(pretrain, flags, message):
-    with pytest.raises((UserError, loading.CheckpointError), match=message):
+    with pytest.raises((UserError, checkpoint_files.CheckpointError), match=message):
         pretrain.run(*flags)
 
 
@@ -205,7 +206,7 @@ def test_bf16_trains_and_keeps_float32_weights(pretrain, tmp_path):
     rough = figures(folder)
     assert rough[0]["loss/total"] == pytest.approx(exact[0]["loss/total"], rel=0.02)
     assert rough[0]["loss/total"] != exact[0]["loss/total"]
-    state = loading.load(loading.newest(folder))
+    state = loading.load(checkpoint_files.newest(folder))
     assert all(v.dtype in (torch.float32, torch.int64) for v in state["state_dict"].values())
 
 
@@ -238,10 +239,10 @@ def test_the_log_tells_the_losses_rate_speed_and_spread(pretrain):
 def test_the_schedule_and_batch_of_each_protocol(tmp_path):
     for name, batch in (("ntu60_xsub", 512), ("ntu60_xview", 1024), ("ntu120_xsub", 1024), ("ntu120_xsetup_2", 1024)):
         args = program.parse_args(["--checkpoint-path", str(tmp_path / name)])
-        [(dataset, protocol)] = program.complete_args(args, torch.device("cpu"), 1)
+        [(dataset, protocol)] = program.complete_args(args)
         assert f"{dataset.name}_{protocol.name}" in name
         assert (args.batch_size, args.epochs, args.schedule, args.lr, args.wd) == (batch, 451, [351], 5e-4, 1e-5)
-        assert (args.hidden_size, args.save_freq, args.amp) == (1024, 50, "off")
+        assert (args.hidden_size, args.save_freq, choose_amp(args.amp, torch.device("cpu"))) == (1024, 50, "off")
 
 
 def test_a_recipe_is_chosen_by_name_and_flags_win(tmp_path):
@@ -252,7 +253,7 @@ def test_a_recipe_is_chosen_by_name_and_flags_win(tmp_path):
         (["tuned", "--lr", "0.1", "--std-weight", "2"], (0.1, 25, 25, 2, 1)),
     ):
         args = program.parse_args(flags + more)
-        program.complete_args(args, torch.device("cpu"), 1)
+        program.complete_args(args)
         assert (args.lr, args.intra_weight, args.inter_weight, args.std_weight, args.cov_weight) == expected
         assert (args.epochs, args.batch_size) == (451, 512)
 
@@ -274,7 +275,7 @@ def test_the_accuracy_of_neighbours_is_logged_and_changes_nothing(pretrain, demo
     for line in lines:
         line.pop("knn/top1", None)
     assert lines == figures(plain)
-    first, second = (loading.load(loading.newest(run)) for run in (plain, folder))
+    first, second = (loading.load(checkpoint_files.newest(run)) for run in (plain, folder))
     for part in ("state_dict", "optimizer"):
         torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
     action_retrieval.main(["--pretrained", str(folder), "--data-root", str(demo_root), "--device", "cpu"])
@@ -300,7 +301,7 @@ def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tm
         assert done.returncode == 0, done.stderr
         for a, b in zip(figures(one), figures(folder)):
             assert a == pytest.approx(b, rel=2e-3)
-        first, second = (loading.weights(loading.load(loading.newest(f))) for f in (one, folder))
+        first, second = (loading.weights(loading.load(checkpoint_files.newest(f))) for f in (one, folder))
         for key, value in first.items():
             if not key.endswith(NOISE):
                 torch.testing.assert_close(second[key], value, rtol=1e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
@@ -395,7 +396,7 @@ def test_ablations_train_resume_and_are_evaluated(pretrain, demo_root, tmp_path,
     keys = set(figures(parts)[0])
     assert {f"loss/{term}" for term in terms} | {"loss/total"} == {key for key in keys if key.startswith("loss/")}
     assert {f"std/{name}" for name in projections} <= keys
-    state = loading.load(loading.newest(parts))
+    state = loading.load(checkpoint_files.newest(parts))
     torch.manual_seed(0)
     start = UmURL(8).backbone.state_dict()
     trained = loading.modalities(state)
@@ -429,7 +430,7 @@ def test_several_processes_train_a_part_of_the_model(pretrain, demo_root, tmp_pa
 
 def test_a_folder_is_made_only_for_accepted_arguments(pretrain, tmp_path):
     for flags in (["--hidden-size", "7"], ["--resume", "nowhere.pth.tar"], ["--pre-dataset", "ntu60"]):
-        with pytest.raises((UserError, loading.CheckpointError)):
+        with pytest.raises((UserError, checkpoint_files.CheckpointError)):
             pretrain.run(*flags, folder=tmp_path / "new" / "demo")
     assert not (tmp_path / "new").exists()
 

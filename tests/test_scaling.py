@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from data_gen.datasets import ROOT
-from models import loading
+from models import checkpoint_files
 from models.umurl import PROJECTION_SIZE, UmURL
 from tests.helpers import tiny_dataset
 from tests.runs import launched
-from tools.utils import checkpoints
 
 LOOPBACK = Path("/proc/net/dev")
 
@@ -34,7 +33,7 @@ def bytes_of_a_run(folder, root, processes, epochs) -> int:
     command = launched(processes, folder, root, "--epochs", str(epochs), "--batch-size", "24", "--hidden-size", "16")
     before = sent()
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
-    assert loading.newest(folder).name == checkpoints.name_of(epochs)
+    assert checkpoint_files.newest(folder).name == checkpoint_files.name_of(epochs)
     return sent() - before
 
 

@@ -7,35 +7,14 @@ python -m tools.detect --pretrained checkpoints/pku1_xsub --finetune        toge
 from __future__ import annotations
 
 import argparse
-import logging
-from copy import deepcopy
-from typing import Any
 
-from data_gen.datasets import UNTRIMMED, DataSet, Protocol
-from data_gen.packed.catalogue import packed_in
-from data_gen.packed.reader import PackedDataset
-from models.detector import Detector
-from models.loading import fingerprint
-from tools.detection.long_inputs import check_body, packed_blocks
-from tools.detection.metrics import MARKED, OVERLAPS, measure
-from tools.detection.saved import detector_name, write_detector
-from tools.detection.scoring import Scorer, by_detector
-from tools.detection.training import DetectionRecipe, train_detector
-from tools.evaluation.features import FrozenEncoder, add_pretrained_option, modality_name
-from tools.evaluation.kept import set_aside, settings_of
-from tools.evaluation.setup import folder_of
-from tools.utils import checkpoints
-from tools.utils.distributed import single_process
+from tools.utils.encoder_options import add_pretrained_option, modality_name
 from tools.utils.errors import UserError, run
-from tools.utils.logs import progress, start_log, write_result
 from tools.utils.options import (
     HelpFormatter,
     add_data_options,
-    choose_data,
-    classes_of,
     fraction,
     non_negative_int,
-    open_dataset,
     positive_float,
     positive_int,
 )
@@ -67,76 +46,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[DataSet, Protocol]:
-    """The data set of long recordings and the protocol that the flags name, else those of the checkpoint: `pku1` means
-    `pku1_untrimmed`, where that is there. Raises UserError."""
-    own = encoder.state.get("dataset")
-    name, protocol = args.dataset or own, args.protocol
-    if name is None:
-        raise UserError("on which data set? Name it by --finetune-dataset")
-    if name == own:
-        protocol = protocol or encoder.state.get("protocol")
-    if name + UNTRIMMED in packed_in(args.data_root):
-        name += UNTRIMMED
-    return choose_data(name, protocol, name, args.data_root)
-
-
-def evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Detect in the recordings of the validation side, and compare with their segments."""
-    assert packed.segments is not None
-    found, truth = [], []
-    for row in progress(packed.split(protocol, "val").tolist(), desc="detect", unit="recording"):
-        blocks = packed_blocks(packed, row)
-        found.append(list(scorer.detect(blocks, args.window, args.stride, args.threshold, args.shortest)))
-        truth.append(packed.segments[row])
-    return measure(found, truth)
-
-
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    device = single_process(args.device, "tools.detect")
-    encoder = FrozenEncoder.open(args.pretrained, device)
-    modalities = encoder.modalities(args.modality)
-    dataset, protocol = choose_long(args, encoder)
-    packed = open_dataset(args.data_root, dataset, protocol, long=True)
-    check_body(encoder, packed.skeleton, packed.shape[2], packed.path)
-    train = packed.split(protocol.name, "train")
-    folder = folder_of(args.pretrained)
-    task = detector_name(args.modality, args.finetune, encoder.where)
-    log = start_log(folder, task)
-    log.info(f"{encoder.path} on {packed.path}, {protocol.long_name}, {len(train)} recordings to train on, {device}")
-    detector = Detector(deepcopy(encoder.backbone), modalities, packed.num_classes, args.finetune, args.seed).to(device)
-    recipe = DetectionRecipe(args.window, args.stride, args.lr, args.epochs, args.batch_size, args.seed)
-    losses = train_detector(detector, packed, train, recipe)
-    classes = classes_of(packed)
-    told = {"modality": args.modality, "encoder": fingerprint(encoder.backbone), "checkpoint": str(encoder.path)}
-    kept = {"classes": classes, "window": args.window}
-    result = {
-        "task": task,
-        "dataset": dataset.name,
-        "protocol": protocol.name,
-        **told,
-        "epoch": encoder.state.get("epoch"),
-        "where": encoder.where,
-        "loss": losses,
-        "args": vars(args),
-        "versions": checkpoints.versions(),
-    }
-    set_aside(folder, task, settings_of(result))
-    write_detector(folder / f"{task}.pth.tar", detector, told | kept)
-    scores = evaluate(by_detector(detector, classes, device), packed, protocol.name, args)
-    report(scores)
-    log.info(f"written to {write_result(folder, task, scores | result)}")
 
+    from tools.detection.report import report_detection
 
-def report(result: dict[str, Any]) -> None:
-    """Log the scores."""
-    log = logging.getLogger("umurl")
-    for overlap in OVERLAPS:
-        mean = result["mAP"][str(overlap)]
-        mark = "  <- the figure that is usually reported" if overlap == MARKED else ""
-        log.info(f"overlap {overlap}: mAP by action {mean['by_action']:.1f} %, by video {mean['by_video']:.1f} %{mark}")
-    log.info(f"F1 of frames {result['f1']:.1f} %; {result['found']:,} found of {result['segments']:,} segments")
+    report_detection(args)
 
 
 if __name__ == "__main__":

@@ -7,50 +7,20 @@ python -m tools.extract --pretrained CKPT --data FOLDER recordings.zip A.skeleto
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any
-
-import numpy as np
 
 from data_gen.raw.conversion import BadRecordings
-from models.loading import fingerprint
-from tools.evaluation.features import ENSEMBLE, FrozenEncoder, add_encoder_options, representation_name
-from tools.inference.recordings import PLACES, Features, RecordingsInput, add_skeleton_option
-from tools.utils.atomic import atomic_write
-from tools.utils.distributed import single_process
+from tools.utils.encoder_options import (
+    ENSEMBLE,
+    PLACES,
+    add_encoder_options,
+    add_skeleton_option,
+    representation_name,
+)
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter
-
-
-def write_features(out: Path, batches: Iterable[Features], size: int, more: dict[str, Any]) -> int:
-    """Write an .npz of `feature` float32 (N, size), `name`, `label` and what `more` holds; returns N.
-
-    Features pass through a file, so that memory does not grow with N. Raises UserError where there are none.
-    """
-    names, labels = [], []
-    with TemporaryFile(dir=out.parent) as values:
-        for batch in batches:
-            values.write(batch.feature.cpu().numpy().data)
-            names += batch.names
-            labels += batch.labels.tolist()
-        if not names:
-            raise UserError(f"no recording could be read, so there is nothing to write to {out}")
-        values.seek(0)
-        arrays = {"name": np.array(names), "label": np.array(labels), **{k: np.array(v) for k, v in more.items()}}
-        with atomic_write(out) as partial, zipfile.ZipFile(partial, "w") as archive:
-            with archive.open("feature.npy", "w", force_zip64=True) as entry:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), size)}
-                np.lib.format.write_array_header_1_0(entry, header)
-                shutil.copyfileobj(values, entry)
-            for key, array in arrays.items():
-                with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, array, allow_pickle=False)
-    return len(names)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,6 +46,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.out.parent.is_dir():
         raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
+
+    from models.loading import fingerprint
+    from tools.evaluation.features import FrozenEncoder
+    from tools.inference.recordings import Features, RecordingsInput
+    from tools.inference.written_features import write_features
+    from tools.utils.distributed import single_process
+
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.extract"))
     streams = encoder.streams(args.modality)
     recordings = RecordingsInput(args.data, encoder, args.skeleton)
@@ -88,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     size = 2 * encoder.backbone.hidden_size * len(streams)
     modality = ENSEMBLE if args.modality == ENSEMBLE else "+".join(streams[0])
     more = {"modality": modality, "encoder": fingerprint(encoder.backbone)}
-    count = write_features(args.out, batches(), size, more | {"classes": np.array(recordings.classes, np.str_)})
+    count = write_features(args.out, batches(), size, more | {"classes": recordings.classes})
     print(f"{count} features of {size} values: {args.out}")
     for place, reason in recordings.bad.items():
         print(f"warning: left out: {place}: {reason}", file=sys.stderr)

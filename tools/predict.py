@@ -11,11 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.linear_classifier import file_of, load_classifier
-from tools.inference.queries import add_query_options, answer_queries
-from tools.inference.recordings import Features, action_of
-from tools.utils.distributed import single_process
+from tools.utils.encoder_options import add_query_options
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter
 
@@ -30,9 +26,16 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         metavar="FILE",
         help="classifier that action_recognition.py wrote; it fixes the modality; "
-        f"default: that of a fine-tuned encoder, or {file_of()} beside the checkpoint",
+        "default: that of a fine-tuned encoder, or action_recognition.pth.tar beside the checkpoint",
     )
     args = parser.parse_args(argv)
+
+    from tools.evaluation.features import FrozenEncoder
+    from tools.evaluation.linear_classifier import load_classifier
+    from tools.inference.queries import answer_queries
+    from tools.inference.recordings import Features, action_of
+    from tools.utils.distributed import single_process
+
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.predict"))
     classifier = load_classifier(args.classifier, encoder)
     print(classifier.title, file=sys.stderr)

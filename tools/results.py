@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_gen.datasets import DATASETS
-from models.loading import stem_of
+from data_gen.packed.atomic import atomic_write
+from models.checkpoint_files import stem_of
 from tools.detection.metrics import MARKED
-from tools.utils.atomic import atomic_write
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import format_summary, summary
 from tools.utils.options import RUNS, HelpFormatter, find_run

@@ -10,11 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tools.evaluation.features import FrozenEncoder, representation_name
-from tools.inference.gallery import read_gallery
-from tools.inference.queries import add_query_options, answer_queries
-from tools.inference.recordings import Features
-from tools.utils.distributed import single_process
+from tools.utils.encoder_options import add_query_options, representation_name
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter, positive_int
 
@@ -42,6 +38,13 @@ def main(argv: list[str] | None = None) -> None:
         "--leave-out-self", action="store_true", help="leave out the gallery's recording of the query's own name"
     )
     args = parser.parse_args(argv)
+
+    from tools.evaluation.features import FrozenEncoder
+    from tools.inference.gallery import read_gallery
+    from tools.inference.queries import answer_queries
+    from tools.inference.recordings import Features
+    from tools.utils.distributed import single_process
+
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.search"))
     gallery = read_gallery(args.gallery, encoder, args.modality, args.skeleton)
 

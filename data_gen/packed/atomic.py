@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,18 +12,25 @@ from pathlib import Path
 
 from data_gen.packed.info import DataSetError
 
-PARTIAL = ".partial"
+PARTIAL = ".partial"  # ends the name of what is being written, or of what a killed program left
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to. Where the block ends well, that file, flushed to the disk, becomes `path`;
-    else it is removed."""
-    partial = path.with_name(path.name + PARTIAL)
+    """Give a temporary path beside `path` to write to. When the block ends well, that file is flushed to the disk and
+    becomes `path`; otherwise it is removed, and a file that was at `path` stays as it was.
+
+    Only writing belongs into the block: an OSError or RuntimeError in it is raised as an OSError that says in one line
+    that `path` cannot be written, and why.
+    """
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         yield partial
         flush(partial)
-        os.replace(partial, path)
+        partial.replace(path)
+        flush(path.parent)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        raise OSError(_fault(path, "the disk is full" if _is_full(path.parent) else error)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -30,22 +38,39 @@ def atomic_write(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_files(folder: Path, last: str = "") -> Iterator[Path]:
     """Give a folder inside `folder` to write files to. Where the block ends well, they move into `folder`, the one
-    called `last` at the end; else they are removed."""
+    called `last` at the end; else they are removed. A full disk is told in words."""
     partial = folder / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)  # what a killed program left
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         yield partial
         for path in sorted(partial.iterdir(), key=lambda path: (path.name == last, path.name)):
             os.replace(path, folder / path.name)
+        flush(folder)
+    except (OSError, RuntimeError) as error:  # or something could not be read
+        if not _is_full(folder):
+            raise
+        raise OSError(_fault(folder, "the disk is full")) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _fault(path: Path, reason: object) -> str:
+    return f"cannot write {path}: {reason}; earlier files are intact"
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
+
+
 def flush(path: Path) -> None:
-    """Flush a file to the disk, so that a power cut cannot leave it empty."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    """Have the system write a file, or a folder's list of names, to the disk, so that a power cut cannot leave it
+    empty."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from data_gen.datasets import DataSet
@@ -89,7 +90,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
 
 def exit_status(reports: Iterable[str]) -> int:
     """Print each report when it is ready; return the command's exit status, after an error in words if need be."""
-    prepare_streams()
+    prepare_process()
     try:
         for text in reports:
             print(text)
@@ -108,13 +109,26 @@ def exit_status(reports: Iterable[str]) -> int:
     return 0
 
 
-def prepare_streams() -> None:
-    """Have every text printable in any locale, and SIGTERM leave a single process as an error does, tidying up."""
+def prepare_process() -> None:
+    """Have every text printable in any locale, SIGTERM leave a single process as an error does, tidying up, and Ctrl-C
+    end it even while a module is being imported."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if "RANK" not in os.environ:  # torchrun's processes may wait for each other, deaf to a handler
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but end at once where that would pass through an import: PyTorch's C++ would abort."""
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"interrupted\n")
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def end_quietly() -> NoReturn:

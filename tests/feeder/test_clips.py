@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from feeder.clips import ClipBatch, ClipDataset, ResampleClip, evaluation_view
 from feeder.layout import NTU_LAYOUT
-from feeder.modalities import MODALITIES, ModalityTokens
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES
 from tests.helpers import GOLDEN, run_python, tiny_dataset
 
 

@@ -9,7 +9,8 @@ from data_gen.skeletons import KINECT_V2, SKELETONS, Skeleton
 from feeder.augment import RandomPoseAugmentation, training_view
 from feeder.clips import ClipBatch, ClipDataset, ResampleClip
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import MODALITIES, ModalityTokens
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES
 from feeder.sampling import ViewRandom
 from models.encoder import Backbone
 from models.umurl import UmURL

@@ -3,7 +3,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from feeder.augment import training_view
-from feeder.modalities import MODALITIES, ModalityTokens
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES
 from models import flops, umurl
 from models.umurl import UmURL
 from tools.benchmark import baselines

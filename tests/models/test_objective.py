@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from feeder.modalities import MODALITIES
+from feeder.modality_names import MODALITIES
 from models.objective import Weights, baseline_loss, covariance_loss, umurl_loss, variance_loss
 
 

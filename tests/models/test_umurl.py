@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from feeder.clips import evaluation_view
-from feeder.modalities import MODALITIES, ModalityTokens
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES
 from models.loading import load, load_backbone, weights
 from models.objective import umurl_loss
 from models.umurl import SimpleBaseline, UmURL

@@ -5,6 +5,7 @@ import pytest
 from models import flops
 from models.umurl import UmURL
 from tools import efficiency
+from tools.benchmark.efficiency import efficiency as rows_of
 from tools.utils.errors import UserError
 
 
@@ -20,7 +21,7 @@ def test_the_table(tmp_path, capsys):
 
 def test_parameters_and_operations_grow_as_the_modules_do():
     """At another size, computed from the state dict and by hand."""
-    rows = {row.what: row for row in efficiency.efficiency(32)}
+    rows = {row.what: row for row in rows_of(32)}
     sizes = {k: v.numel() for k, v in UmURL(32).named_parameters()}
     shared = sum(n for k, n in sizes.items() if "ma_encoder" in k)
     joint = sum(n for k, n in sizes.items() if "j_emb" in k)

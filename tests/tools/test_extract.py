@@ -9,7 +9,7 @@ from data_gen.class_names import class_names
 from data_gen.datasets import ROOT
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.conversion import BadRecordings
-from models import load_encoder, loading
+from models import checkpoint_files, load_encoder, loading
 from tests.helpers import moving_body, skeleton_text
 from tools import extract
 from tools.evaluation.features import FrozenEncoder
@@ -39,7 +39,7 @@ def test_folders_archives_and_files_give_the_features_of_their_data_set(publishe
         assert found["name"].tolist() == packed["name"].tolist() and found["label"].tolist() == packed["label"].tolist()
     assert packed["feature"].dtype == np.float32 and packed["modality"] == "joint+bone+motion"
     assert packed["classes"].tolist() == list(class_names("demo")) and found["classes"].tolist() == []
-    backbone = loading.load_backbone(loading.load(loading.newest(published)), published)
+    backbone = loading.load_backbone(loading.load(checkpoint_files.newest(published)), published)
     assert found["encoder"] == loading.fingerprint(backbone)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "b.npz", "demo_published", "some.zip"]
 
@@ -118,7 +118,7 @@ def test_the_readme_shows_how_to_use_the_library(published, demo_root):
 
 
 def test_the_library_says_what_is_wrong(published, tmp_path):
-    with pytest.raises(loading.CheckpointError, match="no checkpoint at"):
+    with pytest.raises(checkpoint_files.CheckpointError, match="no checkpoint at"):
         load_encoder(tmp_path / "nowhere.pth.tar")
     with pytest.raises(ValueError, match="'joints' is no modality"):
         load_encoder(published, "joints")

@@ -10,7 +10,7 @@ import action_recognition
 import action_retrieval
 from data_gen.packed.reader import PackedDataset
 from feeder.layout import NTU_LAYOUT
-from models import CheckpointError, load_encoder, loading
+from models import CheckpointError, checkpoint_files, load_encoder, loading
 from tests.helpers import GOLDEN
 from tools import extract, predict, slim
 from tools.utils.errors import UserError
@@ -43,7 +43,7 @@ def test_slim_weights_give_bit_identical_features(published, demo_root, tmp_path
         load_encoder(folder, device="cpu")(clips), load_encoder(published, device="cpu")(clips), rtol=0, atol=0
     )
     keys = set(loading.load(path)["state_dict"])
-    assert keys == {k.removeprefix("module.") for k in loading.load(loading.newest(published))["state_dict"]
+    assert keys == {k.removeprefix("module.") for k in loading.load(checkpoint_files.newest(published))["state_dict"]
                     if "projector" not in k}  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.training.compiling import add_compile_option
-from tools.utils.atomic import atomic_write
+from data_gen.packed.atomic import atomic_write
+from tools.utils.encoder_options import add_compile_option
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, output_file, positive_int
 from tools.utils.tables import table

@@ -17,7 +17,7 @@ from data_gen.recipes import ClassifierRecipe
 from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, evaluation_view
 from feeder.layout import NTU_LAYOUT
-from feeder.modalities import MODALITIES
+from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
 from models.umurl import Projections
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data_gen.recipes import LINEAR_PROBE
 from feeder.clips import NUM_FRAMES, evaluation_view
-from feeder.modalities import MODALITIES
+from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
 from models.flops import stream_flops
 from tools.benchmark import baselines

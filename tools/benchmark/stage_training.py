@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data_gen.datasets import DATASETS
 from feeder.clips import NUM_FRAMES
-from feeder.modalities import MODALITIES
+from feeder.modality_names import MODALITIES
 from models import umurl
 from models.flops import training_flops
 from models.objective import Weights, umurl_loss

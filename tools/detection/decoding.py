@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Where no flag says otherwise:
+FRAME_RATE = 30.0  # of recordings that do not tell theirs
+WINDOW = "2s"
+CLIP_THRESHOLD, DETECTOR_THRESHOLD = 0.3, 0.2
+
 
 class Detection(NamedTuple):
     """An action that was found: frames [start, end), its class, and the mean score of its frames."""

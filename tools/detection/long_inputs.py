@@ -14,12 +14,11 @@ from data_gen.packed.reader import INFO, DataSetError, PackedDataset
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.long_files import BLOCK, SUFFIXES, LongFile
 from data_gen.skeletons import Skeleton
+from tools.detection.decoding import FRAME_RATE
 from tools.evaluation.features import FrozenEncoder
+from tools.utils.encoder_options import LONG_PLACES
 from tools.utils.errors import UserError
 from tools.utils.options import classes_of
-
-FRAME_RATE = 30.0
-PLACES = f"{', '.join(SUFFIXES)} files, folders of them, or packed data sets with segments"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def find_inputs(places: list[Path], encoder: FrozenEncoder) -> list[LongInput]:
     """The recordings in `places`, in order. Raises UserError, DataSetError."""
     found = [recording for place in places for recording in _in_place(place, encoder)]
     if not found:
-        raise UserError(f"no recording in {', '.join(map(str, places))}; what is read: {PLACES}")
+        raise UserError(f"no recording in {', '.join(map(str, places))}; what is read: {LONG_PLACES}")
     names = [recording.name for recording in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two recordings are called {twice[0]}: give them one after the other")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,49 +14,20 @@ from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import has_mapping
 from feeder.clips import ClipDataset, evaluation_view
 from feeder.layout import FrameLayout
-from feeder.modalities import MODALITIES, ModalityTokens, modalities_of
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES, modalities_of
+from models.checkpoint_files import in_folder, newest, progress_of, stem_of
 from models.encoder import Backbone
-from models.loading import (
-    CLASSIFIER,
-    in_folder,
-    load,
-    load_backbone,
-    modalities,
-    newest,
-    progress_of,
-    stem_of,
-    takes_centred,
-)
-from tools.evaluation.representation import VARIANTS, Streams
+from models.loading import CLASSIFIER, load, load_backbone, modalities, takes_centred
+from tools.evaluation.representation import Streams
 from tools.utils.checkpoints import check_layout
+from tools.utils.encoder_options import ENSEMBLE
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
-from tools.utils.options import find_run, run_path
+from tools.utils.options import find_run
 
 BATCH_SIZE = 256
-ENSEMBLE = "ensemble"
 Opened = TypeVar("Opened", bound="FrozenEncoder")
-
-
-def modality_name(text: str) -> str:
-    """Check a value of --modality: `all`, a modality, or several joined by `+`, which are put into one order. Raises
-    argparse.ArgumentTypeError."""
-    try:
-        return "all" if modalities_of(text) == MODALITIES else "+".join(modalities_of(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def representation_name(text: str) -> str:
-    """Check a value of --modality where `ensemble` is one, too. Raises argparse.ArgumentTypeError."""
-    return text if text == ENSEMBLE else modality_name(text)
-
-
-def evaluated_name(text: str) -> str:
-    """Check the name of a representation that was evaluated, such as `all`, `joint` or `ensemble_centred`. Raises
-    argparse.ArgumentTypeError."""
-    name, _, variant = text.rpartition("_")
-    return f"{representation_name(name)}_{variant}" if variant in VARIANTS else representation_name(text)
 
 
 def suffix_of(representation: str) -> str:
@@ -68,22 +38,6 @@ def suffix_of(representation: str) -> str:
 def result_name(task: str, where: str, modality: str) -> str:
     """The name of a result's files: its task, what is unusual about its encoder and data, the modality."""
     return task + where + suffix_of(modality)
-
-
-def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--pretrained",
-        type=run_path,
-        required=True,
-        metavar="CKPT",
-        help="a checkpoint, weights of fine-tuning or of tools.slim, or a run (its folder, or its name under "
-        "checkpoints/), whose last checkpoint is taken",
-    )
-
-
-def add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    add_pretrained_option(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from torch import Tensor
 from data_gen.packed.info import is_one_line
 from models.loading import CLASSIFIER, fingerprint
 from tools.evaluation.features import FrozenEncoder, result_name
-from tools.evaluation.representation import CENTRED, STANDARDISED, VARIANTS, Representation
+from tools.evaluation.representation import Representation
 from tools.utils.checkpoints import read_plain
+from tools.utils.encoder_options import CENTRED, STANDARDISED, VARIANTS
 from tools.utils.errors import UserError
 
 _TEXTS = ("modality", "checkpoint", "encoder", "dataset", "protocol")

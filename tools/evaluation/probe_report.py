@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from data_gen.recipes import LINEAR_PROBE
-from feeder.modalities import MODALITIES
+from feeder.modality_names import MODALITIES
 from tools.evaluation.earliness import report_earliness
 from tools.evaluation.linear_classifier import file_of
 from tools.evaluation.probe import LinearProbe, train_probes

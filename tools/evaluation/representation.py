@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tools.utils.encoder_options import STANDARDISED
+
 Stream = tuple[str, ...]  # the modalities that one feature is made of
 Streams = tuple[Stream, ...]
-
-VARIANTS = CENTRED, STANDARDISED = "centred", "standardised"
 
 
 @dataclass(frozen=True)

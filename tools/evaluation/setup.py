@@ -16,49 +16,19 @@ import torch
 from torch import Tensor
 
 from data_gen.datasets import DataSet, Protocol
+from data_gen.packed.atomic import atomic_write
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from models.loading import fingerprint
-from tools.evaluation.features import (
-    FrozenEncoder,
-    add_pretrained_option,
-    extract_features,
-    representation_name,
-    result_name,
-)
+from tools.evaluation.features import FrozenEncoder, extract_features, result_name
 from tools.evaluation.kept import set_aside, settings_of
-from tools.evaluation.representation import CENTRED, STANDARDISED, Representation, Streams
+from tools.evaluation.representation import Representation, Streams
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
-from tools.utils.atomic import atomic_write
+from tools.utils.encoder_options import CENTRED, STANDARDISED
 from tools.utils.errors import UserError
 from tools.utils.logs import start_log, tensorboard, write_result
-from tools.utils.options import add_data_options, choose_data, classes_of, open_dataset
-
-
-def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
-    add_pretrained_option(parser)
-    add_data_options(parser, "--finetune-dataset")
-    parser.add_argument(
-        "--modality",
-        type=representation_name,
-        nargs="+",
-        default=["all"],
-        metavar="M",
-        help="all (fused), one of joint, bone and motion, a fusion of some (joint+bone), or, of the frozen encoder, "
-        "ensemble: the fused feature and each modality's own, side by side; several are evaluated in one pass; "
-        "default: all",
-    )
-    parser.add_argument(
-        "--centre",
-        action="store_true",
-        help="evaluate the frozen features minus their mean on the train side, too (under the name M_centred)",
-    )
-    parser.add_argument(
-        "--standardise",
-        action="store_true",
-        help="evaluate them with mean 0 and deviation 1 in each dimension of the train side, too (M_standardised)",
-    )
+from tools.utils.options import choose_data, classes_of, open_dataset
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from tools.evaluation.features import evaluated_name, representation_name
+from tools.utils.encoder_options import evaluated_name, representation_name
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, add_data_options, positive_int, seed_number
 

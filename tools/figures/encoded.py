@@ -15,7 +15,7 @@ from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
-from models.loading import stem_of
+from models.checkpoint_files import stem_of
 from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.evaluation.setup import data_of
 from tools.utils.errors import UserError

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 from torch import Tensor
 
+from data_gen.packed.atomic import atomic_write
 from data_gen.packed.reader import INFO, PackedDataset
 from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip, evaluation_view
@@ -146,18 +148,18 @@ def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int
     figure.set_layout_engine("none")  # the panels stay where they are, which need not be found anew for each frame
     times = range(0, NUM_FRAMES, EVERY)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.gif")  # Pillow knows the format by it
-    writer = PillowWriter(fps=SPEED)
-    try:
-        with writer.saving(figure, str(partial), dpi=ANIMATION_DPI):
-            for t in times:
-                for axes, panel in zip(places, panels):
-                    _paint(axes, panel, t)
-                note.set_text(f"frame {t + 1} of {NUM_FRAMES}")
-                writer.grab_frame()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    drawn = []
+    for t in times:
+        for axes, panel in zip(places, panels):
+            _paint(axes, panel, t)
+        note.set_text(f"frame {t + 1} of {NUM_FRAMES}")
+        figure.savefig(values := io.BytesIO(), format="rgba")
+        size = figure.canvas.get_width_height()
+        drawn.append(Image.frombytes("RGBA", size, values.getvalue()).convert("RGB"))
+    with atomic_write(path) as partial:
+        drawn[0].save(
+            partial, format="gif", save_all=True, append_images=drawn[1:], duration=round(1000 / SPEED), loop=0
+        )
     return len(times)
 
 

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from data_gen.packed.atomic import atomic_write
+
 WIDTH = 5.5  # inches; narrow, so that 8 points can still be read on a phone
 DPI = 200
 # Okabe and Ito's colours, told apart with any colour vision; their yellow last, which is pale on white.
@@ -64,17 +66,12 @@ def hide_frame(axes: Axes) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
-    try:
-        with Image.open(drawn) as image:
-            # A palette makes the file a third as large.
-            few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-            few.save(partial, format="png", optimize=True)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a palette makes the file a third as large
+    with atomic_write(path) as partial:
+        few.save(partial, format="png", optimize=True)
 
 
 def to_board(folder: Path, tag: str, picture: Path, step: int) -> None:

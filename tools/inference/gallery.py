@@ -15,10 +15,11 @@ from torch import Tensor
 
 from data_gen.packed.info import is_one_line
 from models.loading import fingerprint
-from tools.evaluation.features import ENSEMBLE, FrozenEncoder
+from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.knn import nearest
-from tools.evaluation.representation import CENTRED, Representation, Streams
+from tools.evaluation.representation import Representation, Streams
 from tools.inference.recordings import RecordingsInput, action_of
+from tools.utils.encoder_options import CENTRED, ENSEMBLE
 from tools.utils.errors import UserError
 
 

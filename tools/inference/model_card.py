@@ -1,4 +1,4 @@
-"""The card that goes with exported weights: how an encoder was trained and how it scored."""
+"""Slim weights, and the card that goes with exported ones: how an encoder was trained and how it scored."""
 
 from __future__ import annotations
 
@@ -7,15 +7,47 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.datasets import from_test_name
-from models.loading import CLASSIFIER, fingerprint, is_plain, modalities
+from data_gen.packed.atomic import atomic_write
+from models.loading import (
+    BACKBONE_PREFIX,
+    CARD,
+    CLASSIFIER,
+    NEEDS_SAFETENSORS,
+    fingerprint,
+    is_plain,
+    modalities,
+)
 from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.linear_classifier import own_classifier
 from tools.utils.checkpoints import versions
+from tools.utils.errors import UserError
 
 # Arguments of pre-training that tell of the machine, not of the recipe, or stand elsewhere in the card.
 _LOCAL = ("checkpoint_path", "data_root", "device", "resume", "save_freq", "keep", "compile", "dataset", "protocol")
 # Entries of an evaluation's JSON that the card leaves out: they stand elsewhere in it, or are long.
 _ELSEWHERE = ("task", "checkpoint", "encoder", "epoch", "hidden_size", "args", "versions")
 _LONG = ("history", "per_class", "rates")
+
+
+def export_weights(encoder: FrozenEncoder, out: Path) -> Path:
+    """Write the encoder's weights, of a fine-tuned one its classifier's, too, to `out` and the card beside it; returns
+    the card's path. The header of the weights holds the card, too. Raises UserError without safetensors."""
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise UserError(f"tools.slim {NEEDS_SAFETENSORS}") from error
+    tensors = {BACKBONE_PREFIX + key: value.contiguous() for key, value in encoder.backbone.state_dict().items()}
+    own = own_classifier(encoder)
+    if own:
+        tensors |= {f"{CLASSIFIER}.weight": own.weight, f"{CLASSIFIER}.bias": own.bias}
+    text = card_text(card_of(encoder))
+    card = out.with_suffix(".json")
+    if card.exists() and not out.exists():
+        raise UserError(f"{card} is there already, and is no card of {out}: choose another name by --out")
+    with atomic_write(card) as card_partial, atomic_write(out) as partial:
+        card_partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(save(tensors, {"format": "pt", CARD: text}))
+    return card
 
 
 def card_of(encoder: FrozenEncoder) -> dict[str, Any]:

@@ -10,30 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.packed.reader import DataSetError
-from data_gen.raw.recording_files import SUFFIXES
-from tools.evaluation.features import FrozenEncoder, add_encoder_options
+from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.representation import Streams
-from tools.inference.recordings import PLACES, Features, RecordingsInput, add_skeleton_option
+from tools.inference.recordings import Features, RecordingsInput
 from tools.inference.watch import appearing
 from tools.utils.errors import UserError
 from tools.utils.tables import table
 
 # For each recording of a batch, the rows of its answer, best first; a row maps column names to values.
 Answer = Callable[[Features], list[list[dict[str, Any]]]]
-
-
-def add_query_options(parser: argparse.ArgumentParser) -> None:
-    add_encoder_options(parser)
-    parser.add_argument("recordings", type=Path, nargs="*", metavar="RECORDING", help=PLACES)
-    parser.add_argument(
-        "--watch",
-        type=Path,
-        metavar="FOLDER",
-        help=f"then answer for each {', '.join(SUFFIXES)} file that appears in this folder, until Ctrl-C; those that "
-        "are there already are passed over",
-    )
-    add_skeleton_option(parser)
-    parser.add_argument("--json", action="store_true", help="print a line of JSON a recording instead of a table")
 
 
 def answer_queries(

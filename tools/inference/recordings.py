@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zipfile
 from collections import Counter
@@ -30,11 +29,11 @@ from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
 from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, feature_batches
 from tools.evaluation.representation import Streams
+from tools.utils.encoder_options import PLACES
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
 from tools.utils.options import classes_of
 
-PLACES = f"a packed data set, or folders, zip archives and {', '.join(SUFFIXES)} files, as recorded or normalised"
 _DONE = {
     MAPPED: "joints are mapped onto {}",
     NORMALISED: "raw people are centred and aligned",
@@ -55,15 +54,6 @@ class _Found(NamedTuple):
     recording: Recording
     skeleton: Skeleton
     label: int
-
-
-def add_skeleton_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--skeleton",
-        metavar="NAME|FILE",
-        help="joints of .csv and .npy recordings, mapped onto the encoder's where a mapping exists; default: the "
-        "skeleton.json of their folder, else the encoder's own",
-    )
 
 
 class RecordingsInput:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 from collections import Counter
@@ -13,20 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tools.utils.encoder_options import MIN_STEPS
+
 log = logging.getLogger("umurl")
-MIN_STEPS = 2000  # with batches of one size: where a step saves 30 ms, they repay a minute of compiling
-
-
-def add_compile_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--compile",
-        choices=("auto", "on", "off"),
-        nargs="?",
-        const="on",
-        default="auto",
-        help="compile the model with torch.compile, which takes about a minute at the start; auto: on a GPU, for batch "
-        f"sizes that at least {MIN_STEPS:,} steps of the run have",
-    )
 
 
 def sizes_to_compile(choice: str, device: torch.device, steps: Counter[int]) -> set[int]:

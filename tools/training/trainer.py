@@ -17,7 +17,6 @@ from feeder.augment import View, training_view
 from feeder.clips import NUM_FRAMES, ClipDataset
 from feeder.modalities import ModalityTokens, Tokens
 from feeder.sampling import epoch_order, global_batches, share
-from models import loading
 from models.flops import training_flops
 from models.objective import Loss, Weights, baseline_loss, gather, umurl_loss
 from models.umurl import Projections, SimpleBaseline, UmURL
@@ -28,7 +27,7 @@ from tools.utils import checkpoints
 from tools.utils.distributed import Processes, distribute
 from tools.utils.errors import UserError
 from tools.utils.hardware import peak_flops
-from tools.utils.precision import autocast
+from tools.utils.precision import autocast, choose_amp
 
 log = logging.getLogger("umurl")
 # --objective: the model and its loss
@@ -37,11 +36,6 @@ OBJECTIVES: dict[str, tuple[type[UmURL] | type[SimpleBaseline], Callable[[Projec
     "baseline": (SimpleBaseline, baseline_loss),
 }
 READ_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
-# What a resumed run may not change, as it would no longer be the same run.
-FIXED = (
-    *("dataset", "protocol", "hidden_size", "batch_size", "lr", "wd", "seed", "amp"),
-    *("objective", "intra_weight", "inter_weight", "std_weight", "cov_weight", "pretrain_modalities"),
-)
 
 
 def checked_view(dataset: ClipDataset) -> View:
@@ -61,6 +55,7 @@ class Trainer:
 
     def __init__(self, args: argparse.Namespace, procs: Processes, dataset: ClipDataset):
         self.args, self.procs, self.dataset = args, procs, dataset
+        args.amp = choose_amp(args.amp, procs.device)
         self.data = dataset.fingerprint()
         torch.manual_seed(args.seed)
         model, self.objective = OBJECTIVES[args.objective]
@@ -88,73 +83,6 @@ class Trainer:
             for batch in global_batches(len(self.dataset), args.batch_size)
         ]
         return Counter({size: n * args.epochs for size, n in Counter(s.stop - s.start for s in shares).items()})
-
-    def restore(self, path: Path, state: dict) -> None:
-        """Go on from a checkpoint. Raises UserError where it is of another run."""
-        saved = state.get("args", {})
-        saved_clips = state.get("recordings", len(self.dataset))
-        if saved_clips != len(self.dataset):
-            raise UserError(
-                f"{path} was trained on {saved_clips:,} recordings, the data set now has {len(self.dataset):,}: choose "
-                "another --checkpoint-path, or start anew with --resume none"
-            )
-        checkpoints.check_layout(loading.layout_of(state, path), path, self.dataset.layout, "the data set now")
-        changed = [f"--{k.replace('_', '-')} {saved[k]} (now {getattr(self.args, k)})"
-                   for k in FIXED if k in saved and saved[k] != getattr(self.args, k)]  # fmt: skip
-        if changed:
-            raise UserError(
-                f"{path} was made with {', '.join(changed)}: rerun with the same flags, choose another "
-                "--checkpoint-path, or start anew with --resume none"
-            )
-        if state.get("data", self.data) != self.data:
-            raise UserError(
-                f"{path} was trained on other recordings than the data set now has: choose another --checkpoint-path, "
-                "or start anew with --resume none"
-            )
-        view = state.get("view", repr(self.view))  # older checkpoints and published ones do not tell
-        if view != repr(self.view):
-            raise UserError(
-                f"{path} was made with other augmentations:\n{view}\nnow feeder/augment.py makes\n{self.view}\nUndo "
-                "the change, choose another --checkpoint-path, or start anew with --resume none"
-            )
-        try:
-            weights = loading.weights(state)
-            loading.check_tensors(weights, self.model.state_dict(), path)
-            moments = self._moments(state, path)
-            self.model.load_state_dict(weights)
-            self.optimizer.state.update(moments)
-            if self.scaler.is_enabled() and state.get("scaler"):
-                self.scaler.load_state_dict(state["scaler"])
-            self.epoch, self.step = state["epoch"], state.get("step", 0)
-            if not self.step < len(global_batches(len(self.dataset), self.args.batch_size)):
-                raise ValueError(f"an epoch has fewer than its {self.step} steps")
-            if self.step:
-                self.meter = LossMeter(state["meter"], self.procs.device)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"cannot resume from {path}: {error}") from error
-
-    def _moments(self, state: dict, path: Path) -> dict[Tensor, dict[str, Tensor]]:
-        """Adam's state of each parameter. A checkpoint's hyperparameters are not taken: they are the run's own. Raises
-        UserError where there is none, CheckpointError for tensors of other shapes."""
-        parameters, saved = self.optimizer.param_groups[0]["params"], state["optimizer"]
-        saved = saved.get("state") if isinstance(saved, dict) else None
-        if not isinstance(saved, dict) or (saved or state["epoch"]) and set(saved) != set(range(len(parameters))):
-            raise UserError(f"cannot resume from {path}: it holds no optimiser state")
-        moments = {}
-        for number, one in saved.items():
-            parameter = parameters[number]
-            step = torch.empty((), dtype=torch.float32, device=parameter.device)
-            like = {"step": step, "exp_avg": parameter, "exp_avg_sq": parameter}
-            if not isinstance(one, dict):
-                raise UserError(f"cannot resume from {path}: it holds no optimiser state")
-            if isinstance(one.get("step"), int | float):  # as older versions of PyTorch write it
-                one = one | {"step": torch.tensor(float(one["step"]))}
-            one = {key: value for key, value in one.items() if key in like}
-            loading.check_tensors(one, like, path)
-            moments[parameter] = {key: torch.empty_like(t).copy_(one[key]) for key, t in like.items()}
-            if moments[parameter]["step"] < 0 or (moments[parameter]["exp_avg_sq"] < 0).any():
-                raise UserError(f"cannot resume from {path}: its optimiser state is not one of Adam")
-        return moments
 
     def prepare(self) -> None:
         """Compile what is worth it and wrap the model for several processes, once its weights are in place."""

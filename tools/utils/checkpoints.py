@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_gen.packed.atomic import PARTIAL, atomic_write
 from feeder.layout import FrameLayout
-from models.loading import DDP_PREFIX, UNTRAINED, CheckpointError, in_folder, load, load_plain, progress_of
-from tools.utils.atomic import SUFFIX, atomic_write
+from models.checkpoint_files import CheckpointError, in_folder, name_of, progress_of
+from models.loading import DDP_PREFIX, load, load_plain
 from tools.utils.errors import UserError
 
 log = logging.getLogger("umurl")
@@ -25,14 +26,6 @@ log = logging.getLogger("umurl")
 def versions() -> dict[str, str]:
     """The versions of Python and the packages that results depend on."""
     return {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
-
-
-def name_of(epochs_done: int, steps_done: int = 0) -> str:
-    """The file name of a checkpoint after `epochs_done` epochs: it holds the index of the last one, counted from 0.
-    With `steps_done` of a further epoch, it holds that epoch's index."""
-    if steps_done:
-        return f"checkpoint_{epochs_done:04d}_step_{steps_done:06d}.pth.tar"
-    return f"checkpoint_{epochs_done - 1:04d}.pth.tar" if epochs_done else UNTRAINED
 
 
 def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
@@ -59,7 +52,7 @@ def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
     midway = [p for p in older if _is_midway(p)]
     whole = [p for p in older if p not in midway]
     surplus = whole[max(0, keep - (not _is_midway(path))) :] if keep else []
-    for replaced in [*midway, *surplus, *folder.glob(f"checkpoint_*{SUFFIX}")]:
+    for replaced in [*midway, *surplus, *folder.glob(f"checkpoint_*{PARTIAL}")]:
         replaced.unlink()
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -27,8 +28,8 @@ def in_top_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:
 
 def class_accuracies(predicted: Tensor, labels: Tensor, num_classes: int) -> list[float | None]:
     """Compute the accuracy of each class in %; None for a class without recordings."""
-    total = torch.bincount(labels, minlength=num_classes).tolist()
-    right = torch.bincount(labels[predicted == labels], minlength=num_classes).tolist()
+    total = labels.bincount(minlength=num_classes).tolist()
+    right = labels[predicted == labels].bincount(minlength=num_classes).tolist()
     return [100.0 * r / t if t else None for r, t in zip(right, total)]
 
 

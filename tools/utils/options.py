@@ -21,7 +21,7 @@ from data_gen.datasets import (
 )
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
-from models.loading import in_folder
+from models.checkpoint_files import in_folder
 from tools.utils.errors import UserError
 
 Number = TypeVar("Number", int, float)

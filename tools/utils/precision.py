@@ -1,22 +1,12 @@
-"""The precision that a model is trained in: the option --amp."""
+"""The precision that a model is trained in: what --amp means."""
 
 from __future__ import annotations
-
-import argparse
 
 import torch
 
 from tools.utils.errors import UserError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def add_amp_option(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--amp",
-        choices=(*DTYPES, "off"),
-        help=f"precision of {what}; default: bf16 on a GPU that has it, fp16 on others, off on a CPU",
-    )
 
 
 def choose_amp(amp: str | None, device: torch.device) -> str:

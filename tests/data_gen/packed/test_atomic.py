@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 
 from data_gen.packed.atomic import atomic_files, atomic_write
@@ -8,21 +11,57 @@ def interrupted(path):
     raise KeyboardInterrupt
 
 
-def test_a_file_is_replaced_once_the_block_has_ended(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
+def write(path, text):
+    with atomic_write(path) as partial:
+        partial.write_text(text)
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write(path, "old")
     with atomic_write(path) as partial:
         partial.write_text("new")
         assert path.read_text() == "old"
-    assert path.read_text() == "new" and [*tmp_path.iterdir()] == [path]
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:
-        interrupted(partial)
-    assert path.read_text() == "old" and [*tmp_path.iterdir()] == [path]
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    write(path, "old")
+
+    def fail(error):
+        with atomic_write(path) as partial:
+            partial.write_text("half")
+            raise error
+
+    for error in (ValueError("a bug"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            fail(error)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), RuntimeError("broken")])  # torch's is a RuntimeError
+def test_a_failed_write_names_the_file_in_one_line(tmp_path, error):
+    message = r"^cannot write .*a\.json: .*broken.*; earlier files are intact$"
+    with pytest.raises(OSError, match=message), atomic_write(tmp_path / "a.json"):
+        raise error
+    with pytest.raises(OSError, match=r"^cannot write .*nowhere/a\.json: .*No such file"):
+        write(tmp_path / "nowhere" / "a.json", "")
+
+
+def test_two_writers_of_one_file_do_not_share_a_half(tmp_path):
+    path = tmp_path / "a.json"
+    with atomic_write(path) as first, atomic_write(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first != second
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_has_the_usual_permissions(tmp_path):
+    write(tmp_path / "a", "")
+    (tmp_path / "b").write_text("")
+    assert os.stat(tmp_path / "a").st_mode == os.stat(tmp_path / "b").st_mode
 
 
 def test_files_move_together_the_last_one_last(tmp_path, monkeypatch):

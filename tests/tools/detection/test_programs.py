@@ -25,6 +25,7 @@ from tests.data_gen.test_pku_gendata import write_part
 from tests.helpers import skeleton_text
 from tests.long_helpers import CLASSES, CYCLE, long_frames, pack_long_folder, write_long
 from tools import detect, results, timeline
+from tools.detection import timelines
 from tools.detection.decoding import decode
 from tools.utils.errors import UserError
 
@@ -280,7 +281,7 @@ def test_a_wrong_length_is_refused(text, capsys):
 
 
 def test_lengths_are_in_seconds_or_frames():
-    assert [timeline.in_frames(text, 30) for text in ("2.5s", "75", "0.001s")] == [75, 75, 1]
+    assert [timelines.in_frames(text, 30) for text in ("2.5s", "75", "0.001s")] == [75, 75, 1]
 
 
 def test_detection_refuses_clips_and_unknown_data(published, demo_root, long_root):

@@ -7,7 +7,8 @@ from torch import nn
 from data_gen.packed.reader import PackedDataset
 from data_gen.recipes import LINEAR_PROBE, ClassifierRecipe
 from feeder.clips import ClipDataset, evaluation_view
-from feeder.modalities import MODALITIES, ModalityTokens
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
 from tools.evaluation.features import extract_features
 from tools.evaluation.probe import LinearProbe, train_probes

@@ -8,7 +8,8 @@ from torch import nn
 from data_gen.packed.reader import PackedDataset
 from data_gen.recipes import FINETUNE, ClassifierRecipe
 from feeder.clips import ClipDataset, evaluation_view
-from feeder.modalities import MODALITIES, ModalityTokens
+from feeder.modalities import ModalityTokens
+from feeder.modality_names import MODALITIES
 from feeder.sampling import epoch_order
 from models.encoder import Backbone
 from models.umurl import UmURL

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import loading
-from models.loading import CheckpointError
+from models.checkpoint_files import CheckpointError
 from tools.utils.errors import UserError
 
 

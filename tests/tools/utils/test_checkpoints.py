@@ -5,8 +5,8 @@ import zipfile
 import pytest
 import torch
 
-from models import loading
-from models.loading import CheckpointError
+from models import checkpoint_files, loading
+from models.checkpoint_files import CheckpointError
 from models.umurl import UmURL
 from tests.helpers import GOLDEN
 from tools.utils import checkpoints
@@ -125,7 +125,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, write):
 
 def test_the_last_checkpoint_of_a_folder(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
-        loading.newest(tmp_path)
+        checkpoint_files.newest(tmp_path)
     for name in (
         "checkpoint_untrained.pth.tar",
         "checkpoint_0450.pth.tar",
@@ -134,8 +134,8 @@ def test_the_last_checkpoint_of_a_folder(tmp_path):
     ):
         (tmp_path / name).touch()
     (tmp_path / "checkpoint_9999.pth.tar.partial").touch()
-    assert loading.newest(tmp_path).name == "checkpoint_1000.pth.tar"
-    assert [p.name[11:15] for p in loading.in_folder(tmp_path)] == ["1000", "0450", "0050", "untr"]
+    assert checkpoint_files.newest(tmp_path).name == "checkpoint_1000.pth.tar"
+    assert [p.name[11:15] for p in checkpoint_files.in_folder(tmp_path)] == ["1000", "0450", "0050", "untr"]
 
 
 def test_halves_that_a_killed_run_left_are_removed_with_the_next_save(tmp_path):

@@ -1,0 +1,69 @@
+"""What happens before a program works: arguments are read without PyTorch, and Ctrl-C ends it in one line."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_gen.datasets import ROOT
+from tests.helpers import GOLDEN, run_python
+
+PROGRAMS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in (ROOT, ROOT / "data_gen", ROOT / "tools", *(ROOT / "tools").glob("*/"))
+    for path in folder.glob("*.py")
+    if '\nif __name__ == "__main__":\n' in path.read_text()
+)
+HELP = """
+import runpy, sys
+for program in sys.argv[1:]:
+    sys.argv[:] = [program, "--help"]
+    try:
+        runpy.run_path(program, run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 0, program
+    assert "torch" not in sys.modules, program
+"""
+
+
+def test_no_program_imports_pytorch_before_its_arguments_are_read():
+    assert len(PROGRAMS) > 20
+    done = run_python("-c", HELP, *PROGRAMS)
+    assert done.returncode == 0, done.stderr
+
+
+def interrupted(command, seconds):
+    """Start a program and send Ctrl-C so many seconds after its imports have begun; returns exit status and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's jobs may ignore it
+    )
+    while process.poll() is None and "numpy" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(40, marks=pytest.mark.slow)])
+def test_ctrl_c_at_any_moment_ends_in_one_line(published, demo_root, tmp_path, times):
+    rng = random.Random(times)
+    data = ["--data-root", demo_root]
+    commands = [
+        ["pretrain.py", "--checkpoint-path", tmp_path / "run" / "demo", *data, "--hidden-size", "8", "--device", "cpu"],
+        ["action_retrieval.py", "--pretrained", published, *data, "--device", "cpu"],
+        ["-m", "tools.extract", "--pretrained", published, "--data", demo_root / "demo", "--out", tmp_path / "f.npz"],
+        ["data_gen/ntu_gendata.py", "--dataset", "demo", "--raw", GOLDEN / "skeletons.zip", "--out", tmp_path / "out"],
+    ]
+    for command in commands * times:
+        status, errors = interrupted(command, rng.random() * 2)
+        assert status in (0, 130, -signal.SIGINT) and "Traceback" not in errors and "Error" not in errors, errors

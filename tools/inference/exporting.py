@@ -1,0 +1,165 @@
+"""Export an encoder, with a classifier if one is named, and compare what was written with it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_gen.packed.atomic import atomic_files, locked
+from feeder.clips import NUM_FRAMES
+from models.inference import ClipEncoder, is_raw
+from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.linear_classifier import SavedClassifier, load_classifier, own_classifier
+from tools.evaluation.representation import Streams
+from tools.inference.model_card import card_of, card_text
+from tools.utils.distributed import single_process
+from tools.utils.errors import UserError
+
+FORMATS = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}
+CARD_FILE = "export.json"
+TOLERANCE = 1e-5
+_TRACED = (2, 50)  # clips and frames; one of either would be taken for a constant
+_CHECKED = ((1, NUM_FRAMES), (3, 107))
+
+Model = Callable[[np.ndarray], list[np.ndarray]]  # clips in, outputs out
+
+
+class Exported(nn.Module):
+    """Clips (B, T, M, V, C) in; features (B, streams·2H) and, with a classifier, scores (B, classes) out.
+
+    All values of clips that are not centred are nan, where the encoder takes centred ones: a graph cannot refuse them.
+    """
+
+    def __init__(self, encoder: FrozenEncoder, streams: Streams, classifier: SavedClassifier | None):
+        super().__init__()
+        self.encoders = nn.ModuleList(ClipEncoder(encoder.backbone, stream) for stream in streams)
+        self.layout, self.takes_centred, self.classifier = encoder.layout, encoder.takes_centred, classifier
+
+    @property
+    def outputs(self) -> list[str]:
+        return ["feature", "logits"] if self.classifier else ["feature"]
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
+        feature = torch.cat([encode(clips) for encode in self.encoders], 1)
+        if self.takes_centred:
+            feature = torch.where(is_raw(clips, self.layout)[:, None], torch.nan, feature)
+        return (feature, self.classifier.scores(feature)) if self.classifier else (feature,)
+
+
+def _export(model: Exported, formats: list[str], folder: Path) -> dict[str, float]:
+    """Write the model into a folder in each format, run what was written and compare it with the model.
+
+    Returns the largest difference by format; raises UserError where it is above the tolerance.
+    """
+    model = model.eval().requires_grad_(False)
+    dims = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
+    program = torch.export.export(model, (_clips(model, *_TRACED),), dynamic_shapes=dims, strict=False)
+    found = {}
+    for kind in formats:
+        path = folder / FORMATS[kind]
+        load = _write_torch if kind == "torch" else _write_onnx
+        found[kind] = _largest_difference(model, load(program, path, model.outputs))
+        if not found[kind] <= TOLERANCE:  # False for nan too
+            raise UserError(
+                f"{path.name} differs from the encoder by {found[kind]:.2g}, more than {TOLERANCE:g}: nothing was "
+                "written; other versions of torch and of the ONNX packages may do better"
+            )
+    return found
+
+
+def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)  # to a full disk it would abort
+    path.write_bytes(buffer.getvalue())
+    module = torch.export.load(path).module()
+    return lambda clips: [output.detach().numpy() for output in module(torch.from_numpy(clips))]
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
+    import onnxruntime
+
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of what it cannot simplify
+    written = torch.onnx.export(
+        program,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        input_names=["clips"],
+        output_names=outputs,
+        dynamic_shapes={"clips": {0: "batch", 1: "frames"}},  # what the axes are called
+    )
+    assert written is not None  # by dynamo
+    written.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda clips: session.run(outputs, {"clips": clips})
+
+
+def _clips(model: Exported, count: int, frames: int) -> Tensor:
+    """Random centred clips for tracing and checking; the last one shows one person."""
+    clips = torch.randn(count, frames, *model.layout.shape, generator=torch.Generator().manual_seed(count))
+    clips[:, :, 0, model.layout.skeleton.centre or 0] = 0
+    clips[-1, :, 1:] = 0
+    return clips
+
+
+def _largest_difference(model: Exported, written: Model) -> float:
+    """Compare what was written with the model, on clips of several lengths.
+
+    Differences of logits are divided by the largest logit where that is above 1: logits grow with the classifier's
+    weights, and rounding errors with them.
+    """
+    largest = []
+    for shape in _CHECKED:
+        clips = _clips(model, *shape)
+        for name, expected, found in zip(model.outputs, model(clips), written(clips.numpy()), strict=True):
+            scale = max(1.0, expected.abs().max().item()) if name == "logits" else 1.0
+            largest.append(np.abs(expected.numpy() - found).max() / scale)
+    return float(np.max(largest))
+
+
+def _preparation(encoder: FrozenEncoder) -> str:
+    """Say for the card what must have been done to the clips, which the graph does not do."""
+    skeleton = encoder.layout.skeleton
+    if not encoder.takes_centred or skeleton.centre is None:
+        return "none that is known: the encoder was trained on people as they were recorded"
+    centre = skeleton.joints[skeleton.centre]
+    text = f"in every frame, all people are moved so that the first person's {centre} is at the origin"
+    if skeleton.align:
+        to, start = (skeleton.joints[joint] for joint in skeleton.align)
+        text += f"; all are turned so that in frame 0 that person's {start} and {to} lie along +x (docs/method.md, 2)"
+    return text + "; absent people are zeros. Clips that are not centred give nan."
+
+
+def export_encoder(args: argparse.Namespace) -> None:
+    """Write what tools.export names by its options. Raises UserError, CheckpointError, OSError."""
+    encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
+    classifier = load_classifier(args.classifier, encoder) if args.classifier else own_classifier(encoder)
+    modality = args.modality or (classifier.representation.modality if classifier else "all")
+    streams = encoder.streams(modality)
+    if classifier and classifier.representation.streams != streams and not args.classifier:
+        classifier = None  # a fine-tuned encoder's features of another modality than it was fine-tuned for
+    if classifier and classifier.representation.streams != streams:
+        raise UserError(
+            f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"
+        )
+    model = Exported(encoder, streams, classifier)
+    card = card_of(encoder) | {
+        "modality": modality if len(streams) > 1 else "+".join(streams[0]),
+        "input": {"clips": ["batch", "frames", *encoder.layout.shape]},
+        "preparation": _preparation(encoder),
+        "outputs": model.outputs,
+    }
+    if classifier:
+        card["classes"] = classifier.classes
+    with locked(args.out), atomic_files(args.out, last=CARD_FILE) as scratch:
+        found = _export(model, list(dict.fromkeys(args.format)), scratch)
+        (scratch / CARD_FILE).write_text(card_text(card), encoding="utf-8")
+    for kind, difference in found.items():
+        print(f"{args.out / FORMATS[kind]}: within {difference:.1g} of the encoder")
