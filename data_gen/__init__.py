@@ -1,1 +1,1 @@
-"""Raw recordings to packed data sets. Nothing in this package imports torch."""
+"""Convert raw recordings to packed data sets. Nothing in this package imports torch."""
