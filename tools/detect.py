@@ -1,7 +1,7 @@
-"""Train a detector of actions in long recordings on an encoder, and measure it.
+"""Train a detector of actions in long recordings on top of an encoder, and measure it.
 
 python -m tools.detect --pretrained checkpoints/pku1_xsub                   a Linear on the frozen encoder
-python -m tools.detect --pretrained checkpoints/pku1_xsub --finetune        together with the encoder
+python -m tools.detect --pretrained checkpoints/pku1_xsub --finetune        the encoder, too
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data_gen.packed.catalogue import packed_in
 from data_gen.packed.reader import PackedDataset
 from models.detector import Detector
 from models.loading import fingerprint
-from tools.detection.long_inputs import check_body, packed_blocks
+from tools.detection.long_inputs import check_skeleton, packed_blocks
 from tools.detection.metrics import MARKED, OVERLAPS, measure
 from tools.detection.saved import file_of, write_detector
 from tools.detection.scoring import Scorer, by_detector
@@ -50,13 +50,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--finetune", action="store_true", help="train the encoder, too")
     parser.add_argument("--window", type=positive_int, default=64, help="frames of a window")
     parser.add_argument(
-        "--stride", type=positive_int, help="frames from a window to the next; default: a quarter of the window"
+        "--stride", type=positive_int, help="frames between the starts of windows; default: a quarter of the window"
     )
-    parser.add_argument("--threshold", type=fraction, default=0.2, help="least score of a frame of an action")
+    parser.add_argument("--threshold", type=fraction, default=0.2, help="least score of an action's frame")
     parser.add_argument("--shortest", type=positive_int, default=15, help="least length of an action, in frames")
     parser.add_argument("--lr", type=positive_float, help=f"default: {FROZEN_LR:g}, with --finetune {FINETUNE_LR:g}")
     parser.add_argument("--epochs", type=positive_int, default=20, help="epochs of training")
-    parser.add_argument("--batch-size", type=positive_int, default=64, help="windows a step")
+    parser.add_argument("--batch-size", type=positive_int, default=64, help="windows per step")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the weights and of the order")
     args = parser.parse_args(argv)
     args.stride = args.stride or max(1, args.window // 4)
@@ -67,8 +67,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[DataSet, Protocol]:
-    """The data set of long recordings and the protocol that the flags name, else those of the checkpoint: `pku1` means
-    `pku1_untrimmed`, where that is there. Raises UserError."""
+    """Choose the data set of long recordings and the protocol by the flags, else by the checkpoint. `pku1` means
+    `pku1_untrimmed` if that exists. Raises UserError."""
     own = encoder.state.get("dataset")
     name, protocol = args.dataset or own, args.protocol
     if name is None:
@@ -81,7 +81,7 @@ def choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[DataS
 
 
 def evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Detect in the recordings of the validation side, and compare with their segments."""
+    """Detect actions in the val recordings, and compare with their segments."""
     assert packed.segments is not None
     found, truth = [], []
     for row in progress(packed.split(protocol, "val").tolist(), desc="detect", unit="recording"):
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     modalities = encoder.modalities(args.modality)
     dataset, protocol = choose_long(args, encoder)
     packed = open_dataset(args.data_root, dataset, protocol, long=True)
-    check_body(encoder, packed.skeleton, packed.shape[2], packed.path)
+    check_skeleton(encoder, packed.skeleton, packed.shape[2], packed.path)
     train = packed.split(protocol.name, "train")
     folder = folder_of(args.pretrained)
     task = file_of(args.modality, args.finetune).removesuffix(".pth.tar")
@@ -108,16 +108,16 @@ def main(argv: list[str] | None = None) -> None:
     recipe = DetectionRecipe(args.window, args.stride, args.lr, args.epochs, args.batch_size, args.seed)
     losses = train_detector(detector, packed, train, recipe)
     classes = classes_of(packed)
-    told = {"modality": args.modality, "encoder": fingerprint(encoder.backbone), "checkpoint": str(encoder.path)}
+    about = {"modality": args.modality, "encoder": fingerprint(encoder.backbone), "checkpoint": str(encoder.path)}
     kept = {"classes": classes, "window": args.window}
-    write_detector(folder / file_of(args.modality, args.finetune), detector, told | kept)
+    write_detector(folder / file_of(args.modality, args.finetune), detector, about | kept)
     result = evaluate(by_detector(detector, classes, device), packed, protocol.name, args)
     report(result)
     result |= {
         "task": task,
         "dataset": dataset.name,
         "protocol": protocol.name,
-        **told,
+        **about,
         "epoch": encoder.state.get("epoch"),
         "loss": losses,
         "args": vars(args),
