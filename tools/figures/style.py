@@ -1,4 +1,4 @@
-"""How all plots look, and where they go. Only this package imports matplotlib and scikit-learn."""
+"""The style of all plots, and how they are saved. Only this package imports matplotlib and scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+
+from tools.utils.atomic import atomic_write
 
 WIDTH = 5.5  # inches; narrow, so that 8 points can still be read on a phone
 DPI = 200
@@ -36,7 +38,7 @@ matplotlib.rcParams.update(
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Make an empty figure (sizes in inches) whose axes leave room for their labels. It opens no window."""
+    """Make an empty figure (sizes in inches) with room for the axes' labels. It opens no window."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -45,12 +47,12 @@ def colour(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """The marker of a kind; with the colour, 24 kinds differ."""
+    """Return a marker; together with the colour, 24 kinds differ."""
     return MARKERS[index % len(MARKERS)]
 
 
 def line(index: int) -> str:
-    """The line style of a kind; with the colour, 8 kinds differ."""
+    """Return a line style; together with the colour, 8 kinds differ."""
     return LINES[index % len(LINES)]
 
 
@@ -64,17 +66,12 @@ def hide_frame(axes: Axes) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
-    try:
-        with Image.open(drawn) as image:
-            # A palette makes the file a third as large.
-            few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-            few.save(partial, format="png", optimize=True)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # the file is a third as large
+    with atomic_write(path) as partial:
+        few.save(partial, format="png", optimize=True)
 
 
 def to_board(folder: Path, tag: str, picture: Path, step: int) -> None:
