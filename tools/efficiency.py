@@ -1,6 +1,6 @@
 """Parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
 
-All of it is counted in the modules or computed by formula; it takes seconds and no data.
+They are counted in the modules or computed by formula, in seconds and without data.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SEPARATE = len(MODALITIES)
 EXPLANATION = """
 Operations are those of matrix products for one clip of {frames} frames and two people, forward; a multiply-add counts
 as two. `textbook`: by formula, the layers as the paper describes them. `here`: counted as this implementation runs.
-Three separate streams: an encoder and a projector for each modality, trained on two views each. Their scores are added
-up. That is the usual alternative, made of this model's parts."""
+Three separate streams: an encoder and a projector for each modality, trained on two views each; their scores are added.
+This is the usual alternative, built from this model's parts."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Parameters, and operations for one clip."""
+    """Number of parameters, and operations for one clip."""
 
     what: str
     parameters: int
@@ -43,7 +43,7 @@ class Row:
 
 
 def efficiency(hidden_size: int) -> list[Row]:
-    """Return the rows of the table for a hidden size."""
+    """Compute the rows of the table for a hidden size."""
     h, unified, separate = hidden_size, UmURL(hidden_size), UmURL(hidden_size, MODALITIES[:1])
 
     def encode(modalities: Sequence[str]) -> Callable[[Tensor], object]:
@@ -66,7 +66,7 @@ def efficiency(hidden_size: int) -> list[Row]:
 
 
 def _encoder_size(model: UmURL) -> int:
-    """Parameters that encode one modality."""
+    """Count the parameters that encode one modality."""
     parts: list[nn.Module] = [model.backbone.j_emb, model.backbone.ma_encoder]
     return sum(p.numel() for part in parts for p in part.parameters())
 
@@ -80,7 +80,7 @@ def _pretrain(model: UmURL) -> Callable[[Tensor], object]:
 
 
 def _count(forward: Callable[[Tensor], object]) -> int:
-    """Count the operations of one more clip. Products of weights alone, done once a batch, are not among them."""
+    """Count the operations of one more clip, without products of weights alone, which are done once per batch."""
     totals = []
     for clips in (2, 3):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

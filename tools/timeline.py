@@ -1,4 +1,4 @@
-"""Tell what happens when in long recordings.
+"""Tell which actions happen when in long recordings.
 
 python -m tools.timeline --pretrained checkpoints/ntu60_xsub A.skeleton FOLDER --out DIR
 python -m tools.timeline --pretrained checkpoints/pku1_xsub --detector checkpoints/pku1_xsub/detection.pth.tar data/mine
@@ -8,6 +8,7 @@ python -m tools.timeline --pretrained checkpoints/ntu60_xsub --follow growing.sk
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.util
 import json
 import re
@@ -40,7 +41,7 @@ _LENGTH = re.compile(r"(\d+(?:\.\d+)?)s|(\d+)")
 
 @dataclass
 class Timeline:
-    """What happens in a recording: its segments, in order, by frames; `frames` counts those that were read."""
+    """The actions found in a recording: `segments` in order, in frames; `frames` counts the frames read."""
 
     recording: LongInput
     classes: list[str]
@@ -48,16 +49,17 @@ class Timeline:
     segments: list[Detection] = field(default_factory=list)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The recording's blocks, counted."""
+        """Yield the recording's blocks, and count their frames."""
         for block in self.recording.blocks():
             self.frames += len(block)
             yield block
 
     def named(self) -> list[tuple[int, int, str, float]]:
+        """Return the segments as (start, end, name of the class, confidence)."""
         return [(s.start, s.end, self.classes[s.label], round(s.confidence, 4)) for s in self.segments]
 
     def truth(self) -> list[tuple[int, int, str]] | None:
-        """What is known of the recording; classes that are told by number have their names."""
+        """Return the true segments, if known, with names for classes given by number."""
         if self.recording.truth is None:
             return None
         return [(start, end, _name(label, self.classes)) for start, end, label in self.recording.truth]
@@ -67,15 +69,15 @@ def _name(label: str, classes: list[str]) -> str:
     return classes[int(label)] if label.isdecimal() and int(label) < len(classes) else label
 
 
-def frames_of(text: str) -> str:
-    """Check a length, as `2.5s` or a number of frames. For argparse."""
+def checked_length(text: str) -> str:
+    """Check a length, `2.5s` or a number of frames, for argparse."""
     if not _LENGTH.fullmatch(text) or float(text.removesuffix("s")) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a length, such as 2.5s or 75 (frames)")
     return text
 
 
 def in_frames(text: str, frame_rate: float) -> int:
-    """A length in frames, at least 1."""
+    """Convert a length to frames, at least 1."""
     return max(1, round(float(text[:-1]) * frame_rate) if text.endswith("s") else int(text))
 
 
@@ -88,37 +90,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
-        "--classifier", type=Path, metavar="FILE", help=f"of clips; default: {file_of()} beside the checkpoint"
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help=f"classifier of clips; default: {file_of()} beside the checkpoint",
     )
-    kind.add_argument("--gallery", type=Path, metavar="PATH", help="vote among the nearest clips of a gallery instead")
-    kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by what tools.detect wrote")
+    kind.add_argument("--gallery", type=Path, metavar="PATH", help="let the nearest clips of a gallery vote instead")
+    kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by a detector from tools.detect")
     parser.add_argument("-k", type=positive_int, default=5, help="with --gallery: how many neighbours vote")
-    parser.add_argument("--modality", type=representation_name, help="with --gallery: as tools.search has it")
+    parser.add_argument("--modality", type=representation_name, help="with --gallery: as in tools.search")
     parser.add_argument(
         "--window",
-        type=frames_of,
+        type=checked_length,
         help=f"length of a window, as 2.5s or in frames; default: {WINDOW}, or that of the detector",
     )
-    parser.add_argument("--stride", type=frames_of, help="from a window to the next; default: a quarter of the window")
+    parser.add_argument(
+        "--stride", type=checked_length, help="between the starts of windows; default: a quarter of the window"
+    )
     parser.add_argument(
         "--threshold",
         type=fraction,
-        help="scores below it are none of the actions; "
-        f"default: {CLIP_THRESHOLD}, with --detector {DETECTOR_THRESHOLD}",
+        help=f"least score of an action's frame; default: {CLIP_THRESHOLD}, with --detector {DETECTOR_THRESHOLD}",
     )
-    parser.add_argument("--shortest", type=frames_of, default="0.5s", help="least length of an action")
+    parser.add_argument("--shortest", type=checked_length, default="0.5s", help="least length of an action")
     parser.add_argument(
         "--frame-rate",
         type=positive_float,
-        help=f"frames a second; default: a data set's own, {FRAME_RATE:g} of files",
+        help=f"frames per second; default: a data set's own, {FRAME_RATE:g} for files",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write NAME.json, NAME.csv and NAME.png of each here")
-    parser.add_argument("--json", action="store_true", help="print a line of JSON a recording instead of a table")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write NAME.json, NAME.csv and NAME.png of each recording here"
+    )
+    parser.add_argument("--json", action="store_true", help="print a line of JSON per recording instead of a table")
     return parser.parse_args(argv)
 
 
 def make_scorer(args: argparse.Namespace, encoder: FrozenEncoder) -> Scorer:
-    """What scores windows. Completes --window and --threshold. Raises UserError."""
+    """Make the scorer of windows, and complete --window and --threshold. Raises UserError."""
     if args.modality and not args.gallery:
         raise UserError("--modality goes with --gallery; a classifier and a detector have one of their own")
     threshold, window = CLIP_THRESHOLD, WINDOW
@@ -135,7 +143,7 @@ def make_scorer(args: argparse.Namespace, encoder: FrozenEncoder) -> Scorer:
 
 
 def detect(args: argparse.Namespace, scorer: Scorer, recording: LongInput, batch: int = BATCH) -> Iterator[Timeline]:
-    """Fill a recording's timeline; yields it after each segment that is found, and at the end."""
+    """Fill a recording's timeline; yields it after each segment found, and at the end."""
     timeline = Timeline(recording, scorer.classes)
     window, shortest = (in_frames(length, recording.frame_rate) for length in (args.window, args.shortest))
     stride = in_frames(args.stride, recording.frame_rate) if args.stride else max(1, window // 4)
@@ -148,7 +156,7 @@ def detect(args: argparse.Namespace, scorer: Scorer, recording: LongInput, batch
 
 
 def as_json(timeline: Timeline) -> dict:
-    """A timeline as JSON has it, by frames and by seconds."""
+    """Convert a timeline to JSON values, in frames and in seconds."""
     rate, truth = timeline.recording.frame_rate, timeline.truth()
 
     def entry(start: int, end: int, label: str) -> dict:
@@ -161,7 +169,7 @@ def as_json(timeline: Timeline) -> dict:
 
 
 def as_table(timeline: Timeline) -> str:
-    """A timeline for a terminal."""
+    """Format a timeline for a terminal."""
     rate = timeline.recording.frame_rate
     rows = [[_time(s / rate), _time(e / rate), label, f"{c:.2f}"] for s, e, label, c in timeline.named()]
     title = f"{timeline.recording.name}, {_time(timeline.frames / rate)}"
@@ -182,17 +190,14 @@ def write_files(timeline: Timeline, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     name = timeline.recording.name
-    lines = ["start,end,label,confidence", *(f"{s},{e},{_quoted(label)},{c}" for s, e, label, c in timeline.named())]
-    for suffix, text in (("json", json.dumps(as_json(timeline), indent=1)), ("csv", "\n".join(lines))):
-        with atomic_write(folder / f"{name}.{suffix}") as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+    with atomic_write(folder / f"{name}.json") as partial:
+        partial.write_text(json.dumps(as_json(timeline), indent=1) + "\n", encoding="utf-8")
+    with atomic_write(folder / f"{name}.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        rows = [("start", "end", "label", "confidence"), *timeline.named()]
+        csv.writer(file, lineterminator="\n").writerows(rows)
     rate, found = timeline.recording.frame_rate, [(s, e, label) for s, e, label, _ in timeline.named()]
     figure = draw(name, timeline.frames / rate, rate, found, timeline.truth(), timeline.classes)
     style.save(figure, folder / f"{name}.png")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
 def _follow(args: argparse.Namespace, scorer: Scorer, recording: LongInput) -> Timeline:
@@ -204,11 +209,11 @@ def _follow(args: argparse.Namespace, scorer: Scorer, recording: LongInput) -> T
         file.ended = True
 
     known = signal.signal(signal.SIGINT, end)
-    rate, told = recording.frame_rate, 0
+    rate, printed = recording.frame_rate, 0
     try:
         for timeline in detect(args, scorer, recording, batch=1):
-            for start, finish, label, confidence in timeline.named()[told:]:
-                told += 1
+            for start, finish, label, confidence in timeline.named()[printed:]:
+                printed += 1
                 line = {"start": start, "end": finish, "label": label, "confidence": confidence}
                 plain = f"{_time(start / rate)} - {_time(finish / rate)}  {label}  {confidence:.2f}"
                 print(json.dumps(line) if args.json else plain, flush=True)

@@ -1,4 +1,4 @@
-"""The precision that a model is trained in: the option --amp."""
+"""`--amp`: the precision in which a model is trained."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def add_amp_option(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--amp",
         choices=(*DTYPES, "off"),
-        help=f"precision of {what}; default: bf16 on a GPU that has it, fp16 on others, off on a CPU",
+        help=f"precision of {what}; default: bf16 on a GPU that has it, fp16 on other GPUs, off on a CPU",
     )
 
 
 def choose_amp(amp: str | None, device: torch.device) -> str:
-    """Return `amp`, or where it is None what suits the device. Raises UserError for what the device cannot do."""
+    """Return `amp`, or if it is None what suits the device. Raises UserError for what the device cannot do."""
     if amp is None:
         return "off" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if amp == "fp16" and device.type == "cpu":
