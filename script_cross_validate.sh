@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Cross-validation: ./script_cross_validate.sh TEST_NAME [flags of pretrain.py]
 #
-# TEST_NAME is a data set and its kfold rule, mine_fold or mine_fold_anything. Each fold is pre-trained, probed and
-# searched under a name of its own (mine_fold1, mine_fold2...); at the end come the mean and the deviation over the folds.
-# Run again, it goes on where it was stopped. --data-root and --device also go to the evaluations.
+# TEST_NAME is a data set and its kfold rule, mine_fold or mine_fold_anything. Each fold is a run (mine_fold1,
+# mine_fold2...): pre-training, linear probe, retrieval. At the end it prints mean and deviation over the folds. Run again,
+# it goes on where it was stopped. --data-root and --device also apply to the evaluations.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole pipeline on simulated recordings, in some minutes on two CPU cores: ./script_demo.sh
 #
-# Needs nothing but Python 3.10 or newer: where the active environment lacks the requirements, .venv is made.
+# Needs only Python 3.10 or newer: if the active environment lacks the requirements, it makes .venv.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python install
@@ -27,7 +27,7 @@ step "done"
 cat <<'TEXT'
 
 Where to look next:
-  tensorboard --logdir checkpoints     the losses, the projections' spread, the accuracies
-  checkpoints/demo/                    checkpoints, log.jsonl, pretrain.log, the scores as JSON
-  README.md                            the same on NTU RGB+D: data preparation, then the same three scripts
+  tensorboard --logdir checkpoints     losses, spread of the projections, accuracies
+  checkpoints/demo/                    checkpoints, log.jsonl, pretrain.log, scores as JSON
+  README.md                            the same on NTU RGB+D: prepare the data, then run the same three scripts
 TEXT

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Fine-tuning on all labels: ./script_finetune.sh [TEST_NAME] [flags of action_recognition.py]
 #
-# Trains the encoder of the last checkpoint of checkpoints/TEST_NAME (default: ntu120_xsub) and a classifier on the data
-# set and protocol that it was pre-trained on; --from-scratch begins with a fresh encoder, for comparison. The scores go
-# beside the checkpoint. One process a GPU of this machine; NPROC=n sets their number.
+# Trains the encoder in the last checkpoint of checkpoints/TEST_NAME (default: ntu120_xsub) and a classifier on the data
+# set and protocol of its pre-training, and writes the scores beside it. --from-scratch starts with a new encoder, for
+# comparison. Starts one process per GPU of this machine; NPROC=n sets another number.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tuning on few labels: ./script_semi_supervised.sh [TEST_NAME] [--label-fraction F...] [other flags]
 #
-# As script_finetune.sh, on 1, 2, 5, 10 and 20 % of each class's recordings, or the fractions given, five subsets each.
+# Like script_finetune.sh, on five subsets each of 1, 2, 5, 10 and 20 % of each class's recordings, or of other fractions.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The checks: ruff, mypy, then the tests, on up to four cores, with the coverage of the code. All of them run; the script
-# fails where any of them does. With arguments of pytest, the tests alone: ./script_test.sh -m slow, -k resume
+# Runs ruff, mypy, then the tests with coverage, on up to four cores; fails if any of them fails. With arguments of
+# pytest it runs the tests alone: ./script_test.sh -m slow, ./script_test.sh -k resume
 #
-# Needs nothing but Python 3.10 or newer: where the active environment lacks the requirements, .venv is made.
+# Needs only Python 3.10 or newer: if the active environment lacks the requirements, it makes .venv.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python install

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Transfer: ./script_transfer.sh [TEST_NAME] --finetune-dataset DATA_SET [--protocol P] [other flags]
 #
-# As script_finetune.sh, on another data set than the one that the encoder was pre-trained on.
+# Like script_finetune.sh, but on another data set than that of the pre-training.
 set -euo pipefail
 . "$(dirname "$0")/tools/common.sh"
 find_python

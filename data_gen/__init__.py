@@ -1,4 +1,4 @@
-"""Raw recordings to packed data sets. Nothing in this package imports torch."""
+"""Convert raw recordings to packed data sets. Nothing in this package imports torch."""
 
 from __future__ import annotations
 

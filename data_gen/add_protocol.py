@@ -20,11 +20,11 @@ from data_gen.raw.conversion import exit_status
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
-    """Add protocols by rules to the packed data set in `folder`; returns their entries in dataset.json.
+    """Add protocols to the packed data set in `folder`; returns their entries in dataset.json.
 
-    Raises DataSetError where a rule does not fit or names a protocol that there is; then nothing has changed.
+    Raises DataSetError if a rule does not fit or a protocol of its name exists; then nothing has changed.
     """
-    PackedDataset(folder)  # locking would make a folder that is not there
+    PackedDataset(folder)  # locking would make a missing folder
     with locked(folder):
         packed = PackedDataset(folder)
         splits, made_by = derive(rules, Table.of_dataset(packed))
@@ -35,13 +35,13 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
         added = describe(splits, made_by)
         info = packed.info | {"protocols": packed.info["protocols"] | added}
         arrays = {stem: array for name, sides in splits.items() for stem, array in index_arrays(name, sides).items()}
-        with atomic_files(folder, last=INFO) as partial:  # without a new dataset.json the other files do not count
+        with atomic_files(folder, last=INFO) as partial:  # files that dataset.json does not name do not count
             write_files(partial, arrays, info)
     return added
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the packed data set")
     parser.add_argument(
@@ -57,8 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _add(args: argparse.Namespace) -> Iterator[str]:
     added = add_protocols(args.folder, [parse_split(text) for text in args.split])
-    for name, said in added.items():
-        yield f"{name} ({said['rule']}): {said['train']:,} train, {said['val']:,} val in {args.folder}"
+    for name, entry in added.items():
+        yield f"{name} ({entry['rule']}): {entry['train']:,} train, {entry['val']:,} val in {args.folder}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Names of the actions, in the order in which the data sets number them: a class's index is its number − 1."""
+"""Names of actions, in the order of the data sets' numbers: a class's index is its number − 1."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from data_gen.datasets import DATASETS
 from data_gen.packed.info import MAX_CLASSES
 from data_gen.raw.simulation import ACTIONS
 
-# The names that the data sets' makers list. NTU-60 has the first 60.
+# As the data sets' makers list them. NTU-60 has the first 60.
 _NTU120 = (
     "drink water", "eat meal", "brush teeth", "brush hair", "drop", "pick up", "throw", "sit down", "stand up",
     "clapping", "reading", "writing", "tear up paper", "put on jacket", "take off jacket", "put on a shoe",
@@ -52,13 +52,13 @@ _NAMES = {
 
 
 def class_label(index: int) -> str:
-    """How recordings' names number a class: `A001` for index 0."""
+    """Number a class as recordings' names do: `A001` for index 0."""
     return f"A{index + 1:03d}"
 
 
 def class_names(dataset: str) -> tuple[str, ...]:
-    """The names of a data set's classes, index 0 first. Of a data set whose actions are not named here, `A001`,
-    `A002` and so on, as many as it has classes, or as three digits can number where it is unknown."""
+    """Return the names of a data set's classes, index 0 first; for actions not named here `A001`, `A002` and so on, for
+    an unknown data set as many as three digits can number."""
     if dataset in _NAMES:
         return _NAMES[dataset]
     classes = DATASETS[dataset].classes if dataset in DATASETS else MAX_CLASSES

@@ -1,7 +1,7 @@
 """The one table of data sets and their protocols: names, classes, splits and places; recipes.py has the recipes.
 
-Whatever differs between data sets is a row here; no other module branches on them. The row of a user's own data set
-is made from its dataset.json (`packed/catalogue.py`).
+All differences between data sets are rows here; no other module branches on them. The row of a user's own data set is
+made from its dataset.json (`packed/catalogue.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from data_gen.recipes import PretrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOT = ROOT / "data"
-UNTRIMMED = "_untrimmed"  # ends the name of a data set of long recordings, where one of clips is called as the rest
+UNTRIMMED = "_untrimmed"  # suffix of the name of a data set's long recordings; its clips' name lacks it
 
-# Shahroudy et al. 2016 and Liu et al. 2019: the subjects on the training side.
+# The training subjects: Shahroudy et al. 2016 and Liu et al. 2019.
 NTU60_SUBJECTS = frozenset([1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38])
 NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
     [45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89]
@@ -31,9 +31,9 @@ NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
 class Protocol:
     """A split into train and val.
 
-    NTU's go by a field of the recording's name, `train` being its values to train on. PKU-MMD's go by the file
-    `split_file`.txt, which lists videos. A user's own has neither: its packed data set holds the split.
-    `published_scores` are the paper's for all modalities, in %.
+    NTU: recordings with a value of `train` in the field `field` of their names are for training. PKU-MMD: the file
+    `split_file`.txt lists the videos. A user's own protocol has neither, its packed data set holds the split.
+    `published_scores` are the paper's with all modalities, in %.
     """
 
     name: str
@@ -48,19 +48,19 @@ class Protocol:
 
     @property
     def title(self) -> str:
-        """Both names, or the one where they are the same."""
+        """Both names, or one if they are the same."""
         return self.name if self.long_name == self.name else f"{self.long_name} ({self.name})"
 
     def trains_on(self, name: RecordingName) -> bool:
-        """Whether a recording under NTU's names is on the training side."""
+        """Tell by its NTU name whether a recording is for training."""
         return getattr(name, self.field) in self.train
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """`raw` are places under the data root that are searched when the user names none; `converter` is the program in
-    data_gen/, with its flags, that makes the packed data set; `setups` are those of NTU's names; `video` is a
-    regular expression for the names of PKU-MMD's."""
+    """raw: folders in the data root that hold the recordings, unless the user names others. converter: program in
+    data_gen/ and flags that make the packed data set. setups: number of NTU's setups. video: regular expression of the
+    names of PKU-MMD's videos."""
 
     name: str
     title: str
@@ -73,11 +73,11 @@ class DataSet:
     published_long: int | None = None  # recordings of more than 300 frames
 
     def covers(self, name: RecordingName) -> bool:
-        """Whether a recording under NTU's names is of this data set, by its action and setup."""
+        """Tell by its NTU name (action and setup) whether a recording belongs to this data set."""
         return name.action <= self.classes and name.setup <= self.setups
 
     def protocol(self, name: str) -> Protocol:
-        """The protocol called `name`, short (`xsub`) or long (`cross_subject`). Raises ValueError."""
+        """Return a protocol by its short (`xsub`) or long name (`cross_subject`). Raises ValueError."""
         for protocol in self.protocols:
             if name in (protocol.name, protocol.long_name):
                 return protocol
@@ -88,8 +88,8 @@ class DataSet:
 _CAMERAS, _EVEN_SETUPS = frozenset([2, 3]), frozenset(range(2, 33, 2))
 
 # fmt: off
-# Recordings under NTU's names, a `.skeleton` file each. The second place of NTU-120 completes a first one that holds
-# only the recordings new in it.
+# Recordings with NTU names, a `.skeleton` file each. NTU-120 has two folders, as the first may hold only the recordings
+# that are not in NTU-60.
 NTU = (
     DataSet("ntu60", "NTU RGB+D 60", 60, ("nturgbd_raw",), "ntu_gendata.py --dataset ntu60", setups=17, protocols=(
         Protocol("xsub", "cross_subject", recipes.NTU60_XSUB, (40091, 16487), (84.2, 72.0), "subject", NTU60_SUBJECTS),
@@ -105,8 +105,7 @@ NTU = (
         Protocol("xview", "cross_view", recipes.DEMO, field="camera", train=_CAMERAS),
     )),
 )
-# The parts of PKU-MMD: long videos, each with the clips that a label file cuts out of it. Not all classes of part I
-# occur in part II.
+# The parts of PKU-MMD: long videos, cut into clips by label files. Not all classes of part I occur in part II.
 PKU = (
     DataSet("pku1", "PKU-MMD I", 51, ("pkummd_raw/v1",), "pku_gendata.py --part 1", video=r"\d{4}-[LMR]",
             published_long=407, protocols=(
@@ -125,16 +124,16 @@ DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in (*NTU, *PKU
 
 
 def get_dataset(name: str) -> DataSet:
-    """The row called `name`. Raises ValueError naming the known ones."""
+    """Return the row called `name`. Raises ValueError, which lists known names."""
     if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}; known: {nearest_first(name, DATASETS)}")
     return DATASETS[name]
 
 
 def from_test_name(test_name: str, rows: dict[str, DataSet] = DATASETS) -> tuple[DataSet, Protocol] | None:
-    """Data set and protocol of a run called `test_name`: that, or what stands before a `_` in it, is `dataset_protocol`
-    (`ntu60_xsub_lr1`: NTU-60 x-sub), the longest where several fit. `demo` and `demo_...` that name no protocol stand
-    for its first. None where nothing known fits."""
+    """Find data set and protocol of a run by its name: `dataset_protocol`, perhaps with more after a `_`
+    (`ntu60_xsub_lr1`: NTU-60 x-sub). The longest match wins. `demo` and `demo_...` without a protocol mean the demo's
+    first. None if nothing matches."""
     known = protocols_by_name(rows)
     fitting = [name for name in known if f"{test_name}_".startswith(f"{name}_")]
     if not fitting and f"{test_name}_".startswith("demo_") and not any(map(test_name.startswith, known)):
@@ -143,12 +142,12 @@ def from_test_name(test_name: str, rows: dict[str, DataSet] = DATASETS) -> tuple
 
 
 def protocols_by_name(rows: dict[str, DataSet]) -> dict[str, tuple[DataSet, Protocol]]:
-    """Every data set with each of its protocols, as `dataset_protocol`."""
+    """Map `dataset_protocol` to data set and protocol, for all of them."""
     return {f"{dataset.name}_{p.name}": (dataset, p) for dataset in rows.values() for p in dataset.protocols}
 
 
 def nearest_first(name: str, known: Iterable[str], count: int = 10) -> str:
-    """For messages: the known names, the most similar to a mistyped one first, at most `count` of them."""
+    """List at most `count` known names for a message, the most similar to a mistyped one first."""
     names = sorted(known, key=lambda other: SequenceMatcher(None, name, other).ratio(), reverse=True)
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more

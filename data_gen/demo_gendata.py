@@ -10,7 +10,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,15 +23,15 @@ if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data
 
 from data_gen.raw import simulation as sim  # noqa: E402
 from data_gen.raw.long_simulation import act_out  # noqa: E402
-from data_gen.raw.workers import end_with_parent, map_in_workers, num_cores  # noqa: E402
+from data_gen.raw.workers import map_in_workers, num_cores  # noqa: E402
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
-LONG = 1  # tells the random numbers of long recordings from others
+LONG = 1  # part of the seeds of long recordings alone
 MAX_LONG = 1000
-# Those on the training side of NTU-60's cross-subject protocol and the others take turns.
+# Training and val subjects of NTU-60 cross-subject, by turns.
 LONG_SUBJECTS = (1, 3, 2, 6, 4, 7, 5, 10, 8, 11, 9, 12, 13, 20)
 FIRST_BODY_ID = 72057594037927936
-# Depth (512 x 424) and colour (1920 x 1080) images: focal length, centre, shift of the lens (metres).
+# Depth (512 x 424) and colour (1920 x 1080) image: focal length, centre (pixels), shift of the lens (metres).
 DEPTH_LENS = (365.5, np.array([258.0, 206.0]), 0.0)
 COLOUR_LENS = (1060.0, np.array([960.0, 540.0]), 0.052)
 _JOINT_LINE = "%.6f %.6f %.6f %.2f %.2f %.2f %.2f %.5f %.5f %.5f %.5f %d\n"
@@ -41,14 +40,14 @@ _BODY = "%d 0 1 1 1 1 0 %.5f %.5f 2\n25\n" + sim.JOINTS * _JOINT_LINE
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a camera stands (3,), metres, and its axes (3, 3), one a row, in the world."""
+    """A camera's position (3,), metres, and its axes (3, 3), one per row, in the world."""
 
     position: np.ndarray
     axes: np.ndarray
 
 
 def make_camera(setup: int, camera: int) -> Camera:
-    """The camera of a setup: at its angle, looking at the middle of the body. Raises KeyError."""
+    """Place a setup's camera at its angle, looking at the middle of the body. Raises KeyError."""
     angle, (height, distance) = sim.CAMERA_ANGLES[camera], sim.SETUPS[setup]
     position = np.array([np.sin(angle) * distance, height, -np.cos(angle) * distance])
     forward = np.array([0, 0.9, 0]) - position
@@ -58,13 +57,13 @@ def make_camera(setup: int, camera: int) -> Camera:
 
 
 def to_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """World positions (..., 3) in the camera's space: x to a facing person's right, y up, z away, metres."""
+    """Convert world positions (..., 3) to camera space, metres: x to a facing person's right, y up, z away."""
     return (points - camera.position) @ camera.axes.T
 
 
 @dataclass
 class SensedBodies:
-    """What a camera saw: slot s of frame t is a body where `shown`.
+    """What a camera saw: slot s of frame t is a body if `shown`.
 
     joints (T, S, 25, 3) metres in camera space; state (T, S, 25), 2 tracked or 1 inferred; shown (T, S) bool;
     body_id (T, S).
@@ -77,7 +76,7 @@ class SensedBodies:
 
 
 def _jitter(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Unit noise (T, ...) in which each frame resembles the one before."""
+    """Draw unit noise (T, ...) in which each frame resembles the one before."""
     noise = rng.normal(size=shape)
     fresh = np.sqrt(1 - sim.NOISE_MEMORY**2)
     for frame in range(1, len(noise)):
@@ -86,7 +85,7 @@ def _jitter(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def sense_body(seen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (T, 25, 3) in camera space -> the same with noise, and tracking states (T, 25)."""
+    """Add noise to joints (T, 25, 3) in camera space; returns them and their tracking states (T, 25)."""
     from_chest = seen - seen[:, [sim.CHEST]]
     hidden = (from_chest[..., 2] > 0.1) & (np.abs(from_chest[..., 0]) < 0.12) & (from_chest[..., 1] > -0.7)
     scale = sim.JITTER * (seen[..., 2] / 3) ** 2
@@ -96,13 +95,13 @@ def sense_body(seen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 def _ghost(body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Something crumpled that the sensor takes for a body: a third of somebody's size, off to one side."""
+    """Make what the sensor mistakes for a body: a third of somebody's size, off to one side."""
     centre = body[:, [sim.MID]]
     return centre + (body - centre) / 3 + np.array([rng.choice([-1, 1]) * rng.uniform(0.6, 1.2), -0.3, 0.4])
 
 
 def sense(people: list[np.ndarray], rng: np.random.Generator) -> SensedBodies:
-    """People (T, 25, 3) in camera space -> what the sensor reports of them, with its noise and its faults."""
+    """Sense people (T, 25, 3) in camera space, with the sensor's noise and faults."""
     frames, genuine = len(people[0]), len(people)
     shown = np.ones((frames, genuine), bool)
     if rng.random() < sim.LATE:
@@ -123,13 +122,13 @@ def sense(people: list[np.ndarray], rng: np.random.Generator) -> SensedBodies:
 
 
 def _project(points: np.ndarray, lens: tuple[float, np.ndarray, float]) -> np.ndarray:
-    """Camera-space points (..., 3), metres -> pixels (..., 2); rows count downwards."""
+    """Project points (..., 3) in camera space, metres, to pixels (..., 2); rows count downwards."""
     focal, centre, shift = lens
     return centre + focal * (points[..., :2] + (shift, 0)) * (1, -1) / points[..., 2:]
 
 
 def _orientations(joints: np.ndarray) -> np.ndarray:
-    """(..., 25, 3) -> quaternions w x y z (..., 25, 4), y along the bone; zero at the leaves, as Kinect's."""
+    """Make quaternions w x y z (..., 25, 4) of joints (..., 25, 3): y along the bone; zero at leaves, as Kinect's."""
     bone = joints - joints[..., sim.PARENT, :]
     bone[..., sim.BASE, :] = joints[..., sim.MID, :] - joints[..., sim.BASE, :]
     x, y, z = np.moveaxis(bone / np.linalg.norm(bone, axis=-1, keepdims=True), -1, 0)
@@ -140,7 +139,7 @@ def _orientations(joints: np.ndarray) -> np.ndarray:
 
 
 def to_text(recording: SensedBodies) -> str:
-    """The recording as NTU text: counts, one line of 10 values a body, one of 12 values a joint."""
+    """Write a recording as NTU text: counts, a line of 10 values per body, of 12 values per joint."""
     joints = recording.joints
     pixels = [_project(joints, lens) for lens in (DEPTH_LENS, COLOUR_LENS)]
     columns = np.concatenate([joints, *pixels, _orientations(joints), recording.state[..., None]], axis=-1)
@@ -156,17 +155,17 @@ def to_text(recording: SensedBodies) -> str:
 
 
 def recording_name(subject: int, replication: int, action: int, camera: int) -> str:
-    """The NTU file name."""
+    """Make the NTU file name."""
     return f"S{setup_of(subject):03}C{camera:03}P{subject:03}R{replication:03}A{action:03}.skeleton"
 
 
 def setup_of(subject: int) -> int:
-    """The setup a subject was recorded in: always the same one."""
+    """Return the one setup in which a subject was recorded."""
     return 1 + (subject - 1) % len(sim.SETUPS)
 
 
 def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> None:
-    """Write what each camera saw of a performance (subject, replication, action)."""
+    """Write a file for each camera of a performance (subject, replication, action)."""
     people = sim.perform(seed, *performance)
     for camera in sim.CAMERA_ANGLES:
         view = make_camera(setup_of(performance[0]), camera)
@@ -176,22 +175,20 @@ def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -
 
 
 def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
-    """Write the recordings of all subjects into the folder `out`; returns how many there are.
+    """Write the recordings of all subjects into the folder `out`; returns their number.
 
-    The files depend on the seed alone, not on the workers. Raises OSError where `out` cannot be written.
+    The files depend on the seed alone. Raises OSError if `out` cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     performances = list(itertools.product(subjects, sim.REPLICATIONS, sim.ACTIONS))
-    write = partial(write_performance, out, seed)
-    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:  # which starts none until it is used
-        written = map(write, performances) if workers == 1 else pool.map(write, performances, chunksize=4)
-        for _ in tqdm(written, total=len(performances), unit="performance", disable=not sys.stderr.isatty()):
-            pass
+    written = map_in_workers(partial(write_performance, out, seed), performances, workers, chunk=4)
+    for _ in tqdm(written, total=len(performances), unit="performance", disable=not sys.stderr.isatty()):
+        pass
     return len(performances) * len(sim.CAMERA_ANGLES)
 
 
 def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, str]]:
-    """Write a long recording, and return its segments as rows of segments.csv."""
+    """Write a long recording; returns its segments as rows of segments.csv."""
     subject, name = LONG_SUBJECTS[number % len(LONG_SUBJECTS)], f"long_{number:03d}"
     rng = np.random.default_rng([seed, number, LONG])
     camera = make_camera(setup_of(subject), int(rng.choice(list(sim.CAMERA_ANGLES))))
@@ -213,7 +210,7 @@ def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, s
 
 def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int:
     """Write `count` long recordings into the folder `out`, with segments.csv, recordings.csv and classes.txt; returns
-    how many segments there are. The files depend on the seed alone. Raises OSError where `out` cannot be written."""
+    the number of segments. The files depend on the seed alone. Raises OSError if `out` cannot be written."""
     out.mkdir(parents=True, exist_ok=True)
     write = partial(write_long, out, seed)
     rows = [row for those in map_in_workers(write, list(range(count)), workers, chunk=1) for row in those]
@@ -237,7 +234,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
-    parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: one per core)")
     args = parser.parse_args(argv)
     if args.workers < 1 or args.seed < 0 or (args.long is not None and not 1 <= args.long <= MAX_LONG):
         parser.error(f"--workers must be at least 1, --seed at least 0, --long from 1 to {MAX_LONG}")

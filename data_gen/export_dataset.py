@@ -24,23 +24,23 @@ from data_gen.raw.skeleton_file import MAX_FRAMES
 
 _FORMATS = {
     "padded": ("FOLDER", "{train,val}_data_joint.npy, num_frame.npy and label.pkl of one protocol"),
-    "npz": ("FILE", "x_train, y_train, x_test, y_test of one protocol, as CTR-GCN, InfoGCN and MAMP have them"),
-    "pyskl": ("FILE", "the pickle of split and annotations that PYSKL and MMAction2 have"),
-    "folder": ("FOLDER", "a .npy or .csv file a recording, with a table recordings.csv"),
+    "npz": ("FILE", "x_train, y_train, x_test, y_test of one protocol, as for CTR-GCN, InfoGCN and MAMP"),
+    "pyskl": ("FILE", "a pickle of split and annotations, as for PYSKL and MMAction2"),
+    "folder": ("FOLDER", "a .npy or .csv file per recording, and a table recordings.csv"),
 }
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Make the parser of the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     formats = parser.add_subparsers(dest="format", required=True)
     for name, (place, content) in _FORMATS.items():
         command = formats.add_parser(name, help=content, description=content)
         command.add_argument("--data", type=Path, required=True, metavar="DIR", help="the packed data set")
-        command.add_argument("--out", type=Path, required=True, metavar=place, help="must not be there, or be empty")
+        command.add_argument("--out", type=Path, required=True, metavar=place, help="must not exist, or be empty")
         if name in ("padded", "npz"):
-            command.add_argument("--protocol", help="which one; default: the first")
-            command.add_argument("--frames", type=int, default=300, help="of the arrays (default: %(default)s)")
+            command.add_argument("--protocol", help="default: the first")
+            command.add_argument("--frames", type=int, default=300, help="length of the arrays (default: %(default)s)")
         if name == "folder":
             command.add_argument(
                 "--as", dest="suffix", choices=("npy", "csv"), default="npy", help="kind of file (default: %(default)s)"
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def export(args: argparse.Namespace) -> list[Path]:
-    """Write what the arguments name; returns the files to tell of. Raises DataSetError, ValueError."""
+    """Write the data set in the chosen format; returns the written files. Raises DataSetError, ValueError."""
     packed = PackedDataset(args.data)
     if packed.segments is not None:
         raise DataSetError(f"{args.data} holds long recordings, of which no format keeps the segments")
@@ -66,7 +66,7 @@ def export(args: argparse.Namespace) -> list[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     return exit_status(_export(make_parser().parse_args(argv)))
 
 

@@ -14,8 +14,8 @@ from data_gen.raw.conversion import exit_status
 
 
 def folds_of(test_name: str, rows: dict[str, DataSet]) -> list[str]:
-    """Name a run for each fold: of `mine_fold_lr1` mine_fold1_lr1, mine_fold2_lr1 and so on, as far as the data set has
-    protocols fold1, fold2... Raises ValueError where it has none."""
+    """Name the runs of all folds: for `mine_fold_lr1` mine_fold1_lr1, mine_fold2_lr1 and so on, one for each protocol
+    fold1, fold2... of the data set. Raises ValueError if it has none."""
     stems: dict[str, list[str]] = {}
     for name in protocols_by_name(rows):
         stem = re.sub(r"(?<=\D)\d+$", "", name)
@@ -33,7 +33,7 @@ def folds_of(test_name: str, rows: dict[str, DataSet]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("test_name", metavar="TEST_NAME", help="data set and kfold rule, such as mine_fold")
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets")

@@ -1,6 +1,6 @@
 """Convert raw NTU RGB+D recordings into packed data sets: each file is read once for all protocols.
 
-python data_gen/ntu_gendata.py                       every data set that lies at the README's places
+python data_gen/ntu_gendata.py                       every data set that lies where the README says
 python data_gen/ntu_gendata.py --dataset ntu60 --raw nturgbd_skeletons_s001_to_s017.zip
 """
 
@@ -42,8 +42,8 @@ def convert(
 ) -> dict:
     """Convert the recordings under `raw` into the packed data set `out`; returns what dataset.json says.
 
-    Raises BadRecordings where some cannot be read (unless `skip_bad`), DataSetError where nothing is left or
-    `out` is in use. Either way an earlier data set in `out` stays as it was.
+    Raises BadRecordings if some cannot be read (unless `skip_bad`), DataSetError if none is left or `out` is in use.
+    In both cases an earlier data set in `out` stays as it was.
     """
     recordings, repeated = find_recordings(raw)
     lists = [missing] if missing else find_missing_lists(raw)
@@ -76,8 +76,8 @@ def convert(
 def _select(
     dataset: DataSet, recordings: list[Recording], left_out: set[str]
 ) -> tuple[list[Recording], dict[str, RecordingName], dict[str, str], int]:
-    """Choose the recordings to read. Returns them, their names in numbers, the reasons against bad names, and the
-    number of recordings that belong to another data set."""
+    """Choose the recordings to read. Returns them, their parsed names, the reasons against bad names, and the number of
+    recordings of other data sets."""
     wanted: list[Recording] = []
     names: dict[str, RecordingName] = {}
     bad: dict[str, str] = {}
@@ -117,7 +117,7 @@ def _write(
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:
-    """What was converted, in a few lines, beside the published counts."""
+    """Report in a few lines what was converted, beside the published counts."""
     lines = count_lines(dataset, out, info)
     if not info["made"]["missing_lists"] and any(p.published_counts for p in dataset.protocols):
         lines.append("  warning: no list of missing skeletons was found, so nothing is left out; see --missing")
@@ -159,12 +159,12 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--dataset",
         choices=[d.name for d in NTU],
-        help="default: every one whose recordings are in data/",
+        help="default: all whose recordings are in data/",
     )
     parser.add_argument(
         "--raw", nargs="+", type=Path, metavar="PATH", help="folders of .skeleton files, or zip archives"

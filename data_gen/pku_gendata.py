@@ -1,6 +1,6 @@
 """Convert PKU-MMD's videos into packed data sets of clips: each video is read once for all protocols.
 
-python data_gen/pku_gendata.py                       the parts that lie at the README's places
+python data_gen/pku_gendata.py                       the parts that lie where the README says
 python data_gen/pku_gendata.py --part 1 --raw DIR    the folder that holds skeleton/ and label/
 python data_gen/pku_gendata.py --untrimmed           whole videos with their segments: data/pku1_untrimmed and so on
 """
@@ -27,10 +27,10 @@ from data_gen.raw.conversion import (
     BadRecordings,
     count_lines,
     exit_status,
-    listed,
+    first_names,
+    in_brackets,
     parse_arguments,
-    published,
-    some,
+    reason_lines,
     warning_lines,
 )
 from data_gen.raw.pku_files import SUFFIX, Cut, Split, Untrimmed, Video, cut_video, find_split, keep_video, read_split
@@ -44,12 +44,12 @@ _WHAT = "files or lines"
 def convert(
     dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: bool = False, untrimmed: bool = False
 ) -> dict:
-    """Convert the videos under `raw` into the packed data set `out`; returns what dataset.json says. With `untrimmed`
-    its recordings are whole videos, as recorded, with segments, instead of normalised clips.
+    """Convert the videos under `raw` into the packed data set `out`; returns what dataset.json says. With `untrimmed`,
+    recordings are whole videos, as recorded, with segments, instead of normalised clips.
 
-    Raises FileNotFoundError where a folder or a split file is missing, BadRecordings where some files or lines cannot
-    be used (unless `skip_bad`), DataSetError for a split file of another layout and where nothing is left or `out` is
-    in use. In each case an earlier data set in `out` stays as it was.
+    Raises FileNotFoundError if a folder or a split file is missing, BadRecordings if some files or lines cannot be used
+    (unless `skip_bad`), DataSetError if a split file has another layout, nothing is left or `out` is in use. In all
+    cases an earlier data set in `out` stays as it was.
     """
     there = _stems(raw / "skeleton") | _stems(raw / "label")
     splits = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
@@ -84,7 +84,7 @@ def convert(
 
 
 def untrimmed_row(dataset: DataSet) -> DataSet:
-    """The row of a part's whole videos."""
+    """Make the row of a part's whole videos."""
     protocols = tuple(replace(p, published_counts=p.published_videos) for p in dataset.protocols)
     name, title = dataset.name + UNTRIMMED, f"{dataset.title}, untrimmed"
     return replace(dataset, name=name, title=title, protocols=protocols, published_long=None)
@@ -98,7 +98,7 @@ def _stems(folder: Path) -> set[str]:
 
 
 def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
-    """The videos on any side of any split, by name."""
+    """Return the videos of all splits, by name."""
     places = {name: f"{s.path}, line {s.line[name]}," for s in splits.values() for name in s.side}
 
     def file(kind: str, name: str) -> Recording:
@@ -113,8 +113,8 @@ def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video
 def _write(
     writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool, untrimmed: bool
 ) -> tuple[dict[str, str], set[int]]:
-    """Feed the videos' clips to the writer, or with `untrimmed` whole videos. What cannot be used goes to `bad`;
-    returns what was repaired, by line, and the classes that occur."""
+    """Feed the videos' clips, or with `untrimmed` whole videos, to the writer, and what cannot be used to `bad`.
+    Returns what was repaired, by line, and the classes that occur."""
     repaired: dict[str, str] = {}
     classes: set[int] = set()
     progress = tqdm(videos, desc="convert", unit="video", disable=not sys.stderr.isatty())
@@ -144,7 +144,7 @@ def _sides(split: Split, clips: list[str]) -> dict[str, list[int]]:
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:
-    """What was converted, in a few lines, beside the published counts."""
+    """Report in a few lines what was converted, beside the published counts."""
     lines = count_lines(dataset, out, info)
     if "segments" in info:
         lines.append(f"  whole videos with {info['segments']:,} segments")
@@ -152,17 +152,17 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
         lines.append(f"  cut from {info['videos']:,} videos")
     for name, counts in info["videos_listed"].items():
         line = f"  {name} lists {counts['train']:,} train, {counts['val']:,} val videos"
-        lines.append(line + published(dataset.protocol(name).published_videos))
+        lines.append(line + in_brackets(dataset.protocol(name).published_videos))
     long = info[f"longer_than_{LONG}"]
     lines.append(
-        f"  {long:,} exceed {LONG} frames{published((dataset.published_long,) if dataset.published_long else None)}"
+        f"  {long:,} exceed {LONG} frames{in_brackets((dataset.published_long,) if dataset.published_long else None)}"
     )
     lines.append(f"  {info['classes_found']} of {dataset.classes} classes occur")
-    if info["in_no_split"]:
-        lines.append(f"  {len(info['in_no_split']):,} videos in no split, passed over: {some(info['in_no_split'])}")
+    if names := info["in_no_split"]:
+        lines.append(f"  {len(names):,} videos in no split, passed over: {first_names(names)}")
     if info["repaired"]:
         lines.append(f"  warning: {len(info['repaired']):,} label lines repaired:")
-        lines += listed(info["repaired"], "    ")
+        lines += reason_lines(info["repaired"], "    ")
     return "\n".join(lines + warning_lines(out, info, _WHAT))
 
 
@@ -190,20 +190,16 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--part", type=int, choices=(1, 2), help="part of PKU-MMD (default: each one whose videos are in data/)"
+        "--part", type=int, choices=(1, 2), help="part of PKU-MMD (default: all whose videos are in data/)"
     )
     parser.add_argument(
-        "--untrimmed",
-        action="store_true",
-        help="keep whole videos, with their segments (docs/detection.md)",
+        "--untrimmed", action="store_true", help="keep whole videos, with their segments (docs/detection.md)"
     )
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
-    parser.add_argument(
-        "--out", type=Path, help="folder of the packed data set (default: in data/, by the name of the data set)"
-    )
+    parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
     return exit_status(_convert_planned(parse_arguments(parser, argv)))
 
 

@@ -1,6 +1,6 @@
-"""The one table of recipes: what each task trains with where no flag says otherwise (docs/method.md, 7).
+"""The one table of recipes: the default flags of each task (docs/method.md, 7).
 
-Rates drop to a tenth at each epoch of `schedule`, counted from 0. Batches are global, of all processes together.
+Rates drop to a tenth at each epoch of `schedule`, counted from 0. Batch sizes are global, over all processes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """Pre-training with Adam; a checkpoint is saved every `save_freq` epochs."""
+    """Pre-train with Adam; save a checkpoint every `save_freq` epochs."""
 
     batch_size: int
     epochs: int = 451
@@ -30,7 +30,7 @@ class Weights:
     cov: float = 1.0
 
 
-# --recipe: what pre-training uses instead, where no flag says otherwise. Tuned: the proportions of VICReg's weights.
+# --recipe: what replaces the recipe's values. Tuned: loss weights in VICReg's proportions.
 VARIANTS: dict[str, dict[str, float]] = {
     "published": {},
     "tuned": {"lr": 1e-3, "intra_weight": 25.0, "inter_weight": 25.0, "std_weight": 25.0},
@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """Training a classifier with SGD; it is validated after every `validate_every` epochs and after the last."""
+    """Train a classifier with SGD; validate it after every `validate_every` epochs and after the last."""
 
     lr: float
     epochs: int
@@ -55,11 +55,11 @@ NTU = PretrainRecipe(1024)  # all other protocols of NTU-60 and NTU-120
 LINEAR_PROBE = ClassifierRecipe(0.03, 150, (120, 140), 512)
 FINETUNE = ClassifierRecipe(0.01, 80, (50, 70), 64)  # on few labels, and on all of another data set
 
-# Nobody has published a recipe for PKU-MMD: the batch is that of NTU-60 cross-subject, the epochs of part II are those
-# that related codebases use.
+# No recipe is published for PKU-MMD: the batch size is that of NTU-60 cross-subject, part II has the epochs of related
+# codebases.
 PKU1 = PretrainRecipe(512)
 PKU2 = PretrainRecipe(512, epochs=1001, schedule=(801,))
-# Minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
+# For minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
 DEMO = PretrainRecipe(64, epochs=60, schedule=(46,), lr=1e-3, hidden_size=64, save_freq=10)
-# For data sets of users' own: with it, some 1,300 real recordings have been trained on (README.md, Figures).
+# For users' own data sets; tried on 1,315 real recordings (docs/results.md).
 OWN = PretrainRecipe(128, epochs=40, schedule=(31,), hidden_size=256, save_freq=10)

@@ -1,4 +1,4 @@
-"""The one table of skeletons: joints, bones, and what conversion centres and aligns people by."""
+"""The one table of skeletons: joints, bones, and the joints that conversion centres and aligns people by."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Skeleton:
-    """`parents` holds each joint's parent, counted from 0; the root is its own. `centre` is the joint that conversion
-    moves to the origin. `align` is two joints: conversion turns people so that the line from the second to the first
-    points along +x (docs/method.md, 2). None leaves that step out. Raises ValueError where these contradict."""
+    """parents: each joint's parent, from 0; the root is its own. centre: the joint that conversion moves to the origin.
+    align: two joints; conversion turns people so that the line from the second to the first points along +x
+    (docs/method.md, 2). None leaves a step out. Raises ValueError for contradictions."""
 
     name: str
     joints: tuple[str, ...]
@@ -71,8 +71,8 @@ class Skeleton:
         return next(joint for joint, parent in enumerate(self.parents) if joint == parent)
 
     def mirrored(self) -> tuple[int, ...]:
-        """The joint that takes each one's place in a mirror: left_hip for right_hip, itself where neither word is in
-        its name. Raises ValueError where no name has them, or one of a pair is missing."""
+        """Return each joint's counterpart in a mirror: left_hip for right_hip, itself if its name has neither word.
+        Raises ValueError if no name has them or one of a pair is missing."""
         other = {"left": "right", "right": "left"}
         found = ["_".join(other.get(word, word) for word in joint.split("_")) for joint in self.joints]
         if found == list(self.joints) or not set(found) <= set(self.joints):
@@ -80,12 +80,12 @@ class Skeleton:
         return tuple(map(self.joints.index, found))
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads, of plain values."""
+        """Return plain values, for `from_json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, found: object) -> Skeleton:
-        """The skeleton that JSON holds. Raises ValueError."""
+        """Read what `to_json` returns. Raises ValueError for anything else."""
         if not isinstance(found, dict) or not {"name", "joints", "parents"} <= found.keys():
             raise ValueError("a skeleton is an object with name, joints and parents")
         unknown = found.keys() - {"name", "joints", "parents", "centre", "align"}
@@ -116,13 +116,13 @@ KINECT_V2 = Skeleton(
         f"spine_base spine_middle neck head {_KINECT_LIMBS} "
         "spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb".split()
     ),
-    # As published: a hand's tip hangs on its thumb, the spine's root is at the shoulders.
+    # As published: a hand tip's parent is the thumb, the root is at the shoulders.
     (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11),
     centre=1,
     align=(8, 4),
 )
-# Kinects count x to their own left: there a person who faces one has the right shoulder. For the others, x goes to
-# the right of the image, or of SMPL's body that looks along +z, so the left shoulder comes first.
+# Kinect's x points to the right of a person who faces it, so the right shoulder comes first in `align`. The left one
+# comes first for the others: x points to the right of the image, or to the left of SMPL's body, which looks along +z.
 # fmt: off
 _TABLE = (
     KINECT_V2,
@@ -154,16 +154,16 @@ _TABLE = (
 # fmt: on
 SKELETONS = {skeleton.name: skeleton for skeleton in _TABLE}
 
-# (from, to): which joint of the first stands for each of the second's. Kinect v1's first 20 joints are v2's, but for
-# the shoulder centre, which is v2's spine_shoulder and is copied to its neck; the hand tips and thumbs, which v1 lacks,
-# are copies of the hands.
+# (from, to): for each joint of the second skeleton, the joint of the first to take. Kinect v1's first 20 joints are
+# v2's, except the shoulder centre, which is v2's spine_shoulder and is copied to its neck; hand tips and thumbs, which
+# v1 lacks, are copies of the hands.
 JOINT_MAPS: dict[tuple[str, str], tuple[int, ...]] = {
     ("kinect_v1", "kinect_v2"): (*range(20), 2, 7, 7, 11, 11),
 }
 
 
 def load_skeleton(name_or_file: str) -> Skeleton:
-    """The skeleton of the table that is called so, or that a JSON file holds. Raises ValueError with the reason."""
+    """Return a skeleton of the table by its name, or read it from a JSON file. Raises ValueError."""
     if name_or_file in SKELETONS:
         return SKELETONS[name_or_file]
     path = Path(name_or_file)
@@ -183,8 +183,8 @@ def has_mapping(source: Skeleton, target: Skeleton) -> bool:
 
 
 def map_joints(people: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
-    """People (..., V, C) of one skeleton as people (..., V', C) of another, by the table JOINT_MAPS. Raises ValueError
-    where it has no such row."""
+    """Convert people (..., V, C) of one skeleton to (..., V', C) of another, by the table JOINT_MAPS. Raises ValueError
+    if it has no such row."""
     if source == target:
         return people
     rows = {(SKELETONS[a], SKELETONS[b]): joints for (a, b), joints in JOINT_MAPS.items()}

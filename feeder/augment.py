@@ -12,7 +12,7 @@ from feeder.clips import NUM_FRAMES, ClipBatch, ResampleClip
 
 
 class RandomTemporalCrop(v2.Transform):
-    """A random window of r·n frames, r ~ U(min_ratio, 1), but at least `min_length` of them where there are."""
+    """Cut a random window of r·n frames, r ~ U(min_ratio, 1), but at least `min_length` (or all n) of them."""
 
     _transformed_types = (ClipBatch,)
 
@@ -26,7 +26,7 @@ class RandomTemporalCrop(v2.Transform):
         ratio = self.min_ratio + (1 - self.min_ratio) * size
         length = torch.minimum((ratio * clips.length).long().clamp(min=self.min_length), clips.length)
         places = clips.length - length + 1
-        # The product can round up to `places` itself.
+        # In float32 the product can round up to `places`.
         start = torch.minimum((place * places).long(), places - 1)
         return {"start": start, "length": length}
 
@@ -35,11 +35,11 @@ class RandomTemporalCrop(v2.Transform):
 
 
 class RandomPoseAugmentation(v2.Transform):
-    """One spatial augmentation a clip, each of them a linear map per joint.
+    """Apply one of three spatial augmentations to each clip, a linear map per joint.
 
-    With probability `shear` every joint is sheared by one matrix (unit diagonal, U(−1, 1) elsewhere); otherwise
-    a `share` of the joints (15 of 25), the same in all frames and for all people, are set to zero or multiplied by
-    one matrix of U(−1, 1), equally often.
+    With probability `shear` all joints are sheared by one matrix (unit diagonal, U(−1, 1) elsewhere). Otherwise a
+    `share` of the joints (15 of 25) is set to zero or multiplied by one matrix of U(−1, 1), with equal probability;
+    these joints are the same in all frames and for all people.
     """
 
     _transformed_types = (ClipBatch,)
@@ -52,7 +52,7 @@ class RandomPoseAugmentation(v2.Transform):
         random, (_, joints, coordinates) = flat_inputs[0].random, flat_inputs[0].layout.shape
         kind = random.uniform()[:, None, None, None]
         matrix = (2 * random.uniform(coordinates, coordinates) - 1)[:, None]
-        # Stable, so that equal numbers have one order on every device.
+        # Stable: equal numbers get the same order on every device.
         permutation = random.uniform(joints).argsort(dim=-1, stable=True)
         chosen = (permutation < round(self.share * joints))[:, :, None, None]
         identity = torch.eye(coordinates, device=matrix.device)
@@ -66,10 +66,10 @@ class RandomPoseAugmentation(v2.Transform):
 
 
 class RandomMirror(v2.Transform):
-    """With probability `p`, left and right exchanged: x negated, and each joint in its counterpart's place.
+    """Swap left and right with probability `p`: negate x and exchange each joint with its counterpart.
 
-    Not part of the published recipe. It needs resampled clips, so it stands behind ResampleClip. Raises ValueError for
-    a skeleton that does not tell left from right.
+    Not part of the published recipe. Place it after ResampleClip. Raises ValueError for a skeleton without left and
+    right joints.
     """
 
     _transformed_types = (ClipBatch,)
@@ -83,17 +83,17 @@ class RandomMirror(v2.Transform):
 
     def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
         values = inpt.values
-        # Joints one by one: a list of them as an index would be copied to the GPU, which waits for that.
+        # Joint by joint: a list as an index would be copied to the GPU, which waits for it.
         mirrored = torch.stack([values[..., joint, :] for joint in inpt.layout.skeleton.mirrored()], dim=-2)
         mirrored[..., 0].neg_()
         return inpt.with_values(torch.where(params["is_mirrored"], mirrored, values))
 
 
 class View(v2.Compose):
-    """Transforms of ClipBatch, one after the other: ClipBatch → float32 (B, T, M, V, C).
+    """Apply transforms of ClipBatch in order: ClipBatch → float32 (B, T, M, V, C).
 
-    Its text (`repr`) names them all with their parameters. Raises TypeError for a transform that torchvision would pass
-    the clips by, and for one that returns something else.
+    `repr` lists them with their parameters. Raises TypeError for a transform that torchvision would not call on a
+    ClipBatch, and for one that returns something else.
     """
 
     def __init__(self, *transforms: nn.Module):
@@ -112,8 +112,9 @@ class View(v2.Compose):
 
 
 def training_view() -> View:
-    """One augmented view of each clip: ClipBatch with its `random` → float32 (B, 64, M, V, C).
+    """Make the transform that draws one augmented view of each clip: ClipBatch with `random` → float32
+    (B, 64, M, V, C).
 
-    Others are added here: what cuts clips before `ResampleClip`, what changes their values behind it.
+    Add transforms here: before `ResampleClip` if they cut clips, after it if they change values.
     """
     return View(RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip())

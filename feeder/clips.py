@@ -19,18 +19,20 @@ from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.sampling import ViewRandom
 
 NUM_FRAMES = 64
-# Clips resampled at a time on a CPU: their frames stay in its cache between gathering and mapping.
+# Clips resampled at a time on a CPU, so few that their frames stay in its cache.
 _CPU_CHUNK = 64
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """B clips, as windows of frames. Every transform takes a batch and returns another. All tensors are on one device.
+    """B clips, as windows of frames. A transform takes a batch and returns a new one. All tensors are on one device.
 
-    frames: float32 (F, M·V·C), of the whole data set, or of this batch alone once it is resampled; first, length: int64
-    (B,), each clip's window in them; random: the numbers that augmentations draw; joint_map: float32 (B, V, C, C), to
-    be applied to every joint x as S·x when the clips are resampled, or None; layout: what a frame holds; num_frames:
-    the length of every clip, which lie end to end, or None before they are resampled.
+    frames: float32 (F, M·V·C), those of the whole data set; after resampling, the clips themselves, end to end
+    first, length: int64 (B,), each clip's window in `frames`
+    random: source of the augmentations' random numbers
+    joint_map: float32 (B, V, C, C), map S of every joint x to S·x, which resampling applies; None: no map
+    layout: what a frame holds
+    num_frames: length of every clip after resampling; None before
     """
 
     frames: Tensor
@@ -46,18 +48,18 @@ class ClipBatch:
 
     @property
     def values(self) -> Tensor:
-        """The resampled clips, float32 (B, T, M, V, C). Raises ValueError where they are not all of one length."""
+        """The resampled clips, float32 (B, T, M, V, C). Raises ValueError before resampling."""
         if self.num_frames is None:
             raise ValueError("the clips are not resampled: place ResampleClip() before what needs their values")
         return self.frames.view(len(self), self.num_frames, *self.layout.shape)
 
     def with_values(self, values: Tensor) -> ClipBatch:
-        """The same clips with other values, float32 (B, T, M, V, C)."""
+        """Replace the clips' values by others, float32 (B, T, M, V, C)."""
         size, num_frames = values.shape[:2]
         first = torch.arange(0, size * num_frames, num_frames, device=values.device)
         return replace(
             self,
-            frames=values.flatten(2).flatten(0, 1),  # of no clips, too
+            frames=values.flatten(2).flatten(0, 1),  # works for zero clips, unlike view(-1, ...)
             first=first,
             length=torch.full_like(first, num_frames),
             joint_map=None,
@@ -65,11 +67,11 @@ class ClipBatch:
         )
 
     def window(self, start: Tensor, length: Tensor) -> ClipBatch:
-        """The same clips cut to `length` frames from `start`, both int64 (B,), relative to the present window."""
+        """Cut the clips to `length` frames from `start`, both int64 (B,), counted within the current window."""
         return replace(self, first=self.first + start, length=length, num_frames=None)
 
     def map_joints(self, joint_map: Tensor) -> ClipBatch:
-        """The same clips with another linear map, (B, V, C, C), after those there are."""
+        """Apply the linear map (B, V, C, C) to each joint, after earlier maps."""
         if self.num_frames is not None:
             mapped = torch.empty_like(self.values)
             _map_joints(self.values, joint_map, out=mapped)
@@ -78,10 +80,11 @@ class ClipBatch:
 
 
 class ClipDataset:
-    """Recordings as clips, all tensors on one device.
+    """Recordings from which clips are taken, all tensors on one device.
 
-    frames: float32 (F, M·V·C), all recordings' frames end to end; first, num_frame, label: int64 (N,), where each
-    recording begins, how long it is and its class; layout: what a frame holds.
+    frames: float32 (F, M·V·C), all recordings' frames end to end
+    first, num_frame, label: int64 (N,), each recording's first frame, length and class
+    layout: what a frame holds
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class ClipDataset:
         first: np.ndarray | None = None,
         layout: FrameLayout = NTU_LAYOUT,
     ):
-        """`frames` are (F, M, V, C). Without `first` the N recordings are all of them, in order. Raises ValueError for
+        """Take `frames` (F, M, V, C); without `first`, the N recordings fill them in order. Raises ValueError for
         frames of another layout."""
         if frames.shape[1:] != layout.shape:
             raise ValueError(f"frames of the shape {tuple(frames.shape[1:])}, expected {layout.shape}")
@@ -104,7 +107,7 @@ class ClipDataset:
         )
 
     def fingerprint(self) -> str:
-        """By what these recordings are known again: lengths, labels, and a frame each of at most 1,024 of them."""
+        """Hash of lengths, labels and one frame each of up to 1,024 recordings; equal for the same recordings."""
         chosen = torch.arange(min(len(self), 1024), device=self.device) * len(self) // min(len(self), 1024)
         sampled = self.frames[(self.first + self.num_frame // 2)[chosen]]
         digest = hashlib.sha256()
@@ -122,13 +125,13 @@ class ClipDataset:
 
     @classmethod
     def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipDataset:
-        """The recordings at `indices` of a packed data set.
+        """Open the recordings at `indices` of a packed data set.
 
         On a GPU the frames are copied there once if they fit into half of its free memory. Otherwise, and on a CPU,
         they are memory-mapped, and clips are resampled on the CPU.
         """
         with warnings.catch_warnings():
-            # Read-only, and nothing writes: a writable mapping would need memory for all of it to be promised.
+            # Nothing writes, and a writable mapping would reserve memory for the whole file.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             frames = torch.from_numpy(dataset.joints)
         if device.type == "cuda" and dataset.joints.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
@@ -138,8 +141,7 @@ class ClipDataset:
 
     @classmethod
     def joined(cls, parts: Sequence[ClipDataset]) -> ClipDataset:
-        """The recordings of several, of one layout and device, one after the other; on a CPU their frames are copied
-        into memory."""
+        """Concatenate data sets of one layout and device; on a CPU this copies their frames into memory."""
         if len(parts) == 1:
             return parts[0]
         layout = parts[0].layout
@@ -150,7 +152,7 @@ class ClipDataset:
         return cls(frames, np.concatenate(num_frame), np.concatenate(label), np.concatenate(first), layout)
 
     def others(self, dataset: PackedDataset, indices: np.ndarray) -> ClipDataset:
-        """The recordings at `indices` of the packed data set that this one was made of; they share the frames."""
+        """Select the recordings at `indices` of the packed data set that this one was made from; frames are shared."""
         rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
         return ClipDataset(self.frames.view(-1, *self.layout.shape), *rows, self.layout)
 
@@ -162,28 +164,25 @@ class ClipDataset:
         return self.frames.device
 
     def first_part(self, share: float) -> ClipDataset:
-        """The same recordings up to a share of their frames, rounded up; they are normalised as a whole."""
+        """Cut each recording to its first `share` of frames, rounded up. They stay normalised as a whole."""
         part = copy(self)
         part.num_frame = (self.num_frame * share).ceil().long().clamp(min=1)
         return part
 
     def clips(self, rows: Tensor | slice) -> ClipBatch:
-        """Whole recordings at `rows`."""
+        """Return the recordings at `rows` as whole clips, not resampled."""
         return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], layout=self.layout)
 
     def views(self, rows: Tensor, count: int, seed: int, epoch: int) -> ClipBatch:
-        """`count` clips of each recording at `rows`, int64 (R,) on this device, to be augmented independently:
+        """Return `count` clips of each recording at `rows`, int64 (R,) on this device, to be augmented independently:
         all first views, then all second ones, and so on."""
         clips = self.clips(rows.repeat(count))
         return replace(clips, random=ViewRandom.of_views(seed, epoch, rows, count))
 
 
 class ResampleClip(nn.Module):
-    """Clips of any length → clips of `num_frames`: each window linearly interpolated along time (half-pixel centres,
-    edges clamped), then its joint map (docs/method.md, 3).
-
-    Interpolation and joint maps are both linear, so their order does not matter.
-    """
+    """Resample clips to `num_frames`: interpolate each window linearly along time (half-pixel centres, edges clamped),
+    then apply its joint map (docs/method.md, 3). Both are linear, so their order does not matter."""
 
     def __init__(self, num_frames: int = NUM_FRAMES):
         super().__init__()
@@ -213,7 +212,7 @@ def evaluation_view(clips: ClipBatch) -> Tensor:
 
 
 def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> Tensor:
-    """Windows (B,) of frames (F, D), interpolated: (B, num_frames, D)."""
+    """Interpolate the windows first, length (B,) of frames (F, D): (B, num_frames, D)."""
     step = torch.arange(num_frames, device=frames.device) + 0.5
     position = (step * (length / num_frames)[:, None] - 0.5).clamp_(min=0)
     low = position.long()
@@ -221,17 +220,16 @@ def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> T
     high = torch.minimum(low + 1, length[:, None] - 1)
     frame = (torch.stack((low, high), -1) + first[:, None, None]).view(-1, 2)
     weights = torch.stack((1 - weight, weight), -1).view(-1, 2)
-    # A bag of two frames and their weights: gather and interpolation in one pass over memory.
+    # A bag is two frames and their weights: this gathers and interpolates in one pass over memory.
     resized = F.embedding_bag(frame, frames, per_sample_weights=weights, mode="sum")
     return resized.view(len(first), num_frames, -1)
 
 
 def _map_joints(clips: Tensor, joint_map: Tensor, out: Tensor) -> None:
-    """out[b, t, m, v] = joint_map[b, v] @ clips[b, t, m, v].
+    """Set out[b, t, m, v] = joint_map[b, v] @ clips[b, t, m, v].
 
-    Over a frame's values the maps are one block-diagonal matrix, and 3×3 blocks on the diagonal leave only five
-    diagonals (2×2 blocks three), so as many multiply-adds along whole rows do it; products of 3×3 matrices are several
-    times slower.
+    For all values of a frame, the maps form one block-diagonal matrix. Blocks of 3×3 have five diagonals (2×2: three),
+    so five multiply-adds along whole rows compute it. Many products of 3×3 matrices are several times slower.
     """
     x, y = clips.flatten(2), out.flatten(2)
     people, size = clips.shape[2], joint_map.shape[-1]

@@ -1,4 +1,4 @@
-"""What a frame holds: the skeleton, how many people, how many coordinates. Sizes of tokens follow from it."""
+"""What a frame holds: skeleton, number of people and of coordinates. The sizes of tokens follow from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FrameLayout:
 
     @property
     def size(self) -> int:
-        """Values of a frame: the size of a temporal token."""
+        """Number of values in a frame, the size of a temporal token."""
         return self.people * self.joints * self.coordinates
 
     def parent_values(self) -> Tensor:
@@ -43,18 +43,18 @@ class FrameLayout:
         return f"{self.skeleton.name} ({self.joints} joints, {people}, {self.coordinates} coordinates)"
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads, of plain values."""
+        """Return plain values, for `from_json`."""
         return {"skeleton": self.skeleton.to_json(), "people": self.people, "coordinates": self.coordinates}
 
     @classmethod
     def of_dataset(cls, dataset: PackedDataset) -> FrameLayout:
-        """That of a packed data set's frames."""
+        """Return the layout of a packed data set's frames."""
         people, _, coordinates = dataset.shape
         return cls(dataset.skeleton, people, coordinates)
 
     @classmethod
     def from_json(cls, found: object) -> FrameLayout:
-        """Raises ValueError for what `to_json` would not give."""
+        """Read what `to_json` returns. Raises ValueError for anything else."""
         if not isinstance(found, dict):
             raise ValueError("not an object with skeleton, people and coordinates")
         people, coordinates = found.get("people"), found.get("coordinates")

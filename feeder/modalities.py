@@ -1,4 +1,4 @@
-"""Joint, bone and motion, and the tokens made of them (docs/method.md, 4)."""
+"""Joint, bone and motion, and their tokens (docs/method.md, 4)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from feeder.modality_names import MODALITIES
 
 
 class Tokens(NamedTuple):
-    """temporal: (B, T, M·V·C), one token a frame. spatial: (B, M·V, T·C), one token a joint of each person."""
+    """temporal: (B, T, M·V·C), one token per frame. spatial: (B, M·V, T·C), one token per person and joint."""
 
     temporal: Tensor
     spatial: Tensor
 
 
 class ModalityTokens(nn.Module):
-    """Derives modalities of clips and arranges each one as tokens."""
+    """Derive modalities from clips and arrange each one as tokens."""
 
     parents: Tensor
 
@@ -28,16 +28,16 @@ class ModalityTokens(nn.Module):
         self.register_buffer("parents", layout.parent_values(), persistent=False)
 
     def forward(self, clip: Tensor, modalities: Sequence[str]) -> dict[str, Tokens]:
-        """Tokens of `modalities` of clips, float32 (B, T, M, V, C). Raises ValueError for an unknown modality."""
+        """Return tokens of `modalities` of clips, float32 (B, T, M, V, C). Raises ValueError for an unknown one."""
         return {modality: to_tokens(self.derive(clip, modality)) for modality in modalities}
 
     def derive(self, clip: Tensor, modality: str) -> Tensor:
-        """A clip (B, T, M, V, C) as `joint` (itself), `bone` (joint minus its parent) or `motion` (next frame minus
-        this one, the last one zero). Raises ValueError for another name."""
+        """Derive `joint` (the clip itself), `bone` (joint minus its parent) or `motion` (next frame minus this one, the
+        last is zero) from a clip (B, T, M, V, C). Raises ValueError for another name."""
         if modality == "joint":
             return clip
         if modality == "bone":
-            # Gathering single values along rows is several times faster on a CPU than gathering joints of three.
+            # On a CPU, gathering single values along rows is several times faster than gathering joints of three.
             frames = clip.flatten(2)
             return (frames - frames.gather(2, self.parents.expand_as(frames))).view_as(clip)
         if modality == "motion":
@@ -46,5 +46,5 @@ class ModalityTokens(nn.Module):
 
 
 def to_tokens(clip: Tensor) -> Tokens:
-    """A modality (B, T, M, V, C) as temporal and spatial tokens."""
+    """Arrange a modality (B, T, M, V, C) as temporal and spatial tokens."""
     return Tokens(clip.flatten(2), clip.permute(0, 2, 3, 1, 4).flatten(1, 2).flatten(2))

@@ -8,8 +8,8 @@ MODALITIES = ("joint", "bone", "motion")
 
 
 def modalities_of(name: str, trained: Sequence[str] = MODALITIES) -> tuple[str, ...]:
-    """What the name of a modality means: `all` is the fusion of those that the encoder was `trained` on, `joint` one of
-    them without fusion, `joint+bone` the fusion of several. In the order of MODALITIES. Raises ValueError."""
+    """Parse the name of a modality: `all` fuses those that the encoder was `trained` on, `joint` is one without fusion,
+    `joint+bone` fuses several. Returns them in the order of MODALITIES. Raises ValueError."""
     parts = name.split("+")
     if name == "all":
         return tuple(trained)

@@ -1,7 +1,7 @@
-"""Windows that slide over a long recording, each prepared as a trimmed clip of the same frames would be.
+"""Windows that slide over a long recording, each normalised like a trimmed clip of the same frames.
 
-Who is person 0, what fills the gaps and how everybody is turned is decided anew in each window, from its frames alone
-(docs/method.md, 2). So nothing depends on what comes after a window, and an encoder finds what it was trained on.
+Each window alone decides who is person 0, how gaps are filled and how people are turned (docs/method.md, 2). So
+nothing depends on later frames, and an encoder sees what it was trained on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from data_gen.raw.normalise import normalise
 from feeder.layout import FrameLayout
 
-GAP = 15  # frames; somebody missing for less is a fault of the sensor
+GAP = 15  # frames; a shorter one is taken for a fault of the sensor
 
 
 class Window(NamedTuple):
-    """Frames of a recording from `start` on: clip float32 (W, M, V, C), normalised; present bool (W,), False in gaps of
-    at least GAP frames in which nobody is seen."""
+    """start: the window's first frame in the recording. clip: float32 (W, M, V, C), normalised. present: bool (W,),
+    False in gaps of at least GAP frames in which nobody is seen."""
 
     start: int
     clip: np.ndarray
@@ -27,13 +27,13 @@ class Window(NamedTuple):
 
 
 def slide(blocks: Iterable[np.ndarray], length: int, stride: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Cut windows of `length` frames, one every `stride` frames, out of a recording that comes in blocks (T, ...).
+    """Cut windows of `length` frames, one every `stride` frames, from a recording that comes in blocks (T, ...).
 
     Yields (start, frames). The last window ends with the recording, whatever the stride. A recording shorter than
     `length` is one window.
     """
     buffer: np.ndarray | None = None
-    first, start = 0, 0  # of the buffer, of the next window
+    first, start = 0, 0  # first frame of the buffer and of the next window
     for block in blocks:
         buffer = block if buffer is None else np.concatenate((buffer, block))
         while start + length <= first + len(buffer):
@@ -50,13 +50,13 @@ def slide(blocks: Iterable[np.ndarray], length: int, stride: int) -> Iterator[tu
 
 
 def prepare(start: int, frames: np.ndarray, layout: FrameLayout) -> Window:
-    """Normalise the frames of a window, (W, slots, V, C) as recorded, as those of a clip are."""
+    """Normalise a window's frames, (W, slots, V, C) as recorded, like a clip's."""
     clip = normalise(frames.astype(np.float64), layout.skeleton, layout.people)
     return Window(start, clip, ~long_gaps((frames != 0).any(axis=(1, 2, 3)), GAP))
 
 
 def long_gaps(present: np.ndarray, least: int) -> np.ndarray:
-    """Mark the runs of at least `least` frames that are False in `present`, bool (T,)."""
+    """Mark runs of at least `least` False frames (or of all T) in `present`, bool (T,): bool (T,)."""
     edges = np.flatnonzero(np.diff(np.concatenate(([True], present, [True])).astype(np.int8)))
     result = np.zeros(len(present), bool)
     for begin, end in edges.reshape(-1, 2):

@@ -1,4 +1,4 @@
-"""Tokens to features to projections, and the objective on them. `load_encoder` is for use elsewhere."""
+"""Tokens to features to projections, and the objective. `load_encoder` is the entry point for other code."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """all_reduce(sum) whose gradient is the sum of the processes' gradients."""
+class _AllReduceSum(torch.autograd.Function):
+    """Differentiable all-reduce (sum); the backward pass sums the processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -26,13 +26,13 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class GlobalBatchNorm(nn.BatchNorm1d):
-    """BatchNorm1d for (B, D) whose training statistics run over all processes' rows.
+    """BatchNorm1d for (B, D) with training statistics over the rows of all processes.
 
     `nn.SyncBatchNorm` refuses CPU tensors and processes without rows (a last batch smaller than the number of
-    processes); this takes both. In one process it is BatchNorm1d itself.
+    processes); this accepts both. In one process it is BatchNorm1d itself.
     """
 
-    # Made with the defaults, so these are not None.
+    # With BatchNorm1d's default arguments, these are not None.
     num_batches_tracked: Tensor
     running_mean: Tensor
     running_var: Tensor
@@ -54,11 +54,11 @@ class GlobalBatchNorm(nn.BatchNorm1d):
 
     @staticmethod
     def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and biased variance (D,), and the number of rows, all float64: sums of squares of that precision
-        lose nothing that float32 holds, and need one reduction."""
+        """Return mean and biased variance (D,) and the number of rows, all float64: in that precision sums of squares
+        lose nothing of float32 values, and one reduction suffices."""
         wide = x.double()
         rows = wide.new_full((1,), len(wide))
-        sums = _SumOverProcesses.apply(torch.cat((wide.sum(0), wide.square().sum(0), rows)))
+        sums = _AllReduceSum.apply(torch.cat((wide.sum(0), wide.square().sum(0), rows)))
         total, squares, count = sums.split((x.shape[1], x.shape[1], 1))
         mean = total / count
         return mean, (squares / count - mean.square()).clamp(min=0), count

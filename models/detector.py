@@ -1,4 +1,4 @@
-"""The detector: the encoder and a linear classifier of each frame of a window."""
+"""The detector: the encoder and a linear classifier of the frames of a window."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from feeder.modalities import Tokens
 from models.encoder import Backbone
+from models.finetune_model import new_linear
 
 
 class Detector(nn.Module):
-    """The encoder's temporal tokens before the maximum, the spatial feature beside each, and a Linear to the classes
-    and background, which comes last.
+    """Classify each temporal token (before the maximum), joined with the spatial feature, by a Linear.
 
-    With `finetune` the encoder is trained too, but for parts that the modalities do not use; else the Linear alone.
+    Classes come first, background last. With `finetune` the encoder is trained too, except parts that the modalities
+    do not use; otherwise the Linear alone is.
     """
 
     def __init__(self, backbone: Backbone, modalities: Sequence[str], num_classes: int, finetune: bool, seed: int = 0):
@@ -24,14 +25,10 @@ class Detector(nn.Module):
         backbone.requires_grad_(finetune)
         for part in backbone.unused(modalities):
             part.requires_grad_(False)
-        self.linear = nn.Linear(2 * backbone.hidden_size, num_classes + 1)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.linear.weight.copy_(0.01 * torch.randn(self.linear.weight.shape, generator=generator))
-            self.linear.bias.zero_()
+        self.linear = new_linear(2 * backbone.hidden_size, num_classes + 1, torch.Generator().manual_seed(seed))
 
     def forward(self, stream: dict[str, Tokens]) -> Tensor:
-        """Scores (B, 64, classes + 1) of the frames of windows, given by the tokens of `modalities`."""
+        """Score the frames of windows, given the tokens of `modalities`: (B, 64, classes + 1)."""
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
             temporal, spatial = self.backbone.encode_tokens(stream)
         feature = spatial.amax(1, keepdim=True).expand_as(temporal)

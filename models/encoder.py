@@ -1,6 +1,6 @@
 """The unified encoder: embeddings per modality, early fusion, one modality-agnostic transformer (docs/method.md, 5).
 
-Module names give the published checkpoints' keys.
+Modules are named by the keys of the published checkpoints.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_POSITIONS = 200
 
 
 def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """`norm` of x, in x's own precision: autocast would return float32, twice the memory traffic. The statistics are
+    """Apply `norm` in the precision of x: autocast would return float32, twice the memory traffic. The statistics are
     float32 either way."""
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
 
 
 class TokenEmbedding(nn.Sequential):
-    """Linear → LayerNorm → ReLU → Linear: tokens (B, N, D) → (B, N, H)."""
+    """Embed tokens (B, N, D) → (B, N, H): Linear, LayerNorm, ReLU, Linear."""
 
     def __init__(self, token_size: int, hidden_size: int):
         super().__init__(
@@ -43,7 +43,7 @@ class TokenEmbedding(nn.Sequential):
         return self.second(self.hidden(tokens))
 
     def hidden(self, tokens: Tensor) -> Tensor:
-        """What the second Linear takes: (B, N, H)."""
+        """Return the input of the second Linear, (B, N, H)."""
         return F.relu(layer_norm(self[0](tokens), cast(nn.LayerNorm, self[1])))
 
     @property
@@ -52,7 +52,7 @@ class TokenEmbedding(nn.Sequential):
 
 
 class Embedding(nn.Module):
-    """One modality's embedding of temporal tokens, and that of spatial tokens."""
+    """Embed one modality's temporal and spatial tokens."""
 
     def __init__(self, hidden_size: int, layout: FrameLayout):
         super().__init__()
@@ -64,7 +64,7 @@ class Embedding(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Early fusion: the mean of several modalities' embeddings, then a Linear without bias, per token kind."""
+    """Fuse several modalities early: the mean of their embeddings, then a Linear without bias, per kind of token."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -72,17 +72,17 @@ class Fusion(nn.Module):
         self.s_fusion = nn.Sequential(nn.Linear(hidden_size, hidden_size, bias=False))
 
     def forward(self, embeddings: Sequence[Embedding], tokens: Sequence[Tokens]) -> Tokens:
-        """Embed the tokens of several modalities, each by its own embedding, and fuse them."""
+        """Embed each modality's tokens by its own embedding, and fuse them."""
         temporal = [(e.t_embedding, t.temporal) for e, t in zip(embeddings, tokens)]
         spatial = [(e.s_embedding, t.spatial) for e, t in zip(embeddings, tokens)]
         return Tokens(_fuse(temporal, self.t_fusion[0]), _fuse(spatial, self.s_fusion[0]))
 
 
 def _fuse(parts: list[tuple[TokenEmbedding, Tensor]], fusion: nn.Module) -> Tensor:
-    """`fusion` of the mean of the embedded parts.
+    """Apply `fusion` to the mean of the embedded parts.
 
-    The embeddings' second Linears, the mean and the fusion are one linear map of the hidden states side by side, so
-    one product does it: three quarters of the work for three modalities, exactly.
+    The embeddings' second Linears, the mean and `fusion` are one linear map of the concatenated hidden states. So one
+    product computes them, exactly, with three quarters of the work for three modalities.
     """
     weight, linears = cast(nn.Linear, fusion).weight, [embedding.second for embedding, _ in parts]
     joined = torch.cat([weight @ linear.weight for linear in linears], dim=1) / len(parts)
@@ -91,7 +91,7 @@ def _fuse(parts: list[tuple[TokenEmbedding, Tensor]], fusion: nn.Module) -> Tens
 
 
 class PositionCode(nn.Module):
-    """Adds the fixed sinusoidal code, sine and cosine interleaved, base 10000, to (..., T, H)."""
+    """Add the fixed sinusoidal position code (sine and cosine interleaved, base 10000) to (..., T, H)."""
 
     pe: Tensor
 
@@ -109,24 +109,24 @@ class PositionCode(nn.Module):
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
-    """PyTorch's post-norm layer (its parameters, names and initial values) with one head and no dropout."""
+    """PyTorch's post-norm layer (same parameters, names and initial values) with one head and no dropout."""
 
     def __init__(self, hidden_size: int):
         super().__init__(hidden_size, nhead=1, dim_feedforward=hidden_size, dropout=0.0, batch_first=True)
 
-    # Nobody calls it as PyTorch's own layer, with masks.
+    # Unlike PyTorch's layer, it takes no masks.
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         x = layer_norm(x + self._attend(x), self.norm1)
         return layer_norm(x + self.linear2(F.relu(self.linear1(x))), self.norm2)
 
     def _attend(self, x: Tensor) -> Tensor:
-        """Self-attention of one head among tokens (B, N, H).
+        """Apply self-attention with one head to tokens (B, N, H).
 
-        With one head, two products of the textbook form are redundant, exactly: a score (Wq·x + bq)·(Wk·y + bk) is
-        (WkᵀWq·x + Wkᵀbq)·y plus what all keys have in common, which softmax ignores; and as attention weights add up
-        to one, the output projection can join the value projection. So tokens themselves are keys and values, and
-        four products of H×H a token remain of six. Written out, as library kernels take many times longer for so
-        large a head and so few tokens (docs/benchmarks.md).
+        With one head, two of the six H×H products per token can be left out, exactly. A score (Wq·x + bq)·(Wk·y + bk)
+        equals (WkᵀWq·x + Wkᵀbq)·y plus a term that all keys share, which softmax ignores. And as attention weights
+        sum to one, the output projection can be merged into the value projection. So the tokens themselves are keys
+        and values. The products are written out because library kernels take many times longer for so large a head
+        and so few tokens (docs/benchmarks.md).
         """
         attention, out = self.self_attn, self.self_attn.out_proj
         query, key, value = attention.in_proj_weight.chunk(3)
@@ -140,7 +140,7 @@ class EncoderLayer(nn.TransformerEncoderLayer):
 
 
 class Transformer(nn.Module):
-    """One layer, under the name that PyTorch's TransformerEncoder gives it."""
+    """One layer, named `layers.0` as in PyTorch's TransformerEncoder."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -151,7 +151,7 @@ class Transformer(nn.Module):
 
 
 class ModalityAgnosticEncoder(nn.Module):
-    """Embedded tokens of any modality, or fused ones → features (B, 2H): the maximum over tokens, temporal first."""
+    """Encode embedded tokens, fused or not, to features (B, 2H): the maxima over temporal and over spatial tokens."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -164,16 +164,16 @@ class ModalityAgnosticEncoder(nn.Module):
         return torch.cat((temporal.amax(-2), spatial.amax(-2)), dim=-1)
 
     def encode_tokens(self, embedded: Tokens) -> Tokens:
-        """The encoded tokens themselves, (B, N, H) of each kind."""
+        """Return the encoded tokens, (B, N, H) of each kind."""
         return Tokens(self.t_tr(self.pe(embedded.temporal)), self.s_tr(embedded.spatial))
 
 
 class Backbone(nn.Module):
-    """The part that is kept after pre-training.
+    """Embeddings, fusion and encoder: the part that is kept after pre-training.
 
-    A stream is what one clip's feature is made of: the tokens of one modality, encoded without fusion, or of several,
-    fused early. Parts that no stream of the `modalities` uses are there, as published checkpoints have them, but are
-    not trained. `layout` is what frames hold.
+    A stream is the input of one feature: the tokens of one modality, encoded without fusion, or of several, fused
+    early. Parts that no stream of `modalities` uses exist, as in published checkpoints, but are not trained.
+    `layout` is what a frame holds.
     """
 
     def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
@@ -188,20 +188,20 @@ class Backbone(nn.Module):
             part.requires_grad_(False)
 
     def unused(self, modalities: Sequence[str]) -> list[nn.Module]:
-        """The parts that streams of these modalities leave out."""
+        """Return the parts that streams of these modalities do not use."""
         parts: list[nn.Module] = [self._embedding(m) for m in MODALITIES if m not in modalities]
         return [*parts, self.mm_fusion] if len(modalities) == 1 else parts
 
     def forward(self, stream: dict[str, Tokens]) -> Tensor:
-        """Features (B, 2H) of one stream."""
+        """Encode one stream to features (B, 2H)."""
         return self.ma_encoder(self._embed(stream))
 
     def encode_tokens(self, stream: dict[str, Tokens]) -> Tokens:
-        """Encoded tokens of one stream, before the maximum: temporal (B, 64, H), spatial (B, M·V, H)."""
+        """Encode one stream to tokens, before the maximum: temporal (B, 64, H), spatial (B, M·V, H)."""
         return self.ma_encoder.encode_tokens(self._embed(stream))
 
     def encode(self, streams: Sequence[dict[str, Tokens]]) -> tuple[Tensor, ...]:
-        """Features (B, 2H) of each of several streams of B clips, in one call of the shared encoder."""
+        """Encode several streams of B clips to features (B, 2H) each, in one call of the shared encoder."""
         temporal, spatial = zip(*(self._embed(stream) for stream in streams))
         return self.ma_encoder(Tokens(torch.cat(temporal), torch.cat(spatial))).chunk(len(streams))
 

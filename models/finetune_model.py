@@ -1,4 +1,4 @@
-"""The fine-tuning model: the encoder and a linear classifier of its features (docs/method.md, 7)."""
+"""The model for fine-tuning: the encoder and a linear classifier of its features (docs/method.md, 7)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from feeder.modalities import Tokens
 from models.encoder import Backbone
 
 
-class FinetuneModel(nn.Module):
-    """The encoder and a Linear of its features, trained together.
+def new_linear(size: int, classes: int, generator: torch.Generator) -> nn.Linear:
+    """Make a Linear with weights from N(0, 0.01) and zero bias."""
+    linear = nn.Linear(size, classes)
+    with torch.no_grad():
+        linear.weight.copy_(0.01 * torch.randn(linear.weight.shape, generator=generator))
+        linear.bias.zero_()
+    return linear
 
-    One modality is encoded without fusion, several are fused; parts that they do not use are not trained. The Linear
-    begins with weights from N(0, 0.01), drawn from `generator`, and zero bias.
+
+class FinetuneModel(nn.Module):
+    """Classify features by a Linear that is trained together with the encoder.
+
+    One modality is encoded without fusion, several are fused; parts of the encoder that they do not use are not
+    trained.
     """
 
     def __init__(self, backbone: Backbone, modalities: Sequence[str], num_classes: int, generator: torch.Generator):
@@ -24,11 +33,8 @@ class FinetuneModel(nn.Module):
         self.modalities = tuple(modalities)
         for part in backbone.unused(modalities):
             part.requires_grad_(False)
-        self.linear = nn.Linear(2 * backbone.hidden_size, num_classes)
-        with torch.no_grad():
-            self.linear.weight.copy_(0.01 * torch.randn(self.linear.weight.shape, generator=generator))
-            self.linear.bias.zero_()
+        self.linear = new_linear(2 * backbone.hidden_size, num_classes, generator)
 
     def forward(self, stream: dict[str, Tokens]) -> Tensor:
-        """Scores (B, classes) of clips, given by the tokens of `modalities`."""
+        """Score clips, given the tokens of `modalities`: (B, classes)."""
         return self.linear(self.backbone(stream))

@@ -1,4 +1,4 @@
-"""The objective (docs/method.md, 6): consistency within and between modalities, and VICReg-style regularisers."""
+"""The objective (docs/method.md, 6): consistency within and between modalities, and VICReg's regularisers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PUBLISHED = Weights()
 
 
 class Loss(NamedTuple):
-    """total: what is minimised, with gradient. terms: its parts by name, without their weights, detached. std: the mean
-    standard deviation of each projection, detached; near zero where the projections collapse."""
+    """total: the loss to minimise, with gradient. terms: its unweighted terms by name, detached. std: the mean standard
+    deviation of each projection, detached; near zero when projections collapse."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -27,7 +27,7 @@ class Loss(NamedTuple):
 
 
 def umurl_loss(projections: Projections, weights: Weights = PUBLISHED) -> Loss:
-    """The objective on the global batch's projections, two (B, D) a modality, in float32 whatever their dtype."""
+    """Compute the objective in float32 from the global batch's projections, two (B, D) per modality."""
     with torch.autocast(_device(projections), enabled=False):  # the covariance overflows in float16
         z = {name: p.float() for name, p in projections.items()}
         centred = {name: p - p.mean(0) for name, p in z.items()}
@@ -42,7 +42,7 @@ def umurl_loss(projections: Projections, weights: Weights = PUBLISHED) -> Loss:
 
 
 def baseline_loss(projections: Projections, weights: Weights = PUBLISHED) -> Loss:
-    """The objective of the simple baseline on its two views' projections (B, D), in float32."""
+    """Compute the simple baseline's objective in float32 from its two views' projections (B, D)."""
     with torch.autocast(_device(projections), enabled=False):
         first, second = (p.float() for p in projections.values())
         centred = {name: p - p.mean(0) for name, p in zip(projections, (first, second))}
@@ -61,7 +61,7 @@ def variance_loss(centred: Tensor) -> Tensor:
 def covariance_loss(centred: Tensor) -> Tensor:
     """Σ_{i≠j} Cov_ij² / D of centred projections (B, D), with unbiased covariance.
 
-    Where B < D, the sum over all of Cov² is taken from the smaller Gram matrix: ‖ZᵀZ‖ = ‖ZZᵀ‖ (Frobenius).
+    If B < D, the sum of all Cov² comes from the smaller Gram matrix: ‖ZᵀZ‖ = ‖ZZᵀ‖ (Frobenius).
     """
     rows, dims = centred.shape
     product = centred @ centred.T if rows < dims else centred.T @ centred
@@ -92,7 +92,7 @@ def _sum(terms: Iterable[Tensor]) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes, in order of rank. Processes may hold different numbers of rows (`sizes`), or none."""
+    """Differentiable all-gather of rows, in order of rank. Processes may hold different numbers (`sizes`), or none."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
@@ -105,16 +105,15 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        # Every process computes the same loss of the same gathered rows, so the gradients that a reduction
-        # would add up are equal; the factor makes DDP's mean over processes the gradient of that one loss.
+        # Every process computes the same loss of the same rows, so no reduction is needed here. DDP then averages
+        # over processes; the factor undoes that.
         return grad[ctx.rows] * ctx.world_size, None, None
 
 
 def gather(projections: Projections, sizes: Sequence[int], rank: int) -> Projections:
-    """The global batch's projections from each process's rows (`sizes[rank]` of them), differentiable. One process has
-    them already.
+    """Gather the global batch's projections from the processes, which hold `sizes[rank]` rows each, in one collective.
 
-    One collective for all of them. Under DDP the gradients come out as those of one process on the global batch.
+    Differentiable: under DDP the gradients are those of one process on the global batch.
     """
     if len(sizes) <= 1:
         return projections

@@ -1,4 +1,4 @@
-"""The pre-training models: the backbone and what projects its features (docs/method.md, 5 and 6)."""
+"""The models for pre-training: the backbone and projectors of its features (docs/method.md, 5 and 6)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from models.batch_norm import GlobalBatchNorm
 from models.encoder import Backbone
 
 PROJECTION_SIZE = 4096
-# What a model returns for a batch, by name: (B, 4096) each.
-Projections = dict[str, Tensor]
+Projections = dict[str, Tensor]  # by name, (B, 4096) each
 
 
 class UmURL(nn.Module):
-    """Three uni-modal streams and a multi-modal one, a shared encoder, a projector for each modality.
+    """Three uni-modal streams and a multi-modal one, a shared encoder, a projector per modality.
 
-    `streams` says what each stream is made of; every stream has a view of its own.
+    `streams` lists the modalities of each stream. Each stream has a view of its own.
     """
 
     def __init__(
@@ -37,8 +36,8 @@ class UmURL(nn.Module):
             self.add_module(f"{modality[0]}_projector", _projector(hidden_size))
 
     def forward(self, streams: Sequence[dict[str, Tokens]]) -> Projections:
-        """Two projections (B, 4096) a modality, by its projector: of its uni-modal stream, called as the modality, and
-        of the multi-modal stream, called `multi_` and the modality. Batch statistics are those of the global batch."""
+        """Project the streams' features to (B, 4096), twice by each modality's projector: `joint` is its uni-modal
+        stream, `multi_joint` the multi-modal one. Batch statistics are those of the global batch."""
         *uni, multi = self.backbone.encode(streams)
         z = {m: self._projector(m)(y) for m, y in zip(self.modalities, uni)}
         z |= {f"multi_{m}": self._projector(m)(multi) for m in self.modalities}
@@ -49,7 +48,7 @@ class UmURL(nn.Module):
 
 
 class SimpleBaseline(nn.Module):
-    """Early fusion alone, the ablation's baseline: two multi-modal streams, each of its own view, and one projector."""
+    """The ablation's baseline, early fusion alone: two multi-modal streams, each of its own view, and one projector."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class SimpleBaseline(nn.Module):
         self.projector = _projector(hidden_size)
 
     def forward(self, streams: Sequence[dict[str, Tokens]]) -> Projections:
-        """The streams' projections (B, 4096), `view_1` and `view_2`."""
+        """Project both streams' features to (B, 4096): `view_1` and `view_2`."""
         return {f"view_{i}": self.projector(y) for i, y in enumerate(self.backbone.encode(streams), 1)}
 
 

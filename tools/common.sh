@@ -1,8 +1,8 @@
-# Sourced by the scripts, from the project's root: the Python to use, and the run that the arguments name.
+# Sourced by the scripts, from the project's root: finds Python, and the run named in the arguments.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-# has_requirements PYTHON all|base: whether it has the packages of requirements.txt (base: those before its comment).
+# has_requirements PYTHON all|base: tells whether it has the packages of requirements.txt (base: those before the comment).
 has_requirements() {
     "$1" - "$2" <<'PY' >/dev/null 2>&1
 import re, sys
@@ -22,8 +22,8 @@ for line in open("requirements.txt"):
 PY
 }
 
-# find_python [install]: sets PYTHON to that of the active environment, else of .venv. With `install`, the optional
-# packages count too, and where neither has them all, .venv is made.
+# find_python [install]: sets PYTHON to that of the active environment, else of .venv. With `install`, optional packages
+# are required too, and if neither has them all, it makes .venv.
 find_python() {
     local candidate wanted=base
     [ "${1:-}" = install ] && wanted=all
@@ -49,7 +49,7 @@ find_python() {
     exit 1
 }
 
-# take_test_name [TEST_NAME] [flags]: sets RUN to its folder, which may be given as a path too, and FLAGS to the rest.
+# take_test_name [TEST_NAME] [flags]: sets RUN to the run's folder (TEST_NAME may be its path) and FLAGS to the rest.
 take_test_name() {
     RUN=checkpoints/ntu120_xsub
     if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
@@ -60,7 +60,7 @@ take_test_name() {
     FLAGS=("$@")
 }
 
-# run_in_processes PROGRAM [flags]: becomes the program, in one process a GPU of this machine, or NPROC of them.
+# run_in_processes PROGRAM [flags]: becomes the program, in one process per GPU of this machine, or in NPROC processes.
 run_in_processes() {
     # Under srun, SLURM starts the processes; the program reads its variables.
     if [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then

@@ -1,7 +1,7 @@
-"""Train a detector of actions in long recordings on an encoder, and measure it.
+"""Train a detector of actions in long recordings on top of an encoder, and measure it.
 
 python -m tools.detect --pretrained checkpoints/pku1_xsub                   a Linear on the frozen encoder
-python -m tools.detect --pretrained checkpoints/pku1_xsub --finetune        together with the encoder
+python -m tools.detect --pretrained checkpoints/pku1_xsub --finetune        the encoder, too
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--finetune", action="store_true", help="train the encoder, too")
     parser.add_argument("--window", type=positive_int, default=64, help="frames of a window")
     parser.add_argument(
-        "--stride", type=positive_int, help="frames from a window to the next; default: a quarter of the window"
+        "--stride", type=positive_int, help="frames between the starts of windows; default: a quarter of the window"
     )
-    parser.add_argument("--threshold", type=fraction, default=0.2, help="least score of a frame of an action")
+    parser.add_argument("--threshold", type=fraction, default=0.2, help="least score of an action's frame")
     parser.add_argument("--shortest", type=positive_int, default=15, help="least length of an action, in frames")
     parser.add_argument("--lr", type=positive_float, help=f"default: {FROZEN_LR:g}, with --finetune {FINETUNE_LR:g}")
     parser.add_argument("--epochs", type=positive_int, default=20, help="epochs of training")
-    parser.add_argument("--batch-size", type=positive_int, default=64, help="windows a step")
+    parser.add_argument("--batch-size", type=positive_int, default=64, help="windows per step")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the weights and of the order")
     args = parser.parse_args(argv)
     args.stride = args.stride or max(1, args.window // 4)

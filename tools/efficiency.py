@@ -1,6 +1,6 @@
 """Parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
 
-All of it is counted in the modules or computed by formula; it takes seconds and no data.
+They are counted in the modules or computed by formula, in seconds and without data.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tools.utils.tables import table
 EXPLANATION = """
 Operations are those of matrix products for one clip of {frames} frames and two people, forward; a multiply-add counts
 as two. `textbook`: by formula, the layers as the paper describes them. `here`: counted as this implementation runs.
-Three separate streams: an encoder and a projector for each modality, trained on two views each. Their scores are added
-up. That is the usual alternative, made of this model's parts."""
+Three separate streams: an encoder and a projector for each modality, trained on two views each; their scores are added.
+This is the usual alternative, built from this model's parts."""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Tell what happens when in long recordings.
+"""Tell which actions happen when in long recordings.
 
 python -m tools.timeline --pretrained checkpoints/ntu60_xsub A.skeleton FOLDER --out DIR
 python -m tools.timeline --pretrained checkpoints/pku1_xsub --detector checkpoints/pku1_xsub/detection.pth.tar data/mine
@@ -20,7 +20,7 @@ from tools.utils.options import HelpFormatter, fraction, positive_float, positiv
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)s|(\d+)")
 
 
-def frames_of(text: str) -> str:
+def checked_length(text: str) -> str:
     """Check a length, as `2.5s` or a number of frames. For argparse."""
     if not _LENGTH.fullmatch(text) or float(text.removesuffix("s")) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a length, such as 2.5s or 75 (frames)")
@@ -41,30 +41,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="of clips; default: that of a fine-tuned encoder, or action_recognition.pth.tar beside the checkpoint",
     )
-    kind.add_argument("--gallery", type=Path, metavar="PATH", help="vote among the nearest clips of a gallery instead")
-    kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by what tools.detect wrote")
+    kind.add_argument("--gallery", type=Path, metavar="PATH", help="let the nearest clips of a gallery vote instead")
+    kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by a detector from tools.detect")
     parser.add_argument("-k", type=positive_int, default=5, help="with --gallery: how many neighbours vote")
-    parser.add_argument("--modality", type=representation_name, help="with --gallery: as tools.search has it")
+    parser.add_argument("--modality", type=representation_name, help="with --gallery: as in tools.search")
     parser.add_argument(
         "--window",
-        type=frames_of,
+        type=checked_length,
         help=f"length of a window, as 2.5s or in frames; default: {WINDOW}, or that of the detector",
     )
-    parser.add_argument("--stride", type=frames_of, help="from a window to the next; default: a quarter of the window")
+    parser.add_argument(
+        "--stride", type=checked_length, help="between the starts of windows; default: a quarter of the window"
+    )
     parser.add_argument(
         "--threshold",
         type=fraction,
-        help="scores below it are none of the actions; "
-        f"default: {CLIP_THRESHOLD}, with --detector {DETECTOR_THRESHOLD}",
+        help=f"least score of an action's frame; default: {CLIP_THRESHOLD}, with --detector {DETECTOR_THRESHOLD}",
     )
-    parser.add_argument("--shortest", type=frames_of, default="0.5s", help="least length of an action")
+    parser.add_argument("--shortest", type=checked_length, default="0.5s", help="least length of an action")
     parser.add_argument(
         "--frame-rate",
         type=positive_float,
-        help=f"frames a second; default: a data set's own, {FRAME_RATE:g} of files",
+        help=f"frames per second; default: a data set's own, {FRAME_RATE:g} for files",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write NAME.json, NAME.csv and NAME.png of each here")
-    parser.add_argument("--json", action="store_true", help="print a line of JSON a recording instead of a table")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write NAME.json, NAME.csv and NAME.png of each recording here"
+    )
+    parser.add_argument("--json", action="store_true", help="print a line of JSON per recording instead of a table")
     return parser.parse_args(argv)
 
 

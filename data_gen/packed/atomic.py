@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and the lock of those who write into a folder."""
+"""Write files and folders whole or not at all, and lock a folder while a program writes into it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTIAL = ".partial"  # ends the name of what is being written, or of what a kil
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to. When the block ends well, that file is flushed to the disk and
+    """Yield a temporary path beside `path` to write to. If the block succeeds, that file is flushed to the disk and
     becomes `path`; otherwise it is removed, and a file that was at `path` stays as it was.
 
     Only writing belongs into the block: an OSError or RuntimeError in it is raised as an OSError that says in one line
@@ -37,10 +37,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(folder: Path, last: str = "") -> Iterator[Path]:
-    """Give a folder inside `folder` to write files to. Where the block ends well, they move into `folder`, the one
-    called `last` at the end; else they are removed. A full disk is told in words."""
+    """Yield a folder inside `folder` to write files to. If the block succeeds, they move into `folder`, the one called
+    `last` after all others; otherwise they are removed. A full disk is told in words."""
     partial = folder / PARTIAL
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed program left
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed program
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -75,8 +75,8 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one program that writes there, at most until the process ends. Make it and those above it where
-    there are none, and remove them again if they stay empty. Raises DataSetError where another program holds it."""
+    """Lock `folder` for one program that writes there, at most until the process ends. Missing folders are made, and
+    removed again if they stay empty. Raises DataSetError if another program holds the lock."""
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -85,7 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-        with suppress(OSError):  # one is not empty
+        with suppress(OSError):  # until one is not empty
             for one in made:
                 one.rmdir()
 
@@ -96,11 +96,11 @@ def _lock(handle: int, folder: Path) -> None:
     except BlockingIOError:
         raise DataSetError(f"{folder}: another program is writing here{_holder(handle)}") from None
     except OSError:
-        pass  # a network's file system may not lock folders
+        pass  # network file systems may be unable to lock folders
 
 
 def _holder(handle: int) -> str:
-    """The process that holds a lock, where the system tells."""
+    """Name the process that holds a lock; empty where the system does not tell."""
     with suppress(OSError):
         inode = f":{os.fstat(handle).st_ino}"
         for words in map(str.split, Path("/proc/locks").read_text().splitlines()):

@@ -1,4 +1,4 @@
-"""Find the data sets in a data root: published ones, perhaps with added protocols, and users' own."""
+"""Find data sets in a data root: published ones, perhaps with added protocols, and users' own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from data_gen.packed.info import ALL, INFO, DataSetError, read_info
 
 
 def packed_in(root: Path) -> dict[str, Path]:
-    """Find the packed data sets in `root`, or `root` itself: their folders by name. Where several have one name, the
-    folder called so is taken."""
+    """Find the packed data sets in `root`, or `root` itself: folders by name. If several data sets have one name, the
+    folder of that name is taken."""
     folders = [root] if (root / INFO).is_file() else sorted(path.parent for path in root.glob(f"*/{INFO}"))
     found: dict[str, Path] = {}
     for folder in folders:
         try:
             name = read_info(folder / INFO)["dataset"]
-        except DataSetError:  # opening it tells why
+        except DataSetError:  # opening the data set tells why
             continue
         if name not in found or folder.name == name:
             found[name] = folder
@@ -27,7 +27,7 @@ def packed_in(root: Path) -> dict[str, Path]:
 
 def row_of(info: dict) -> DataSet:
     """Make a data set's row from its dataset.json: the table's row or a new one, with added protocols. Long recordings
-    of a data set in the table have the protocols of its clips, by their short and long names."""
+    of a data set in the table have the protocols of its clips, with their long names."""
     row = DATASETS.get(info["dataset"])
     if row is None:
         clips = DATASETS.get(info["dataset"].removesuffix(UNTRIMMED))
@@ -42,12 +42,12 @@ def row_of(info: dict) -> DataSet:
 
 
 def rows_in(root: Path) -> dict[str, DataSet]:
-    """Every known data set: the table's and those in `root`."""
+    """Return all known data sets by name: the table's and those in `root`."""
     return DATASETS | {name: row_of(read_info(folder / INFO)) for name, folder in packed_in(root).items()}
 
 
 def find_dataset(name: str, rows: dict[str, DataSet], root: Path) -> DataSet:
-    """The row called `name`. Raises ValueError naming the known ones, and those that `root` holds."""
+    """Return the row called `name`. Raises ValueError, which lists known names."""
     if name not in rows:
         raise ValueError(f"unknown data set {name!r}; known, with those in {root}: {nearest_first(name, rows)}")
     return rows[name]

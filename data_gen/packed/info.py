@@ -12,12 +12,12 @@ from data_gen.skeletons import KINECT_V2, Skeleton
 INFO = "dataset.json"
 FORMAT_VERSION = 1
 SIDES = ("train", "val")
-ALL = "all"  # the protocol that trains on every recording, and that each data set has
+ALL = "all"  # the protocol of every data set that trains on all recordings
 TABLES = ("subject", "camera")
 MAX_NAME = 64
-NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; leads to no other folder
+NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; no path
 REMEDY = "convert the recordings again"
-MAX_CLASSES = 999  # names have three digits for it
+MAX_CLASSES = 999  # a recording's name has three digits for its class
 _MAX_SEGMENTS = 10**6
 _MAX_INFO = 64 * 2**20  # bytes
 
@@ -32,7 +32,7 @@ def is_one_line(text: str) -> bool:
 
 
 def check_file(path: Path, most: int | None = None, remedy: str = "") -> None:
-    """Raise DataSetError, ending with the remedy, where `path` is no regular file (a pipe would be waited for), or has
+    """Raise DataSetError, ending with `remedy`, if `path` is not a regular file (reading a pipe would block) or has
     more than `most` bytes."""
     reason = ""
     if not path.is_file():
@@ -44,7 +44,7 @@ def check_file(path: Path, most: int | None = None, remedy: str = "") -> None:
 
 
 def read_text(path: Path, most: int, first_line: bool = False) -> str:
-    """Read a file of UTF-8 text of at most so many bytes, or its first line. Raises DataSetError."""
+    """Read UTF-8 text, or its first line, from a file of at most `most` bytes. Raises DataSetError."""
     check_file(path, most)
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -97,7 +97,7 @@ def _check_entries(info: dict) -> None:
 
 
 def skeleton_of(info: dict) -> Skeleton:
-    """The skeleton that dataset.json defines; Kinect v2 where none is, as in older data sets. Raises ValueError."""
+    """Read the skeleton in dataset.json; older data sets have none, which means Kinect v2. Raises ValueError."""
     if "skeleton" not in info:
         return KINECT_V2
     try:

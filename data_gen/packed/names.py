@@ -1,4 +1,4 @@
-"""The names of NTU's recordings, which tell setup, camera, subject, replication and action."""
+"""Names of NTU recordings, made of setup, camera, subject, replication and action."""
 
 from __future__ import annotations
 

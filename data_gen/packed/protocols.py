@@ -24,7 +24,7 @@ _MAX_LIST = 64 * 2**20  # bytes
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule `NAME=KIND:VALUES`. Values are those to train on, the file that lists them, or the number of folds."""
+    """A rule `NAME=KIND:VALUES`. `values`: what to train on, the file that lists it, or the number of folds."""
 
     name: str
     kind: str
@@ -36,23 +36,23 @@ class Rule:
 
 @dataclass(frozen=True)
 class Table:
-    """Recordings to split: their names and, where known, subjects and cameras. Numbers are compared by value, so that
-    subject 7 is the 007 of a name."""
+    """Recordings to split: names and, if known, subjects and cameras. Numbers are compared by value: subject 7 is 007
+    in a name."""
 
     names: Sequence[str]
     subject: Sequence[str] | None = None
     camera: Sequence[str] | None = None
 
     def column(self, kind: str) -> list[str]:
-        """Each recording's `subject` or `camera`. Raises DataSetError where they are not known."""
+        """Return each recording's `subject` or `camera`. Raises DataSetError if they are unknown."""
         values = getattr(self, kind)
         if values is None:
             raise DataSetError(f"the recordings' {kind}s are not known, so no protocol can split by them")
-        return [_plain(value) for value in values]
+        return [_by_value(value) for value in values]
 
     @classmethod
     def of_names(cls, names: Sequence[str]) -> Table:
-        """Take subjects and cameras from NTU's names; leave them out where a name has another form."""
+        """Read subjects and cameras from NTU names; they stay unknown if a name has another form."""
         try:
             numbers = [parse_name(name) for name in names]
         except ValueError:
@@ -61,13 +61,13 @@ class Table:
 
     @classmethod
     def of_dataset(cls, packed: PackedDataset) -> Table:
-        """Take subjects and cameras from a packed data set's tables, else from its names. Raises DataSetError."""
+        """Read subjects and cameras from a packed data set's tables, else from its names. Raises DataSetError."""
         names = packed.names.tolist()
-        told = cls.of_names(names)
-        return cls(names, *(packed.table(kind) or getattr(told, kind) for kind in TABLES))
+        named = cls.of_names(names)
+        return cls(names, *(packed.table(kind) or getattr(named, kind) for kind in TABLES))
 
 
-def _plain(value: str) -> str:
+def _by_value(value: str) -> str:
     return str(int(value)) if value.isascii() and value.isdecimal() else value
 
 
@@ -79,7 +79,7 @@ def parse_split(text: str) -> Rule:
         raise ValueError(f"{text!r} is not NAME=KIND:VALUES, with a KIND of {', '.join(KINDS)}")
     if not NAME.fullmatch(name):
         raise ValueError(f"{text!r}: a protocol's name has 1 to 64 letters, digits, - and _")
-    values = (rest,) if kind == "names" else tuple(_plain(value.strip()) for value in rest.split(","))
+    values = (rest,) if kind == "names" else tuple(_by_value(value.strip()) for value in rest.split(","))
     if not all(values):
         raise ValueError(f"{text!r}: a value is empty")
     if kind == "kfold" and not (len(values) == 1 and values[0].isdecimal() and int(values[0]) >= 2):
@@ -88,14 +88,14 @@ def parse_split(text: str) -> Rule:
 
 
 def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]:
-    """Split recordings by rules. Returns each protocol's positions in `train` and `val`, and its rule as text.
+    """Split recordings by rules. Returns each protocol's indices in `train` and `val`, and its rule as text.
 
-    Raises DataSetError for a value that no recording has, an empty train or val, and a name that is given twice.
+    Raises DataSetError for a value that no recording has, an empty side, and a name given twice.
     """
     splits: Splits = {}
-    made_by: dict[str, str] = {}
+    rule_texts: dict[str, str] = {}
     for rule in rules:
-        for name, is_train in _sides(rule, table).items():
+        for name, is_train in _train_flags(rule, table).items():
             if not NAME.fullmatch(name):
                 raise DataSetError(f"protocol {name} has more than 64 letters: choose a shorter name")
             if name in splits:
@@ -104,15 +104,15 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
             for side in SIDES:
                 if not splits[name][side]:
                     raise DataSetError(f"protocol {name} ({rule}) leaves no recording in {side}")
-            made_by[name] = str(rule)
+            rule_texts[name] = str(rule)
             if rule.kind == "kfold":
                 subjects = {s for s, t in zip(table.column("subject"), is_train) if not t}
-                made_by[name] += f", val subjects {_listed(sorted(subjects, key=_in_order))}"
-    return splits, made_by
+                rule_texts[name] += f", val subjects {_first_ten(sorted(subjects, key=_sort_key))}"
+    return splits, rule_texts
 
 
 def derive_splits(dataset: DataSet, names: Sequence[RecordingName]) -> Splits:
-    """Split recordings under NTU's names by the data set's own protocols: positions on each side."""
+    """Split recordings with NTU names by the data set's protocols: indices on each side."""
     splits: Splits = {}
     for protocol in dataset.protocols:
         is_train = [protocol.trains_on(name) for name in names]
@@ -120,8 +120,8 @@ def derive_splits(dataset: DataSet, names: Sequence[RecordingName]) -> Splits:
     return splits
 
 
-def _sides(rule: Rule, table: Table) -> dict[str, list[bool]]:
-    """For each protocol that the rule makes: whether it trains on each recording."""
+def _train_flags(rule: Rule, table: Table) -> dict[str, list[bool]]:
+    """Return, for each protocol of the rule, whether it trains on each recording."""
     if rule.kind == "kfold":
         subjects = table.column("subject")
         return {
@@ -131,28 +131,28 @@ def _sides(rule: Rule, table: Table) -> dict[str, list[bool]]:
         wanted, column, where = _read_names(Path(rule.values[0])), list(table.names), rule.values[0]
     else:
         wanted, column, where = set(rule.values), table.column(rule.kind), f"protocol {rule.name}"
-    unknown = sorted(wanted - set(column), key=_in_order)
+    unknown = sorted(wanted - set(column), key=_sort_key)
     if unknown:
         what = "recording" if rule.kind == "names" else rule.kind
-        there = "" if rule.kind == "names" else f"; there are {_listed(sorted(set(column), key=_in_order))}"
-        raise DataSetError(f"{where}: no {what} {_listed(unknown)}{there}")
+        there = "" if rule.kind == "names" else f"; there are {_first_ten(sorted(set(column), key=_sort_key))}"
+        raise DataSetError(f"{where}: no {what} {_first_ten(unknown)}{there}")
     return {rule.name: [value in wanted for value in column]}
 
 
 def _folds(rule: Rule, subjects: list[str]) -> list[set[str]]:
-    """The subjects of each fold, dealt out in ascending order."""
-    count, known = int(rule.values[0]), sorted(set(subjects), key=_in_order)
+    """Deal the subjects out to folds, in ascending order."""
+    count, known = int(rule.values[0]), sorted(set(subjects), key=_sort_key)
     if count > len(known):
         raise DataSetError(f"protocol {rule.name}: {count} folds of only {len(known)} subjects")
     return [set(known[k::count]) for k in range(count)]
 
 
-def _in_order(value: str) -> tuple[bool, int, str]:
-    """Numbers by value, before other texts."""
+def _sort_key(value: str) -> tuple[bool, int, str]:
+    """Sort numbers by value, before other texts."""
     return (False, int(value), "") if value.isdecimal() else (True, 0, value)
 
 
-def _listed(values: list[str]) -> str:
+def _first_ten(values: list[str]) -> str:
     return ", ".join(values[:10]) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
 
 

@@ -2,8 +2,8 @@
 
     joints.npy     float32 (F, M, V, C)   every recording's frames [0, num_frame), end to end: people, joints, x y (z)
     num_frame.npy  int64 (N,)   label.npy  int64 (N,)   name.npy  text (N,), sorted
-    subject.npy    camera.npy   text (N,), where dataset.json lists them under "tables"
-    segments.npy  int64 (S, 4), where dataset.json says how many: of long recordings, whose labels are -1 (segments.py)
+    subject.npy    camera.npy   text (N,), if dataset.json lists them under "tables"
+    segments.npy   int64 (S, 4), if dataset.json states S: of long recordings, whose labels are -1 (segments.py)
     {protocol}_{train,val}.npy  int64 indices into N
     dataset.json   format version, data set, classes, skeleton, counts, frame rate, how it was made
 
@@ -36,13 +36,12 @@ from data_gen.packed.info import (
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton, map_joints
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
-# Bounds far above any data set, below what could exhaust memory.
-_MAX_RECORDINGS = 10**6
+_MAX_RECORDINGS = 10**6  # far above any data set, too few to exhaust memory
 _BLOCK = 2**16  # frames that are adapted at a time
 
 
 class PackedDataset:
-    """A packed data set opened for reading; `joints` is memory-mapped. Raises DataSetError if damaged."""
+    """Open a packed data set for reading; `joints` is memory-mapped. Raises DataSetError if it is damaged."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -69,7 +68,7 @@ class PackedDataset:
         return len(self.num_frame)
 
     def split(self, protocol: str, side: str) -> np.ndarray:
-        """Indices (int64) of a protocol's `train` or `val` recordings; `protocol` is its short name."""
+        """Return indices (int64) of a protocol's `train` or `val` recordings; `protocol` is its short name."""
         if protocol == ALL and ALL not in self.protocols:
             return np.arange(len(self) if side == "train" else 0)
         if protocol not in self.protocols:
@@ -83,7 +82,7 @@ class PackedDataset:
         return indices
 
     def recording(self, index: int) -> np.ndarray:
-        """One recording's frames: float32 (T, M, V, C)."""
+        """Return one recording's frames: float32 (T, M, V, C)."""
         return self.joints[self.first[index] : self.first[index] + self.num_frame[index]]
 
     def adapted(self, skeleton: Skeleton, people: int) -> PackedDataset:
@@ -104,7 +103,7 @@ class PackedDataset:
         return other
 
     def table(self, kind: str) -> list[str] | None:
-        """Each recording's `subject` or `camera`; None where the data set has no such table."""
+        """Return each recording's `subject` or `camera`; None if the data set has no such table."""
         if kind not in self.info.get("tables", ()):
             return None
         return self._load_texts(f"{kind}.npy", f"a {kind}", f"a {kind}").tolist()
@@ -126,7 +125,7 @@ class PackedDataset:
 
     def _load_texts(self, file: str, what: str, expected: str) -> np.ndarray:
         texts = np.array(self._load(file, np.str_, (len(self),)))
-        if len(texts) and texts.view(np.uint32).max() > 127:  # perhaps beyond all characters, of which no text can be
+        if len(texts) and texts.view(np.uint32).max() > 127:  # or beyond Unicode, which no str can hold
             raise self._damaged(file, f"{what} has other characters than letters, digits, - and _")
         for text in texts.tolist():
             if not NAME.fullmatch(text):
@@ -143,7 +142,7 @@ class PackedDataset:
             raise self._damaged(segments.FILE, str(error)) from None
 
     def _check(self) -> None:
-        """Contents that the rest of the code relies on; finite values are sampled, the file may be large."""
+        """Check what other code relies on; that values are finite is checked on a sample, as the file may be large."""
         people, joints, coordinates = self.shape
         if not 1 <= people <= MAX_PEOPLE or coordinates not in (2, 3):
             raise self._damaged(
@@ -154,7 +153,7 @@ class PackedDataset:
         frames = len(self.joints)
         if len(self) == 0:
             raise self._damaged("num_frame.npy", "no recordings")
-        # None is above the sum, so that the sum cannot overflow.
+        # Each is at most `frames`, so the sum cannot overflow.
         if self.num_frame.min() < 1 or self.num_frame.max() > frames or self.num_frame.sum() != frames:
             total = sum(self.num_frame.tolist())
             raise self._damaged(
@@ -176,8 +175,8 @@ class PackedDataset:
                 raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {REMEDY}")
 
     def _sample(self) -> np.ndarray:
-        """The values of 256 evenly spaced frames. They are read, as the mapping would load neighbouring pages too."""
-        assert isinstance(self.joints, np.memmap)  # there are frames
+        """Read 256 evenly spaced frames from the file; the mapping would load neighbouring pages, too."""
+        assert isinstance(self.joints, np.memmap)  # as it is not empty
         frames, size = len(self.joints), self.joints[0].nbytes
         chosen = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
         with open(self.path / "joints.npy", "rb") as file:
@@ -189,18 +188,18 @@ class PackedDataset:
 
 
 def map_array(path: Path, remedy: str = "") -> np.ndarray:
-    """Map the array in a `.npy` file into memory. Raises DataSetError, ending with the remedy, for anything else."""
+    """Memory-map the array in a `.npy` file. Raises DataSetError, ending with `remedy`, for anything else."""
     check_file(path, remedy=remedy)
     try:
         with open(path, "rb") as file:
             if file.read(8) != b"\x93NUMPY\x01\x00":  # a header of another version may claim gigabytes
                 raise ValueError("not a .npy file of version 1.0")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            warnings.simplefilter("ignore")  # about files that Python 2 wrote
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         expected, size = array.offset + array.nbytes, path.stat().st_size
         if size != expected:
             raise ValueError(f"its header tells of {expected} bytes, it has {size}")
-    except Exception as error:  # the header is Python's text, and of a damaged one numpy raises all sorts of errors
+    except Exception as error:  # numpy raises all sorts of errors for a damaged header, as it is Python code
         raise DataSetError(f"{path}: cannot be read ({ascii(str(error))[1:-1]:.200}){remedy}") from error
     return array

@@ -1,6 +1,6 @@
-"""Segments of long recordings: what happens from when to when.
+"""Segments of long recordings: which action happens from when to when.
 
-segments.npy is int64 (S, 4), a row a segment: recording, start, end, class. Frames count from 0, and the end is the
+segments.npy is int64 (S, 4), one row per segment: recording, start, end, class. Frames count from 0, and the end is the
 first frame after the segment. Rows ascend by recording and start; segments of a recording do not overlap.
 """
 
@@ -24,8 +24,8 @@ class Segment(NamedTuple):
 
 
 def find_fault(segments: Sequence[Segment], num_frame: int, num_classes: int) -> tuple[int, str] | None:
-    """Look through a recording's segments, in any order: the place of one that is wrong and why, None where all are
-    right. Of two that overlap, the later one in the sequence is wrong."""
+    """Check a recording's segments, in any order. Returns the index of a wrong one and the reason; None if there is
+    none. Of two that overlap, the later one in the sequence is wrong."""
     for i, (start, end, label) in enumerate(segments):
         if not 0 <= label < num_classes:
             return i, f"class {label} lies outside 0..{num_classes - 1}"
@@ -44,13 +44,13 @@ def find_fault(segments: Sequence[Segment], num_frame: int, num_classes: int) ->
 
 
 def to_array(segments: Sequence[Sequence[Segment]]) -> np.ndarray:
-    """Arrange the segments of each recording as segments.npy has them: int64 (S, 4)."""
+    """Arrange each recording's segments as in segments.npy: int64 (S, 4)."""
     rows = [(recording, *segment) for recording, those in enumerate(segments) for segment in sorted(those)]
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
 def from_array(rows: np.ndarray, num_frame: np.ndarray, num_classes: int) -> list[list[Segment]]:
-    """The segments of each recording. Raises ValueError for rows that `to_array` would not give."""
+    """Return each recording's segments. Raises ValueError for rows that `to_array` would not return."""
     if len(rows) and not 0 <= rows[:, 0].min() <= rows[:, 0].max() < len(num_frame):
         raise ValueError(f"a segment lies outside the {len(num_frame)} recordings")
     order = [tuple(row) for row in rows[:, :2].tolist()]

@@ -20,11 +20,11 @@ from data_gen.skeletons import KINECT_V2
 
 FRAME_RATE = 30
 
-Splits = dict[str, dict[str, list[int]]]  # of each protocol, the recordings of each side
+Splits = dict[str, dict[str, list[int]]]  # protocol → side → indices of recordings
 
 
 def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Describe protocols for dataset.json: the number of train and val recordings, and the rule that made them."""
+    """Describe protocols for dataset.json: numbers of train and val recordings, and the rule, if any."""
     return {
         name: {side: len(sides[side]) for side in SIDES} | ({"rule": rules[name]} if name in rules else {})
         for name, sides in splits.items()
@@ -32,7 +32,7 @@ def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, An
 
 
 class PackedWriter:
-    """Write a packed data set recording by recording, in constant memory; `packing(out)` makes one."""
+    """Write a packed data set recording by recording, in constant memory. Made by `packing`."""
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]):
         self.folder, self.shape = folder, shape
@@ -49,9 +49,9 @@ class PackedWriter:
         self._append(name, label, [people])
 
     def add_long(self, name: str, blocks: Iterable[np.ndarray], segments: Sequence[Segment]) -> int:
-        """Append a long recording, which comes in blocks of frames, float32 (T, M, V, C) each; returns its length.
+        """Append a long recording, given in blocks of frames, float32 (T, M, V, C); returns its length.
 
-        All recordings of a data set are long, or none.
+        Either all recordings of a data set are long or none is.
         """
         self._segments.append(segments)
         return self._append(name, NO_LABEL, blocks)
@@ -85,11 +85,11 @@ class PackedWriter:
         }
 
     def finish(self, splits: Splits, info: dict, tables: Mapping[str, list[str]] | None = None) -> None:
-        """Write the rest.
+        """Write the remaining files.
 
-        info: `dataset` (its name), `title`, `classes`, the `counts`, and where they are known `class_names` and
-        `skeleton` (of `Skeleton.to_json`; by default Kinect v2's). tables: each recording's `subject` and `camera`, or
-        one of them, in the order of the recordings. Raises ValueError where these do not fit the recordings.
+        info: `dataset` (its name), `title`, `classes`, the entries of `counts`, and if known `class_names` and
+        `skeleton` (from `Skeleton.to_json`; default: Kinect v2). tables: each recording's `subject`, `camera` or both,
+        in the order of the recordings. Raises ValueError if these do not fit the recordings.
         """
         tables = tables or {}
         info = {"skeleton": KINECT_V2.to_json(), **info, **({"tables": list(tables)} if tables else {})}
@@ -119,22 +119,22 @@ class PackedWriter:
         write_files(self.folder, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file of joints."""
         self._file.close()
 
     def _write_header(self, frames: int) -> None:
-        # numpy pads a header so that its first axis can grow in place.
+        # numpy pads headers, so the first axis can grow in place.
         header = {"descr": "<f4", "fortran_order": False, "shape": (frames, *self.shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def index_arrays(protocol: str, sides: dict[str, list[int]]) -> dict[str, np.ndarray]:
-    """A protocol's index arrays (int64), by the stems of their files."""
+    """Return a protocol's index arrays (int64), by the stems of their files."""
     return {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
 
 
 def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> None:
-    """Write `.npy` files by their stems, and dataset.json, flushed to the disk."""
+    """Write arrays as `.npy` files, by their stems, and dataset.json; flush them to the disk."""
     for stem, array in arrays.items():
         np.save(folder / f"{stem}.npy", array, allow_pickle=False)
         flush(folder / f"{stem}.npy")
@@ -146,8 +146,8 @@ def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> N
 def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE) -> Iterator[PackedWriter]:
     """Make a writer of recordings with frames of `shape` (people, joints, coordinates) into folder `out`.
 
-    Once the block has ended, its files move into `out`, dataset.json last; where it fails, nothing does. Raises
-    DataSetError where another program is writing there.
+    If the block succeeds, the files move into `out`, dataset.json last; if it fails, none does. Raises DataSetError if
+    another program is writing there.
     """
     with locked(out), atomic_files(out, last=INFO) as folder:
         writer = PackedWriter(folder, shape)
@@ -157,4 +157,4 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE) -> Iterator[Pa
             writer.close()
         if not (folder / INFO).is_file():
             raise AssertionError("finish() was not called")
-        (out / INFO).unlink(missing_ok=True)  # the other files are replaced before it
+        (out / INFO).unlink(missing_ok=True)  # no data set while its files are replaced

@@ -22,19 +22,19 @@ _MAX_LISTED = 100
 
 
 class BadRecordings(DataSetError):
-    """Recordings, or other parts of the raw data, that cannot be converted: `bad` maps each one to its reason."""
+    """Recordings, or other parts of the raw data, that cannot be converted; `bad` maps each one to its reason."""
 
     def __init__(self, bad: dict[str, str], what: str = "recordings"):
         self.bad = bad
         super().__init__(
             f"{len(bad)} {what} cannot be converted, nothing was written:\n"
-            + "\n".join(listed(bad, "  "))
+            + "\n".join(reason_lines(bad, "  "))
             + "\nMend or remove them, or pass --skip-bad to leave them out."
         )
 
 
-def listed(reasons: dict[str, str], indent: str) -> list[str]:
-    """Make a line for each entry, at most a hundred."""
+def reason_lines(reasons: dict[str, str], indent: str) -> list[str]:
+    """Make one line per entry, at most a hundred."""
     lines = [f"{indent}{name}: {reason}" for name, reason in list(reasons.items())[:_MAX_LISTED]]
     if len(reasons) > _MAX_LISTED:
         lines.append(f"{indent}... and {len(reasons) - _MAX_LISTED} more")
@@ -42,20 +42,20 @@ def listed(reasons: dict[str, str], indent: str) -> list[str]:
 
 
 def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
-    """Tell the counts in dataset.json, in one line for the data set and one for each protocol, beside the published."""
+    """Report the counts in dataset.json beside the published ones: a line for the data set, one per protocol."""
     lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
     for name, counts in info["protocols"].items():
         protocol = dataset.protocol(name)
         line = f"  {protocol.title}: {counts['train']:,} train, {counts['val']:,} val"
         rule = f" ({counts['rule']})" if "rule" in counts else ""
-        lines.append(line + rule + published(protocol.published_counts))
+        lines.append(line + rule + in_brackets(protocol.published_counts))
         if not all(counts[side] for side in SIDES):
             lines.append(f"  warning: {name} cannot be used: it has no train or no val recordings")
     return lines
 
 
-def published(counts: tuple[int, ...] | None) -> str:
-    """The published counts in brackets, where there are any."""
+def in_brackets(counts: tuple[int, ...] | None) -> str:
+    """Format published counts, if there are any."""
     return f" (published: {' / '.join(f'{n:,}' for n in counts)})" if counts else ""
 
 
@@ -65,16 +65,16 @@ def warning_lines(out: Path, info: dict, what: str = "recordings") -> list[str]:
     if info["without_a_body"]:
         lines.append(
             f"  warning: {len(info['without_a_body'])} have no body in any frame and are kept as zeros: "
-            + some(info["without_a_body"])
+            + first_names(info["without_a_body"])
         )
     if info["skipped"]:
         lines.append(f"  warning: {len(info['skipped'])} bad {what} skipped (reasons in {out / 'dataset.json'}):")
-        lines += listed(info["skipped"], "    ")
+        lines += reason_lines(info["skipped"], "    ")
     return lines
 
 
-def some(names: list[str]) -> str:
-    """The first five names."""
+def first_names(names: list[str]) -> str:
+    """List the first five names."""
     return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
@@ -89,7 +89,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
 
 
 def exit_status(reports: Iterable[str]) -> int:
-    """Print each report when it is ready; return the command's exit status, after an error in words if need be."""
+    """Print each report when it is ready, or an error in one line; returns the command's exit status."""
     prepare_process()
     try:
         for text in reports:
@@ -100,7 +100,7 @@ def exit_status(reports: Iterable[str]) -> int:
     except BrokenProcessPool:
         print("error: a worker was killed, perhaps because memory ran out; nothing was written", file=sys.stderr)
         return 1
-    except (DataSetError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -110,12 +110,12 @@ def exit_status(reports: Iterable[str]) -> int:
 
 
 def prepare_process() -> None:
-    """Have every text printable in any locale, SIGTERM leave a single process as an error does, tidying up, and Ctrl-C
+    """Make every text printable in any locale, SIGTERM end a single process like an error, with its cleanup, and Ctrl-C
     end it even while a module is being imported."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if "RANK" not in os.environ:  # torchrun's processes may wait for each other, deaf to a handler
+    if "RANK" not in os.environ:  # torchrun's processes may wait in a collective, where no handler runs
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _interrupt)
@@ -132,6 +132,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def end_quietly() -> NoReturn:
-    """End the program as one does whose output nobody reads any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it flushes
+    """End the program without a message, as nobody reads its output any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail when it flushes
     sys.exit(128 + signal.SIGPIPE)

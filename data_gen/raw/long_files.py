@@ -1,6 +1,6 @@
 """Read recordings of any length in blocks of frames, in constant memory: .skeleton, .csv and .npy files.
 
-A file that still grows can be followed: what is not there yet is waited for.
+A file that still grows can be followed: the reader waits for what is not there yet.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ BLOCK = 256  # frames
 SUFFIXES = (".skeleton", ".csv", ".npy")
 INTERVAL = 0.2  # seconds between looks at a file that grows
 _LONGEST_LINE = 2**16  # bytes
-_MOST_BODIES = 30  # listed in a frame; far more than a sensor tells of
+_MOST_BODIES = 30  # in a frame; far more than a sensor lists
 _COLUMNS = {people * coordinates: (people, coordinates) for people in (1, 2) for coordinates in (2, 3)}
 
 
 class LongFile:
-    """A recording in a file. `coordinates` is 2 or 3, `slots` how many bodies a frame can have. Raises DataSetError for
-    a file that is no recording of the skeleton's joints."""
+    """A recording in a file, with 2 or 3 `coordinates` and up to `slots` bodies in a frame. Raises DataSetError if it
+    is not a recording of the skeleton's joints."""
 
     def __init__(self, path: Path, skeleton: Skeleton = KINECT_V2, follow: bool = False):
         self.path, self.skeleton, self.follow = path, skeleton, follow
-        self.ended = False  # set it, and a file is followed no longer
+        self.ended = False  # set to True, it ends following
         if not path.is_file():
             raise DataSetError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
         if path.suffix not in SUFFIXES or (follow and path.suffix == ".npy"):
@@ -40,8 +40,8 @@ class LongFile:
         self.slots, self.coordinates = self._shape()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the frames in blocks, float64 (T, slots, V, C) with zeros where a slot has no body. Raises
-        DataSetError, with the line, where the text is wrong."""
+        """Yield the frames in blocks, float64 (T, slots, V, C), zeros in slots without a body. Raises DataSetError,
+        with the line, for wrong text."""
         if self.path.suffix == ".npy":
             yield from self._blocks_npy()
             return
@@ -128,7 +128,7 @@ class LongFile:
                 if lines.waiting:
                     break
             if not texts:
-                return  # it was followed, and that has ended
+                return  # following has ended
             try:
                 bodies = parse_skeleton(b"%d\n" % len(texts) + b"".join(texts))
             except SkeletonError as error:
@@ -144,7 +144,7 @@ class LongFile:
             raise DataSetError(f"{self.path}: holds no frames")
 
     def _read_frame(self, lines: _Lines, frame: int) -> bytes | None:
-        """The lines of a frame; None where the file is followed no longer."""
+        """Read the lines of a frame; None if following has ended."""
         what = f"the number of bodies of frame {frame + 1}"
         count = lines.read()
         if count == b"" and self.follow:
@@ -165,8 +165,8 @@ class LongFile:
 
 
 class _Lines:
-    """The lines of a file, one at a time; with `follow`, those too that are not there yet. `number` counts the lines
-    read so far; `waiting` tells whether the next one is not there yet."""
+    """Read a file line by line; with `follow`, wait for lines that are not there yet. `number` counts the lines read;
+    `waiting` tells whether the next one is not there yet."""
 
     def __init__(self, source: LongFile, file: IO[bytes]):
         self.source, self.file, self.number = source, file, 0
@@ -181,7 +181,7 @@ class _Lines:
         return not line.endswith(b"\n")
 
     def read(self, what: str = "") -> bytes:
-        """The next line with its end, empty at the end of the file. `what` must stand there."""
+        """Read the next line with its end; empty at the end of the file, or DataSetError if `what` must stand there."""
         place = self.file.tell() if self.source.follow else 0
         line = self.file.readline(_LONGEST_LINE)
         while self.source.follow and not line.endswith(b"\n") and not self.source.ended:

@@ -1,4 +1,4 @@
-"""Somebody who does one thing after another: the world that the demo's long recordings show."""
+"""Simulate somebody who does one action after another, for the demo's long recordings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from data_gen.raw import simulation as sim
 
 ACTIONS = 8  # of a recording
-PAUSE_FRAMES = (20, 91)  # between two actions, besides the rest that belongs to a performance
+PAUSE_FRAMES = (20, 91)  # between two actions; a performance has more standing still
 AWAY = 0.15  # chance that nobody is seen during a pause
-REPLICATIONS = 100  # above those of the demo's clips, so that no performance is in both
+REPLICATIONS = 100  # above those of the demo's clips: no performance is in both
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a recording. Either an action from 1 (frames `start` to `end` of it), or a pause without one (0), in
-    which people move on to the next; without people, nobody is seen for `pause` frames."""
+    """A part of a recording: an action, from 1, in its frames `start` to `end`; or a pause (0) in which somebody moves
+    to the next pose. Without people, nobody is seen for `pause` frames."""
 
     people: list[np.ndarray] = field(default_factory=list)
     action: int = 0
@@ -28,7 +28,7 @@ class Piece:
 
 
 def act_out(seed: int, number: int, subject: int, rng: np.random.Generator) -> Iterator[Piece]:
-    """The pieces of a recording, one after the other: a pause before each action, and one after the last."""
+    """Yield the pieces of a recording: a pause before each action, and one after the last."""
     last = None
     for action in rng.choice(list(sim.ACTIONS), ACTIONS).tolist():
         replication = REPLICATIONS * (1 + number) + int(rng.integers(REPLICATIONS))
@@ -41,7 +41,7 @@ def act_out(seed: int, number: int, subject: int, rng: np.random.Generator) -> I
 
 
 def _pause(before: np.ndarray | None, after: np.ndarray | None, rng: np.random.Generator) -> Piece:
-    """Somebody goes over from one pose (25, 3) to another, joint by joint, or is out of sight."""
+    """Make a pause: somebody moves from one pose (25, 3) to another, joint by joint, or is out of sight."""
     frames = int(rng.integers(*PAUSE_FRAMES))
     before, after = (after, after) if before is None else (before, after)
     if before is None or after is None or rng.random() < AWAY:

@@ -72,26 +72,27 @@ def select_people(bodies: np.ndarray, num_people: int = NUM_PEOPLE) -> np.ndarra
 
 
 def _energy(body: np.ndarray) -> float:
-    """Spread of a body (T, V, C): the standard deviations of x, y and z over its non-zero frames, summed."""
+    """Sum the standard deviations of x, y and z of a body (T, V, C) over its non-zero frames."""
     present = body[~_null_frames(body)]
     return float(present.reshape(-1, body.shape[-1]).std(axis=0).sum()) if len(present) else 0.0
 
 
 def _null_frames(person: np.ndarray) -> np.ndarray:
-    """Which frames of a person (T, V, C) sum to zero: bool (T,)."""
+    """Mark the frames of a person (T, V, C) that sum to zero: bool (T,)."""
     return _sum(person).sum(-1) == 0
 
 
 def _sum(joints: np.ndarray) -> np.ndarray:
-    """x + y (+ z), in that order: `sum` takes a multiple of the time over so short an axis."""
+    """Add x + y (+ z), in that order; `sum` is several times slower over so short an axis."""
     flat = joints[..., 0] + joints[..., 1]
     return flat + joints[..., 2] if joints.shape[-1] == 3 else flat
 
 
 def fill_null_frames(person: np.ndarray) -> None:
-    """Close the gaps of a person (T, V, C) who is absent at first, then repeat what there is to the end.
+    """Fill absent frames of a person (T, V, C), in place.
 
-    In place. A gap in the middle of a person who is there in frame 0 stays zero.
+    If the person is absent in frame 0, present frames move to the front. Then the frames before the final absence are
+    repeated to the end. If the person is present in frame 0, gaps in the middle stay zero.
     """
     null = _null_frames(person)
     if null.all() or not null.any():
@@ -107,7 +108,7 @@ def fill_null_frames(person: np.ndarray) -> None:
 
 
 def centre(people: np.ndarray, joint: int | None) -> np.ndarray:
-    """Subtract that joint of person 0, frame by frame; joints that sum to zero stay zero. (T, M, V, C)."""
+    """Subtract person 0's `joint` from people (T, M, V, C), frame by frame; joints that sum to zero stay zero."""
     if joint is None:
         return people
     origin = people[:, :1, joint : joint + 1]
@@ -119,19 +120,19 @@ def centre(people: np.ndarray, joint: int | None) -> np.ndarray:
 
 
 def align(people: np.ndarray, joints: tuple[int, int] | None) -> np.ndarray:
-    """Rotate people (T, M, V, C) so that in frame 0 person 0's second joint of the two points to the first along +x
-    (in two dimensions: along the x axis, in either direction). Returns float64."""
+    """Rotate people (T, M, V, C) so that in frame 0 person 0's vector from the second of two joints to the first points
+    along +x (in two dimensions: along the x axis, in either direction). Returns float64."""
     if joints is None:
         return people
     first, second = people[0, 0, joints[0]], people[0, 0, joints[1]]
     vector = (first - second).astype(np.float64)
     rotation = rotation_to_x(vector) if len(vector) == 3 else rotation_in_plane(vector)
-    return (people.reshape(-1, len(vector)) @ rotation.T).reshape(people.shape)  # one product instead of one a frame
+    return (people.reshape(-1, len(vector)) @ rotation.T).reshape(people.shape)  # one product for all frames
 
 
 def rotation_to_x(vector: np.ndarray) -> np.ndarray:
-    """The shortest rotation, float64 (3, 3), that takes `vector` onto +x; the identity where it is zero or
-    already on the axis, in either direction."""
+    """Return the shortest rotation, float64 (3, 3), of `vector` onto +x; the identity if it is zero or on the axis, in
+    either direction."""
     axis = np.array([0.0, vector[2], -vector[1]])  # the cross product with +x
     sine, cosine = np.sqrt(axis @ axis), vector[0]
     angle = np.arctan2(sine, cosine)
@@ -143,10 +144,10 @@ def rotation_to_x(vector: np.ndarray) -> np.ndarray:
 
 
 def rotation_in_plane(vector: np.ndarray) -> np.ndarray:
-    """The shortest rotation, float64 (2, 2), that takes `vector` onto the x axis, in the nearer direction. The identity
-    where it is on the axis.
+    """Return the shortest rotation, float64 (2, 2), of `vector` onto the x axis, in the nearer direction; the identity
+    if it is on the axis.
 
-    Turning to +x alone would put somebody who is seen from behind upside down.
+    Always turning to +x would put somebody seen from behind upside down.
     """
     x, y = vector if vector[0] >= 0 else -vector
     if abs(y) < _EPSILON:

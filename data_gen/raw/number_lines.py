@@ -1,4 +1,4 @@
-"""Read lines of text as counts and rows of numbers. Anything else is refused, with the line."""
+"""Read lines of text as counts and rows of numbers; refuse anything else, with the line."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import suppress
 
 import numpy as np
 
-_LONGEST_LINE = 2**14  # bytes; the longest sound one, PKU-MMD's 150 values, takes about 2,000
-_SHORTEST_LINE = 20  # bytes, on average over a text; a line of a joint has more
-_PLAIN = b"0123456789+-.eEnaif \t\n"  # the characters of which numpy and float() make the same numbers
+_LONGEST_LINE = 2**14  # bytes; the longest valid one, PKU-MMD's 150 values, takes about 2,000
+_SHORTEST_LINE = 20  # bytes, least average over a text; a joint's line has more
+_PLAIN = b"0123456789+-.eEnaif \t\n"  # numpy and float() agree on numbers of these characters
 _NOT_FINITE = re.compile(rb"-?nan\(ind\)|-?1\.#\w+", re.IGNORECASE)  # as Microsoft's C runtime spells nan and inf
 
 
 class SkeletonError(ValueError):
-    """A recording that cannot be read; `line` counts from 1, None where no single line is wrong."""
+    """A recording that cannot be read; `line` counts from 1, None if no single line is wrong."""
 
     def __init__(self, reason: str, line: int | None = None):
         super().__init__(reason if line is None else f"line {line}: {reason}")
@@ -23,14 +23,14 @@ class SkeletonError(ValueError):
 
 
 def too_large(most: int) -> SkeletonError:
-    """The error of a file of more than `most` bytes."""
+    """Make the error for a file of more than `most` bytes."""
     return SkeletonError(f"larger than {most // 2**20} MiB: too large for what it should be")
 
 
 def split_lines(text: bytes, most: int) -> list[bytes]:
-    """Split a text into lines, without a byte order mark, line ends and what is blank at the end.
+    """Split a text into lines, without byte order mark, line ends and blanks at the end.
 
-    Raises SkeletonError for a text that is empty, has more than `most` bytes, or lines no recording has.
+    Raises SkeletonError if it is empty, has more than `most` bytes, or lines of a length or number no recording has.
     """
     if len(text) > most:
         raise too_large(most)
@@ -48,7 +48,7 @@ def split_lines(text: bytes, most: int) -> list[bytes]:
 
 
 def read_count(lines: Sequence[bytes], i: int, what: str) -> int:
-    """Read line i (from 0) as a whole number from 0 on. `what` names it in the SkeletonError for anything else."""
+    """Read line i (from 0) as a whole number, at least 0. Raises SkeletonError, naming `what`, for anything else."""
     word = _line(lines, i, what).strip()
     if not word.isdigit() or len(word) > 18:
         raise SkeletonError(f"{what} should stand here, found {quote(word)}", i + 1)
@@ -56,9 +56,9 @@ def read_count(lines: Sequence[bytes], i: int, what: str) -> int:
 
 
 def read_rows(lines: Sequence[bytes], wanted: Sequence[int], columns: int, what: str) -> np.ndarray:
-    """Read the lines `wanted` (from 0), each of `columns` numbers between blanks: float64 (len(wanted), columns).
+    """Read the lines `wanted` (from 0) of `columns` numbers between blanks: float64 (len(wanted), columns).
 
-    `what` says in errors what has so many values. Raises SkeletonError for the first line that has not.
+    Raises SkeletonError for the first wrong line; `what` names such a line there.
     """
     rows = [lines[i] for i in wanted]
     if rows and not b"".join(rows).translate(None, _PLAIN):
@@ -71,7 +71,7 @@ def read_rows(lines: Sequence[bytes], wanted: Sequence[int], columns: int, what:
 
 
 def read_row(lines: Sequence[bytes], i: int, columns: int, what: str) -> list[float]:
-    """Read line i (from 0) alone, as `read_rows` does."""
+    """Read one line, i (from 0), like `read_rows`."""
     line = _line(lines, i, what)
     words = line.split()
     if len(words) != columns:
@@ -98,5 +98,5 @@ def _read_number(word: bytes, line: int) -> float:
 
 
 def quote(text: bytes) -> str:
-    """The beginning of a text as an error shows it, in ASCII."""
+    """Shorten a text for an error message, in ASCII."""
     return ascii(text[:40].decode("latin-1")) + ("..." if len(text) > 40 else "")

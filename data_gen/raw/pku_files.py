@@ -1,4 +1,4 @@
-"""Read PKU-MMD's files: splits, and a video's skeletons cut into the clips of its label file (docs/method.md, 1)."""
+"""Read PKU-MMD's files: splits, and videos, cut into the clips of their label files (docs/method.md, 1)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIDES = {2: "train", 4: "val"}  # by line of a split file
 
 @dataclass
 class Split:
-    """A split file: for each video `train` or `val` and the line that lists it; and what is wrong, by place."""
+    """A split file: each video's `side` (`train` or `val`) and `line`; what is wrong (`bad`), by place."""
 
     path: Path
     side: dict[str, str] = field(default_factory=dict)
@@ -43,10 +43,11 @@ class Split:
 
 
 def find_split(raw: Path, stem: str) -> Path:
-    """The split file `stem`.txt, its underscores perhaps hyphens: in `raw`, beside it, or in `split` of either. In part
-    II's own folder the name may lack its `_v2`; beside it, such a file is part I's.
+    """Find the split file `stem`.txt (underscores may be hyphens): in `raw`, beside it, or in `split` of either.
 
-    Raises FileNotFoundError, and DataSetError where a folder has two of that name.
+    In part II's own folder the name may lack `_v2`; beside that folder, such a file is part I's.
+
+    Raises FileNotFoundError, and DataSetError if a folder has two of that name.
     """
     beside = Path(os.path.abspath(raw)).parent
     own, shared = ([base, base / "split", base / "Split"] for base in (raw, beside))
@@ -62,11 +63,10 @@ def find_split(raw: Path, stem: str) -> Path:
 
 
 def read_split(path: Path, video: str) -> Split:
-    """The videos that a split file lists, those of training on line 2, those of testing on line 4; the regular
-    expression `video` fits their names.
+    """Read a split file, which lists training videos on line 2 and test videos on line 4.
 
-    What is no name of a video and videos on both sides are left out and reported in `bad`. Raises DataSetError for
-    a file that cannot be read or has another layout.
+    Names that the regular expression `video` does not match, and videos on both sides, are left out and reported in
+    `bad`. Raises DataSetError for a file that cannot be read or has another layout.
     """
     try:
         text = Recording(path.stem, str(path)).read(MAX_LIST).decode("utf-8-sig", errors="replace")
@@ -100,7 +100,7 @@ def read_split(path: Path, video: str) -> Split:
 
 @dataclass(frozen=True)
 class Video:
-    """A video's two files, the number of classes its labels may name, and the place in a split that lists it."""
+    """A video's two files, the number of classes, and the place in a split that lists it."""
 
     name: str
     skeleton: Recording
@@ -111,8 +111,8 @@ class Video:
 
 @dataclass
 class Cut:
-    """What a video gave: clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file, and
-    by file or line the reasons why something was left out (`bad`) or changed (`repaired`)."""
+    """A video's clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file; by file or
+    line, the reasons why something was left out (`bad`) or changed (`repaired`)."""
 
     clips: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
@@ -131,7 +131,7 @@ def cut_video(video: Video) -> Cut:
             cut.bad[place] = f"with this clip the video's have {total} frames, more than {MAX_CUT}"
         elif frames is not None:
             name = f"{video.name}_{number:03}_A{action:03}"
-            cut.clips.append((name, action - 1, normalise(_bodies(frames[start:end]))))
+            cut.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
             if repairs:
                 cut.repaired[place] = "; ".join(repairs)
     return cut
@@ -149,7 +149,7 @@ class Untrimmed:
 
 
 def keep_video(video: Video) -> Untrimmed:
-    """Read a video once and keep it whole. A segment that overlaps one of an earlier line is left out as bad."""
+    """Read a video once and keep it whole. A segment that overlaps that of an earlier line is left out as bad."""
     whole = Untrimmed(video.name)
     frames, labels = _read_video(video, whole.bad)
     if frames is None:
@@ -170,8 +170,8 @@ def keep_video(video: Video) -> Untrimmed:
 def _read_video(
     video: Video, bad: dict[str, str]
 ) -> tuple[np.ndarray | None, dict[int, tuple[int, int, int, list[str]]]]:
-    """A video's frames, None where they cannot be read, and by line what `parse_label` makes of its labels. What is
-    wrong goes to `bad`, by file or line."""
+    """Read a video's frames (None if that fails) and its labels, parsed, by line. What is wrong goes to `bad`, by file
+    or line."""
     frames, lines = None, []
     try:
         frames = parse_video(_read(video, video.skeleton, MAX_VIDEO))
@@ -199,16 +199,16 @@ def _read(video: Video, file: Recording, most: int) -> bytes:
         raise
 
 
-def _bodies(frames: np.ndarray) -> np.ndarray:
-    """Leave out people (T, 2, 25, 3) at the end who are never there, as an NTU recording does."""
-    there = np.flatnonzero(frames.any(axis=(0, 2, 3)))
-    return frames[:, : there.max(initial=-1) + 1]
+def _drop_absent(frames: np.ndarray) -> np.ndarray:
+    """Leave out the last people (T, 2, 25, 3) if they are never present, as NTU recordings do."""
+    present = np.flatnonzero(frames.any(axis=(0, 2, 3)))
+    return frames[:, : present.max(initial=-1) + 1]
 
 
 def parse_video(text: bytes) -> np.ndarray:
-    """Read a video's people: float64 (T, 2, 25, 3) in metres, zeros where there is none; a line of the text is a frame.
+    """Read a video's people, a frame per line: float64 (T, 2, 25, 3) in metres, zeros where nobody is.
 
-    Raises SkeletonError, with the line, for a text that is not rows of 150 finite numbers.
+    Raises SkeletonError, with the line, for text other than rows of 150 finite numbers.
     """
     lines = split_lines(text, MAX_VIDEO)
     if len(lines) > MAX_FRAMES:
@@ -224,7 +224,7 @@ def parse_video(text: bytes) -> np.ndarray:
 
 
 def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
-    """The lines of a label file that are not blank, each with its number from 1."""
+    """Return the lines of a label file that are not blank, each with its number from 1."""
     lines = split_lines(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), MAX_LIST)
     if len(lines) > MAX_LABELS:
         raise SkeletonError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")
@@ -232,10 +232,10 @@ def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
 
 
 def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, int, int, list[str]]:
-    """Class from 1, start, end and what was repaired, of a line `class,start,end,confidence`: frames [start, end).
+    """Parse a line `class,start,end,confidence` to class from 1, start, end and repairs: frames [start, end).
 
-    Reversed ends are swapped; an end beyond the video's `num_frame` frames (None: unknown) is moved to it. Raises
-    SkeletonError for all else that is not a clip of the video.
+    Reversed ends are swapped; an end beyond the video's `num_frame` frames (None: unknown) is moved there. Raises
+    SkeletonError for anything else that is not a clip of the video.
     """
     match = _LABEL.fullmatch(line)
     if not match:

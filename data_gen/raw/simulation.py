@@ -1,9 +1,9 @@
-"""Articulated people who act: the world that the demo's recordings show.
+"""Simulate articulated people who act, for the demo's recordings.
 
 A body is 25 joints in NTU (Kinect v2) order, moved by forward kinematics, so its bones keep their length. In
 the body's own frame x points to its right, y up, and it faces -z; all lengths are metres, all angles radians.
-A *performance* is one action done once by one subject (and a partner), a function of its seed and numbers.
-The constants below are all there is to tune, the sensor's included (which demo_gendata.py models).
+A *performance* is one action done once by one subject (and a partner); it depends on seed and numbers alone.
+The constants below are all that can be tuned, also of the sensor, which demo_gendata.py models.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ IDLE = (0.015, 0.06)  # amplitude of a subject's aimless swaying
 SPARE_ARM = (1.1, 0.6, 1.4)  # widest flexion, abduction and elbow bend of the arm that has nothing to do
 JITTER = 0.006  # sensor noise of a well-seen joint 3 m away
 HAND_JITTER = 2.0  # factor on hands and feet
-OCCLUDED_JITTER = 4.0  # factor on joints hidden behind the body, which get tracking state 1
-NOISE_MEMORY = 0.6  # noise is this much like the frame before: Kinect smooths
+OCCLUDED_JITTER = 4.0  # factor on joints hidden behind the body, whose tracking state is 1
+NOISE_MEMORY = 0.6  # correlation of the noise with that of the frame before: Kinect smooths
 # --- Sensor faults --------------------------------------------------------------------------------------
 DROPPED = 0.01  # chance that a frame has no body at all
 LATE = 0.04  # chance that somebody is missing at the start of a recording
 LATE_FRAMES = (2, 9)
-SWAP = 0.05  # chance that two people change their places in the list for the rest of it
-GHOST = 0.02  # chance of one more body for a moment
+SWAP = 0.05  # chance that two people swap their places in the list until the end
+GHOST = 0.02  # chance of an additional body for a moment
 GHOST_FRAMES = (3, 9)
 
 JOINTS = 25
@@ -86,7 +86,7 @@ class Subject:
 
 
 def make_subject(seed: int, number: int) -> Subject:
-    """The subject of that number; any number has one, so partners are numbers outside SUBJECTS."""
+    """Make the subject of a number; partners have numbers outside SUBJECTS."""
     rng = np.random.default_rng([seed, number])
     height, width, arm, leg = (rng.uniform(*BUILD[part]) for part in ("height", "width", "arm", "leg"))
     offsets = np.zeros((JOINTS, 3))
@@ -119,7 +119,7 @@ def rotations(angles: np.ndarray) -> np.ndarray:
 def forward_kinematics(offsets: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Joint positions (T, 25, 3) from bones (25, 3) and angles (T, 25, 3); the spine base is the origin.
 
-    A joint's angles turn everything that hangs from it, relative to what the joint itself hangs from.
+    A joint's angles turn all its descendants, relative to its parent.
     """
     turn = rotations(angles)
     position = np.zeros(angles.shape)
@@ -133,7 +133,7 @@ def forward_kinematics(offsets: np.ndarray, angles: np.ndarray) -> np.ndarray:
 # --- Actions: each adds to the (T, 25, 3) angles of somebody right-handed; `u` (T,) is the phase, 0 to 1. ---
 @dataclass(frozen=True)
 class Style:
-    """How somebody does it this time. `sense` is -1 for the left-handed, whose pose is mirrored later."""
+    """How an action is done this time. `sense` is -1 for the left-handed, whose pose is mirrored later."""
 
     size: float
     reach: np.ndarray  # (3,) angles of the raised shoulder
@@ -245,7 +245,7 @@ ACTIONS = dict(enumerate((
 
 
 def _rest_pose(subject: Subject, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Standing about: (T, 25, 3) angles with posture, a stance, a spare arm and idle swaying."""
+    """Make angles (T, 25, 3) of standing: posture, stance, a spare arm and idle swaying."""
     pose = np.zeros((frames, JOINTS, 3))
     lean, twist, tilt = subject.posture + rng.normal(0, LEAN_JITTER, 3)
     pose[:, BASE] = -0.5 * lean, 0.5 * twist, 0.5 * tilt
@@ -267,7 +267,7 @@ def _rest_pose(subject: Subject, frames: int, rng: np.random.Generator) -> np.nd
 
 
 def _place(offsets: np.ndarray, pose: np.ndarray, path: np.ndarray, heading: float) -> np.ndarray:
-    """World positions (T, 25, 3): the lower foot on the floor, the ankles around `path` (T, 2) in x and z."""
+    """Return world positions (T, 25, 3): the lower foot on the floor, the ankles around `path` (T, 2) in x and z."""
     body = forward_kinematics(offsets, pose)
     body = body @ rotations(np.array([0.0, heading, 0.0])).T
     shift = np.empty((len(body), 1, 3))
@@ -278,8 +278,8 @@ def _place(offsets: np.ndarray, pose: np.ndarray, path: np.ndarray, heading: flo
 
 @dataclass(frozen=True)
 class Performance:
-    """World positions (T, 25, 3) in metres of one or two people, about the origin. The action takes the frames from
-    `start` to `end`; before and after it they stand."""
+    """World positions (T, 25, 3) in metres of one or two people, around the origin. The action takes frames `start` to
+    `end`; before and after it they stand."""
 
     people: list[np.ndarray]
     start: int
@@ -287,13 +287,13 @@ class Performance:
 
 
 def perform(seed: int, subject: int, replication: int, action: int) -> list[np.ndarray]:
-    """The people of a performance. Raises KeyError for an unknown action."""
+    """Return the people of a performance. Raises KeyError for an unknown action."""
     return perform_timed(seed, subject, replication, action).people
 
 
 def perform_timed(seed: int, subject: int, replication: int, action: int, towards: int | None = None) -> Performance:
-    """A performance, and when its action takes place. `towards` is one of REPLICATIONS, by which camera people stand;
-    without it, the replication itself. Raises KeyError for an unknown action."""
+    """Simulate a performance. `towards`, one of REPLICATIONS, chooses the camera that people face; default: the
+    replication. Raises KeyError for an unknown action."""
     rng, what = np.random.default_rng([seed, subject, replication, action]), ACTIONS[action]
     people = [make_subject(seed, subject)]
     if what.gap:

@@ -30,7 +30,7 @@ class _Body(NamedTuple):
 
 
 def parse_skeleton(text: bytes) -> np.ndarray:
-    """Read the bodies of a recording: float64 (T, S, 25, 3) in metres, S = bodies in the fullest frame (at most 4).
+    """Read the bodies of a recording: float64 (T, S, 25, 3) in metres, S = most bodies in a frame (at most 4).
 
     A body's slot is its position in the frame's list; slots without a body are zero. Raises SkeletonError, with the
     line, for text that is not exactly one well-formed recording. nan and inf are accepted in every column but x, y, z.
@@ -41,7 +41,7 @@ def parse_skeleton(text: bytes) -> np.ndarray:
     try:
         _find_bodies(lines, num_frame, bodies)
     except SkeletonError:
-        _read_joints(lines, bodies)  # raises where an earlier line is to blame, as when one is missing
+        _read_joints(lines, bodies)  # raises first if an earlier line is wrong, perhaps missing
         raise
     xyz = _read_joints(lines, bodies)
     slots = [body.slot for body in bodies if body.slot < MAX_BODIES]
@@ -69,7 +69,7 @@ def _read_num_frame(lines: list[bytes]) -> int:
 
 
 def _find_bodies(lines: list[bytes], num_frame: int, bodies: list[_Body]) -> None:
-    """Add every body to `bodies`, going from count to count. Raises SkeletonError for all but the joints' lines."""
+    """Add every body to `bodies`, going from count to count. Checks all lines but those of joints: SkeletonError."""
     at = 1
     for frame in range(num_frame):
         num_body = read_count(lines, at, f"the number of bodies of frame {frame + 1} of {num_frame}")

@@ -16,15 +16,15 @@ Result = TypeVar("Result")
 
 
 def num_cores() -> int:
-    """Processor cores that this process may use."""
+    """Count the processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_in_workers(function: Callable[[Item], Result], items: list[Item], workers: int, chunk: int) -> Iterator[Result]:
-    """`function`, which a worker can import, of each item, in the order given; a worker takes `chunk` at a time.
+    """Apply `function`, which workers can import, to each item; yields results in order. A worker takes `chunk` items.
 
-    At most a few chunks a worker are in flight, so memory does not grow with the data set. What is no more than one
-    chunk is done in this process, sooner than a worker would start.
+    Only a few chunks per worker are in flight, so memory does not grow with the data set. A single chunk is computed
+    in this process, sooner than a worker would start.
     """
     if len(items) <= chunk:
         yield from map(function, items)
@@ -49,7 +49,7 @@ def _map(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
 
 
 def end_with_parent() -> None:
-    """Have a worker end when the process that started it is killed: its queue alone would not tell it."""
+    """Make a worker end when its parent process is killed; its queue alone would not tell it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = parent_process()
     assert parent is not None  # this is a worker

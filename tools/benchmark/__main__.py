@@ -48,15 +48,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--baseline", action="store_true", help="time a plain textbook version of each stage too, and check its result"
     )
     parser.add_argument(
-        "--hidden-size", type=positive_int, help="of step, epoch and features; default: 256 on a CPU, 1024 on a GPU"
+        "--hidden-size", type=positive_int, help="in step, epoch and features; default: 256 on a CPU, 1024 on a GPU"
     )
     parser.add_argument(
-        "--batch-size", type=positive_int, help="of objective, step and epoch; default: 128 on a CPU, 512 on a GPU"
+        "--batch-size", type=positive_int, help="in objective, step and epoch; default: 128 on a CPU, 512 on a GPU"
     )
-    parser.add_argument("--amp", choices=("bf16", "fp16", "off"), help="of step and epoch; default: as pretrain.py")
+    parser.add_argument("--amp", choices=("bf16", "fp16", "off"), help="in step and epoch; default: as pretrain.py")
     add_compile_option(parser)
     parser.add_argument(
-        "--profile", action="store_true", help="of step: at the end, also print the kernels that take most of its time"
+        "--profile", action="store_true", help="also print, at the end, the kernels that take most of a step's time"
     )
     parser.add_argument(
         "--whole",
@@ -94,7 +94,7 @@ def choose_sizes(args: argparse.Namespace, device_type: str) -> Sizes:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Device, cores, threads and versions."""
+    """Collect device, cores, threads and versions."""
     import torch
 
     from data_gen.raw.workers import num_cores
@@ -113,7 +113,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def describe(m: dict[str, Any]) -> str:
-    """The machine in a line."""
+    """Describe the machine in a line."""
     where = m.get("gpu", f"{m['cpu']}, {m['cores']} core(s), {m['threads']} thread(s)")
     where += f", load {m['load_before']:.1f} before" if "load_before" in m else ""
     return f"{where}; " + ", ".join(f"{k} {m[k]}" for k in ("python", "torch", "numpy", "cuda") if k in m)
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
             try:
                 rows += pool.submit(run_stage, name, setup).result()
             except BrokenProcessPool as error:
-                raise UserError(f"{name}: its process was killed, perhaps for want of memory") from error
+                raise UserError(f"{name}: its process was killed, perhaps because memory ran out") from error
         if args.json:
             with atomic_write(args.json) as partial:
                 partial.write_text(json.dumps(result, indent=1) + "\n")

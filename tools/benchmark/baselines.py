@@ -1,6 +1,6 @@
 """Plain textbook versions of every stage, for `python -m tools.benchmark --baseline` and for tests.
 
-Each is written as a first implementation would be, and gives the project's result.
+Each is written like a first implementation and gives the project's result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.umurl import Projections
 
 
 def parse(text: str) -> np.ndarray:
-    """Bodies of a recording, float64 (T, S, 25, 3), read line by line."""
+    """Read the bodies of a recording line by line: float64 (T, S, 25, 3)."""
     lines = iter(text.splitlines())
     frames = []
     for _ in range(int(next(lines))):
@@ -43,7 +43,7 @@ def parse(text: str) -> np.ndarray:
 
 
 def normalise(bodies: np.ndarray) -> np.ndarray:
-    """Bodies (T, S, 25, 3) → people float32 (T, 2, 25, 3), centred and aligned, frame by frame."""
+    """Centre and align bodies (T, S, 25, 3), frame by frame: people float32 (T, 2, 25, 3)."""
     people = _two_people(bodies)
     for person in range(2):
         _fill(people[:, person])
@@ -104,7 +104,7 @@ def _rotation(v: np.ndarray) -> np.ndarray:
 
 
 def convert(text: bytes, protocols: int) -> np.ndarray:
-    """One recording, read and normalised once for each protocol: float32 (T, 2, 25, 3)."""
+    """Read and normalise one recording, once per protocol: float32 (T, 2, 25, 3)."""
     for _ in range(protocols):
         people = normalise(parse(text.decode()))
     return people
@@ -114,7 +114,7 @@ def convert(text: bytes, protocols: int) -> np.ndarray:
 
 
 def training_view(clips: ClipBatch) -> Tensor:
-    """One augmented view (B, 64, 2, 25, 3), clip by clip, with the numbers that the project's transforms draw."""
+    """Make one augmented view (B, 64, 2, 25, 3), clip by clip, with the random numbers of the project's transforms."""
     drawn = RandomPoseAugmentation()(RandomTemporalCrop()(clips))
     views = []
     for first, length, maps in zip(drawn.first.tolist(), drawn.length.tolist(), drawn.joint_map.cpu().numpy()):
@@ -127,7 +127,7 @@ def training_view(clips: ClipBatch) -> Tensor:
 
 
 def resize(frames: Tensor) -> Tensor:
-    """One clip (n, 150), interpolated along time: (64, 2, 25, 3)."""
+    """Interpolate one clip (n, 150) along time: (64, 2, 25, 3)."""
     resized = F.interpolate(frames.T[None], size=NUM_FRAMES, mode="linear", align_corners=False)
     return resized[0].T.reshape(NUM_FRAMES, 2, 25, 3).contiguous()
 
@@ -136,7 +136,7 @@ def resize(frames: Tensor) -> Tensor:
 
 
 def variance_covariance(z: Tensor) -> Tensor:
-    """The regulariser of z (B, D) by its D×D covariance, the diagonal masked out."""
+    """Compute the regulariser of z (B, D) from its D×D covariance with masked diagonal."""
     z = z - z.mean(0)
     deviation = torch.sqrt(z.var(0) + 1e-4)
     covariance = z.T @ z / (len(z) - 1)
@@ -145,7 +145,7 @@ def variance_covariance(z: Tensor) -> Tensor:
 
 
 def loss(projections: Projections) -> Tensor:
-    """The objective of six projections (B, D)."""
+    """Compute the objective of six projections (B, D)."""
     z = [projections[f"{stream}{m}"].float() for stream in ("", "multi_") for m in MODALITIES]
     mean = (z[0] + z[1] + z[2]) / 3
     intra = F.mse_loss(z[0], z[3]) + F.mse_loss(z[1], z[4]) + F.mse_loss(z[2], z[5])
@@ -154,7 +154,7 @@ def loss(projections: Projections) -> Tensor:
 
 
 def derive(clip: Tensor, modality: str) -> Tensor:
-    """Joint, bone or motion of clips (B, T, M, V, C)."""
+    """Derive joint, bone or motion from clips (B, T, M, V, C)."""
     if modality == "bone":
         return clip - clip[:, :, :, list(NTU_LAYOUT.skeleton.parents)]
     if modality == "motion":
@@ -163,7 +163,7 @@ def derive(clip: Tensor, modality: str) -> Tensor:
 
 
 def embed(backbone: Backbone, clip: Tensor, modality: str) -> tuple[Tensor, Tensor]:
-    """Embedded temporal and spatial tokens (B, tokens, H) of one modality of clips."""
+    """Embed one modality of clips: temporal and spatial tokens (B, tokens, H)."""
     layers = {"joint": backbone.j_emb, "bone": backbone.b_emb, "motion": backbone.m_emb}[modality]
     x = derive(clip, modality)
     temporal, spatial = x.flatten(2), x.permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2)
@@ -171,13 +171,13 @@ def embed(backbone: Backbone, clip: Tensor, modality: str) -> tuple[Tensor, Tens
 
 
 def embed_fused(backbone: Backbone, clip: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens of all modalities of clips, fused."""
+    """Embed and fuse all modalities of clips: temporal and spatial tokens (B, tokens, H)."""
     temporal, spatial = (sum(kind) / len(MODALITIES) for kind in zip(*(embed(backbone, clip, m) for m in MODALITIES)))
     return backbone.mm_fusion.t_fusion(temporal), backbone.mm_fusion.s_fusion(spatial)
 
 
 def encode(backbone: Backbone, embedded: tuple[Tensor, Tensor]) -> Tensor:
-    """Features (B, 2H) by PyTorch's own transformer layer."""
+    """Encode embedded tokens to features (B, 2H) by PyTorch's transformer layer."""
     encoder, (temporal, spatial) = backbone.ma_encoder, embedded
     maxima = []
     for transformer, x in ((encoder.t_tr, encoder.pe(temporal)), (encoder.s_tr, spatial)):
@@ -188,12 +188,12 @@ def encode(backbone: Backbone, embedded: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def features(backbone: Backbone, clip: Tensor) -> Tensor:
-    """Features (B, 2H) of all modalities of clips, fused."""
+    """Encode all modalities of clips, fused, to features (B, 2H)."""
     return encode(backbone, embed_fused(backbone, clip))
 
 
 def forward(model: nn.Module, views: Sequence[Tensor]) -> Projections:
-    """The six projections by four encoder calls, one after another."""
+    """Compute the six projections by four encoder calls, one after another."""
     backbone, projections = model.backbone, {}
     assert isinstance(backbone, Backbone)
     multi = features(backbone, views[3])
@@ -205,7 +205,7 @@ def forward(model: nn.Module, views: Sequence[Tensor]) -> Projections:
 
 
 class PlainTrainer:
-    """Training steps of `model`, in the precision `dtype` (None: float32), with Adam as it comes."""
+    """Train `model` in the precision `dtype` (None: float32) with unfused Adam."""
 
     def __init__(self, model: nn.Module, lr: float, wd: float, dtype: torch.dtype | None):
         self.model, self.dtype = model.train(), dtype
@@ -214,7 +214,7 @@ class PlainTrainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
 
     def step(self, views: Sequence[Tensor]) -> float:
-        """One step on four views; its loss."""
+        """Take one step on four views; returns its loss."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             projections = forward(self.model, views)
         value = loss(projections)
@@ -229,7 +229,7 @@ class PlainTrainer:
 
 
 def probe_epoch(backbone: Backbone, dataset: ClipDataset, num_classes: int, recipe: ClassifierRecipe) -> nn.Linear:
-    """An epoch of a linear probe that encodes each clip when it is visited; seed 0. Returns the trained layer."""
+    """Train a linear probe for an epoch that encodes each clip when it is visited; seed 0. Returns the layer."""
     generator, device = torch.Generator().manual_seed(0), next(backbone.parameters()).device
     linear = nn.Linear(2 * backbone.hidden_size, num_classes, device=device)
     with torch.no_grad():
@@ -246,6 +246,6 @@ def probe_epoch(backbone: Backbone, dataset: ClipDataset, num_classes: int, reci
 
 
 def nearest(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Position in the gallery (G, D) of each query's nearest by cosine, one query after another: int64 (Q,)."""
+    """Find the nearest row of the gallery (G, D) to each query by cosine, one query after another: int64 (Q,)."""
     size = np.linalg.norm(gallery, axis=1)
     return np.array([np.argmax(gallery @ query / (size * np.linalg.norm(query))) for query in queries])

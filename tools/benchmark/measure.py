@@ -14,8 +14,8 @@ from torch.utils.benchmark import Timer
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds a unit of work, one value for each run, and the peak of memory in bytes: on a GPU what PyTorch allocated
-    since the first of these runs; on a CPU the process's resident memory since it began."""
+    """Seconds per unit of work, one value per run, and peak memory in bytes: on a GPU what PyTorch allocated since the
+    first of these runs; on a CPU the process's resident memory since its start."""
 
     times: list[float]
     memory: int
@@ -30,8 +30,8 @@ class Measured:
 
 
 def measure(call: Callable[[], object], device: torch.device, seconds: float, units: float = 1) -> Measured:
-    """Time `call`, which does so many units of work, again and again for at least `seconds`, after a call that is not
-    counted. On a GPU a run ends when its work is done."""
+    """Time `call`, which does `units` of work, repeatedly for at least `seconds`, after one call that does not count.
+    On a GPU a run ends when its work is done."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
@@ -45,7 +45,7 @@ def measure(call: Callable[[], object], device: torch.device, seconds: float, un
 
 @dataclass(frozen=True)
 class Limit:
-    """How fast the machine does something simple: `rate` of `unit` a second."""
+    """How fast the machine does a simple operation: `rate` in `unit` per second."""
 
     name: str
     unit: str

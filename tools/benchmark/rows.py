@@ -1,4 +1,4 @@
-"""What a stage is given, and the rows of the table that it returns."""
+"""Settings of a stage, and the rows of the table that it yields."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Sizes:
     features_measured: int  # clips that stand for all
     probe_measured: int  # epochs that stand for the whole probe
     retrieve_measured: int  # queries that stand for all
-    recordings: int = 30  # different texts
-    files: int = 480  # that hold these texts, for the whole conversion
+    recordings: int = 30  # with texts of their own
+    files: int = 480  # with these texts, for the whole conversion
     num_frame: int = 100
-    clips: int = 4096  # different recordings to feed from
+    clips: int = 4096  # recordings to feed from
     feed_batch: int = 512
     train: int = 40091
     val: int = 16487
@@ -38,13 +38,13 @@ class Sizes:
     copy_bytes: int = 2**28
     plain_clips: int = 32  # encoded by the plain versions
     plain_queries: int = 16
-    queued_steps: int = 1  # that a timed run of the step gives to the device without waiting
-    seconds: float = 5.0  # that each time is measured at least
+    queued_steps: int = 1  # in a timed run, which waits for the device at its end alone
+    seconds: float = 5.0  # least time of a measurement
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured, where, and what beside it."""
+    """Where to measure, how much, and whether plain versions and a profile too."""
 
     device: torch.device
     sizes: Sizes
@@ -54,7 +54,7 @@ class Setup:
     profile: bool = False
 
     def measure(self, call: Callable[[], object], units: float = 1) -> Measured:
-        """Time `call`, which does so many units of work, on the device."""
+        """Time `call`, which does `units` of work, on the device."""
         return measure(call, self.device, self.sizes.seconds, units)
 
     def product_limit(self, shape: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Limit:
@@ -64,10 +64,10 @@ class Setup:
 
 @dataclass
 class Row:
-    """The time of one `unit` of work, beside what the machine needs at its limit.
+    """The time of one `unit` of work, beside the machine's limit.
 
-    needs: how much of the limit's unit (bytes, FLOP) one unit of work takes; samples: how many samples are in it, where
-    that is of interest; plain: the same work by the plain version.
+    needs: what a unit of work takes, in the limit's unit (bytes, FLOP); samples: how many a unit of work has, 0 for
+    none; plain: time of the plain version.
     """
 
     stage: str
@@ -83,7 +83,7 @@ class Row:
     more: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all values. Times are seconds a unit, rates a second."""
+        """Return all values. Times are seconds per unit of work, rates per second."""
         per_second = 1 / self.measured.median
         values = {"stage": self.stage, "what": self.what, "unit": self.unit, **self.measured.to_json()}
         values |= {"per_second": per_second, "limit": vars(self.limit), "needs": self.needs, "note": self.note}
@@ -96,7 +96,7 @@ class Row:
         return values
 
     def compare(self, call: Callable[[], object], units: float, setup: Setup, note: str = "") -> None:
-        """Time the plain version, of which a call does `units`."""
+        """Time the plain version, whose `call` does `units` of work."""
         self.plain, self.plain_note = setup.measure(call, units), note
 
 
@@ -107,7 +107,7 @@ def table_header(compared: bool) -> str:
 
 
 def table_line(row: dict[str, Any], compared: bool) -> str:
-    """A row, as `Row.to_json` gives it, as a line of the Markdown table."""
+    """Format a row from `Row.to_json` as a line of the Markdown table."""
     s, plain, limit = row["seconds"], row.get("baseline"), row["limit"]
     samples = row.get("samples_per_second")
     rate = f"{samples:,.0f} samples" if samples else f"{row['per_second']:,.3g}"
@@ -125,15 +125,14 @@ def table_line(row: dict[str, Any], compared: bool) -> str:
 
 
 def _time(median: float, *spread: float) -> str:
-    """The median and, in brackets, the least and the greatest time, all in one unit."""
+    """Format the median and, in brackets, the least and the greatest time, in one unit."""
     unit, size = next(((u, n) for u, n in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)) if median >= n), ("ns", 1e-9))
     first, *others = (f"{x / size:,.3g}" if x < 1000 * size else f"{x / size:,.0f}" for x in (median, *spread))
     return f"{first} ({'–'.join(others)}) {unit}" if others else f"{first} {unit}"
 
 
 def check_same(what: str, product: Any, plain: Any, bound: float) -> None:
-    """Raise RuntimeError where two results differ by more than `bound`, relative to the larger one but absolute
-    below 1."""
+    """Raise RuntimeError if two results differ by more than `bound`: relative to the larger one, absolute below 1."""
     a, b = (torch.as_tensor(x).detach().double().cpu() for x in (product, plain))
     difference = ((a - b).abs() / torch.maximum(a.abs(), b.abs()).clamp(min=1)).max().item()
     if not difference <= bound:

@@ -1,4 +1,4 @@
-"""Simulated data of NTU's shape: random people in files of the real ones' format, length and size."""
+"""Simulate data of NTU's shape: random people in files of the real format, length and size."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BODY = "72057594037927936 0 1 1 1 1 0 %.8g %.8g 2\n25\n" + NUM_JOINTS * (" ".jo
 
 
 def people_of(index: int) -> int:
-    """Number of people that a recording shows: two in every fifth, else one."""
+    """Return the number of people in a recording: two in every fifth, else one."""
     return 2 if index % 5 == 4 else 1
 
 
 def skeleton_texts(count: int, num_frame: int, seed: int = 0) -> list[bytes]:
-    """Texts of `count` recordings of `num_frame` frames, with numbers of seven digits as a sensor writes them."""
+    """Make texts of `count` recordings of `num_frame` frames, with numbers of seven digits as from a sensor."""
     rng = np.random.default_rng(seed)
     return [_skeleton_text(people_of(i), num_frame, rng) for i in range(count)]
 
@@ -45,7 +45,7 @@ def _skeleton_text(people: int, num_frame: int, rng: np.random.Generator) -> byt
 
 
 def write_recordings(folder: Path, archive: Path, texts: list[bytes], count: int) -> None:
-    """Write `count` recordings as files into `folder` and into the zip `archive`; their texts are `texts` in turn."""
+    """Write `count` recordings as files into `folder` and into the zip `archive`, with the `texts` in turn."""
     folder.mkdir(parents=True)
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as entries:
         for i in range(count):
@@ -55,8 +55,8 @@ def write_recordings(folder: Path, archive: Path, texts: list[bytes], count: int
 
 
 def simulated_dataset(folder: Path, distinct: int, count: int, device: torch.device, seed: int = 0) -> ClipDataset:
-    """Write `distinct` simulated recordings into `folder` as a packed data set, open it as a program does, and return
-    `count` recordings, drawn from it with repetition."""
+    """Write `distinct` simulated recordings into `folder` as a packed data set, open it like a program, and return
+    `count` of its recordings, with repetition."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(LENGTHS[0] + rng.gamma(2, _MEAN_ABOVE / 2, distinct), *LENGTHS).astype(int)
     with packing(folder) as writer:

@@ -71,17 +71,17 @@ def _compare_conversion(row: Row, texts: list[bytes], protocols: int, setup: Set
 
 
 def feed(setup: Setup, folder: Path) -> Iterator[Row]:
-    """Four augmented views of a batch."""
+    """Make four augmented views of a batch."""
     sizes, view, steps = setup.sizes, training_view(), itertools.count()
     dataset = simulated_dataset(folder, sizes.clips, sizes.clips, setup.device)
 
     def views() -> Tensor:
         return view(_clips(dataset, next(steps), sizes.feed_batch))
 
-    for _ in range(sizes.clips // sizes.feed_batch):  # reads each page of the mapped file, as a first epoch does
+    for _ in range(sizes.clips // sizes.feed_batch):  # reads each page of the mapped file, like a first epoch
         views()
     measured = setup.measure(views, sizes.feed_batch)
-    # The least to move: each value of a view is written once and made of one that is read.
+    # The least traffic: each value of a view is written once and one value is read for it.
     needs = 2 * 4 * VIEWS * NUM_FRAMES * NTU_LAYOUT.size
     limit = copy_limit(setup.device, sizes.copy_bytes, sizes.seconds / 5)
     row = Row("feed", f"{VIEWS} views, batch {sizes.feed_batch}", "sample", measured, limit, needs, samples=1)
@@ -93,6 +93,6 @@ def feed(setup: Setup, folder: Path) -> Iterator[Row]:
 
 
 def _clips(dataset: ClipDataset, step: int, size: int) -> ClipBatch:
-    """The clips of a step's views; steps take the recordings in turn."""
+    """Return the clips of a step's views; steps take the recordings in turn."""
     start = step % (len(dataset) // size) * size
     return dataset.views(torch.arange(start, start + size, device=dataset.device), VIEWS, seed=0, epoch=step)

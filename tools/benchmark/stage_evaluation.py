@@ -24,7 +24,7 @@ from tools.evaluation.probe import LinearProbe, train_probes
 
 
 def features(setup: Setup, folder: Path) -> Iterator[Row]:
-    """Features of all clips of both sides, all modalities fused."""
+    """Encode the clips of both sides, all modalities fused."""
     sizes, every = setup.sizes, setup.sizes.train + setup.sizes.val
     count = min(sizes.features_measured, every)
     backbone = Backbone(sizes.hidden_size).to(setup.device).eval()
@@ -51,7 +51,7 @@ def features(setup: Setup, folder: Path) -> Iterator[Row]:
 
 
 def _simulated_features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Tensor]:
-    """Features (N, D) scattered about their class's centre, and labels int64 (N,)."""
+    """Make features (N, D) scattered around their class's centre, and labels int64 (N,)."""
     sizes, rng = setup.sizes, torch.Generator().manual_seed(seed)
     centres = torch.randn(sizes.classes, sizes.feature_size, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(sizes.classes, (count,), generator=rng)
@@ -60,7 +60,7 @@ def _simulated_features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Te
 
 
 def probe(setup: Setup, folder: Path) -> Iterator[Row]:
-    """The linear probe on cached features: one run, and three seeds of three learning rates."""
+    """Train the linear probe on cached features: one run, and three seeds of three learning rates."""
     sizes = setup.sizes
     train, val = (_simulated_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
     recipe = replace(LINEAR_PROBE, epochs=sizes.probe_measured)
@@ -84,7 +84,7 @@ def probe(setup: Setup, folder: Path) -> Iterator[Row]:
 
 
 def _compare_probe(row: Row, setup: Setup, folder: Path) -> None:
-    """With the encoder in the loop; an epoch of a few clips stands for the whole probe, without its validations."""
+    """Time a probe with the encoder in its loop, extrapolated from an epoch of a few clips, without validations."""
     sizes, clips = setup.sizes, setup.sizes.plain_clips
     recipe = replace(LINEAR_PROBE, epochs=1, batch_size=clips // 2)
     backbone = Backbone(sizes.feature_size // 2).to(setup.device).eval()
@@ -102,7 +102,7 @@ def _compare_probe(row: Row, setup: Setup, folder: Path) -> None:
 
 
 def retrieve(setup: Setup, folder: Path) -> Iterator[Row]:
-    """The nearest of the gallery to each query, by itself and with each query's average precision."""
+    """Find the nearest of the gallery to each query, without and with each query's average precision."""
     sizes, count = setup.sizes, min(setup.sizes.retrieve_measured, setup.sizes.val)
     gallery, labels = _simulated_features(sizes.train, setup, 0)
     queries, classes = (part[:count] for part in _simulated_features(sizes.val, setup, 1))

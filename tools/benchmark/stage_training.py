@@ -35,7 +35,7 @@ PROFILED_STEPS, PROFILED_ROWS = 5, 25
 
 
 def objective(setup: Setup, folder: Path) -> Iterator[Row]:
-    """The loss of six projections, and its gradients."""
+    """Compute the loss of six projections and its gradients."""
     rows, dims = setup.sizes.batch_size, umurl.PROJECTION_SIZE
     z = torch.randn(6, rows, dims, device=setup.device, requires_grad=True)
     names = [f"{stream}{m}" for stream in ("", "multi_") for m in MODALITIES]
@@ -48,7 +48,7 @@ def objective(setup: Setup, folder: Path) -> Iterator[Row]:
         return umurl_loss(projections).total
 
     measured = setup.measure(lambda: gradient(product))
-    # The smaller matrix of products, and two products with z in the backward pass.
+    # The smaller Gram matrix, and two products with z in the backward pass.
     limit = setup.product_limit((min(rows, dims), max(rows, dims), min(rows, dims)))
     title = f"batch {rows}, 6 projections of {dims}, forward and backward"
     row = Row("objective", title, "step", measured, limit, 6 * 3 * 2 * rows * dims * min(rows, dims))
@@ -61,7 +61,7 @@ def objective(setup: Setup, folder: Path) -> Iterator[Row]:
 
 
 def step(setup: Setup, folder: Path) -> Iterator[Row]:
-    """A training step with feeding, as training does it, and without: the update alone, on tokens that are ready."""
+    """Train with feeding, like pretrain.py, and without: the update alone, on tokens that are ready."""
     sizes = setup.sizes
     trainer, title, compiled = _trainer(setup, folder, max(sizes.train, sizes.batch_size))
     order = torch.randperm(len(trainer.dataset), generator=torch.Generator().manual_seed(0))
@@ -95,8 +95,8 @@ def step(setup: Setup, folder: Path) -> Iterator[Row]:
 
 
 def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, str, str]:
-    """Make a trainer as `pretrain.py` does, on so many clips; returns it, its title, and a note of how long compiling
-    took."""
+    """Make a trainer like that of `pretrain.py`, on `clips` clips; returns it, its title, and a note of the seconds of
+    compiling."""
     sizes = setup.sizes
     dataset = simulated_dataset(folder, min(sizes.clips, clips), clips, setup.device)
     recipe = vars(DATASETS["ntu60"].protocol("xsub").recipe)
@@ -114,21 +114,21 @@ def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, str, str]
 
 
 def _limit(setup: Setup, trainer: Trainer) -> Limit:
-    """The textbook model's largest product: query, key and value of all streams' temporal tokens."""
+    """Measure the textbook model's largest product: query, key and value of all streams' temporal tokens."""
     hidden, tokens = setup.sizes.hidden_size, (len(MODALITIES) + 1) * setup.sizes.batch_size * NUM_FRAMES
     return setup.product_limit((tokens, hidden, 3 * hidden), DTYPES.get(trainer.args.amp, torch.float32))
 
 
 def _computed_flops(trainer: Trainer, streams: list) -> int:
-    """Count the operations of the matrix products that the model has in a step."""
+    """Count the operations of the model's matrix products in a step."""
     with FlopCounterMode(display=False) as counter:
         torch.stack([p.sum() for p in trainer.model(streams).values()]).sum().backward()
     return counter.get_total_flops()
 
 
 def _largest_kernels(trainer: Trainer, batches: Iterator[Tensor]) -> list[tuple[float, float, str]]:
-    """The kernels (on a CPU: operators) that take most of a step's time: ms a step, calls a step, name. First all of
-    them together."""
+    """Profile a step: ms, calls and name of the kernels (on a CPU: operators) that take most of it, after a first row
+    for all together."""
     on_gpu = trainer.procs.device.type == "cuda"
     with profile() as profiler:
         for _ in range(PROFILED_STEPS):
@@ -150,7 +150,7 @@ def _compare_step(row: Row, trainer: Trainer, rows: Tensor, setup: Setup) -> Non
     plain = baselines.PlainTrainer(copy.deepcopy(model), args.lr, args.wd, DTYPES.get(args.amp))
 
     def views(rows: Tensor) -> tuple[Tensor, ...]:
-        """The views that `trainer.feed` makes tokens of."""
+        """Make the views that `trainer.feed` turns into tokens."""
         clips = trainer.dataset.views(rows, len(model.streams), args.seed, trainer.epoch)
         return baselines.training_view(clips).to(setup.device).chunk(len(model.streams))
 
@@ -161,7 +161,7 @@ def _compare_step(row: Row, trainer: Trainer, rows: Tensor, setup: Setup) -> Non
 
 
 def epoch(setup: Setup, folder: Path) -> Iterator[Row]:
-    """An epoch of pre-training, as `pretrain.py` trains it."""
+    """Train an epoch, like `pretrain.py`."""
     sizes = setup.sizes
     clips = sizes.epoch_steps * sizes.batch_size if sizes.epoch_steps else sizes.train
     trainer, title, compiled = _trainer(setup, folder, clips)

@@ -1,5 +1,5 @@
-"""The stages of the benchmark. Each measures the project's own functions on simulated data, which it may keep in a
-folder, and yields a `Row` as soon as it is measured."""
+"""The stages of the benchmark. Each measures the project's functions on simulated data, has a folder for it, and yields
+a `Row` as soon as it is measured."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ STAGES = {stage.__name__: stage for stage in (convert, feed, objective, step, ep
 def run_stage(name: str, setup: Setup) -> list[dict[str, Any]]:
     """Measure a stage in this process; print its rows one by one, and return them for the JSON.
 
-    Raises UserError where a GPU's memory does not suffice, RuntimeError where a plain version (`setup.baseline`) gives
-    another result than the project.
+    Raises UserError if the GPU's memory is too small, RuntimeError if a plain version (`setup.baseline`) gives another
+    result than the project.
     """
     if name != "convert":  # as the programs do
         keep_freed_memory()

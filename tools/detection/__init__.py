@@ -1,1 +1,1 @@
-"""Long recordings: scores of frames, segments decoded from them, detection trained and measured."""
+"""Long recordings: score frames, decode segments, train and measure detectors."""

@@ -1,4 +1,4 @@
-"""From scores of frames to segments, while the recording comes in."""
+"""Turn scores of frames into segments, while the recording comes in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLIP_THRESHOLD, DETECTOR_THRESHOLD = 0.3, 0.2
 
 
 class Detection(NamedTuple):
-    """An action that was found: frames [start, end), its class, and the mean score of its frames."""
+    """A detected action: frames [start, end), class, and the mean score of its frames."""
 
     start: int
     end: int
@@ -23,7 +23,7 @@ class Detection(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Frames [start, end) of one label (−1: none), `frames` of which have it, and the sum of their scores."""
+    """Frames [start, end) of one label (−1: none); `frames` of them have it, `total` is the sum of their scores."""
 
     label: int
     start: int
@@ -33,11 +33,11 @@ class _Run(NamedTuple):
 
 
 def decode(blocks: Iterable[np.ndarray], threshold: float, shortest: int) -> Iterator[Detection]:
-    """Find segments in scores of frames, blocks (T, classes) of one recording in order.
+    """Find segments in scores of frames, given in blocks (T, classes) of one recording.
 
-    A frame has the label of the highest score if that reaches the threshold, and none otherwise. Frames of one label
-    make a segment, even where up to `shortest` others interrupt them; segments of less than `shortest` frames are left
-    out. Yields each segment once nothing can prolong it, in order; they do not overlap.
+    A frame has the label of its highest score if that reaches the threshold, else none. Frames of one label make a
+    segment, even if up to `shortest` other frames interrupt them; segments of less than `shortest` frames are dropped.
+    Yields each segment once it cannot grow, in order; segments do not overlap.
     """
     current: _Run | None = None
     for run in _runs(blocks, threshold):
@@ -61,7 +61,7 @@ def _detection(run: _Run) -> Detection:
 
 
 def _runs(blocks: Iterable[np.ndarray], threshold: float) -> Iterator[_Run]:
-    """Runs of equal labels. One of no label may come in several pieces, so that a segment ends soon after its end."""
+    """Yield runs of equal labels; of no label in several pieces, so that the segment before can end at once."""
     last: _Run | None = None
     frame = 0
     for scores in blocks:

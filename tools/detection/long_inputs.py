@@ -1,4 +1,4 @@
-"""The long recordings that a program is given: files, folders of them, or a packed data set with segments."""
+"""Open the long recordings given to a program: files, folders of them, or packed data sets with segments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tools.utils.options import classes_of
 
 @dataclass(frozen=True)
 class LongInput:
-    """A recording, and where it is known what happens in it: (start, end, name of the class), in order."""
+    """A recording and, if known, its true segments in order: (start, end, name of the class)."""
 
     name: str
     source: LongFile | tuple[PackedDataset, int]
@@ -31,19 +31,19 @@ class LongInput:
     frame_rate: float = FRAME_RATE
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield its frames in blocks (T, slots, V, C), as recorded. Raises DataSetError."""
+        """Yield the frames in blocks (T, slots, V, C), as recorded. Raises DataSetError."""
         yield from self.source.blocks() if isinstance(self.source, LongFile) else packed_blocks(*self.source)
 
 
 def packed_blocks(packed: PackedDataset, row: int) -> Iterator[np.ndarray]:
-    """Yield a recording's frames in blocks."""
+    """Yield the frames of a packed data set's recording in blocks (T, M, V, C)."""
     frames = packed.recording(row)
     for start in range(0, len(frames), BLOCK):
         yield frames[start : start + BLOCK]
 
 
-def check_body(encoder: FrozenEncoder, skeleton: Skeleton, coordinates: int, place: object) -> None:
-    """Raise UserError where an encoder was trained on another skeleton than that of the recordings at `place`."""
+def check_skeleton(encoder: FrozenEncoder, skeleton: Skeleton, coordinates: int, place: object) -> None:
+    """Raise UserError if the encoder was trained on another skeleton than that of the recordings at `place`."""
     layout = encoder.backbone.layout
     if (layout.skeleton, layout.coordinates) != (skeleton, coordinates):
         raise UserError(
@@ -53,20 +53,20 @@ def check_body(encoder: FrozenEncoder, skeleton: Skeleton, coordinates: int, pla
 
 
 def find_inputs(places: list[Path], encoder: FrozenEncoder) -> list[LongInput]:
-    """The recordings in `places`, in order. Raises UserError, DataSetError."""
+    """Open the recordings in `places`, in order. Raises UserError, DataSetError."""
     found = [recording for place in places for recording in _in_place(place, encoder)]
     if not found:
         raise UserError(f"no recording in {', '.join(map(str, places))}; what is read: {LONG_PLACES}")
     names = [recording.name for recording in found]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"two recordings are called {twice[0]}: give them one after the other")
+        raise UserError(f"two recordings are called {twice[0]}: give each to a run of its own")
     return found
 
 
 def _in_place(place: Path, encoder: FrozenEncoder) -> list[LongInput]:
     if (place / INFO).is_file():
         packed = PackedDataset(place)
-        check_body(encoder, packed.skeleton, packed.shape[2], place)
+        check_skeleton(encoder, packed.skeleton, packed.shape[2], place)
         if packed.segments is None:
             raise UserError(f"{place} holds clips, no long recordings: use tools.predict")
         names, rate = classes_of(packed), float(packed.info.get("frame_rate", FRAME_RATE))
@@ -83,9 +83,9 @@ def _in_place(place: Path, encoder: FrozenEncoder) -> list[LongInput]:
 
 
 def file_input(path: Path, encoder: FrozenEncoder, follow: bool = False) -> LongInput:
-    """One file. What happens in it is known where a segments.csv lies beside it. Raises UserError, DataSetError."""
+    """Open one file; a segments.csv beside it has its true segments. Raises UserError, DataSetError."""
     file = LongFile(path, encoder.backbone.layout.skeleton, follow)
-    check_body(encoder, file.skeleton, file.coordinates, path)
+    check_skeleton(encoder, file.skeleton, file.coordinates, path)
     table = path.parent / SEGMENTS
     return LongInput(path.stem, file, _truth(table, path) if table.is_file() and not follow else None)
 

@@ -1,10 +1,10 @@
-"""How well segments were found, as PKU-MMD's protocol measures it: mean average precision, and F1 of frames.
+"""Measure detection as in PKU-MMD's protocol: mean average precision of segments, and F1 of frames.
 
-A detection is right at an overlap θ if its intersection with a true segment of its recording and class, divided by
-their union, is at least θ. It is compared with the true segment that it overlaps most (the earliest of several). Of
-several detections of one true segment, one is right, the others are false. Average precision is the area below the
-curve of precision over recall, where the precision at a recall is the highest at that recall or above. Detections of
-equal confidence enter together, so their order does not matter.
+A detection is right at an overlap θ if its intersection over union with a true segment of its recording and class is
+at least θ. It is compared with the true segment that it overlaps most (the earliest of several). Of several detections
+of one true segment, one is right, the others are wrong. Average precision is the area below the curve of precision
+over recall, where the precision at a recall is the highest at that recall or above. Detections of equal confidence
+enter together, so their order does not matter.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from data_gen.packed.segments import Segment
 from tools.detection.decoding import Detection
 
 OVERLAPS = tuple(round(0.1 * n, 1) for n in range(1, 8))
-MARKED = 0.5
+MARKED = 0.5  # the overlap that is usually reported
 
-Found = Sequence[Sequence[Detection]]  # of each recording
+Found = Sequence[Sequence[Detection]]  # per recording
 Truth = Sequence[Sequence[Segment]]
 
 
 def mean_ap(found: Found, truth: Truth, overlap: float) -> dict[str, float]:
-    """mAP in %, by action and by video: the mean of the average precisions of the classes, or of the recordings, that
-    have a true segment. 0 where none has one."""
+    """Compute mAP in %, by action and by video: the mean average precision of the classes, or of the recordings, that
+    have a true segment; 0 if none has."""
     hits = [(v, d, _target(d, truth[v], overlap)) for v, those in enumerate(found) for d in those]
     segments = [(v, s) for v, those in enumerate(truth) for s in those]
     by_action = _mean(hits, segments, lambda video, segment: segment.label)
@@ -47,12 +47,12 @@ def _mean(hits: list, segments: list, group: Callable[[int, Any], int]) -> float
 
 
 def _target(detection: Detection, segments: Sequence[Segment], overlap: float) -> int | None:
-    """The place of the true segment that a detection finds; None if it finds none."""
-    best, place = 0.0, None
+    """Return the index of the true segment that a detection finds, or None."""
+    best, found = 0.0, None
     for i, segment in enumerate(segments):
         if segment.label == detection.label and (ratio := intersection_over_union(detection, segment)) > best:
-            best, place = ratio, i
-    return place if best >= overlap else None
+            best, found = ratio, i
+    return found if best >= overlap else None
 
 
 def intersection_over_union(a: Detection | Segment, b: Detection | Segment) -> float:
@@ -61,7 +61,7 @@ def intersection_over_union(a: Detection | Segment, b: Detection | Segment) -> f
 
 
 def average_precision(detections: Sequence[tuple[float, Any]], positives: int) -> float:
-    """The average precision of detections (confidence, what is found or None) where there are `positives` to find."""
+    """Compute the average precision of detections (confidence, what is found or None), with `positives` to find."""
     confidence = np.array([c for c, _ in detections], float)
     order = np.argsort(-confidence, kind="stable")
     seen: set = set()
@@ -70,7 +70,7 @@ def average_precision(detections: Sequence[tuple[float, Any]], positives: int) -
         target = detections[i][1]
         right[rank] = target is not None and target not in seen
         seen.add(target)
-    # The last of each group of equal confidence: there the curve has its points.
+    # The curve has its points at the last of each group of equal confidence.
     last = np.append(np.diff(confidence[order]) != 0, True)[: len(order)]
     count = np.cumsum(right)[last]
     precision = count / (np.flatnonzero(last) + 1)
@@ -79,8 +79,8 @@ def average_precision(detections: Sequence[tuple[float, Any]], positives: int) -
 
 
 def frame_f1(found: Found, truth: Truth) -> float:
-    """F1 of frames in %: a frame is right where its action is found with its class; background is no class. 0 where
-    nothing is right."""
+    """Compute the F1 of frames in %: a frame is right if its class is found; background is no class. 0 if none is
+    right."""
     right = marked = there = 0
     for detections, segments in zip(found, truth):
         marked += sum(d.end - d.start for d in detections)
@@ -91,7 +91,7 @@ def frame_f1(found: Found, truth: Truth) -> float:
 
 
 def measure(found: Found, truth: Truth) -> dict[str, Any]:
-    """All of it: `mAP` by overlap, `f1`, and how many segments there are and were found."""
+    """Compute `mAP` by overlap, `f1`, and the numbers of true (`segments`) and found segments (`found`)."""
     return {
         "mAP": {str(overlap): mean_ap(found, truth, overlap) for overlap in OVERLAPS},
         "f1": frame_f1(found, truth),

@@ -1,4 +1,4 @@
-"""From scores of overlapping windows to scores of frames, while the recording comes in."""
+"""Turn scores of overlapping windows into scores of frames, while the recording comes in."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 def frame_scores(windows: Iterable[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
     """Average the scores of windows, (start, float (W, K)) in ascending order, over the frames that they share.
 
-    A window counts most in its middle, where it knows what is before and after. Yields scores (T, K) of the frames in
-    order, in blocks, as soon as no later window can change them.
+    A window counts most in its middle, where it shows what is before and after. Yields scores (T, K) of the frames in
+    blocks, in order, as soon as no later window can change them.
     """
     total = weight = None
     first = 0
@@ -32,5 +32,5 @@ def frame_scores(windows: Iterable[tuple[int, np.ndarray]]) -> Iterator[np.ndarr
 
 
 def triangle(length: int) -> np.ndarray:
-    """Weights of a window's frames, float64 (length,): rising to the middle, nowhere zero."""
+    """Return weights of a window's frames, float64 (length,): rising to the middle, nowhere zero."""
     return np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0

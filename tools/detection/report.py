@@ -12,7 +12,7 @@ from data_gen.packed.catalogue import packed_in
 from data_gen.packed.reader import PackedDataset
 from models.detector import Detector
 from models.loading import fingerprint
-from tools.detection.long_inputs import check_body, packed_blocks
+from tools.detection.long_inputs import check_skeleton, packed_blocks
 from tools.detection.metrics import MARKED, OVERLAPS, measure
 from tools.detection.saved import detector_name, write_detector
 from tools.detection.scoring import Scorer, by_detector
@@ -34,7 +34,7 @@ def report_detection(args: argparse.Namespace) -> None:
     modalities = encoder.modalities(args.modality)
     dataset, protocol = _choose_long(args, encoder)
     packed = open_dataset(args.data_root, dataset, protocol, long=True)
-    check_body(encoder, packed.skeleton, packed.shape[2], packed.path)
+    check_skeleton(encoder, packed.skeleton, packed.shape[2], packed.path)
     train = packed.split(protocol.name, "train")
     folder = folder_of(args.pretrained)
     task = detector_name(args.modality, args.finetune, encoder.where)

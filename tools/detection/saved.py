@@ -22,17 +22,17 @@ def detector_name(modality: str = "all", finetune: bool = False, where: str = ""
     return result_name(f"detection{'_finetune' * finetune}", where, modality)
 
 
-def write_detector(path: Path, detector: Detector, told: dict[str, Any]) -> None:
-    """Write a detector, its encoder only where that was fine-tuned, and what is `told` of it: `classes`, `modality`,
-    `window`, `encoder` and `checkpoint`, which it was trained on. Raises UserError, OSError."""
+def write_detector(path: Path, detector: Detector, about: dict[str, Any]) -> None:
+    """Write a detector, with its encoder if that was fine-tuned. `about` has `classes`, `modality`, `window`, and its
+    encoder's fingerprint (`encoder`) and `checkpoint`. Raises UserError, OSError."""
     prefixes = ("linear.", "backbone.") if detector.finetune else ("linear.",)
     weights = {k: v.cpu().clone() for k, v in detector.state_dict().items() if k.startswith(prefixes)}
-    checkpoints.write(path, {**told, "weights": weights})
+    checkpoints.write(path, {**about, "weights": weights})
 
 
 def read_detector(path: Path, encoder: FrozenEncoder) -> tuple[Detector, list[str], int]:
-    """Read a detector for use with the encoder that it was trained on; returns it, the names of its classes and the
-    frames of its windows. Raises UserError for anything else."""
+    """Read a detector that was trained on this encoder; returns it, the names of its classes and the length of its
+    windows in frames. Raises UserError for anything else."""
     remedy = f"train one by python -m tools.detect --pretrained {encoder.path}"
     state = checkpoints.read_plain(path, "detector", remedy)
     if not _is_detector(state):

@@ -1,4 +1,4 @@
-"""Scores of windows: by the linear classifier of clips, by the nearest neighbours of a gallery, or by a detector."""
+"""Score windows by the linear classifier of clips, by nearest neighbours in a gallery, or by a detector."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ Score = Callable[[Tensor], Tensor]
 
 
 class Scorer:
-    """Scores windows of long recordings. `classes` names the classes, `layout` says what a prepared frame holds."""
+    """Score windows of long recordings. `classes`: their names; `layout`: what a prepared frame holds."""
 
     def __init__(self, score: Score, classes: list[str], layout: FrameLayout, device: torch.device):
         self.score, self.classes, self.layout, self.device = score, classes, layout, device
 
     @torch.no_grad()
     def score_windows(self, windows: Iterable[Window], batch: int = BATCH) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the start of each window and the scores (W, classes) of its frames, 0 in gaps without a body."""
+        """Yield each window's start and the scores (W, classes) of its frames, 0 in gaps without a body."""
         left = iter(windows)
         while some := list(islice(left, batch)):
-            length = len(some[0].clip)  # of all: a shorter window is the only one of its recording
+            length = len(some[0].clip)  # the same for all: a shorter window is its recording's only one
             clips = torch.from_numpy(np.stack([window.clip for window in some])).to(self.device)
             scores = self.score(clips).cpu().mT
             of_frames = F.interpolate(scores, size=length, mode="linear", align_corners=False).mT.numpy()
@@ -58,14 +58,14 @@ class Scorer:
         shortest: int,
         batch: int = BATCH,
     ) -> Iterator[Detection]:
-        """Find the segments of a recording that comes in blocks of frames (T, slots, V, C), as recorded. Yields them in
-        order, each as soon as it is certain. What the numbers mean: `slide`, `decode`."""
+        """Find the segments of a recording that comes in blocks of frames (T, slots, V, C), as recorded. Yields each as
+        soon as it is certain, in order. See `slide` for window and stride, `decode` for threshold and shortest."""
         windows = (prepare(start, frames, self.layout) for start, frames in slide(blocks, window, stride))
         return decode(frame_scores(self.score_windows(windows, batch)), threshold, shortest)
 
 
 def by_classifier(encoder: FrozenEncoder, path: Path | None) -> Scorer:
-    """Score by the classifier of clips at `path`, by default the one beside the checkpoint. Raises UserError."""
+    """Score by the classifier of clips at `path`; default: the one beside the checkpoint. Raises UserError."""
     classifier = load_classifier(path, encoder)
     encode = _encoder_of(classifier.representation.streams, encoder)
 
@@ -76,8 +76,8 @@ def by_classifier(encoder: FrozenEncoder, path: Path | None) -> Scorer:
 
 
 def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
-    """Score by the k nearest recordings of a gallery: a class's score is the sum of its neighbours' cosines, over k.
-    Raises UserError for a gallery without labels."""
+    """Score by the k nearest recordings of a gallery: a class's score is the sum of its neighbours' cosines, divided by
+    k. Raises UserError for a gallery without labels."""
     labels = torch.tensor(gallery.labels, device=encoder.device)
     if (labels < 0).any():
         raise UserError("--gallery: some of its recordings have no label")
@@ -95,13 +95,13 @@ def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
 
 
 def _encoder_of(streams: Streams, encoder: FrozenEncoder) -> Callable[[Tensor], Tensor]:
-    """A function that computes the features of clips, those of the streams side by side."""
+    """Return a function that encodes clips to the streams' features, concatenated."""
     encoders = [ClipEncoder(encoder.backbone, stream).to(encoder.device) for stream in streams]
     return lambda clips: torch.cat([encode(clips) for encode in encoders], 1)
 
 
 def by_detector(detector: Detector, classes: list[str], device: torch.device) -> Scorer:
-    """Score each frame by a detector, which is put into evaluation mode on the device."""
+    """Score each frame by a detector, which moves to the device, in evaluation mode."""
     detector.to(device).eval()
     layout = detector.backbone.layout
     tokens = ModalityTokens(layout).to(device)

@@ -24,7 +24,7 @@ from tools.utils.logs import progress
 
 @dataclass(frozen=True)
 class DetectionRecipe:
-    """How a detector is trained: windows of `window` frames, one every `stride`, with Adam at `lr`, which drops to a
+    """How to train a detector: windows of `window` frames, one every `stride`; Adam at rate `lr`, which drops to a
     tenth for the last fifth of the epochs."""
 
     window: int
@@ -36,7 +36,7 @@ class DetectionRecipe:
 
 
 def frame_labels(segments: Sequence[Segment], num_frame: int, num_classes: int) -> np.ndarray:
-    """The class of each frame of a recording, int64 (T,); background is `num_classes`."""
+    """Label each frame of a recording: int64 (T,); background is `num_classes`."""
     labels = np.full(num_frame, num_classes)
     for start, end, label in segments:
         labels[start:end] = label
@@ -44,8 +44,8 @@ def frame_labels(segments: Sequence[Segment], num_frame: int, num_classes: int) 
 
 
 def train_detector(detector: Detector, packed: PackedDataset, rows: np.ndarray, recipe: DetectionRecipe) -> list[float]:
-    """Train on the recordings at `rows`, int64, of a data set with segments, on the detector's device; returns each
-    epoch's mean loss. Raises UserError where that is not finite."""
+    """Train on the recordings at `rows`, int64, of a data set with segments, on the detector's device. Returns each
+    epoch's mean loss; raises UserError if that is not finite."""
     device = detector.linear.weight.device
     tokens = ModalityTokens(detector.backbone.layout).to(device)
     optimizer = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], recipe.lr)
@@ -72,8 +72,8 @@ def train_detector(detector: Detector, packed: PackedDataset, rows: np.ndarray, 
 def _batches(
     detector: Detector, packed: PackedDataset, rows: np.ndarray, recipe: DetectionRecipe, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of an epoch: windows float32 (B, 64, M, V, C) and labels int64 (B, 64). Where windows begin, and
-    their order, depends on the seed and the epoch alone."""
+    """Yield batches of an epoch: windows float32 (B, 64, M, V, C) and labels int64 (B, 64). The windows' starts and
+    order depend on seed and epoch alone."""
     assert packed.segments is not None
     rng = np.random.default_rng([recipe.seed, epoch])
     offsets = rng.integers(recipe.stride, size=len(rows))

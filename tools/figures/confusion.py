@@ -28,9 +28,9 @@ from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 from tools.utils.options import find_run
 
-WIDTH = 9.0  # inches: 60 classes need them
-FEW = 20  # up to so many classes, both axes have names and the cells have numbers
-PAIRS = 10  # most confused pairs that are printed
+WIDTH = 9.0  # inches, for 60 classes
+FEW = 20  # with at most so many classes, both axes have names and cells have numbers
+PAIRS = 10  # most confused ones, which are printed
 
 
 def count(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -40,12 +40,12 @@ def count(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarr
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
-    """Each row in % of its sum; a row without recordings is zero."""
+    """Convert rows to % of their sums; a row without recordings is zero."""
     return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
 def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]]:
-    """Pairs (true class, class that it was taken for), those with the largest share of the true class first."""
+    """List pairs (true class, predicted class), those with the largest share of the true class first."""
     share = shares(counts)
     np.fill_diagonal(share, 0)
     order = np.argsort(-share, axis=None, kind="stable")[:most]
@@ -53,17 +53,17 @@ def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]
 
 
 def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """Draw the shares of the classes that occur or are predicted; few classes have numbers in their cells."""
+    """Draw the shares of the classes that occur or are predicted."""
     classes = np.flatnonzero(counts.sum(0) + counts.sum(1))
     share, n = shares(counts)[np.ix_(classes, classes)], len(classes)
     labels = [name_of(names, int(c)) for c in classes]
     few = n <= FEW
     size = 8.0 if few else 7.0
-    # Enough height for the names, whose lines are 1.45 times as high as the letters' size.
+    # High enough for the names: lines are 1.45 times the font size.
     height = 0.78 * WIDTH if n <= 60 else 1.45 * size / 72 * n
     figure = style.new_figure(height + 1.2, WIDTH)
     axes = figure.subplots()
-    # The root shows the rare mistakes of many classes.
+    # With many classes, the root shows rare mistakes.
     norm = PowerNorm(1 if few else 0.5, 0, 100)
     image = axes.imshow(share, "cividis", norm=norm, aspect="auto", interpolation="nearest")
     axes.spines[:].set_visible(False)
@@ -88,7 +88,7 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
 def _write_shares(axes: Axes, share: np.ndarray, size: float) -> None:
     for (i, j), value in np.ndenumerate(share):
         if value >= 0.5:
-            paint = "black" if value > 55 else "white"  # on the bright and the dark end of the colours
+            paint = "black" if value > 55 else "white"  # on bright and on dark cells
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=paint, fontsize=size)
 
 
@@ -115,7 +115,7 @@ def load_both(run: Path, modality: str, device: torch.device) -> tuple[Encoded, 
 
 
 def main(args: argparse.Namespace) -> None:
-    """Draw, and print the pairs that are confused most often. Raises UserError."""
+    """Draw, and print the most confused pairs. Raises UserError."""
     device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
     encoder, classifier = load_both(run, args.modality, device)
     packed, protocol = encoder.data(args, {"dataset": classifier.dataset, "protocol": classifier.protocol})

@@ -1,4 +1,4 @@
-"""Training curves of several runs: whatever their logs hold, and the probe's accuracy over its epochs."""
+"""Training curves of several runs: values of their logs, and the probe's accuracy over its epochs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tools.utils.logs import read_lines
 from tools.utils.options import find_run
 
 COLUMNS = 3
-LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}  # titles of the panels of these keys
-SPREAD = "std of the projections"  # one panel for the std/ of all projections
+LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}  # titles of these keys' panels
+SPREAD = "std of the projections"  # one panel for all keys std/...
 TASK = "action_recognition"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """x, the epochs (N,), and y (L, N): the mean of its L lines is drawn, in a band from the lowest to the highest."""
+    """Epochs x (N,) and values y (L, N): drawn as the mean of the L lines, in a band from lowest to highest."""
 
     x: np.ndarray
     y: np.ndarray
 
 
 def read_run(folder: Path) -> dict[str, Curve]:
-    """Read a run's curves from its log.jsonl and its probes, by the titles of their panels. Raises UserError."""
+    """Read a run's curves from its log.jsonl and its probes, by title of the panel. Raises UserError."""
     logged = {line["epoch"]: line for line in read_lines(folder / "log.jsonl")}
     lines = [logged[epoch] for epoch in sorted(logged)]
     keys = dict.fromkeys(key for line in lines for key in line)
@@ -49,14 +49,14 @@ def read_run(folder: Path) -> dict[str, Curve]:
 
 
 def _curve(lines: list[dict], keys: list[str]) -> Curve:
-    """One line for each key, at the epochs that have them all."""
+    """Make a curve with a line per key, at the epochs that have all keys."""
     points = [(line["epoch"] + 1, *(line[key] for key in keys)) for line in lines if set(keys) <= set(line)]
     x, *y = np.array(points, float).reshape(-1, 1 + len(keys)).T
     return Curve(x, np.array(y))
 
 
-def _place(title: str) -> int:
-    """Where a panel stands: terms of the loss first, whichever run they are of, and probes last."""
+def _rank(title: str) -> int:
+    """Sort panels: terms of the loss first, probes last."""
     return 0 if title.startswith("loss/") else 2 if title.startswith("linear probe") else 1
 
 
@@ -64,7 +64,7 @@ def _probe(path: Path) -> dict[str, Curve]:
     try:
         result = json.loads(path.read_text())
         history, seeds = result["history"], len(result["last"]["top1"]["per_seed"])
-        # With several rates, the seeds of the first one, whose scores are the result, come first.
+        # With several rates, the seeds of the reported one come first.
         top1 = np.array([validation["top1"][:seeds] for validation in history], float)
         if result.get("task", path.stem) != path.stem:
             return {}  # one that a later one replaced
@@ -76,9 +76,9 @@ def _probe(path: Path) -> dict[str, Curve]:
 
 
 def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
-    """Draw a panel for each kind of curve, with a line for each run."""
+    """Draw a panel per kind of curve, with a line per run."""
     titles = list(dict.fromkeys(title for curves in runs.values() for title in curves))
-    titles.sort(key=_place)
+    titles.sort(key=_rank)
     rows = math.ceil(len(titles) / COLUMNS)
     figure = style.new_figure(1.4 * rows + 0.2 * math.ceil(len(runs) / 4) + 0.1)
     grid = figure.subplots(rows, min(COLUMNS, len(titles)), squeeze=False)
@@ -91,7 +91,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
                 continue
             curve = curves[title]
             mean = curve.y.mean(0)
-            step = max(1, len(mean) // 6)  # markers of several runs that agree stand beside each other
+            step = max(1, len(mean) // 6)  # so that markers of equal curves do not cover each other
             (handles[run],) = axes.plot(
                 curve.x,
                 mean,
@@ -108,14 +108,14 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
                     curve.x, curve.y.min(0), curve.y.max(0), color=style.colour(i), alpha=0.2, linewidth=0
                 )
         axes.set_title(title)
-        axes.set_xlabel("epoch of the probe" if _place(title) == 2 else "epoch")
+        axes.set_xlabel("epoch of the probe" if _rank(title) == 2 else "epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3, linewidth=0.5)
         if title in (SPREAD, LABELS["samples_per_second"]):
             axes.set_ylim(bottom=0)
         if title == LABELS["lr"]:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))  # those of matplotlib are formulas
+            axes.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))  # matplotlib's own are formulas
             axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     order = [run for run in runs if run in handles]
     figure.legend([handles[run] for run in order], order, loc="outside upper center", ncols=4)

@@ -1,4 +1,4 @@
-"""Earliness: accuracy over how much of each clip is observed, a line for each run."""
+"""Earliness: accuracy over the observed part of each clip, a line per run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from tools.evaluation.earliness import TASK
 from tools.evaluation.features import suffix_of
 from tools.figures import style
-from tools.figures.encoded import find_run, plot_path
+from tools.figures.encoded import plot_path
 from tools.utils.errors import UserError
+from tools.utils.options import find_run
 
 
 def read_scores(folder: Path, modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read what --observed left in a run's folder: shares (N,) and top-1 (N, seeds), in %. Raises UserError."""
+    """Read the scores that --observed wrote: shares (N,) and top-1 (N, seeds), in %. Raises UserError."""
     path = folder / f"{TASK}{suffix_of(modality)}.json"
     if not path.is_file():
         raise UserError(f"no {path}: run action_recognition.py --pretrained {folder} --observed 0.1 0.2 0.5 1 first")
@@ -30,7 +31,7 @@ def read_scores(folder: Path, modality: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw a line for each run, the mean of its seeds."""
+    """Draw a line per run, the mean of its seeds."""
     figure = style.new_figure(2.4, 4.5)
     axes = figure.subplots()
     for i, (run, (observed, top1)) in enumerate(runs.items()):

@@ -1,4 +1,4 @@
-"""Stick figures: all that plots do with a skeleton's joints."""
+"""Draw people as stick figures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ _SECOND = (0, (2.5, 1.5))  # dashes of the second person
 
 
 def project(points: np.ndarray) -> np.ndarray:
-    """Project points or vectors (..., C) to what is seen: (..., 2), to the right and up.
-
-    With two coordinates y points down, as in images."""
+    """Project points or vectors (..., C) to the plot: (..., 2), to the right and up. With two coordinates, y points
+    down, as in images."""
     if points.shape[-1] == 2:
         return np.asarray(points, np.float64) * (1, -1)
     x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
@@ -28,12 +27,12 @@ def project(points: np.ndarray) -> np.ndarray:
 
 
 def present(clip: np.ndarray) -> list[int]:
-    """Indices of the people in a clip (T, M, V, C) who are not zero throughout."""
+    """Return the indices of the people in a clip (T, M, V, C) who are not all zero."""
     return [person for person in range(clip.shape[1]) if clip[:, person].any()]
 
 
 def set_view(axes: Axes, points: np.ndarray, margin: float = 0.06) -> None:
-    """Give equal scales to the axes, no frame, and room for all points (..., 2)."""
+    """Set equal scales, no frame, and limits that show all points (..., 2)."""
     flat = points.reshape(-1, 2)
     low, high = (flat.min(0), flat.max(0)) if len(flat) else (np.zeros(2), np.zeros(2))
     middle, half = (low + high) / 2, np.maximum((high - low) / 2 * (1 + 2 * margin), 0.05)
@@ -44,14 +43,14 @@ def set_view(axes: Axes, points: np.ndarray, margin: float = 0.06) -> None:
 
 
 class StickFigure:
-    """Draws people of a skeleton, a colour for each limb: a new one begins where the skeleton branches."""
+    """Draw people of a skeleton, a colour per limb; a limb begins where the skeleton branches."""
 
     def __init__(self, skeleton: Skeleton):
         self.bones = [(joint, parent) for joint, parent in enumerate(skeleton.parents) if joint != parent]
         self.limbs = self._find_limbs(skeleton.parents)
 
     def _find_limbs(self, parents: Sequence[int]) -> list[int]:
-        """A number for each joint's limb."""
+        """Number each joint's limb."""
         children = [[j for j, p in self.bones if p == joint] for joint in range(len(parents))]
         found, todo, count = [0] * len(parents), [j for j, p in enumerate(parents) if j == p], 0
         while todo:
@@ -73,9 +72,9 @@ class StickFigure:
         colours: Sequence[str] = style.COLOURS,
         width: float = 1.2,
     ) -> None:
-        """The bones of a frame (M, V, C): a colour for each limb, the second person dashed.
+        """Draw the bones of a frame (M, V, C), the second person's dashed.
 
-        Joints that are `hidden`, bool (V,), are crosses, and what hangs on them is not drawn.
+        Joints that are `hidden`, bool (V,), are crosses, and their bones are not drawn.
         """
         there = np.ones(len(self.limbs), bool) if hidden is None else ~hidden
         for person in people:
@@ -105,7 +104,7 @@ class StickFigure:
     def draw_vectors(
         self, axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int], width: float = 0.9
     ) -> None:
-        """Vectors (M, V, C) from where they start, (M, V, C): a colour for each limb, the second person dashed."""
+        """Draw vectors (M, V, C) from their starts (M, V, C), the second person's dashed."""
         for person in people:
             begin, end = project(start[person]), project(start[person] + vectors[person])
             axes.add_collection(

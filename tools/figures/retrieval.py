@@ -1,4 +1,4 @@
-"""A recording of the val side with its nearest neighbours on the training side, as stick figures."""
+"""A val recording with its nearest neighbours on the training side, as stick figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRAMES = 6  # of each recording
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A recording by its index in the data set, and how similar it is to the query (cosine)."""
+    """A recording, by its index in the data set, and its cosine similarity to the query."""
 
     index: int
     similarity: float
@@ -33,7 +33,7 @@ class Neighbour:
 def neighbours(
     encoder: Encoded, packed: PackedDataset, gallery: np.ndarray, query: int, k: int, modality: str
 ) -> list[Neighbour]:
-    """Find the query's k nearest in the gallery (indices), nearest first. Raises UserError."""
+    """Find the query's k nearest recordings in the gallery (indices), nearest first. Raises UserError."""
     if k > len(gallery):
         raise UserError(f"-k {k}: the gallery has only {len(gallery)} recordings")
     asked = encoder.features(packed, np.array([query]), modality)
@@ -44,7 +44,7 @@ def neighbours(
 
 
 def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Sequence[str]) -> Figure:
-    """Draw the query above its neighbours, each as a row of frames in a solid (right) or dashed (wrong) border."""
+    """Draw the query above its neighbours, each as a row of frames with a solid (right) or dashed (wrong) border."""
     rows = [query, *(n.index for n in found)]
     clips = evaluation_view(ClipDataset.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
     sticks = people.StickFigure(packed.skeleton)

@@ -1,4 +1,4 @@
-"""How all plots look, and where they go. Only this package imports matplotlib and scikit-learn."""
+"""The style of all plots, and how they are saved. Only this package imports matplotlib and scikit-learn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ matplotlib.rcParams.update(
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Make an empty figure (sizes in inches) whose axes leave room for their labels. It opens no window."""
+    """Make an empty figure (sizes in inches) with room for the axes' labels. It opens no window."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -47,12 +47,12 @@ def colour(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """The marker of a kind; with the colour, 24 kinds differ."""
+    """Return a marker; together with the colour, 24 kinds differ."""
     return MARKERS[index % len(MARKERS)]
 
 
 def line(index: int) -> str:
-    """The line style of a kind; with the colour, 8 kinds differ."""
+    """Return a line style; together with the colour, 8 kinds differ."""
     return LINES[index % len(LINES)]
 
 

@@ -1,4 +1,4 @@
-"""What happens when in a long recording: a lane for each class, the truth beside what was found."""
+"""The actions found in a long recording over time: a lane per class, the truth beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.figures import style
 
 ROW = 120.0  # seconds that one row shows
 MOST_ROWS = 6
-_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)  # seconds between them
+_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)  # possible distances, seconds
 LANE = 0.17  # inches
 
 Segments = Sequence[tuple[int, int, str]]  # start, end, class
@@ -23,8 +23,8 @@ Segments = Sequence[tuple[int, int, str]]  # start, end, class
 def draw(
     name: str, seconds: float, frame_rate: float, found: Segments, truth: Segments | None, classes: Sequence[str]
 ) -> Figure:
-    """Draw the segments of a recording, given in frames, over its time; a long one in several rows. Lanes are those of
-    the classes that occur, in the order of `classes`."""
+    """Draw a recording's segments, given in frames, over time; a long recording takes several rows. The classes that
+    occur have lanes, in the order of `classes`."""
     occurring = {label for _, _, label in (*found, *(truth or ()))}
     lanes = [label for label in classes if label in occurring] + sorted(occurring.difference(classes))
     rows = min(MOST_ROWS, max(1, math.ceil(seconds / ROW)))
@@ -44,13 +44,13 @@ def draw(
 def _lanes(
     axes: Axes, lanes: list[str], frame_rate: float, found: Segments, truth: Segments | None, seconds: float
 ) -> None:
-    """Draw one row, which shows so many seconds."""
-    place = {label: i for i, label in enumerate(lanes)}
+    """Draw one row of `seconds` seconds."""
+    lane = {label: i for i, label in enumerate(lanes)}
     height = 0.7 if truth is None else 0.38
     for start, end, label in truth or ():
-        axes.barh(place[label] - 0.2, (end - start) / frame_rate, 0.38, start / frame_rate, color=style.GREY)
+        axes.barh(lane[label] - 0.2, (end - start) / frame_rate, 0.38, start / frame_rate, color=style.GREY)
     for start, end, label in found:
-        y = place[label] + (0.2 if truth is not None else 0)
+        y = lane[label] + (0.2 if truth is not None else 0)
         axes.barh(y, (end - start) / frame_rate, height, start / frame_rate, color=style.colour(0))
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(max(1, len(lanes)) - 0.5, -0.5)

@@ -1,4 +1,4 @@
-"""t-SNE of the features of some classes of a protocol's val side, for one encoder or several side by side."""
+"""t-SNE of val features of some classes, for one encoder or several side by side."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tools.utils.errors import UserError
 
 PERPLEXITY = 30.0
 CLASSES = 10
-FEWEST = 5  # recordings of which a map can be made
+FEWEST = 5  # recordings that a map needs
 
 
 def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """Choose `count` of the classes that occur, at random by the seed; in ascending order.
+    """Choose `count` of the classes that occur, at random by the seed; returns them in ascending order.
 
-    By default 10, as in the paper's figure, or all where there are fewer. Raises UserError where there are fewer than
-    `count`."""
+    Default: 10, as in the paper's figure, or all if there are fewer. Raises UserError if there are fewer than `count`.
+    """
     there = np.unique(labels)
     count = count or min(CLASSES, len(there))
     if count > len(there):
@@ -40,7 +40,7 @@ def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarr
 
 
 def embed(features: Tensor, seed: int) -> np.ndarray:
-    """Map features (N, D) to a plane by t-SNE on cosine distances: float32 (N, 2), the same for the same seed."""
+    """Map features (N, D) to a plane by t-SNE on cosine distances: float32 (N, 2), equal for equal seeds."""
     if not features.any(1).all() or (features == features[0]).all():
         raise UserError("t-SNE needs features that differ and are not zero: are the recordings empty?")
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
@@ -49,7 +49,7 @@ def embed(features: Tensor, seed: int) -> np.ndarray:
 
 
 def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Draw maps (N, 2) of the same recordings side by side, with a marker and a colour for each class."""
+    """Draw maps (N, 2) of the same recordings side by side, with a marker and a colour per class."""
     classes = np.unique(labels)
     columns = min(3, len(classes))
     legend_rows = math.ceil(len(classes) / columns)
@@ -102,8 +102,8 @@ def main(args: argparse.Namespace) -> None:
     style.to_board(first.folder, f"tsne{first.of}", out, first.epoch)
     metadata = [[name_of(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
     for folder in dict.fromkeys(encoder.folder for encoder in encoders):
-        # One writer for all checkpoints of a run, as it lists what it has written. It prints a line where it replaces
-        # an earlier embedding, which is what is wanted.
+        # One writer for all checkpoints of a run, as each writer lists only its own embeddings. It prints a line where
+        # it replaces an earlier embedding, as intended.
         with SummaryWriter(str(folder)) as board, contextlib.redirect_stdout(io.StringIO()):
             for encoder, values in zip(encoders, features):
                 if encoder.folder == folder:
@@ -114,5 +114,5 @@ def main(args: argparse.Namespace) -> None:
                         global_step=encoder.epoch,
                         tag=f"features{encoder.of}",
                     )
-    said = f"{len(rows)} recordings of {len(classes)} classes, {packed.name} {protocol.long_name}"
-    print(f"t-SNE of {said}: {out}")
+    what = f"{len(rows)} recordings of {len(classes)} classes, {packed.name} {protocol.long_name}"
+    print(f"t-SNE of {what}: {out}")

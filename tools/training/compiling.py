@@ -1,4 +1,4 @@
-"""torch.compile for the batch sizes that a run repeats: `--compile`."""
+"""`--compile`: torch.compile for the batch sizes that a run repeats."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger("umurl")
 
 
 def sizes_to_compile(choice: str, device: torch.device, steps: Counter[int]) -> set[int]:
-    """The batch sizes to compile for, by `--compile` and the whole run's number of `steps` with each size.
+    """Choose the batch sizes to compile for, by `--compile` and the run's number of `steps` with each size.
 
-    Other sizes, such as that of an epoch's last, partial batch, run uncompiled. So no shape is dynamic (the compiler
+    Other sizes, such as that of an epoch's partial last batch, run uncompiled. So no shape is dynamic (the compiler
     has a defect there, docs/benchmarks.md), and nothing is compiled for a few steps.
     """
     if choice == "auto":
@@ -29,7 +29,7 @@ def sizes_to_compile(choice: str, device: torch.device, steps: Counter[int]) -> 
 
 
 class StaticCompiler:
-    """Compiles a function of a model for some batch sizes; other sizes run uncompiled."""
+    """Compile a function of a model for some batch sizes; other sizes run uncompiled."""
 
     def __init__(self, sizes: set[int]):
         self.sizes = sizes
@@ -42,11 +42,11 @@ class StaticCompiler:
         example: Callable[[int], tuple],
         scalar: Callable[[Any], Tensor],
     ) -> None:
-        """Replace a method of `owner` by its compiled form, unless no size is to be compiled for. Where the compiler
-        fails, warn and leave the method as it is.
+        """Replace a method of `owner` by its compiled form, if there are sizes. If the compiler fails, warn and leave
+        the method as it is.
 
-        A forward and a backward pass are tried for each size, on the arguments `example(size)`; `scalar` turns the
-        method's result into one value. The model's gradients and running statistics are left as they were.
+        For each size, tries a forward and a backward pass with the arguments `example(size)`; `scalar` turns the
+        method's result into one value. The model's gradients and running statistics stay as they were.
         """
         if not self.sizes:
             return
@@ -55,7 +55,7 @@ class StaticCompiler:
             f"compiling the model for batches of {' and '.join(map(str, sorted(self.sizes)))} clips; this takes about "
             "a minute, --compile off starts without"
         )
-        torch.compiler.reset()  # what is left of an earlier model counts towards the compiler's limits
+        torch.compiler.reset()  # earlier models count towards the compiler's limits
         compiled = torch.compile(function, dynamic=False, fullgraph=True)
         buffers = {name: value.clone() for name, value in model.named_buffers()}
         started, reason = time.perf_counter(), ""
@@ -77,7 +77,7 @@ class StaticCompiler:
         setattr(owner, method, compiled)
 
     def stance(self, size: int) -> AbstractContextManager:
-        """The context of a forward pass on a batch of `size`: compiled if that size was, else not."""
+        """Make the context of a forward pass on a batch of `size`: compiled if that size was, else not."""
         return (
             torch.compiler.set_stance("default" if size in self.sizes else "force_eager")
             if self.sizes
@@ -86,6 +86,6 @@ class StaticCompiler:
 
 
 def _is_finite(scalar: Tensor) -> bool:
-    """Run the backward pass; whether the value is finite."""
+    """Run the backward pass; returns whether the value is finite."""
     scalar.backward()
     return bool(scalar.isfinite())

@@ -1,4 +1,4 @@
-"""Running means of a step's losses, kept on the device until somebody reads them."""
+"""Running means of the losses, kept on the device until they are read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tools.utils.errors import UserError
 
 
 class LossMeter:
-    """Means over an epoch, weighted by the clips of each step. Reading waits for the device; adding does not."""
+    """Average losses over an epoch, weighted by clips. Reading waits for the device; adding does not."""
 
     def __init__(self, state: dict | None = None, device: torch.device | None = None):
-        """Empty, or going on from what `state` returned, on `device`. Raises ValueError for anything else."""
+        """Start empty, or go on from what `state()` returned, on `device`. Raises ValueError for anything else."""
         if state and not (
             isinstance(state.get("sum"), Tensor)
             and type(state.get("clips")) is int
@@ -38,8 +38,8 @@ class LossMeter:
         self._clips += clips
 
     def read(self, epoch: int) -> dict[str, float]:
-        """Means so far, by the names under which they are logged. Raises UserError where one is not finite."""
-        assert self._sum is not None  # steps come before a look at them
+        """Return the means so far, by their names in the log. Raises UserError if one is not finite."""
+        assert self._sum is not None  # there has been a step
         means = dict(zip(self._names, (self._sum / self._clips).tolist()))
         bad = [name for name, value in means.items() if not abs(value) < float("inf")]
         if bad:

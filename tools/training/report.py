@@ -1,4 +1,4 @@
-"""What pre-training says of itself: a summary at the start, a line an epoch."""
+"""What pre-training logs for people: a summary at the start, a line per epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.utils.hardware import device_name
 
 
 def summary(trainer: Trainer, sources: Sequence[tuple[PackedDataset, Protocol]]) -> str:
-    """What a run is about to do, for people; every argument is in the checkpoints."""
+    """Describe what a run is about to do. Checkpoints have every argument."""
     args, model, procs = trainer.args, trainer.model, trainer.procs
     size, batch = len(trainer.dataset), args.batch_size
     sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, model.backbone)]
@@ -35,7 +35,7 @@ def summary(trainer: Trainer, sources: Sequence[tuple[PackedDataset, Protocol]])
 
 
 def epoch_line(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
-    """What an epoch's line in the log says: the loss and its terms, the rate, the speed, the time left."""
+    """Format an epoch's line in the log: the loss and its terms, the rate, the speed, the time left."""
     knn = f", 1-NN {metrics['knn/top1']:.1f} %" if "knn/top1" in metrics else ""
     terms = " ".join(f"{k.removeprefix('loss/')} {v:.4g}" for k, v in metrics.items() if k.startswith("loss/"))
     speed = f"{metrics['samples_per_second']:,.0f} samples/s"
@@ -46,7 +46,7 @@ def epoch_line(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes, or seconds below two minutes."""
+    """Format as hours and minutes, or as seconds below two minutes."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -11,11 +11,10 @@ import torch.distributed as dist
 
 
 class StopSignal:
-    """Within `with`, note a SIGTERM, SIGHUP (unless nohup has it ignored) or SIGINT instead of ending the program. In a
-    single process, a second one ends it.
+    """Within `with`, note SIGTERM, SIGHUP (unless nohup ignores it) and SIGINT instead of ending the program. In a
+    single process, a second signal ends it.
 
-    Several processes may each get the same signal more than once (from the terminal, from torchrun), so they only note
-    all of them.
+    Several processes may get one signal more than once (from the terminal and from torchrun), so they only note all.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class StopSignal:
             signal.signal(*self._before.popitem())
 
     def agreed(self, device: torch.device) -> bool:
-        """Tell whether any process has received a signal. All of them must ask at the same step."""
+        """Tell whether any process has received a signal. All processes must call this at the same step."""
         if dist.is_initialized():
             number = torch.tensor(self.received, device=device)
             dist.all_reduce(number, dist.ReduceOp.MAX)

@@ -20,7 +20,7 @@ from tools.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among all of them, and its device."""
+    """This process's rank, the number of processes, and its device."""
 
     rank: int
     world_size: int
@@ -32,16 +32,16 @@ class Processes:
 
 
 def detect() -> tuple[int, int, int]:
-    """Return (rank, world size, local rank) as torchrun or a SLURM step of several tasks sets them, else (0, 1, 0)."""
+    """Return (rank, world size, local rank), as set by torchrun or a SLURM step of several tasks, else (0, 1, 0)."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
-        return _place(_number("RANK"), _number("WORLD_SIZE"), _number("LOCAL_RANK", "0"))
+        return _checked(_number("RANK"), _number("WORLD_SIZE"), _number("LOCAL_RANK", "0"))
     # A batch script itself has SLURM_NTASKS too; only `srun` sets the step's variables.
     if _number("SLURM_STEP_NUM_TASKS", "1") > 1:
         _need("SLURM_STEP_NODELIST")
         env.setdefault("MASTER_ADDR", _first_slurm_host())
         env.setdefault("MASTER_PORT", str(20000 + _number("SLURM_JOB_ID") % 40000))
-        return _place(_number("SLURM_PROCID"), _number("SLURM_STEP_NUM_TASKS"), _number("SLURM_LOCALID"))
+        return _checked(_number("SLURM_PROCID"), _number("SLURM_STEP_NUM_TASKS"), _number("SLURM_LOCALID"))
     return 0, 1, 0
 
 
@@ -60,7 +60,7 @@ def _number(name: str, default: str | None = None) -> int:
     return int(text)
 
 
-def _place(rank: int, world_size: int, local_rank: int) -> tuple[int, int, int]:
+def _checked(rank: int, world_size: int, local_rank: int) -> tuple[int, int, int]:
     if rank >= world_size:
         raise UserError(f"process {rank} of {world_size}: RANK or SLURM_PROCID counts from 0")
     return rank, world_size, local_rank
@@ -74,8 +74,8 @@ def _first_slurm_host() -> str:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """Choose the device for --device: `cpu`, `cuda`, or `auto`, a GPU where there is one. Raises UserError where there
-    is no GPU for `cuda`, or none left for this process."""
+    """Choose the device for --device: `cpu`, `cuda`, or `auto`, a GPU if there is one. Raises UserError if there is no
+    GPU for `cuda`, or none left for this process."""
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -92,7 +92,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the other processes, if there are any (NCCL on GPUs, gloo on CPUs), and leave them at the end."""
+    """Join the process group, if there are several processes (NCCL on GPUs, gloo on CPUs); leave it at the end."""
     rank, world_size, local_rank = detect()
     chosen = choose_device(device, local_rank)
     keep_freed_memory()
@@ -109,7 +109,7 @@ def processes(device: str) -> Iterator[Processes]:
 
 
 def check_equal(value: object, what: str) -> None:
-    """Raise UserError where the processes have different values of `what`."""
+    """Raise UserError if the processes have different values of `what`."""
     if dist.is_initialized():
         values: list[object] = [None] * dist.get_world_size()
         dist.all_gather_object(values, value)
@@ -122,27 +122,27 @@ def distribute(model: nn.Module, procs: Processes) -> nn.Module:
     if procs.world_size == 1:
         return model
     device_ids = [procs.device] if procs.device.type == "cuda" else None
-    # Every process computes the same running statistics, so they need not be sent at each step.
+    # All processes compute the same running statistics, so no buffer needs a broadcast.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # what replaces it is newer than 2.11
         return DistributedDataParallel(model, device_ids, broadcast_buffers=False)
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """Replace each value by its sum over all processes."""
+    """Sum each value over all processes, in place."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
 
 
 def barrier() -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes have called this."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def single_process(device: str, program: str) -> torch.device:
-    """Choose the device of a program that runs in one process. Raises UserError where there are several."""
+    """Choose the device of a program that runs in one process. Raises UserError if there are several."""
     _, world_size, _ = detect()
     if world_size > 1:
         raise UserError(f"{program} takes one process (it runs in minutes): start it without torchrun or srun")
@@ -151,10 +151,10 @@ def single_process(device: str, program: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory instead of returning it to the system after every step.
+    """Make the C library keep freed memory instead of returning it to the system after every step.
 
-    A step allocates and frees gigabytes of activations; on a CPU, getting fresh pages for them each time can take as
-    long as the arithmetic. Only glibc has the setting; elsewhere nothing changes.
+    A step allocates and frees gigabytes of activations; on a CPU, fresh pages for them can take as long as the
+    arithmetic. Only glibc has this setting; elsewhere nothing changes.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3
     try:

@@ -1,11 +1,11 @@
-"""What is known of GPUs: their peak speed, for the share of it that a run reaches."""
+"""Peak speeds of GPUs, for the share that a run reaches."""
 
 from __future__ import annotations
 
 import torch
 
-# Dense products in bf16 (fp16 where a card lacks bf16), by the makers' data sheets, FLOP/s. Matched by the card's name,
-# the first fitting row.
+# FLOP/s of dense products in bf16 (fp16 for cards without bf16), from the makers' data sheets. The first row that
+# matches the card's name counts.
 _PEAK = {
     "B200": 2250e12, "GH200": 989e12, "H200 NVL": 836e12, "H200": 989e12, "H20": 148e12,
     "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H800": 989e12,
@@ -15,14 +15,14 @@ _PEAK = {
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or `CPU` and its number of threads."""
+    """Return the GPU's name, or `CPU` and its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} thread(s)"
 
 
 def peak_flops(device: torch.device, amp: str) -> float | None:
-    """The GPU's peak FLOP/s in half precision; None for an unknown card, a CPU or float32."""
+    """Return the GPU's peak FLOP/s in half precision; None for an unknown card, a CPU or float32."""
     if device.type != "cuda" or amp == "off":
         return None
     words = device_name(device).replace("-", " ").split()

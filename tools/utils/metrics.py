@@ -20,7 +20,7 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
 
 
 def in_top_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Tell for each row of scores (N, classes) whether its label is among the k highest: bool (N,). With fewer than k
+    """Tell for each row of scores (N, classes) whether its label is among the k highest: bool (N,). With at most k
     classes it always is."""
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices
     return (best == labels[:, None]).any(1)
@@ -46,6 +46,6 @@ def summary(values: list[float]) -> dict[str, float | list[float]]:
 
 
 def format_summary(s: dict, digits: int = 1) -> str:
-    """Write a summary as `mean ± deviation`, or as the mean alone where there is one seed."""
+    """Format a summary as `mean ± deviation`, or as the mean alone for one seed."""
     deviation = f" ± {s['std']:.{digits}f}" if len(s["per_seed"]) > 1 else ""
     return f"{s['mean']:.{digits}f}{deviation}"

@@ -1,4 +1,4 @@
-"""The precision that a model is trained in: what --amp means."""
+"""`--amp`: the precision in which a model is trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_amp(amp: str | None, device: torch.device) -> str:
-    """Return `amp`, or where it is None what suits the device. Raises UserError for what the device cannot do."""
+    """Return `amp`, or if it is None what suits the device. Raises UserError for what the device cannot do."""
     if amp is None:
         return "off" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if amp == "fp16" and device.type == "cpu":
