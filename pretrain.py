@@ -160,9 +160,10 @@ def main(argv: list[str] | None = None) -> None:
     sides = SIDES if args.knn_every else ["train"]
     sources = [(open_dataset(args.data_root, *source, sides), source[1]) for source in complete_args(args)]
 
+    from tools.evaluation.neighbour_accuracy import NeighbourAccuracy
     from tools.training.pretraining import pretrain
 
-    pretrain(args, sources)
+    pretrain(args, sources, NeighbourAccuracy)
 
 
 if __name__ == "__main__":

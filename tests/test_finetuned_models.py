@@ -11,7 +11,7 @@ import action_retrieval
 import hubconf
 import pretrain as pretrain_program
 from data_gen.packed.reader import PackedDataset
-from models import CheckpointError, load_encoder, loading
+from models import CheckpointError, checkpoint_files, load_encoder, loading
 from tests.helpers import tiny_dataset
 from tools import export, extract, predict, results, search, slim
 from tools.figures.__main__ import main as draw
@@ -98,7 +98,7 @@ def test_every_program_takes_it(tuned, demo_root, tmp_path, capsys):
     with pytest.raises(UserError, match="was fine-tuned for modality all: leave out --modality bone"):
         draw(["confusion", str(path), "--modality", "bone", *flags])
     # Neither is it taken for a checkpoint of pre-training.
-    assert loading.newest(tuned).name == "checkpoint_0000.pth.tar"
+    assert checkpoint_files.newest(tuned).name == "checkpoint_0000.pth.tar"
     again = ["--checkpoint-path", str(tuned), "--hidden-size", "8", "--batch-size", "5", "--protocol", "xview", *flags]
     with pytest.raises((UserError, CheckpointError), match="finetune.pth.tar is of another model: Missing key"):
         pretrain_program.main([*again, "--resume", str(path)])

@@ -6,6 +6,8 @@ import argparse
 import logging
 import signal
 import sys
+import typing
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from data_gen.packed.atomic import locked
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
 from models import checkpoint_files, loading
-from tools.evaluation.neighbour_accuracy import NeighbourAccuracy
+from models.encoder import Backbone
 from tools.training.report import epoch_line, summary
 from tools.training.resuming import restore
 from tools.training.signals import StopSignal
@@ -27,7 +29,17 @@ from tools.utils.logs import EpochLog, progress, start_log, write_result
 log = logging.getLogger("umurl")
 
 
-def pretrain(args: argparse.Namespace, sources: list[tuple[PackedDataset, Protocol]]) -> None:
+class Knn(typing.Protocol):
+    """What --knn-every measures during training."""
+
+    def measure(self, backbone: Backbone, modalities: Sequence[str]) -> float: ...
+
+
+def pretrain(
+    args: argparse.Namespace,
+    sources: list[tuple[PackedDataset, Protocol]],
+    make_knn: Callable[[ClipDataset, PackedDataset, str], Knn],
+) -> None:
     """Train on the train sides of all `sources`, in as many processes as there are. Raises UserError, CheckpointError,
     DataSetError, OSError."""
     with processes(args.device) as procs:
@@ -39,7 +51,7 @@ def pretrain(args: argparse.Namespace, sources: list[tuple[PackedDataset, Protoc
             [ClipDataset.of_dataset(packed, packed.split(p.name, "train"), procs.device) for packed, p in sources]
         )
         packed, protocol = sources[0]
-        knn = NeighbourAccuracy(clips, packed, protocol.name) if args.knn_every and procs.is_main else None
+        knn = make_knn(clips, packed, protocol.name) if args.knn_every and procs.is_main else None
         trainer = Trainer(args, procs, clips)
         with locked(args.checkpoint_path) if procs.is_main else nullcontext():
             resumed = resume(trainer)
@@ -79,7 +91,7 @@ def resume(trainer: Trainer) -> str | None:
     return f"going on from {found[0]}, after {trainer.epoch} epochs{step}"
 
 
-def train(trainer: Trainer, resumed: str | None, knn: NeighbourAccuracy | None) -> None:
+def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
     """The run, or what is left of it."""
     args, procs = trainer.args, trainer.procs
     if resumed:
@@ -104,7 +116,7 @@ def train(trainer: Trainer, resumed: str | None, knn: NeighbourAccuracy | None) 
         sys.exit(128 + stop.received)
 
 
-def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, knn: NeighbourAccuracy | None) -> None:
+def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, knn: Knn | None) -> None:
     """The remaining epochs, or until a signal, saved either way. Only the main process has a log of epochs."""
     args = trainer.args
     bar = progress(

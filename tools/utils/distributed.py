@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import warnings
@@ -105,6 +106,7 @@ def processes(device: str) -> Iterator[Processes]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
     yield Processes(rank, world_size, chosen)
     # Not after an error: the others may be waiting for this process, and its exit ends them.
+    gc.collect()  # a DDP model, part of reference cycles, would keep the group's threads until Python itself shuts down
     dist.destroy_process_group()
 
 
