@@ -3,7 +3,7 @@
 #
 # Needs nothing but Python 3.10 or newer: where the active environment lacks the requirements, .venv is made.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python install
 export PATH="$(dirname "$(command -v "$PYTHON")"):$PATH"
 

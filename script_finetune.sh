@@ -5,7 +5,7 @@
 # set and protocol that it was pre-trained on; --from-scratch begins with a fresh encoder, for comparison. The scores go
 # beside the checkpoint. One process a GPU of this machine; NPROC=n sets their number.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

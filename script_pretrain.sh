@@ -6,7 +6,7 @@
 #   or NAME_PROTOCOL of another data set in data/
 # Run again, it goes on from the last checkpoint. One process a GPU of this machine; NPROC=n sets their number.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

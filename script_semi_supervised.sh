@@ -3,7 +3,7 @@
 #
 # As script_finetune.sh, on 1, 2, 5, 10 and 20 % of each class's recordings, or the fractions given, five subsets each.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

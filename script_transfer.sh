@@ -3,7 +3,7 @@
 #
 # As script_finetune.sh, on another data set than the one that the encoder was pre-trained on.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

@@ -1,6 +1,7 @@
 # Sourced by the scripts, from the project's root: the Python to use, and the run that the arguments name.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+unset PYTHONSAFEPATH  # or Python would not find the modules of this folder
 
 # has_requirements PYTHON all|base: whether it has the packages of requirements.txt (base: those before its comment).
 has_requirements() {
@@ -66,9 +67,12 @@ run_in_processes() {
     if [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then
         NPROC=1
     fi
+    if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ] && [ ! -e /dev/kfd ]; then
+        NPROC=${NPROC:-1} # no GPU, so PyTorch need not be asked
+    fi
     NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
     case $NPROC in
-        "" | 0 | *[!0-9]*) echo "error: NPROC=$NPROC: give a number of processes, from 1" >&2; exit 2 ;;
+        "" | 0 | *[!0-9]* | ?????*) echo "error: NPROC=$NPROC: give a number of processes, from 1" >&2; exit 2 ;;
     esac
     if [ "$NPROC" -gt 1 ]; then
         exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$NPROC" "$@"

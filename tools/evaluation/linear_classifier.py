@@ -107,7 +107,7 @@ def _is_classifier(state: dict[str, Any]) -> bool:
         and weight.dim() == 2
         and bias.shape == weight.shape[:1]
         and isinstance(classes, list)
-        and len(classes) == len(bias)
+        and len(classes) == len(bias) > 0
         and all(isinstance(name, str) and is_one_line(name) for name in classes)
         and bool(weight.isfinite().all() and bias.isfinite().all())
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
+from data_gen.packed.info import is_one_line, read_text
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
@@ -21,6 +22,8 @@ from tools.evaluation.setup import data_of
 from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
 from tools.utils.options import classes_of, find_run, open_dataset
+
+_MAX_NAMES = 2**20  # bytes of a file of names
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:
@@ -40,12 +43,13 @@ def find_name(packed: PackedDataset, name: str, flag: str) -> int:
 
 
 def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
-    """The data set's names of its classes, or those in a file, one a line. Raises UserError."""
+    """The data set's names of its classes, or those in a file, one a line. Raises UserError, DataSetError."""
     if file is None:
         return classes_of(packed)
-    if not file.is_file():
-        raise UserError(f"--class-names {file}: there is no such file")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    names = [line.strip() for line in read_text(file, _MAX_NAMES).split("\n")]
+    if not all(map(is_one_line, names)):
+        raise UserError(f"--class-names {file}: a name has control characters")
+    return names
 
 
 def name_of(names: Sequence[str], index: int) -> str:

@@ -108,6 +108,8 @@ def _find(places: list[Path]) -> list[Recording]:
         found, repeated = find_recordings(places)
     except zipfile.BadZipFile as error:
         raise UserError(f"{error}; what is read: {PLACES}") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if not found:
         raise UserError(f"no {SUFFIX} recording in {', '.join(map(str, places))}")
     if repeated:

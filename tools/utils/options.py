@@ -26,6 +26,7 @@ from tools.utils.errors import UserError
 
 Number = TypeVar("Number", int, float)
 _LARGEST = 1e30  # what float32 holds
+_MOST = 10**9  # of whole numbers
 RUNS = ROOT / "checkpoints"
 
 
@@ -158,7 +159,7 @@ def output_file(text: str) -> Path:
 
 
 def positive_int(text: str) -> int:
-    return _checked(int(text), lambda v: v >= 1, "at least 1")
+    return _checked(int(text), lambda v: 1 <= v <= _MOST, f"from 1 to {_MOST:,}")
 
 
 def seed_number(text: str) -> int:
@@ -166,7 +167,7 @@ def seed_number(text: str) -> int:
 
 
 def non_negative_int(text: str) -> int:
-    return _checked(int(text), lambda v: v >= 0, "at least 0")
+    return _checked(int(text), lambda v: 0 <= v <= _MOST, f"from 0 to {_MOST:,}")
 
 
 def positive_float(text: str) -> float:
