@@ -11,6 +11,10 @@ Fine-tuning also runs in several processes, as pretrain.py does.
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 from data_gen.recipes import FINETUNE, LINEAR_PROBE
 from tools.utils.encoder_options import ENSEMBLE, add_amp_option, add_compile_option, add_evaluation_options

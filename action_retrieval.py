@@ -6,6 +6,10 @@ python action_retrieval.py --pretrained checkpoints/ntu60_xsub
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 from tools.utils.encoder_options import add_evaluation_options
 from tools.utils.errors import run

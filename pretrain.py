@@ -9,7 +9,10 @@ Run again, the same command goes on from the last checkpoint in that folder.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 from data_gen.datasets import DATASETS, DataSet, Protocol, protocols_by_name
 from data_gen.packed.info import ALL, SIDES
@@ -53,7 +56,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--lr", type=positive_float, help="learning rate of Adam; default: the recipe")
     parser.add_argument("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
-    parser.add_argument("--batch-size", type=int, help="global batch, of all processes together; default: the recipe")
+    parser.add_argument(
+        "--batch-size", type=positive_int, help="global batch, of all processes together; default: the recipe"
+    )
     parser.add_argument("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe")
     add_amp_option(parser, "the model (the objective is float32)")
     parser.add_argument(

@@ -4,7 +4,7 @@
 # Evaluates the last checkpoint of checkpoints/TEST_NAME (default: ntu120_xsub) on the data set and protocol of its
 # pre-training, and writes the scores beside it.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

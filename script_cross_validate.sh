@@ -5,7 +5,7 @@
 # mine_fold2...): pre-training, linear probe, retrieval. At the end it prints mean and deviation over the folds. Run again,
 # it goes on where it was stopped. --data-root and --device also apply to the evaluations.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 if [ $# -eq 0 ] || [ "${1#-}" != "$1" ]; then
     echo "error: give the data set and its kfold rule: ./script_cross_validate.sh NAME_RULE" >&2

@@ -3,7 +3,7 @@
 #
 # Needs only Python 3.10 or newer: if the active environment lacks the requirements, it makes .venv.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python install
 export PATH="$(dirname "$(command -v "$PYTHON")"):$PATH"
 

@@ -4,7 +4,7 @@
 # Trains a detector on top of the encoder in the last checkpoint of checkpoints/TEST_NAME (default: ntu120_xsub),
 # evaluates it, and writes it and its scores beside the checkpoint. --finetune trains the encoder, too.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

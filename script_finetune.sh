@@ -5,7 +5,7 @@
 # set and protocol of its pre-training, and writes the scores beside it. --from-scratch starts with a new encoder, for
 # comparison. Starts one process per GPU of this machine; NPROC=n sets another number.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

@@ -7,7 +7,7 @@
 # Run again, it goes on from the last checkpoint. Starts one process per GPU of this machine; NPROC=n sets another
 # number.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

@@ -3,7 +3,7 @@
 #
 # Like script_finetune.sh, on five subsets each of 1, 2, 5, 10 and 20 % of each class's recordings, or of other fractions.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

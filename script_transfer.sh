@@ -3,7 +3,7 @@
 #
 # Like script_finetune.sh, but on another data set than that of the pre-training.
 set -euo pipefail
-. "$(dirname "$0")/tools/common.sh"
+. "$(dirname "$(readlink -f "$0")")/tools/common.sh"
 find_python
 take_test_name "$@"
 

@@ -140,15 +140,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _import(args: argparse.Namespace) -> Iterator[str]:
-    if args.format == "long":
-        yield _import_long(args)
-        return
-    options = make_options(args)
-    out = args.out or DATA_ROOT / options.name
+    out = args.out or DATA_ROOT / (args.dataset or args.name)
     if args.place.exists() and out.exists() and args.place.resolve() == out.resolve():
         raise ValueError(f"{out} is what is imported: name another folder by --out")
     if (out / INFO).exists() and not args.replace:
         raise ValueError(f"{out} holds a data set already: --replace replaces it, --out makes another one elsewhere")
+    if args.format == "long":
+        yield _import_long(args, out)
+        return
+    options = make_options(args)
     source = read(args, options)
     info = pack(source, out, options)
     lines = count_lines(row_of(info), out, info)
@@ -162,9 +162,9 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
     yield "\n".join(lines)
 
 
-def _import_long(args: argparse.Namespace) -> str:
+def _import_long(args: argparse.Namespace, out: Path) -> str:
     _check_name(args.name)
-    out, skeleton = args.out or DATA_ROOT / args.name, skeleton_in(args.place, args.skeleton) or KINECT_V2
+    skeleton = skeleton_in(args.place, args.skeleton) or KINECT_V2
     info = pack_long(read_long(args.place, skeleton), args.name, out, [parse_split(text) for text in args.split])
     return "\n".join([*count_lines(row_of(info), out, info), f"  long recordings with {info['segments']:,} segments"])
 

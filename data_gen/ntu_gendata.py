@@ -61,7 +61,7 @@ def convert(
         "of_another_data_set": passed_over,
         "on_missing_list": sum(r.stem in left_out for r in recordings),
     }
-    with packing(out) as writer:
+    with packing(out, name=dataset.name) as writer:
         _write(writer, wanted, names, bad, workers, skip_bad)
         if bad and not skip_bad:
             raise BadRecordings(dict(sorted(bad.items())))

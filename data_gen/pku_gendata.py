@@ -65,7 +65,7 @@ def convert(
     }
     if untrimmed:
         info["class_names"] = list(class_names(dataset.name.removesuffix(UNTRIMMED)))
-    with packing(out) as writer:
+    with packing(out, name=dataset.name) as writer:
         repaired, classes = _write(writer, videos, bad, workers, skip_bad, untrimmed)
         if bad and not skip_bad:
             raise BadRecordings(dict(sorted(bad.items())), _WHAT)

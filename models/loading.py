@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_gen.packed.info import is_one_line
+from data_gen.packed.info import is_one_line, is_plain
 from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modality_names import MODALITIES
 from models.checkpoint_files import WEIGHTS_SUFFIX, CheckpointError
@@ -50,15 +50,6 @@ def load(path: Path) -> dict[str, Any]:
         if key in state and not is_right(state[key]):
             raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r:.200}")
     return state
-
-
-def is_plain(value: object, depth: int = 8) -> bool:
-    """Whether a value is made of texts, numbers, lists and tables with texts as keys, as JSON has them."""
-    if isinstance(value, dict):
-        return depth > 0 and all(isinstance(k, str) and is_plain(v, depth - 1) for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return depth > 0 and all(is_plain(v, depth - 1) for v in value)
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _is_plain_table(value: object) -> bool:

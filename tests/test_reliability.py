@@ -5,15 +5,18 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 
 from data_gen.add_protocol import main as add_protocol
 from data_gen.datasets import ROOT
+from data_gen.export_dataset import main as export_dataset
 from data_gen.import_dataset import main as import_dataset
+from data_gen.ntu_gendata import main as ntu_gendata
 from data_gen.packed.atomic import locked
 from data_gen.packed.reader import DataSetError, PackedDataset
-from data_gen.raw.recordings import find_recordings
-from tests.helpers import own_dataset
+from data_gen.raw.recordings import Recording, find_recordings
+from tests.helpers import own_dataset, run_python, write_recordings
 from tools.utils.distributed import detect
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
@@ -31,6 +34,26 @@ def test_nothing_is_imported_into_its_own_folder(tmp_path, capsys):
     (tmp_path / "recordings.csv").write_text("name,label\njoints,0\n")
     assert import_dataset(["folder", "--name", "mine", "--out", str(tmp_path), str(tmp_path)]) == 1
     assert "is what is imported" in capsys.readouterr().err and len([*tmp_path.iterdir()]) == 1
+
+
+def test_nothing_is_converted_over_another_data_set_or_other_arrays(tmp_path, capsys):
+    own = own_dataset(tmp_path / "mine", "kinect_v2", 2, 3, splits=("fold=kfold:2", "rest=subject:s1"))
+    write_recordings(tmp_path / "raw", subjects=(1, 3))
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "joints.npy", np.zeros(3))
+    convert = ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out"]
+    for folder, message in (("mine", "holds the data set mine"), ("arrays", "no data set")):
+        before = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+        assert ntu_gendata([*convert, str(tmp_path / folder)]) == 1 and message in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} == before
+    table = [f"{name},{label}" for name, label in zip(own.names, own.label)]
+    export_dataset(["folder", "--data", str(own.path), "--as", "csv", "--out", str(tmp_path / "csv")])
+    (tmp_path / "csv" / "recordings.csv").write_text("\n".join(["name,label", *table]))
+    again = ["folder", "--name", "mine", "--out", str(own.path), str(tmp_path / "csv")]
+    assert import_dataset(again) == 1 and "--replace" in capsys.readouterr().err
+    assert import_dataset([*again, "--replace"]) == 0
+    assert not list(own.path.glob("fold*")) and not list(own.path.glob("rest*"))  # the earlier one's
+    assert not PackedDataset(own.path).info["protocols"]
 
 
 @pytest.mark.parametrize("name", ["a\u2028b", "a\x1b[31mb"])
@@ -78,10 +101,37 @@ def test_an_epoch_that_stands_twice_in_a_schedule_is_refused():
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_entries_of_one_name_are_read_each_by_itself_and_suffixes_in_any_case(tmp_path):
     with zipfile.ZipFile(tmp_path / "B.ZIP", "w") as archive:
-        archive.writestr("a.SKELETON", "first")
-        archive.writestr("a.SKELETON", "second")
-    (recording,), repeated = find_recordings([tmp_path])
-    assert recording.read() == b"first" and repeated == 1
+        for name, text in (("a", "first"), ("a", "second"), ("b", "same")):
+            archive.writestr(f"{name}.SKELETON", text)
+    found = [Recording("a", str(tmp_path / "B.ZIP"), "a.SKELETON", place) for place in range(2)]
+    assert [recording.read() for recording in found] == [b"first", b"second"]
+    with pytest.raises(ValueError, match=r"B.ZIP:a.SKELETON and .*B.ZIP:a.SKELETON differ: leave out one"):
+        find_recordings([tmp_path])
+    (tmp_path / "c").mkdir()
+    for name in "bc":
+        (tmp_path / "c" / f"{name}.SKELETON").write_text("same")
+    (tmp_path / "a.skeleton").write_text("other")
+    with pytest.raises(ValueError, match="differ"):
+        find_recordings([tmp_path / "a.skeleton", tmp_path / "B.ZIP"])
+    with zipfile.ZipFile(tmp_path / "D.ZIP", "w") as archive:
+        archive.writestr("b.SKELETON", "same")
+    found, repeated = find_recordings([tmp_path / "c", tmp_path / "D.ZIP"])
+    assert [recording.stem for recording in found] == ["b", "c"] and repeated == 1
+
+
+def test_scripts_say_what_is_wrong_with_their_surroundings(tmp_path):
+    (tmp_path / "link.sh").symlink_to(ROOT / "script_pretrain.sh")
+    for nproc in ("abc", "-1", "9" * 30, ""):
+        env = {**os.environ, "NPROC": nproc or "1", "PYTHONSAFEPATH": "1"}
+        done = subprocess.run([tmp_path / "link.sh", "x", "--nonsense"], env=env, capture_output=True, text=True)
+        expected = f"error: NPROC={nproc}: give a number" if nproc else "unrecognized arguments: --nonsense"
+        assert done.returncode == 2 and expected in done.stderr.splitlines()[-1]
+
+
+def test_programs_run_where_their_folder_is_not_on_the_path():
+    for program in ("pretrain.py", "action_recognition.py", "action_retrieval.py"):
+        done = run_python(program, "--nonsense", env={"PYTHONSAFEPATH": "1"})
+        assert done.returncode == 2 and "error: the following arguments are required" in done.stderr
 
 
 def test_a_gone_reader_ends_a_program_quietly():

@@ -1,6 +1,7 @@
 # Sourced by the scripts, from the project's root: finds Python, and the run named in the arguments.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+unset PYTHONSAFEPATH  # or Python would not find the modules of this folder
 
 # has_requirements PYTHON all|base: tells whether it has the packages of requirements.txt (base: those before the comment).
 has_requirements() {
@@ -74,7 +75,7 @@ run_in_processes() {
         fi
     fi
     case $NPROC in
-        "" | 0 | *[!0-9]*) echo "error: NPROC=$NPROC: give a number of processes, from 1" >&2; exit 2 ;;
+        "" | 0 | *[!0-9]* | ?????*) echo "error: NPROC=$NPROC: give a number of processes, from 1" >&2; exit 2 ;;
     esac
     if [ "$NPROC" -gt 1 ]; then
         exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$NPROC" "$@"

@@ -14,9 +14,9 @@ from tools.utils.options import (
     HelpFormatter,
     add_data_options,
     fraction,
-    non_negative_int,
     positive_float,
     positive_int,
+    seed_number,
 )
 
 FROZEN_LR, FINETUNE_LR = 1e-2, 1e-3
@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lr", type=positive_float, help=f"default: {FROZEN_LR:g}, with --finetune {FINETUNE_LR:g}")
     parser.add_argument("--epochs", type=positive_int, default=20, help="epochs of training")
     parser.add_argument("--batch-size", type=positive_int, default=64, help="windows per step")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the weights and of the order")
+    parser.add_argument("--seed", type=seed_number, default=0, help="seed of the weights and of the order")
     args = parser.parse_args(argv)
     args.stride = args.stride or max(1, args.window // 4)
     args.lr = args.lr or (FINETUNE_LR if args.finetune else FROZEN_LR)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tools.utils.encoder_options import add_query_options
 from tools.utils.errors import run
-from tools.utils.options import HelpFormatter
+from tools.utils.options import HelpFormatter, read_class_names
 
 MOST = 5
 
@@ -28,7 +28,11 @@ def main(argv: list[str] | None = None) -> None:
         help="classifier that action_recognition.py wrote; it fixes the modality; "
         "default: that of a fine-tuned encoder, or action_recognition.pth.tar beside the checkpoint",
     )
+    parser.add_argument(
+        "--class-names", type=Path, metavar="FILE", help="names of the classes, one a line; default: the classifier's"
+    )
     args = parser.parse_args(argv)
+    names = read_class_names(args.class_names) if args.class_names else None
 
     from tools.evaluation.features import FrozenEncoder
     from tools.evaluation.linear_classifier import load_classifier
@@ -44,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         probability = classifier.scores(batch.feature).softmax(1)
         best = probability.topk(min(MOST, probability.shape[1]), dim=1)
         return [
-            [{"probability": p, **action_of(label, classifier.classes)} for p, label in zip(*row)]
+            [{"probability": p, **action_of(label, names or classifier.classes)} for p, label in zip(*row)]
             for row in zip(best.values.tolist(), best.indices.tolist())
         ]
 

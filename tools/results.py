@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ from typing import Any, NamedTuple
 
 from data_gen.datasets import DATASETS
 from data_gen.packed.atomic import atomic_write
+from data_gen.packed.info import is_one_line
 from models.checkpoint_files import stem_of
 from tools.detection.metrics import MARKED
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import format_summary, summary
-from tools.utils.options import RUNS, HelpFormatter, find_run
+from tools.utils.options import RUNS, HelpFormatter, find_run, output_file
+from tools.utils.result_files import read_result, reading
 from tools.utils.tables import table
 
 FROZEN = ("run", "data", "epochs", "modality"), ("recognition last", "recognition best*", "retrieval", "mAP")
@@ -62,12 +63,15 @@ def read_results(folder: Path) -> list[dict]:
     later one replaced. Raises UserError where one is damaged."""
     found = []
     for path in sorted(folder.glob("*.json")):
-        try:
-            result = json.loads(path.read_text())
-        except (ValueError, OSError) as error:
-            raise UserError(f"{path} is damaged ({error}); evaluate that run again") from error
-        if isinstance(result, dict) and "modality" in result and "task" in result:
-            found.append(result | {"kept": path.stem.removeprefix(result["task"]).strip("_")})
+        result = read_result(path)
+        if "modality" in result and "task" in result:
+            with reading(path):
+                result |= {"kept": path.stem.removeprefix(result["task"]).strip("_")}
+                for make in (frozen_rows, finetuned_rows, detection_rows):
+                    for row in make("", [result]):
+                        if not all(map(is_one_line, row.texts())):
+                            raise ValueError("a text of several lines")
+            found.append(result)
     return found
 
 
@@ -88,7 +92,10 @@ def frozen_rows(name: str, results: list[dict]) -> list[Row]:
         retrieved: list[dict | None] = [None, None]
         if retrieval:
             note = f" (k={retrieval['k']})" if retrieval["k"] > 1 else ""
-            retrieved = [summary([retrieval["top1"]]) | {"note": note}, summary([retrieval["map"]])]
+            retrieved = [
+                summary([retrieval["top1"]]) | {"note": note},
+                None if retrieval["map"] is None else summary([retrieval["map"]]),
+            ]
         rows.append(Row((name, data, epochs, modality), (*recognised, *retrieved)))
     return rows
 
@@ -209,8 +216,8 @@ def write_latex(path: Path, tables: Sequence[Table]) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs, or their folders; default: all runs")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores there, too, a line each")
-    parser.add_argument("--latex", type=Path, metavar="FILE", help="write the tables there, too, for LaTeX")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="write the scores there, too, a line each")
+    parser.add_argument("--latex", type=output_file, metavar="FILE", help="write the tables there, too, for LaTeX")
     args = parser.parse_args(argv)
     folders = [find_run(name) for name in args.test_names] or sorted(p for p in RUNS.glob("*") if p.is_dir())
     results = {folder.name: read_results(folder) for folder in folders}

@@ -31,6 +31,15 @@ def is_one_line(text: str) -> bool:
     return not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
 
 
+def is_plain(value: object, depth: int = 8) -> bool:
+    """Whether a value is made of texts, numbers, lists and tables with texts as keys, as JSON has them."""
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(k, str) and is_plain(v, depth - 1) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(is_plain(v, depth - 1) for v in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def check_file(path: Path, most: int | None = None, remedy: str = "") -> None:
     """Raise DataSetError, ending with `remedy`, if `path` is not a regular file (reading a pipe would block) or has
     more than `most` bytes."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_gen.packed.atomic import atomic_files, flush, locked
-from data_gen.packed.info import FORMAT_VERSION, INFO, NAME, SIDES, skeleton_of
+from data_gen.packed.atomic import PARTIAL, atomic_files, flush, locked
+from data_gen.packed.info import FORMAT_VERSION, INFO, NAME, SIDES, TABLES, DataSetError, read_info, skeleton_of
 from data_gen.packed.reader import FRAME_SHAPE
 from data_gen.packed.segments import FILE as SEGMENTS
 from data_gen.packed.segments import NO_LABEL, Segment, to_array
@@ -143,13 +143,17 @@ def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> N
 
 
 @contextmanager
-def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE) -> Iterator[PackedWriter]:
+def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | None = None) -> Iterator[PackedWriter]:
     """Make a writer of recordings with frames of `shape` (people, joints, coordinates) into folder `out`.
 
-    If the block succeeds, the files move into `out`, dataset.json last; if it fails, none does. Raises DataSetError if
-    another program is writing there.
+    If the block succeeds, the files move into `out`, dataset.json last, in place of an earlier data set's; if it fails,
+    none does. Raises DataSetError if another program is writing there, or `out` holds arrays that are no data set, or
+    another one than that of `name`.
     """
-    with locked(out), atomic_files(out, last=INFO) as folder:
+    with ExitStack() as stack:
+        stack.enter_context(locked(out))
+        earlier = _files_of_earlier(out, name)
+        folder = stack.enter_context(atomic_files(out, last=INFO))
         writer = PackedWriter(folder, shape)
         try:
             yield writer
@@ -158,3 +162,21 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE) -> Iterator[Pa
         if not (folder / INFO).is_file():
             raise AssertionError("finish() was not called")
         (out / INFO).unlink(missing_ok=True)  # no data set while its files are replaced
+        for file in earlier:
+            (out / file).unlink(missing_ok=True)
+
+
+def _files_of_earlier(out: Path, name: str | None) -> list[str]:
+    """The files of the data set in `out` that another one would not replace. Raises DataSetError, as `packing`."""
+    if not (out / INFO).exists():
+        if any(out.glob("*.npy")) and not (out / PARTIAL).exists():  # which a killed conversion leaves
+            raise DataSetError(f"{out}: holds .npy files that are no data set: name another folder by --out")
+        return []
+    try:
+        info = read_info(out / INFO)
+    except DataSetError:  # it is to be converted again
+        return []
+    if name not in (None, info["dataset"]):
+        raise DataSetError(f"{out}: holds the data set {info['dataset']}: name another folder by --out")
+    indices = [f"{protocol}_{side}.npy" for protocol in info["protocols"] for side in SIDES]
+    return [*indices, *(f"{table}.npy" for table in TABLES), SEGMENTS]

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from data_gen.packed.info import check_file
 from data_gen.packed.names import parse_name
 from data_gen.raw.normalise import ADDED, NORMALISED, fit_people, normalise
 from data_gen.raw.number_lines import SkeletonError, too_large
@@ -75,6 +76,13 @@ class Recording:
         except (*ZIP_ERRORS, IndexError, zlib.error) as error:
             raise SkeletonError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
+    def is_like(self, other: Recording) -> bool:
+        """Whether both hold the same text, as far as they can be read."""
+        try:
+            return self.read() == other.read()
+        except SkeletonError:  # which is told where it is converted
+            return True
+
 
 @lru_cache(maxsize=8)
 def _archive(path: str) -> zipfile.ZipFile:
@@ -86,14 +94,18 @@ def find_recordings(places: Iterable[Path], suffixes: Sequence[str] = (SUFFIX,))
     them.
 
     Sorted by name. A name found twice is taken from the first place that holds it; returns how many were not.
-    Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive.
+    Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive, ValueError where
+    recordings of one name differ.
     """
     found: dict[str, Recording] = {}
     repeated = 0
     for place in places:
         for recording in _in_place(Path(place), suffixes):
-            repeated += recording.stem in found
-            found.setdefault(recording.stem, recording)
+            first = found.setdefault(recording.stem, recording)
+            if first is not recording:
+                repeated += 1
+                if not first.is_like(recording):
+                    raise ValueError(f"{recording} and {first} differ: leave out one of the two")
     return [found[stem] for stem in sorted(found)], repeated
 
 
@@ -148,7 +160,9 @@ def _in_archive(path: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
 
 
 def read_missing_list(path: Path) -> set[str]:
-    """Names, without `.skeleton`, in a list of recordings with missing skeletons; other lines are passed over."""
+    """Names, without `.skeleton`, in a list of recordings with missing skeletons; other lines are passed over. Raises
+    DataSetError for what is no file, or too large."""
+    check_file(path, MAX_BYTES)
     names = set()
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         stem = line.strip().removesuffix(SUFFIX)

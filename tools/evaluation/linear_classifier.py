@@ -134,6 +134,6 @@ def _is_classifier(state: dict[str, Any]) -> bool:
         and bias.shape == weight.shape[:1]
         and all(t.shape == weight.shape[1:] for t in others)
         and isinstance(classes, list)
-        and len(classes) == len(bias)
+        and len(classes) == len(bias) > 0
         and all(isinstance(name, str) and is_one_line(name) for name in classes)
     )

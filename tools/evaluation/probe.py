@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from data_gen.recipes import ClassifierRecipe
 from tools.evaluation.scores import Validation
+from tools.utils.errors import UserError
 from tools.utils.logs import progress
 from tools.utils.metrics import class_accuracies, top_k_accuracy
 
@@ -53,7 +54,8 @@ class LinearProbe:
         return torch.cat(self._biases).detach()
 
     def train(self) -> Iterator[tuple[int, list[float]]]:
-        """Train, and pause whenever a validation is due: yields the epochs done and the last one's loss of each run."""
+        """Train, and pause whenever a validation is due: yields the epochs done and the last one's loss of each run.
+        Raises UserError where that is not finite."""
         recipe = self.recipe
         groups = [{"params": pair, "lr": lr} for *pair, lr in zip(self._weights, self._biases, self.lrs)]
         optimizer = torch.optim.SGD(groups, momentum=recipe.momentum)
@@ -64,7 +66,10 @@ class LinearProbe:
             losses = [self._step(rows, optimizer) for rows in batches]
             schedule.step()
             if epoch % recipe.validate_every == 0 or epoch == recipe.epochs:
-                yield epoch, torch.stack(losses).mean(0).tolist()
+                loss = torch.stack(losses).mean(0)
+                if not loss.isfinite().all():
+                    raise UserError(f"the loss of epoch {epoch} is not finite, so the probe stops: lower --lr")
+                yield epoch, loss.tolist()
 
     def _step(self, rows: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """Train one step on each seed's `rows` (seeds, B); returns the loss of each run."""

@@ -35,15 +35,15 @@ def report_retrieval(args: argparse.Namespace) -> None:
             "top1": by_k[ks[0]],
             "per_class": class_accuracies(predicted[ks[0]], queries.labels, setup.packed.num_classes),
             "knn": by_k,
-            "map": 100 * precision.nanmean().item(),
+            "map": 100 * precision.nanmean().item() if (precision >= 0).any() else None,  # where nothing is relevant
         }
+        mean = "none" if metrics["map"] is None else f"{metrics['map']:.2f} %"
         each = ", ".join(f"{value:.2f} % (k = {k})" for k, value in by_k.items())
-        logging.getLogger("umurl").info(
-            f"retrieval, {name}, by cosine: {each}, mean average precision {metrics['map']:.2f} %"
-        )
+        logging.getLogger("umurl").info(f"retrieval, {name}, by cosine: {each}, mean average precision {mean}")
         epoch = setup.result["epoch"] or 0
         curves = {f"top1_k{k}": [(epoch, value)] for k, value in by_k.items()}
-        setup.write(TASK, name, metrics, curves | {"map": [(epoch, metrics["map"])]})
+        curves |= {} if metrics["map"] is None else {"map": [(epoch, metrics["map"])]}
+        setup.write(TASK, name, metrics, curves)
         neighbours = setup.packed.names[setup.split["train"]][found[:, 0].cpu().numpy()].tolist()
         precisions = [f"{value:.4f}" for value in precision.tolist()]
         more = {"nearest": neighbours, "average_precision": precisions}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from tools.figures.encoded import plot_path
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
 from tools.utils.options import find_run
+from tools.utils.result_files import read_result, reading
 
 COLUMNS = 3
 LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}  # titles of these keys' panels
@@ -61,8 +61,8 @@ def _rank(title: str) -> int:
 
 
 def _probe(path: Path) -> dict[str, Curve]:
-    try:
-        result = json.loads(path.read_text())
+    with reading(path):
+        result = read_result(path)
         history, seeds = result["history"], len(result["last"]["top1"]["per_seed"])
         # With several rates, the seeds of the reported one come first.
         top1 = np.array([validation["top1"][:seeds] for validation in history], float)
@@ -71,8 +71,6 @@ def _probe(path: Path) -> dict[str, Curve]:
         where = result.get("where", "").replace("_", " ")
         title = f"linear probe{where},\n{result['modality']}: top-1 (%)"
         return {title: Curve(np.array([validation["epoch"] for validation in history]), top1.T)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); evaluate that run again") from error
 
 
 def draw(runs: dict[str, dict[str, Curve]]) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from tools.figures import style
 from tools.figures.encoded import plot_path
 from tools.utils.errors import UserError
 from tools.utils.options import find_run
+from tools.utils.result_files import read_result, reading
 
 
 def read_scores(folder: Path, modality: str) -> tuple[np.ndarray, np.ndarray]:
@@ -22,12 +22,10 @@ def read_scores(folder: Path, modality: str) -> tuple[np.ndarray, np.ndarray]:
     path = folder / f"{TASK}{suffix_of(modality)}.json"
     if not path.is_file():
         raise UserError(f"no {path}: run action_recognition.py --pretrained {folder} --observed 0.1 0.2 0.5 1 first")
-    try:
-        scores = json.loads(path.read_text())["scores"]
+    with reading(path):
+        scores = read_result(path)["scores"]
         observed, top1 = ([score["observed"] for score in scores], [score["top1"]["per_seed"] for score in scores])
         return 100 * np.array(observed, float), np.array(top1, float).reshape(len(observed), -1)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); evaluate that run again") from error
 
 
 def draw(runs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:

@@ -19,7 +19,7 @@ from models.checkpoint_files import stem_of
 from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.evaluation.setup import data_of
 from tools.utils.errors import UserError
-from tools.utils.options import classes_of, find_run, open_dataset
+from tools.utils.options import classes_of, find_run, open_dataset, read_class_names
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:
@@ -39,12 +39,8 @@ def find_name(packed: PackedDataset, name: str, flag: str) -> int:
 
 
 def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
-    """The data set's names of its classes, or those in a file, one a line. Raises UserError."""
-    if file is None:
-        return classes_of(packed)
-    if not file.is_file():
-        raise UserError(f"--class-names {file}: there is no such file")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    """Return the data set's names of its classes, or those in a file. Raises UserError, DataSetError."""
+    return classes_of(packed) if file is None else read_class_names(file)
 
 
 def name_of(names: Sequence[str], index: int) -> str:

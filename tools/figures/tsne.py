@@ -94,7 +94,10 @@ def main(args: argparse.Namespace) -> None:
     classes = choose_classes(packed.label[rows], args.classes, args.seed)
     rows = rows[np.isin(packed.label[rows], classes)]
     if len(rows) < FEWEST:
-        raise UserError(f"--classes {len(classes)}: only {len(rows)} val recordings are of these; give more classes")
+        raise UserError(
+            f"only {len(rows)} val recordings are of {len(classes)} class(es), and a map takes {FEWEST}: choose more "
+            "--classes, or a data set or protocol with more recordings"
+        )
     names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)

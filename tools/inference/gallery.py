@@ -88,9 +88,9 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     name, label, classes = (stored[key] for key in ("name", "label", "classes"))
     if (
         feature.dtype != np.float32
-        or label.dtype != np.int64
+        or (label.dtype, label.ndim) != (np.int64, 1)
         or any(texts.dtype.kind != "U" or texts.ndim != 1 for texts in (name, classes))
-        or not len(name) == len(label) == label.size > 0
+        or not len(name) == len(label) > 0
         or not np.isfinite(feature).all()
         or not all(map(is_one_line, (*name.tolist(), *classes.tolist())))
     ):

@@ -21,6 +21,7 @@ from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.linear_classifier import own_classifier
 from tools.utils.checkpoints import versions
 from tools.utils.errors import UserError
+from tools.utils.result_files import read_result
 
 # Arguments of pre-training that tell of the machine, not of the recipe, or stand elsewhere in the card.
 _LOCAL = ("checkpoint_path", "data_root", "device", "resume", "save_freq", "keep", "compile", "dataset", "protocol")
@@ -88,10 +89,10 @@ def _scores(folder: Path, identity: str) -> dict[str, dict]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            result = json.loads(path.read_text())
-        except ValueError:  # tools.results reports it
+            result = read_result(path)
+        except UserError:  # tools.results reports it
             continue
-        if isinstance(result, dict) and result.get("encoder") == identity and "task" in result:
+        if result.get("encoder") == identity and "task" in result:
             found[path.stem] = _scores_in(result)
     return found
 

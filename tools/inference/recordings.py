@@ -155,9 +155,12 @@ class RecordingsInput:
                 recordings, more = _recordings(place)
                 labels, repeated = [label_of(recording.stem) for recording in recordings], repeated + more
             for recording, label in zip(recordings, labels or [-1] * len(recordings)):
-                repeated += recording.stem in of_name
                 found = _Found(recording, KINECT_V2 if recording.suffix == SUFFIX else own, label)
-                of_name.setdefault(recording.stem, found)
+                first = of_name.setdefault(recording.stem, found).recording
+                if first is not recording:
+                    repeated += 1
+                    if not first.is_like(recording):
+                        raise UserError(f"{recording} and {first} differ: leave out one of the two")
         if not of_name:
             raise UserError(f"no recording ({', '.join(SUFFIXES)}) in {', '.join(map(str, places))}")
         if repeated:
@@ -184,6 +187,8 @@ def _recordings(place: Path) -> tuple[list[Recording], int]:
         return find_recordings([place], SUFFIXES)
     except zipfile.BadZipFile as error:
         raise UserError(f"{error}; what is read: {PLACES}") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, np.ndarray, FrameLayout]:

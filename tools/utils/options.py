@@ -20,12 +20,15 @@ from data_gen.datasets import (
     protocols_by_name,
 )
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
+from data_gen.packed.info import is_one_line, read_text
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from models.checkpoint_files import in_folder
 from tools.utils.errors import UserError
 
 Number = TypeVar("Number", int, float)
 _LARGEST = 1e30  # what float32 holds
+_MOST = 10**9  # of whole numbers
+_MAX_NAMES = 2**20  # bytes of a file of names
 RUNS = ROOT / "checkpoints"
 
 
@@ -131,6 +134,14 @@ def classes_of(packed: PackedDataset) -> list[str]:
     return packed.class_names or list(class_names(packed.name)[: packed.num_classes])
 
 
+def read_class_names(file: Path) -> list[str]:
+    """Read the names of classes, one a line, in the order of their labels. Raises UserError, DataSetError."""
+    names = [line.strip() for line in read_text(file, _MAX_NAMES).removesuffix("\n").split("\n")]
+    if not all(map(is_one_line, names)):
+        raise UserError(f"--class-names {file}: a name has control characters")
+    return names
+
+
 def check_schedule(schedule: list[int], epochs: int) -> None:
     """Raise UserError where the learning rate would drop at an epoch that never comes."""
     if len(set(schedule)) < len(schedule):
@@ -158,7 +169,7 @@ def output_file(text: str) -> Path:
 
 
 def positive_int(text: str) -> int:
-    return _checked(int(text), lambda v: v >= 1, "at least 1")
+    return _checked(int(text), lambda v: 1 <= v <= _MOST, f"from 1 to {_MOST:,}")
 
 
 def seed_number(text: str) -> int:
@@ -166,7 +177,7 @@ def seed_number(text: str) -> int:
 
 
 def non_negative_int(text: str) -> int:
-    return _checked(int(text), lambda v: v >= 0, "at least 0")
+    return _checked(int(text), lambda v: 0 <= v <= _MOST, f"from 0 to {_MOST:,}")
 
 
 def positive_float(text: str) -> float:

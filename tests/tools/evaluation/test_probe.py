@@ -12,6 +12,7 @@ from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
 from tools.evaluation.features import extract_features
 from tools.evaluation.probe import LinearProbe, train_probes
+from tools.utils.errors import UserError
 from tools.utils.metrics import top_k_accuracy
 
 
@@ -45,6 +46,13 @@ def textbook_probe(train, val, classes, recipe, seed, lr):
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             history.append((epoch + 1, top_k_accuracy(linear(val[0]).detach(), val[1], 1)))
     return history
+
+
+def test_a_loss_that_is_not_finite_stops_the_probe():
+    recipe = replace(LINEAR_PROBE, epochs=20, schedule=())
+    probe = LinearProbe(torch.full((8, 4), 1e9), torch.arange(8) % 2, 2, recipe, [0], [1e30])
+    with pytest.raises(UserError, match="not finite, so the probe stops: lower --lr"):
+        list(probe.train())
 
 
 def test_all_rates_and_seeds_at_once_are_each_run_by_itself():

@@ -1,0 +1,185 @@
+"""Files that a user names by mistake, has edited or got from somebody else: programs refuse them in a line."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from data_gen.packed.writer import packing
+from models import checkpoint_files
+from tests.programs import assert_refused, call
+from tools.utils.result_files import read_result
+
+CPU = ("--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def run(demo_root, tmp_path_factory):
+    """A run's folder: checkpoint, classifier, scores, and features beside it."""
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    data = ("--data-root", demo_root, *CPU)
+    small = ("--hidden-size", 8, "--batch-size", 12, "--epochs", 1)
+    for program, *flags in (
+        ("pretrain", "--checkpoint-path", folder, *small),
+        ("action_recognition", "--pretrained", folder, "--epochs", 2, "--schedule"),
+        ("action_retrieval", "--pretrained", folder),
+    ):
+        ended = call(program, *flags, *data)
+        assert ended.status == 0, ended
+    features = ("--data", demo_root / "demo", "--out", folder.parent / "f.npz")
+    assert call("tools.extract", "--pretrained", folder, *CPU, *features).status == 0
+    return folder
+
+
+@pytest.fixture
+def recording(demo_root):
+    return min((demo_root / "raw").glob("*.skeleton"))
+
+
+ARRAYS = {
+    "float64": lambda f: {"feature": f["feature"].astype(float)},
+    "big endian": lambda f: {"feature": f["feature"].astype(">f4")},
+    "nan": lambda f: {"feature": f["feature"] * np.nan},
+    "one axis": lambda f: {"feature": f["feature"][0]},
+    "empty": lambda f: {key: f[key][:0] for key in ("feature", "name", "label")},
+    "few labels": lambda f: {"label": f["label"][:3]},
+    "labels in two axes": lambda f: {"label": f["label"][:, None]},
+    "text labels": lambda f: {"label": f["label"].astype(str)},
+    "scalar name": lambda f: {"name": np.array("a")},
+    "scalar classes": lambda f: {"classes": np.array("a")},
+    "control characters": lambda f: {"name": np.array(["\x1b[31m"] * len(f["name"]))},
+    "odd modality": lambda f: {"modality": np.array("joint+x")},
+    "no encoder": lambda f: {"encoder": np.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("change", ARRAYS.values(), ids=ARRAYS)
+def test_an_edited_gallery_is_refused(run, recording, tmp_path, change):
+    features = dict(np.load(run.parent / "f.npz"))
+    np.savez(tmp_path / "g.npz", **features | change(features))
+    assert_refused(call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(weight=s["weight"].to_sparse()),
+        lambda s: s.update(weight=s["weight"].to("meta")),
+        lambda s: s.update(weight=s["weight"].to(torch.float8_e4m3fn)),
+        lambda s: s.update(weight=s["weight"][:0], bias=s["bias"][:0], classes=[]),
+        lambda s: s.update(bias=s["bias"] * float("nan")),
+        lambda s: s.update(classes=["\x1b[31m"] * len(s["classes"])),
+        lambda s: s.update(modality=["joint"]),
+    ],
+)
+def test_an_edited_classifier_is_refused(run, recording, tmp_path, change):
+    state = torch.load(run / "action_recognition.pth.tar")
+    change(state)
+    torch.save(state, tmp_path / "c.pth.tar")
+    flags = ("--pretrained", run, *CPU, "--classifier", tmp_path / "c.pth.tar", recording)
+    assert_refused(call("tools.predict", *flags), "is not a classifier")
+
+
+RESULTS = {
+    "few fields": '{"task": "action_recognition", "modality": "all"}',
+    "other kinds": '{"task": 3, "modality": [1]}',
+    "deep": "[" * 100_000,
+    "other scores": '{"task": "finetune", "modality": "all", "dataset": "x", "protocol": "y", "fractions": 4}',
+    "nan": '{"task": "action_retrieval", "modality": "all", "dataset": "x", "protocol": "y", "epoch": 1, "k": 1, '
+    '"top1": NaN, "map": NaN}',
+    "escape": '{"task": "action_retrieval", "modality": "all", "dataset": "\\u001b[31m", "protocol": "y", "epoch": 1, '
+    '"k": 1, "top1": 1, "map": 1}',
+    "cut": '{"task": "action_',
+    "not text": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("text", RESULTS.values(), ids=RESULTS)
+def test_edited_scores_are_refused_and_weights_are_slimmed_all_the_same(run, tmp_path, text):
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    shutil.copy(checkpoint_files.newest(run), folder)
+    for name in ("action_recognition", "earliness"):
+        (folder / f"{name}.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert_refused(call("tools.results", folder), "is damaged")
+    for plot in ("curves", "earliness"):
+        assert_refused(call("tools.figures", plot, folder, "--out", tmp_path / "a.png"), "is damaged")
+    assert call("tools.slim", "--pretrained", folder, "--out", tmp_path).status == 0
+
+
+def test_slim_weights_do_not_overwrite_scores(run, tmp_path):
+    folder = tmp_path / "demo"
+    shutil.copytree(run, folder)
+    scores = (folder / "action_recognition.json").read_text()
+    slim = call("tools.slim", "--pretrained", folder, "--out", folder / "action_recognition.safetensors")
+    assert_refused(slim, "is no card")
+    assert (folder / "action_recognition.json").read_text() == scores
+
+
+@pytest.mark.parametrize("content", ["caf\xe9\n".encode("latin1"), b"\x1b[31mred\n", None])
+def test_names_of_classes_are_text_of_a_line_each(run, demo_root, tmp_path, content):
+    names = tmp_path / "names.txt"
+    if content:
+        names.write_bytes(content)
+    flags = ("--data-root", demo_root, *CPU, "--class-names", names, "--out", tmp_path / "a.png")
+    assert_refused(call("tools.figures", "confusion", run, *flags), "names.txt")
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "folder"])
+def test_a_list_of_missing_recordings_is_a_file(demo_root, tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    flags = ("--dataset", "demo", "--raw", demo_root / "raw", "--out", tmp_path / "out", "--missing", tmp_path / place)
+    assert_refused(call("data_gen.ntu_gendata", *flags), "not a regular file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(run, demo_root, tmp_path):
+    (tmp_path / "names.txt").write_text("$x^{$\na_b%\\foo&{\n" * 6)
+    flags = ("--data-root", demo_root, *CPU, "--class-names", tmp_path / "names.txt", "--out", tmp_path / "a.png")
+    for plot in (("tsne", run), ("confusion", run), ("retrieval", run, "--query", "S001C001P003R001A001")):
+        ended = call("tools.figures", *plot, *flags)
+        assert ended.status == 0, ended
+
+
+def test_empty_recordings_make_no_map(run, tmp_path):
+    with packing(tmp_path / "zeros") as writer:
+        for i in range(12):
+            writer.add(f"r{i:02d}", i % 2, np.zeros((5, 2, 25, 3), np.float32))
+        splits = {"half": {"train": list(range(6)), "val": list(range(6, 12))}}
+        writer.finish(splits, {"dataset": "zeros", "title": "zeros", "classes": 2} | writer.counts(splits))
+    data = ("--data-root", tmp_path, "--finetune-dataset", "zeros", "--protocol", "half", *CPU)
+    assert_refused(call("tools.figures", "tsne", run, *data, "--out", tmp_path / "a.png"), "differ and are not zero")
+
+
+def test_retrieval_where_no_class_is_on_both_sides_has_no_precision(run, tmp_path):
+    rng = np.random.default_rng(0)
+    with packing(tmp_path / "apart") as writer:
+        for i in range(12):
+            writer.add(f"r{i:02d}", i // 6, rng.normal(size=(5, 2, 25, 3)).astype(np.float32))
+        splits = {"half": {"train": list(range(6)), "val": list(range(6, 12))}}
+        writer.finish(splits, {"dataset": "apart", "title": "apart", "classes": 2} | writer.counts(splits))
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    shutil.copy(checkpoint_files.newest(run), folder)
+    data = ("--data-root", tmp_path, "--finetune-dataset", "apart", "--protocol", "half", *CPU)
+    assert call("action_retrieval", "--pretrained", folder, *data).status == 0
+    assert read_result(folder / "action_retrieval.json")["map"] is None
+    assert "| -" in call("tools.results", folder).out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--seed", 2**70), ("--lr", "1e300"), ("--epochs", 10**30), ("--batch-size", 10**30)],
+)
+def test_numbers_beyond_what_can_be_computed_with_are_refused(run, demo_root, tmp_path, flags):
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    shutil.copy(checkpoint_files.newest(run), folder)
+    short = () if "--epochs" in flags else ("--epochs", 20, "--schedule")
+    ended = call("action_recognition", "--pretrained", folder, "--data-root", demo_root, *CPU, *short, *flags)
+    assert_refused(ended)
+    assert not list(folder.glob("*.json"))
+    new = ("--checkpoint-path", tmp_path / "new" / "demo", "--data-root", demo_root, *CPU, "--hidden-size", 8)
+    assert_refused(call("pretrain", *new, *flags))
+    assert not list(tmp_path.glob("new/demo/*.tar"))

@@ -1,0 +1,32 @@
+"""Read the JSON files that evaluations leave in a run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_gen.packed.info import is_plain, read_text
+from tools.utils.errors import UserError
+
+_MOST = 64 * 2**20  # bytes
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise UserError where something in the result at `path` is missing, or not what an evaluation writes."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error!r:.200}); evaluate that run again") from error
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one for other JSON. Raises UserError where it is damaged."""
+    with reading(path):
+        result = json.loads(read_text(path, _MOST))
+        if not is_plain(result):
+            raise ValueError("it is nested too deep")
+        return result if isinstance(result, dict) else {}
