@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data_gen/ only
     sys.path.insert(0, str(ROOT))
 
+from data_gen.packed.atomic import atomic_write  # noqa: E402
+from data_gen.packed.info import DataSetError  # noqa: E402
 from data_gen.raw import simulation as sim  # noqa: E402
+from data_gen.raw.conversion import add_workers_option, exit_status  # noqa: E402
 from data_gen.raw.long_simulation import act_out  # noqa: E402
-from data_gen.raw.workers import map_in_workers, num_cores  # noqa: E402
+from data_gen.raw.workers import map_in_workers  # noqa: E402
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
 LONG = 1  # part of the seeds of long recordings alone
@@ -171,7 +174,7 @@ def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -
         view = make_camera(setup_of(performance[0]), camera)
         rng = np.random.default_rng([seed, *performance, camera])
         recording = sense([to_camera(body, view) for body in people], rng)
-        (out / recording_name(*performance, camera)).write_bytes(to_text(recording).encode())
+        _write(out / recording_name(*performance, camera), to_text(recording))
 
 
 def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
@@ -204,8 +207,17 @@ def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, s
             rows.append((name, frames + piece.start, frames + piece.end, label))
         frames += int(count)
         texts.append(text)
-    (out / f"{name}.skeleton").write_text(f"{frames}\n{''.join(texts)}", newline="\n")
+    _write(out / f"{name}.skeleton", f"{frames}\n{''.join(texts)}")
     return rows
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a recording. Raises DataSetError where another one is at `path`."""
+    content = text.encode()
+    if path.exists() and path.read_bytes() != content:
+        raise DataSetError(f"{path}: holds another recording; name another folder by --out")
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
 
 
 def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int:
@@ -227,24 +239,29 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
     return len(rows)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out", type=Path, help="folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
     )
     parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
-    parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: one per core)")
+    add_workers_option(parser)
     args = parser.parse_args(argv)
-    if args.workers < 1 or args.seed < 0 or (args.long is not None and not 1 <= args.long <= MAX_LONG):
-        parser.error(f"--workers must be at least 1, --seed at least 0, --long from 1 to {MAX_LONG}")
+    if args.seed < 0 or (args.long is not None and not 1 <= args.long <= MAX_LONG):
+        parser.error(f"--seed must be at least 0, --long from 1 to {MAX_LONG}")
+    return exit_status(_generate(args))
+
+
+def _generate(args: argparse.Namespace) -> Iterator[str]:
     out = args.out or ROOT / "data" / ("demo_untrimmed_raw" if args.long else "demo_raw")
     if args.long:
         segments = generate_long(out, args.long, args.seed, args.workers)
-        print(f"{args.long} long recordings with {segments} segments in {out}")
+        yield f"{args.long} long recordings with {segments} segments in {out}"
     else:
-        print(f"{generate(out, args.seed, args.workers)} recordings in {out}")
+        yield f"{generate(out, args.seed, args.workers)} recordings in {out}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

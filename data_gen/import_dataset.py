@@ -44,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         command = formats.add_parser(name, help=content, description=content)
         command.add_argument("place", type=Path, metavar=place, help="the folder or file to import")
         what = command.add_mutually_exclusive_group(required=True)
+        command.set_defaults(dataset=None)
         if name != "long":
             what.add_argument(
                 "--dataset", choices=list(DATASETS), help="published data set that the recordings belong to"

@@ -41,7 +41,8 @@ def call(module: str, *args: object) -> Ended:
             signal.signal(number, handler)
         logger = logging.getLogger("umurl")
         for handler in logger.handlers[:]:
-            handler.close()
+            with contextlib.suppress(OSError):  # as where Python ends
+                handler.close()
             logger.removeHandler(handler)
         logger.propagate = True  # pytest adds a handler of its own to loggers that do not propagate
     return Ended(status, out.getvalue(), err.getvalue())

@@ -164,7 +164,7 @@ def test_retrieval_where_no_class_is_on_both_sides_has_no_precision(run, tmp_pat
     shutil.copy(checkpoint_files.newest(run), folder)
     data = ("--data-root", tmp_path, "--finetune-dataset", "apart", "--protocol", "half", *CPU)
     assert call("action_retrieval", "--pretrained", folder, *data).status == 0
-    assert read_result(folder / "action_retrieval.json")["map"] is None
+    assert read_result(folder / "action_retrieval_on_apart_half.json")["map"] is None
     assert "| -" in call("tools.results", folder).out
 
 

@@ -80,12 +80,21 @@ def first_names(names: list[str]) -> str:
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Add `--workers` and `--skip-bad` and parse the arguments."""
-    parser.add_argument("--workers", type=int, default=num_cores(), help="number of processes (default: %(default)s)")
+    add_workers_option(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
-    args = parser.parse_args(argv)
-    if args.workers < 1:
-        parser.error("--workers must be at least 1")
-    return args
+    return parser.parse_args(argv)
+
+
+def add_workers_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=_workers, default=num_cores(), metavar="N", help="number of processes (default: one a core)"
+    )
+
+
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 5 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, from 1 to 9999")
+    return int(text)
 
 
 def exit_status(reports: Iterable[str]) -> int:

@@ -342,4 +342,4 @@ def test_every_data_set_that_lies_there_is_converted_beside_the_published_counts
 def test_workers_must_be_positive(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--workers", "0"])
-    assert stopped.value.code == 2 and "--workers must be at least 1" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "is not a number of processes, from 1" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
 from tools.utils.encoder_options import CENTRED, STANDARDISED
 from tools.utils.errors import UserError
-from tools.utils.logs import start_log, tensorboard, write_result
+from tools.utils.logs import secondary, start_log, tensorboard, write_result
 from tools.utils.options import choose_data, classes_of, open_dataset
 
 
@@ -76,12 +76,12 @@ class EvaluationSetup:
         task = result_name(task, self.where, modality)
         result = metrics | self.result | {"task": task, "modality": modality}
         set_aside(self.folder, task, settings_of(result))
-        with tensorboard(self.folder) as board:
+        path = write_result(self.folder, task, result)
+        logging.getLogger("umurl").info(f"written to {path}")
+        with secondary("TensorBoard's log"), tensorboard(self.folder) as board:
             for name, points in curves.items():
                 for step, value in points:
                     board.add_scalar(f"{task.removeprefix('action_')}/{name}", value, step)
-        path = write_result(self.folder, task, result)
-        logging.getLogger("umurl").info(f"written to {path}")
 
     def write_predictions(self, task: str, modality: str, predicted: Tensor, more: dict[str, list]) -> None:
         """Write a CSV with a line for each recording of the val side: its name, its label and the predicted one, int64

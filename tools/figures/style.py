@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from data_gen.packed.atomic import atomic_write
+from tools.utils.logs import secondary, tensorboard
 
 WIDTH = 5.5  # inches; narrow, so that 8 points can still be read on a phone
 DPI = 200
@@ -76,5 +76,5 @@ def save(figure: Figure, path: Path) -> None:
 
 def to_board(folder: Path, tag: str, picture: Path, step: int) -> None:
     """Add a picture to the run's images in TensorBoard."""
-    with Image.open(picture) as image, SummaryWriter(str(folder)) as board:
+    with secondary("TensorBoard's log"), Image.open(picture) as image, tensorboard(folder) as board:
         board.add_image(f"figures/{tag}", np.asarray(image.convert("RGB")), step, dataformats="HWC")

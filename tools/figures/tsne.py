@@ -12,12 +12,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from tools.figures import style
 from tools.figures.encoded import Encoded, name_of, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
+from tools.utils.logs import secondary, tensorboard
 
 PERPLEXITY = 30.0
 CLASSES = 10
@@ -107,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
     for folder in dict.fromkeys(encoder.folder for encoder in encoders):
         # One writer for all checkpoints of a run, as each writer lists only its own embeddings. It prints a line where
         # it replaces an earlier embedding, as intended.
-        with SummaryWriter(str(folder)) as board, contextlib.redirect_stdout(io.StringIO()):
+        with secondary("TensorBoard's log"), tensorboard(folder) as board, contextlib.redirect_stdout(io.StringIO()):
             for encoder, values in zip(encoders, features):
                 if encoder.folder == folder:
                     board.add_embedding(

@@ -6,9 +6,10 @@ import io
 import json
 import logging
 import sys
+import threading
 import traceback
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,10 +79,25 @@ class _Lines(io.StringIO):
 
 
 def tensorboard(folder: Path, **options: Any) -> SummaryWriter:
-    """Open TensorBoard's log of a run."""
+    """Open TensorBoard's log of a run; write to it within `secondary`."""
     from torch.utils.tensorboard import SummaryWriter  # slow to load, and few programs write curves
 
+    threading.excepthook = _warn_in_thread  # TensorBoard writes in a thread
     return SummaryWriter(str(folder), **options)
+
+
+@contextmanager
+def secondary(what: str) -> Iterator[None]:
+    """Let the work go on where what only accompanies it cannot be written: warn instead of raising OSError."""
+    try:
+        yield
+    except OSError as error:
+        logging.getLogger("umurl").warning(f"warning: {what} cannot be written: {error}")
+
+
+def _warn_in_thread(args: threading.ExceptHookArgs) -> None:
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)  # the main thread tells of an OSError itself
 
 
 class EpochLog:
@@ -107,14 +123,18 @@ class EpochLog:
 
     def write(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write one epoch's metrics; names with a slash group TensorBoard's charts."""
-        self._file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, epoch)
-        self._board.flush()
+        with secondary("log.jsonl"):
+            self._file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
+        with secondary("TensorBoard's log"):
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, epoch)
+            self._board.flush()
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        with secondary("log.jsonl"):
+            self._file.close()
+        with secondary("TensorBoard's log"):
+            self._board.close()
 
 
 def read_lines(path: Path) -> list[dict]:

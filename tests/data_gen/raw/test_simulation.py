@@ -15,6 +15,7 @@ import pytest
 
 from data_gen import demo_gendata as demo
 from data_gen.datasets import NTU60_SUBJECTS
+from data_gen.packed.info import DataSetError
 from data_gen.raw import simulation as sim
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,6 +36,17 @@ def centred(body: np.ndarray) -> np.ndarray:
 
 def find_performer(left_handed: bool) -> int:
     return next(p for p in sim.SUBJECTS if sim.make_subject(0, p).left_handed == left_handed)
+
+
+def test_simulated_recordings_do_not_overwrite_others(tmp_path):
+    subjects = sim.SUBJECTS[:1]
+    demo.generate(tmp_path, subjects=subjects)
+    demo.generate(tmp_path, subjects=subjects)
+    first = min(tmp_path.iterdir())
+    first.write_text("a real one")
+    with pytest.raises(DataSetError, match=f"{first.name}: holds another recording"):
+        demo.generate(tmp_path, subjects=subjects)
+    assert first.read_text() == "a real one"
 
 
 def test_the_set_is_large_enough_and_splits_as_ntu_does():
@@ -296,4 +308,4 @@ def test_runs_from_anywhere_and_refuses_nonsense(command, cwd):
         text=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
-    assert run.returncode == 2 and "--workers must be at least 1" in run.stderr
+    assert run.returncode == 2 and "is not a number of processes, from 1" in run.stderr
