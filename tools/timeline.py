@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, FRAME_RATE, WINDOW
-from tools.utils.encoder_options import LONG_PLACES, add_encoder_options, representation_name
+from tools.utils.encoder_options import LONG_PLACES, add_encoder_options, add_skeleton_option, representation_name
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, fraction, positive_float, positive_int
 
@@ -34,6 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--follow", type=Path, metavar="FILE", help="a .skeleton or .csv file that still grows, until Ctrl-C"
     )
+    add_skeleton_option(parser)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--classifier",

@@ -22,6 +22,7 @@ from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, MAX_BYTES, MAX_FRAM
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
 
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
+_SHORTEST_LINE = 20  # bytes, on average over a table
 # People and coordinates, by the values that a frame has for each joint.
 _FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
 
@@ -150,11 +151,13 @@ def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
 
 def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
     """The numbers of a table, float64 (T, M, V, C); a first line that holds none is a heading."""
+    if content.count(b"\n") > 2**16 + len(content) // _SHORTEST_LINE:  # a list of them would take much memory
+        raise SkeletonError("its lines are too many and too short for a recording")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SkeletonError(f"cannot be read ({error})") from None
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     columns = lines[0][1].count(",") + 1 if lines else 1
     shape = _csv_shape(columns, skeleton)
     if not any(map(_is_number, lines[0][1].split(","))):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.formats.folder import TABLE
+from data_gen.formats.folder import TABLE, skeleton_in
 from data_gen.formats.long import SEGMENTS, read_segments
 from data_gen.packed.reader import INFO, DataSetError, PackedDataset
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.long_files import BLOCK, SUFFIXES, LongFile
-from data_gen.skeletons import Skeleton
+from data_gen.skeletons import KINECT_V2, Skeleton, has_mapping, map_joints
 from tools.detection.decoding import FRAME_RATE
 from tools.evaluation.features import FrozenEncoder
 from tools.utils.encoder_options import LONG_PLACES
@@ -27,12 +27,17 @@ class LongInput:
 
     name: str
     source: LongFile | tuple[PackedDataset, int]
+    skeleton: Skeleton
     truth: list[tuple[int, int, str]] | None
     frame_rate: float = FRAME_RATE
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the frames in blocks (T, slots, V, C), as recorded. Raises DataSetError."""
-        yield from self.source.blocks() if isinstance(self.source, LongFile) else packed_blocks(*self.source)
+        if isinstance(self.source, LongFile):
+            for block in self.source.blocks():
+                yield map_joints(block, self.source.skeleton, self.skeleton)
+        else:
+            yield from packed_blocks(*self.source)
 
 
 def packed_blocks(packed: PackedDataset, row: int) -> Iterator[np.ndarray]:
@@ -43,18 +48,20 @@ def packed_blocks(packed: PackedDataset, row: int) -> Iterator[np.ndarray]:
 
 
 def check_skeleton(encoder: FrozenEncoder, skeleton: Skeleton, coordinates: int, place: object) -> None:
-    """Raise UserError if the encoder was trained on another skeleton than that of the recordings at `place`."""
-    layout = encoder.backbone.layout
-    if (layout.skeleton, layout.coordinates) != (skeleton, coordinates):
+    """Raise UserError if the encoder was trained on another skeleton than that of the recordings at `place`, and their
+    joints cannot be mapped onto its own."""
+    layout = encoder.layout
+    if not has_mapping(skeleton, layout.skeleton) or layout.coordinates != coordinates:
         raise UserError(
             f"{encoder.path} was trained on {layout}; {place} holds {skeleton.name} with {coordinates} coordinates: "
             "choose data of the same kind"
         )
 
 
-def find_inputs(places: list[Path], encoder: FrozenEncoder) -> list[LongInput]:
-    """Open the recordings in `places`, in order. Raises UserError, DataSetError."""
-    found = [recording for place in places for recording in _in_place(place, encoder)]
+def find_inputs(places: list[Path], encoder: FrozenEncoder, skeleton: str | None = None) -> list[LongInput]:
+    """Open the recordings in `places`, in order; `.csv` and `.npy` ones are of that skeleton's joints (`skeleton_in`).
+    Raises UserError, DataSetError."""
+    found = [recording for place in places for recording in _in_place(place, encoder, skeleton)]
     if not found:
         raise UserError(f"no recording in {', '.join(map(str, places))}; what is read: {LONG_PLACES}")
     names = [recording.name for recording in found]
@@ -63,15 +70,18 @@ def find_inputs(places: list[Path], encoder: FrozenEncoder) -> list[LongInput]:
     return found
 
 
-def _in_place(place: Path, encoder: FrozenEncoder) -> list[LongInput]:
+def _in_place(place: Path, encoder: FrozenEncoder, skeleton: str | None) -> list[LongInput]:
     if (place / INFO).is_file():
         packed = PackedDataset(place)
         check_skeleton(encoder, packed.skeleton, packed.shape[2], place)
         if packed.segments is None:
             raise UserError(f"{place} holds clips, no long recordings: use tools.predict")
+        segments = packed.segments
+        packed = packed.adapted(encoder.layout.skeleton, packed.shape[0])
         names, rate = classes_of(packed), float(packed.info.get("frame_rate", FRAME_RATE))
-        truth = [[(s.start, s.end, names[s.label]) for s in those] for those in packed.segments]
-        return [LongInput(n, (packed, i), truth[i], rate) for i, n in enumerate(packed.names.tolist())]
+        truth = [[(s.start, s.end, names[s.label]) for s in those] for those in segments]
+        inputs = enumerate(packed.names.tolist())
+        return [LongInput(name, (packed, i), packed.skeleton, truth[i], rate) for i, name in inputs]
     paths = [place]
     if place.is_dir():
         paths = sorted(
@@ -79,15 +89,20 @@ def _in_place(place: Path, encoder: FrozenEncoder) -> list[LongInput]:
             for path in place.iterdir()
             if path.suffix in SUFFIXES and path.name not in (SEGMENTS, TABLE) and not path.name.startswith(".")
         )
-    return [file_input(path, encoder) for path in paths]
+    return [file_input(path, encoder, skeleton) for path in paths]
 
 
-def file_input(path: Path, encoder: FrozenEncoder, follow: bool = False) -> LongInput:
+def file_input(path: Path, encoder: FrozenEncoder, skeleton: str | None = None, follow: bool = False) -> LongInput:
     """Open one file; a segments.csv beside it has its true segments. Raises UserError, DataSetError."""
-    file = LongFile(path, encoder.backbone.layout.skeleton, follow)
+    own = encoder.layout.skeleton
+    try:
+        joints = KINECT_V2 if path.suffix == ".skeleton" else skeleton_in(path.parent, skeleton) or own
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    file = LongFile(path, joints, follow)
     check_skeleton(encoder, file.skeleton, file.coordinates, path)
     table = path.parent / SEGMENTS
-    return LongInput(path.stem, file, _truth(table, path) if table.is_file() and not follow else None)
+    return LongInput(path.stem, file, own, _truth(table, path) if table.is_file() and not follow else None)
 
 
 def _truth(table: Path, path: Path) -> list[tuple[int, int, str]]:

@@ -35,6 +35,7 @@ def report_detection(args: argparse.Namespace) -> None:
     dataset, protocol = _choose_long(args, encoder)
     packed = open_dataset(args.data_root, dataset, protocol, long=True)
     check_skeleton(encoder, packed.skeleton, packed.shape[2], packed.path)
+    packed = packed.adapted(encoder.layout.skeleton, packed.shape[0])
     train = packed.split(protocol.name, "train")
     folder = folder_of(args.pretrained)
     task = detector_name(args.modality, args.finetune, encoder.where)

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ def make_scorer(args: argparse.Namespace, encoder: FrozenEncoder) -> Scorer:
         threshold, window = DETECTOR_THRESHOLD, str(length)
         scorer = by_detector(detector, classes, encoder.device)
     elif args.gallery:
-        scorer = by_gallery(encoder, read_gallery(args.gallery, encoder, args.modality), args.k)
+        scorer = by_gallery(encoder, read_gallery(args.gallery, encoder, args.modality, args.skeleton), args.k)
     else:
         scorer = by_classifier(encoder, args.classifier)
     args.threshold, args.window = args.threshold or threshold, args.window or window
@@ -163,10 +163,13 @@ def report_timelines(args: argparse.Namespace) -> None:
     """Do what tools.timeline was asked for. Raises UserError, CheckpointError, DataSetError, OSError."""
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.timeline"))
     scorer = make_scorer(args, encoder)
-    inputs = [file_input(args.follow, encoder, follow=True)] if args.follow else find_inputs(args.recordings, encoder)
+    if args.follow:
+        inputs = [file_input(args.follow, encoder, args.skeleton, follow=True)]
+    else:
+        inputs = find_inputs(args.recordings, encoder, args.skeleton)
     for recording in inputs:
         if args.frame_rate:
-            recording = LongInput(recording.name, recording.source, recording.truth, args.frame_rate)
+            recording = replace(recording, frame_rate=args.frame_rate)
         if args.follow:
             timeline = _follow(args, scorer, recording)
         else:

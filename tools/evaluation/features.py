@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from tools.utils.logs import progress
 from tools.utils.options import find_run
 
 BATCH_SIZE = 256
+_NOT_CENTRED = "people in {} are not centred, while those were that the encoder was trained on: scores may suffer"
 Opened = TypeVar("Opened", bound="FrozenEncoder")
 
 
@@ -67,11 +69,13 @@ class FrozenEncoder:
         return takes_centred(self.state, self.layout)
 
     def adapt(self, packed: PackedDataset) -> tuple[PackedDataset, str]:
-        """Adapt a data set to the people and joints that the encoder takes; returns it, and what was done in words.
+        """Adapt a data set to the people and joints that the encoder takes; returns it, and what is to be said of it.
         Raises UserError, DataSetError."""
         own = FrameLayout.of_dataset(packed)
         if own == self.layout:
-            return packed, ""
+            every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
+            is_other = self.takes_centred and not every.is_centred()
+            return packed, _NOT_CENTRED.format(packed.path) if is_other else ""
         if own.coordinates != self.layout.coordinates or (
             own.skeleton != self.layout.skeleton and not has_mapping(own.skeleton, self.layout.skeleton)
         ):

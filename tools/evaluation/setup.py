@@ -68,7 +68,7 @@ class EvaluationSetup:
             f"{self.encoder.device}"
         )
         if self.adapted:
-            log.info(f"the recordings are adapted to the encoder: {self.adapted}")
+            log.info(f"note: {self.adapted}")
 
     def write(self, task: str, modality: str, metrics: dict, curves: Curves) -> None:
         """Write the JSON of a task and modality, and to TensorBoard its curves. What was there and was made with other
