@@ -150,11 +150,10 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
         yield _import_long(args, out)
         return
     options = make_options(args)
-    source = read(args, options)
-    info = pack(source, out, options)
+    info = pack(read(args, options), out, options)
     lines = count_lines(row_of(info), out, info)
-    if source.unlisted:
-        lines.append(f"  left out: {source.unlisted:,} recordings that the table does not list")
+    if info.get("unlisted"):
+        lines.append(f"  left out: {info['unlisted']:,} recordings that the table does not list")
     if info.get("repaired"):
         lines.append(f"  {len(info['repaired'])} recordings had gaps, which are filled by interpolation:")
         lines += reason_lines(info["repaired"], "    ")

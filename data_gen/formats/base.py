@@ -129,6 +129,7 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
             "skeleton": skeleton.to_json(),
             "made": {source.format: str(source.place), **source.made, **({"normalised": True} if normalised else {})},
         }
+        info |= {"unlisted": source.unlisted} if source.unlisted else {}
         info |= writer.counts(splits, made_by) | ({"repaired": repaired} if repaired else {})
         writer.finish(splits, info, source.tables)
     return info

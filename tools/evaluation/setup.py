@@ -128,6 +128,7 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         "hidden_size": backbone.hidden_size,
         **{side: len(indices) for side, indices in split.items()},
         "data": ClipDataset.of_dataset(packed, np.concatenate([*split.values()]), torch.device("cpu")).fingerprint(),
+        **({"adapted": adapted} if adapted else {}),
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
