@@ -85,6 +85,7 @@ def test_a_killed_run_ends_as_one_that_was_not(pretrain, demo_root, tmp_path, ki
 
 
 def test_a_signal_saves_the_step_reached_and_the_run_goes_on_from_there(pretrain, tmp_path, monkeypatch, capsys):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
     whole = pretrain.run("--epochs", "3", folder=tmp_path / "whole" / "demo")
     for at in range(1, 9):  # every one of the nine steps but the last
         folder, steps = tmp_path / f"stopped{at}" / "demo", []

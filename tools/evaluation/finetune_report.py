@@ -37,7 +37,8 @@ ALL_LABELS = 1.0
 def report_finetuning(args: argparse.Namespace) -> None:
     """Fine-tune with every modality, fraction of the labels and seed that `args` name, and write a JSON and models for
     each modality. A signal stops it so that the same command goes on. Raises UserError."""
-    with processes(args.device) as procs:
+    # A signal while the other processes are still starting must not end this one alone.
+    with StopSignal() as stop, processes(args.device) as procs:
         args.amp = choose_amp(args.amp, procs.device)
         setup = load_setup(args, procs.device)
         if setup.is_transfer:  # the task's name says on which data
@@ -46,7 +47,7 @@ def report_finetuning(args: argparse.Namespace) -> None:
         source = ClipDataset.of_dataset(setup.packed, np.arange(len(setup.packed)), procs.device)
         task = _task(setup, args)
         unfinished = Unfinished(setup.folder, task + setup.where, _all_settings(setup, args, task), procs)
-        with unfinished.held(), StopSignal() as stop:
+        with unfinished.held():
             goes_on = unfinished.read()
             setup.start_log(task, procs.rank)
             found = setup.result
