@@ -4,7 +4,7 @@
     scaler, args, dataset, protocol, recordings, versions             ours
     body, view                                                        skeleton, people, coordinates; the augmentations
     centred                                                           whether people are centred, as conversion has them
-    data                                                              by which its recordings are known again
+    data                                                              hash of the recordings that it was trained on
     step, meter                                                       where a signal stopped an epoch midway
     classifier, finetuned                                             of a fine-tuned encoder: its Linear; its training
 
@@ -187,8 +187,8 @@ def takes_centred(state: dict[str, Any], layout: FrameLayout) -> bool:
 
 
 def layout_of(state: dict[str, Any], path: Path) -> FrameLayout:
-    """What bodies a checkpoint was trained on; those of NTU where it does not say, as the published ones do not. Raises
-    CheckpointError."""
+    """Read the layout of the frames that a checkpoint was trained on; NTU's if it does not say, as in published ones.
+    Raises CheckpointError."""
     if "body" not in state:
         return NTU_LAYOUT
     try:
@@ -198,8 +198,7 @@ def layout_of(state: dict[str, Any], path: Path) -> FrameLayout:
 
 
 def fingerprint(backbone: Backbone) -> str:
-    """By which an encoder's weights are known again, wherever they are kept: 64 characters, the same only for the
-    same values."""
+    """Compute the SHA-256 of an encoder's weights, as 64 characters; equal for equal weights on any device."""
     digest = hashlib.sha256()
     for key, value in sorted(backbone.state_dict().items()):
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}\n".encode())
