@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
             raise BadRecordings(recordings.bad)
 
     size = 2 * encoder.backbone.hidden_size
-    more = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone)}
+    more = {"modality": "+".join(chosen), "encoder": fingerprint(encoder.backbone), "data": recordings.identity}
     count = write_features(args.out, batches(), size, more | {"classes": recordings.classes})
     print(f"{count} features of {size} values: {args.out}")
     for place, reason in recordings.bad.items():

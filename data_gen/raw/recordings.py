@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_gen.packed.info import check_file
+from data_gen.packed.info import check_file, is_one_line
 from data_gen.packed.names import parse_name
 from data_gen.raw.normalise import normalise
 from data_gen.raw.number_lines import SkeletonError, too_large
@@ -86,12 +86,14 @@ def find_recordings(places: Iterable[Path]) -> tuple[list[Recording], int]:
 
     Sorted by name. A name found twice is taken from the first place that holds it; returns how many were not.
     Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive, ValueError where
-    recordings of one name differ.
+    recordings of one name differ or a name is no line of text.
     """
     found: dict[str, Recording] = {}
     repeated = 0
     for place in places:
         for recording in _in_place(Path(place)):
+            if not is_one_line(recording.stem):
+                raise ValueError(f"{recording}: its name has control characters; rename it")
             first = found.setdefault(recording.stem, recording)
             if first is not recording:
                 repeated += 1

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data_gen.packed.info import is_one_line
+from data_gen.packed.info import INFO, is_one_line
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.knn import nearest
@@ -24,7 +24,8 @@ from tools.utils.errors import UserError
 class Gallery:
     """What is searched: features (G, D) on the encoder's device, names and labels (−1: unknown) of G recordings.
 
-    `classes` are the names of the classes, empty where they are unknown; `chosen` the modalities of the features.
+    `classes` are the names of the classes, empty where they are unknown; `chosen` the modalities of the features;
+    `data` identifies the data set whose features were read from a file.
     """
 
     feature: Tensor
@@ -32,6 +33,18 @@ class Gallery:
     labels: list[int]
     classes: list[str]
     chosen: tuple[str, ...]
+    data: str = ""
+
+    def check_queries(self, places: list[Path]) -> None:
+        """Raise UserError where the queries are the data set of the gallery, with other recordings than it had."""
+        if not self.data or not any((place / INFO).is_file() for place in places):
+            return
+        data, name = RecordingsInput(places).identity, self.data.split(" ")[0]
+        if data != self.data and data.split(" ")[0] == name:
+            raise UserError(
+                f"--gallery: these features are of other recordings of {name} than are in {places[0]} now: write them "
+                "again with tools.extract"
+            )
 
     def nearest(self, feature: Tensor, k: int) -> list[list[dict[str, Any]]]:
         """Find the k nearest of each query (B, D), nearest first: rows as `answer_queries` prints them."""
@@ -63,6 +76,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     try:
         with np.load(place, allow_pickle=False) as file:
             stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "classes")}
+            data = str(file["data"]) if "data" in file else ""  # as of older versions
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"--gallery {place}: not features that tools.extract wrote ({error})") from error
     feature, size = stored["feature"], 2 * encoder.backbone.hidden_size
@@ -85,4 +99,5 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     if modality and encoder.modalities(modality) != chosen:
         raise UserError(f"--gallery {place}: these features are of modality {stored['modality']}, not {modality}")
     rows = torch.from_numpy(feature).to(encoder.device)
-    return Gallery(rows, stored["name"].tolist(), stored["label"].tolist(), stored["classes"].tolist(), chosen)
+    names, labels, class_names = (stored[key].tolist() for key in ("name", "label", "classes"))
+    return Gallery(rows, names, labels, class_names, chosen, data)

@@ -68,6 +68,14 @@ class RecordingsInput:
         """The names of a packed data set's classes, by label; none for other recordings."""
         return [] if self._packed is None else classes_of(self._packed)
 
+    @property
+    def identity(self) -> str:
+        """By what a packed data set is known again: its name and the fingerprint of its recordings; else empty."""
+        if self._packed is None:
+            return ""
+        ((_, clips),) = self.parts(torch.device("cpu"))
+        return f"{self._packed.name} {clips.fingerprint()}"
+
     def features(self, encoder: FrozenEncoder, chosen: tuple[str, ...], only_whole: bool = False) -> Iterator[Features]:
         """Compute the features of all that can be read, for one combination of modalities, batch by batch.
 
