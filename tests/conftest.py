@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import GOLDEN, tiny_dataset
+from tests.programs import call
 
 torch.set_num_threads(1)
 
@@ -54,3 +55,21 @@ def pretrain(demo_root, tmp_path):
         return folder
 
     return SimpleNamespace(run=call, folder=folder)
+
+
+@pytest.fixture(scope="session")
+def run(demo_root, tmp_path_factory):
+    """A run's folder: checkpoint, classifier, scores, and features beside it, which tests leave alone."""
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    data = ("--data-root", demo_root, "--device", "cpu")
+    small = ("--hidden-size", 8, "--batch-size", 12, "--epochs", 1)
+    for program, *flags in (
+        ("pretrain", "--checkpoint-path", folder, *small),
+        ("action_recognition", "--pretrained", folder, "--epochs", 2, "--schedule"),
+        ("action_retrieval", "--pretrained", folder),
+    ):
+        ended = call(program, *flags, *data)
+        assert ended.status == 0, ended
+    features = ("--data", demo_root / "demo", "--out", folder.parent / "f.npz")
+    assert call("tools.extract", "--pretrained", folder, "--device", "cpu", *features).status == 0
+    return folder

@@ -8,28 +8,11 @@ import torch
 
 from data_gen.packed.writer import packing
 from models import checkpoint_files
+from tests.helpers import own_dataset
 from tests.programs import assert_refused, call
 from tools.utils.result_files import read_result
 
 CPU = ("--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def run(demo_root, tmp_path_factory):
-    """A run's folder: checkpoint, classifier, scores, and features beside it."""
-    folder = tmp_path_factory.mktemp("runs") / "demo"
-    data = ("--data-root", demo_root, *CPU)
-    small = ("--hidden-size", 8, "--batch-size", 12, "--epochs", 1)
-    for program, *flags in (
-        ("pretrain", "--checkpoint-path", folder, *small),
-        ("action_recognition", "--pretrained", folder, "--epochs", 2, "--schedule"),
-        ("action_retrieval", "--pretrained", folder),
-    ):
-        ended = call(program, *flags, *data)
-        assert ended.status == 0, ended
-    features = ("--data", demo_root / "demo", "--out", folder.parent / "f.npz")
-    assert call("tools.extract", "--pretrained", folder, *CPU, *features).status == 0
-    return folder
 
 
 @pytest.fixture
@@ -59,6 +42,34 @@ def test_an_edited_gallery_is_refused(run, recording, tmp_path, change):
     features = dict(np.load(run.parent / "f.npz"))
     np.savez(tmp_path / "g.npz", **features | change(features))
     assert_refused(call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording))
+
+
+def test_features_of_a_data_set_do_not_serve_for_its_successor(run, demo_root, tmp_path):
+    flags = ("--pretrained", run, *CPU, "--gallery", run.parent / "f.npz", "--json")
+    assert call("tools.search", *flags, demo_root / "demo").status == 0
+    shutil.copytree(demo_root / "demo", tmp_path / "demo")
+    joints = np.load(tmp_path / "demo" / "joints.npy", mmap_mode="r+")
+    joints[:] += 1
+    joints.flush()
+    assert_refused(call("tools.search", *flags, tmp_path / "demo"), "features are of other recordings of demo")
+    own_dataset(tmp_path / "mine", "kinect_v2", 2, 3)
+    assert call("tools.search", *flags, tmp_path / "mine").status == 0  # of another name
+
+
+@pytest.mark.parametrize("program", [("tools.predict",), ("tools.search", "--gallery", "F"), ("tools.timeline",)])
+def test_names_of_files_with_control_characters_are_refused(run, recording, tmp_path, program):
+    shutil.copy(recording, tmp_path / "a\x1b[31mb.skeleton")
+    flags = [run.parent / "f.npz" if flag == "F" else flag for flag in program[1:]]
+    ended = call(program[0], "--pretrained", run, *CPU, *flags, tmp_path)
+    assert_refused(ended, "control characters")
+    assert "\x1b" not in ended.out + ended.err
+
+
+def test_a_damaged_data_set_is_called_so(run, demo_root, tmp_path):
+    shutil.copytree(demo_root / "demo", tmp_path / "mine")
+    (tmp_path / "mine" / "dataset.json").write_text('{"format": 1}')
+    data = ("--data-root", tmp_path, "--finetune-dataset", "mine", *CPU)
+    assert_refused(call("action_retrieval", "--pretrained", run, *data), "it names no data set")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
 
     size = 2 * encoder.backbone.hidden_size * len(streams)
     modality = ENSEMBLE if args.modality == ENSEMBLE else "+".join(streams[0])
-    more = {"modality": modality, "encoder": fingerprint(encoder.backbone)}
+    more = {"modality": modality, "encoder": fingerprint(encoder.backbone), "data": recordings.identity}
     count = write_features(args.out, batches(), size, more | {"classes": recordings.classes})
     print(f"{count} features of {size} values: {args.out}")
     for place, reason in recordings.bad.items():

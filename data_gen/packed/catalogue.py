@@ -47,7 +47,10 @@ def rows_in(root: Path) -> dict[str, DataSet]:
 
 
 def find_dataset(name: str, rows: dict[str, DataSet], root: Path) -> DataSet:
-    """Return the row called `name`. Raises ValueError, which lists known names."""
+    """Return the row called `name`. Raises ValueError, which lists known names and those in `root`, or DataSetError if
+    it is there but damaged."""
     if name not in rows:
+        if (root / name / INFO).is_file():
+            read_info(root / name / INFO)
         raise ValueError(f"unknown data set {name!r}; known, with those in {root}: {nearest_first(name, rows)}")
     return rows[name]

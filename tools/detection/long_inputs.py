@@ -10,6 +10,7 @@ import numpy as np
 
 from data_gen.formats.folder import TABLE, skeleton_in
 from data_gen.formats.long import SEGMENTS, read_segments
+from data_gen.packed.info import is_one_line
 from data_gen.packed.reader import INFO, DataSetError, PackedDataset
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.long_files import BLOCK, SUFFIXES, LongFile
@@ -65,6 +66,8 @@ def find_inputs(places: list[Path], encoder: FrozenEncoder, skeleton: str | None
     if not found:
         raise UserError(f"no recording in {', '.join(map(str, places))}; what is read: {LONG_PLACES}")
     names = [recording.name for recording in found]
+    if odd := [name for name in names if not is_one_line(name)]:
+        raise UserError(f"{ascii(odd[0])}: its name has control characters; rename it")
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two recordings are called {twice[0]}: give each to a run of its own")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data_gen.packed.info import is_one_line
+from data_gen.packed.info import INFO, is_one_line
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.knn import nearest
@@ -26,13 +26,26 @@ from tools.utils.errors import UserError
 @dataclass(frozen=True)
 class Gallery:
     """What is searched: G recordings as the `representation` has them, (G, D) on the encoder's device, their names and
-    labels (−1: unknown). `classes` are the names of the classes, empty where they are unknown."""
+    labels (−1: unknown). `classes` are the names of the classes, empty where they are unknown; `data` identifies the
+    data set whose features were read from a file."""
 
     representation: Representation
     feature: Tensor
     names: list[str]
     labels: list[int]
     classes: list[str]
+    data: str = ""
+
+    def check_queries(self, places: list[Path], encoder: FrozenEncoder) -> None:
+        """Raise UserError if the queries are the data set of the gallery, with other recordings than it had."""
+        if not self.data or not any((place / INFO).is_file() for place in places):
+            return
+        data, name = RecordingsInput(places, encoder).identity, self.data.split(" ")[0]
+        if data != self.data and data.split(" ")[0] == name:
+            raise UserError(
+                f"--gallery: these features are of other recordings of {name} than are in {places[0]} now: write them "
+                "again with tools.extract"
+            )
 
     def nearest(self, feature: Tensor, k: int, without: Sequence[str] = ()) -> list[list[dict[str, Any]]]:
         """Find the k nearest of each query, given by its features (B, D), nearest first: rows as `answer_queries`
@@ -82,6 +95,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     try:
         with np.load(place, allow_pickle=False) as file:
             stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "classes")}
+            data = str(file["data"]) if "data" in file else ""  # as of older versions
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"--gallery {place}: not features that tools.extract wrote ({error})") from error
     feature, known = stored["feature"], str(stored["modality"])
@@ -105,4 +119,4 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
     if modality and encoder.streams(modality) != streams:
         raise UserError(f"--gallery {place}: these features are of modality {known}, not {modality}")
     rows = torch.from_numpy(feature).to(encoder.device)
-    return _gallery(known, streams, rows, name.tolist(), label.tolist(), classes.tolist())
+    return replace(_gallery(known, streams, rows, name.tolist(), label.tolist(), classes.tolist()), data=data)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data_gen.class_names import class_label
 from data_gen.formats.folder import TABLE, read_listed, skeleton_in
+from data_gen.packed.info import is_one_line
 from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.raw.normalise import ADDED, DROPPED, MAPPED, NORMALISED, fit_people
@@ -93,6 +94,14 @@ class RecordingsInput:
     def __len__(self) -> int:
         return len(self._found) if self._packed is None else len(self._packed)
 
+    @property
+    def identity(self) -> str:
+        """The name of a packed data set and the hash of its recordings; empty for other recordings."""
+        if self._packed is None:
+            return ""
+        ((_, clips),) = self.parts(torch.device("cpu"))
+        return f"{self._packed.name} {clips.fingerprint()}"
+
     def features(self, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
         """Compute the features of all that can be read, those of the streams side by side, batch by batch.
 
@@ -155,6 +164,8 @@ class RecordingsInput:
                 recordings, more = _recordings(place)
                 labels, repeated = [label_of(recording.stem) for recording in recordings], repeated + more
             for recording, label in zip(recordings, labels or [-1] * len(recordings)):
+                if not is_one_line(recording.stem):
+                    raise UserError(f"{recording}: its name has control characters; rename it")
                 found = _Found(recording, KINECT_V2 if recording.suffix == SUFFIX else own, label)
                 first = of_name.setdefault(recording.stem, found).recording
                 if first is not recording:
