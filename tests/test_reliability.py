@@ -13,10 +13,11 @@ from data_gen.datasets import ROOT
 from data_gen.export_dataset import main as export_dataset
 from data_gen.import_dataset import main as import_dataset
 from data_gen.ntu_gendata import main as ntu_gendata
-from data_gen.packed.atomic import locked
+from data_gen.packed.atomic import lock, locked
 from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
 from tests.helpers import own_dataset, run_python, write_recordings
+from tests.programs import assert_refused, call
 from tools.utils.distributed import detect
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
@@ -69,6 +70,18 @@ def test_a_run_folder_has_one_writer_at_a_time(pretrain):
     folder = pretrain.run("--epochs", "1")
     with locked(folder), pytest.raises(DataSetError, match=f"another program is writing here .process {os.getpid()}"):
         pretrain.run("--epochs", "2")
+
+
+def test_an_evaluation_of_a_run_is_done_by_one_program_at_a_time(pretrain, demo_root):
+    folder = pretrain.run("--epochs", "0")
+    flags = ("--pretrained", folder, "--data-root", demo_root, "--device", "cpu")
+    with open(folder / "action_retrieval.log", "a") as log:
+        lock(log.fileno(), folder)
+        holder = f"action_retrieval.log: another program is writing here (process {os.getpid()})"
+        assert_refused(call("action_retrieval", *flags), holder)
+        assert not (folder / "action_retrieval.json").exists()
+        assert call("action_recognition", *flags, "--epochs", 1, "--schedule").status == 0  # writes other files
+    assert call("action_retrieval", *flags).status == 0
 
 
 def test_odd_lines_of_a_log_are_passed_over(tmp_path):

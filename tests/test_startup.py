@@ -1,6 +1,7 @@
 """What happens before a program works: arguments are read without PyTorch, and Ctrl-C ends it in one line."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,8 +37,8 @@ def test_no_program_imports_pytorch_before_its_arguments_are_read():
     assert done.returncode == 0, done.stderr
 
 
-def interrupted(command, seconds):
-    """Start a program and send Ctrl-C so many seconds after its imports have begun; returns exit status and stderr."""
+def stopped(command, seconds, number):
+    """Start a program, send a signal so many seconds after its imports have begun; returns exit status and stderr."""
     process = subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT,
@@ -49,7 +50,7 @@ def interrupted(command, seconds):
     while process.poll() is None and "numpy" not in Path(f"/proc/{process.pid}/maps").read_text():
         time.sleep(0.001)
     time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 
@@ -65,5 +66,17 @@ def test_ctrl_c_at_any_moment_ends_in_one_line(published, demo_root, tmp_path, t
         ["data_gen/ntu_gendata.py", "--dataset", "demo", "--raw", GOLDEN / "skeletons.zip", "--out", tmp_path / "out"],
     ]
     for command in commands * times:
-        status, errors = interrupted(command, rng.random() * 2)
+        status, errors = stopped(command, rng.random() * 2, signal.SIGINT)
         assert status in (0, 130, -signal.SIGINT) and "Traceback" not in errors and "Error" not in errors, errors
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_sigterm_at_any_moment_of_an_export_leaves_nothing(published, tmp_path, times):
+    rng = random.Random(times)
+    for _ in range(times):
+        out = tmp_path / "out"
+        command = ["-m", "tools.export", "--pretrained", published, "--format", "torch", "--out", out]
+        status, errors = stopped(command, 1 + rng.random() * 4, signal.SIGTERM)
+        assert status in (0, 143, -signal.SIGTERM) and "Traceback" not in errors, errors
+        assert out.exists() == (status == 0) and not list(tmp_path.glob("**/.partial"))
+        shutil.rmtree(out, ignore_errors=True)

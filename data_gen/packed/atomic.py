@@ -81,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, folder)
+        lock(handle, folder)
         yield
     finally:
         os.close(handle)
@@ -90,11 +90,12 @@ def locked(folder: Path) -> Iterator[None]:
                 one.rmdir()
 
 
-def _lock(handle: int, folder: Path) -> None:
+def lock(handle: int, path: Path) -> None:
+    """Lock an open file or folder until it is closed. Raises DataSetError where another process has, naming it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise DataSetError(f"{folder}: another program is writing here{_holder(handle)}") from None
+        raise DataSetError(f"{path}: another program is writing here{_holder(handle)}") from None
     except OSError:
         pass  # network file systems may be unable to lock folders
 

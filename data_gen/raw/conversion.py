@@ -119,25 +119,28 @@ def exit_status(reports: Iterable[str]) -> int:
 
 
 def prepare_process() -> None:
-    """Make every text printable in any locale, SIGTERM end a single process like an error, with its cleanup, and Ctrl-C
-    end it even while a module is being imported."""
+    """Make every text printable in any locale, and SIGTERM, like Ctrl-C, end a single process like an error, with its
+    cleanup."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if "RANK" not in os.environ:  # torchrun's processes may wait in a collective, where no handler runs
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        signal.signal(signal.SIGTERM, _end)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, _end)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but end at once where that would pass through an import: PyTorch's C++ would abort."""
+def _end(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt or SystemExit. Not through an import, where PyTorch's C++ would abort, but after it."""
     while frame:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, b"interrupted\n")
-            os._exit(128 + number)
+            signal.signal(signal.SIGALRM, lambda _, later: _end(number, later))
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            return
         frame = frame.f_back
-    raise KeyboardInterrupt
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 def end_quietly() -> NoReturn:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from data_gen.packed.atomic import atomic_write
+from data_gen.packed.atomic import atomic_write, lock
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -29,15 +29,19 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
     """Make the run's folder, and log to the console and to `folder/name.log`; uncaught exceptions, too.
 
     Call it once the arguments are accepted: what is wrong with them belongs on stderr alone. Processes of a rank above
-    0 log only warnings.
+    0 log only warnings. Raises DataSetError where another program has the same log open, and so writes the same files.
     """
     logger = logging.getLogger("umurl")
-    logger.handlers.clear()
+    for handler in logger.handlers[:]:
+        handler.close()
+        logger.removeHandler(handler)
     logger.propagate = False
     logging.raiseExceptions = False  # a log that cannot be written hides no error and stops no work
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(folder / f"{name}.log")
+    file = logging.FileHandler(path := folder / f"{name}.log")
+    if rank == 0 and file.stream:
+        lock(file.stream.fileno(), path)
     who = f" process {rank}:" if rank else ""
     file.setFormatter(logging.Formatter(f"%(asctime)s{who} %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.addHandler(_Console())
@@ -54,8 +58,12 @@ class _Console(logging.Handler):
     """Prints lines without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        text, stream = self.format(record), sys.stderr if record.levelno >= logging.WARNING else sys.stdout
         with suppress(OSError):  # the terminal is gone
-            tqdm.write(self.format(record), file=sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
+            try:
+                tqdm.write(text, file=stream)
+            except AttributeError:  # Ctrl-C came while tqdm made its lock
+                print(text, file=stream)
             sys.stdout.flush()
 
 
