@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from models import Encoder
 
-dependencies = ["torch", "torchvision", "numpy", "tqdm"]
+dependencies = ["torch", "numpy", "tqdm"]
 
 
 def umurl(checkpoint: str, modality: str = "all", device: str = "auto") -> Encoder:

@@ -119,6 +119,23 @@ def test_edited_scores_are_refused_and_weights_are_slimmed_all_the_same(run, tmp
     assert call("tools.slim", "--pretrained", folder, "--out", tmp_path).status == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tools.extract", "--pretrained", "RUN", *CPU, "--data", "DEMO", "--out"),
+        ("tools.figures", "curves", "RUN", "--out"),
+        ("tools.results", "RUN", "--csv"),
+        ("tools.efficiency", "--json"),
+        ("data_gen.export_dataset", "npz", "--data", "DEMO", "--out"),
+    ],
+)
+def test_a_folder_is_no_file_to_write_to(run, demo_root, tmp_path, command):
+    places = {"RUN": run, "DEMO": demo_root / "demo"}
+    for out in (tmp_path, "."):
+        assert_refused(call(*(places.get(arg, arg) for arg in command), out))
+    assert not list(tmp_path.iterdir())
+
+
 def test_slim_weights_do_not_overwrite_scores(run, tmp_path):
     folder = tmp_path / "demo"
     shutil.copytree(run, folder)

@@ -19,21 +19,15 @@ from tools.utils.encoder_options import (
     add_skeleton_option,
     representation_name,
 )
-from tools.utils.errors import UserError, run
-from tools.utils.options import HelpFormatter
+from tools.utils.errors import run
+from tools.utils.options import HelpFormatter, output_file
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_encoder_options(parser)
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help=PLACES)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE.npz",
-        help="archive to write",
-    )
+    parser.add_argument("--out", type=output_file, required=True, metavar="FILE.npz", help="archive to write")
     parser.add_argument(
         "--modality",
         type=representation_name,
@@ -44,8 +38,6 @@ def main(argv: list[str] | None = None) -> None:
     add_skeleton_option(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     args = parser.parse_args(argv)
-    if not args.out.parent.is_dir():
-        raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
 
     from models.loading import fingerprint
     from tools.evaluation.features import FrozenEncoder

@@ -187,7 +187,7 @@ def _place(modality: str) -> tuple[int, str]:
 def write_csv(path: Path, tables: Sequence[Table]) -> None:
     """Write a line for each score: what was evaluated, the metric, its mean and deviation over `runs` seeds or runs."""
     names = list(dict.fromkeys(name for each in tables for name in each.columns[0]))
-    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+    with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow([*names, "metric", "mean", "std", "runs"])
         for each in tables:
@@ -210,7 +210,7 @@ def write_latex(path: Path, tables: Sequence[Table]) -> None:
         title = each.title.replace("\n", "\n% ")
         texts.append(f"% {title}\n\\begin{{tabular}}{{{columns}}}\n{body} \\\\\n\\hline\n\\end{{tabular}}\n")
     with atomic_write(path) as partial:
-        partial.write_text("\n".join(texts))
+        partial.write_text("\n".join(texts), encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import signal
 import sys
@@ -124,17 +125,14 @@ def write_files(timeline: Timeline, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     name = timeline.recording.name
-    lines = ["start,end,label,confidence", *(f"{s},{e},{_quoted(label)},{c}" for s, e, label, c in timeline.named())]
-    for suffix, text in (("json", json.dumps(as_json(timeline), indent=1)), ("csv", "\n".join(lines))):
-        with atomic_write(folder / f"{name}.{suffix}") as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+    with atomic_write(folder / f"{name}.json") as partial:
+        partial.write_text(json.dumps(as_json(timeline), indent=1) + "\n", encoding="utf-8")
+    with atomic_write(folder / f"{name}.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        rows = [("start", "end", "label", "confidence"), *timeline.named()]
+        csv.writer(file, lineterminator="\n").writerows(rows)
     rate, found = timeline.recording.frame_rate, [(s, e, label) for s, e, label, _ in timeline.named()]
     figure = draw(name, timeline.frames / rate, rate, found, timeline.truth(), timeline.classes)
     style.save(figure, folder / f"{name}.png")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
 def _follow(args: argparse.Namespace, scorer: Scorer, recording: LongInput) -> Timeline:

@@ -28,7 +28,7 @@ from tools.utils.logs import progress
 from tools.utils.options import find_run
 
 BATCH_SIZE = 256
-_NOT_CENTRED = "people in {} are not centred, while those were that the encoder was trained on: scores may suffer"
+_NOT_CENTRED = "people in {} are not centred, but the encoder was trained on centred ones: scores may suffer"
 Opened = TypeVar("Opened", bound="FrozenEncoder")
 
 
@@ -71,16 +71,18 @@ class FrozenEncoder:
     def adapt(self, packed: PackedDataset) -> tuple[PackedDataset, str]:
         """Adapt a data set to the people and joints that the encoder takes; returns it, and what is to be said of it.
         Raises UserError, DataSetError."""
-        own = FrameLayout.of_dataset(packed)
+        own, said = FrameLayout.of_dataset(packed), ""
+        every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
+        if self.takes_centred and own.skeleton.centre is not None and not every.is_centred():
+            said = _NOT_CENTRED.format(packed.path)
         if own == self.layout:
-            every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
-            is_other = self.takes_centred and not every.is_centred()
-            return packed, _NOT_CENTRED.format(packed.path) if is_other else ""
+            return packed, said
         if own.coordinates != self.layout.coordinates or (
             own.skeleton != self.layout.skeleton and not has_mapping(own.skeleton, self.layout.skeleton)
         ):
             check_layout(self.layout, self.path, own, packed.path)
-        return packed.adapted(self.layout.skeleton, self.layout.people), f"{own} taken as {self.layout}"
+        done = f"{own} taken as {self.layout}"
+        return packed.adapted(self.layout.skeleton, self.layout.people), f"{done}; {said}" if said else done
 
     @property
     def where(self) -> str:

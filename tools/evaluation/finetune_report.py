@@ -19,7 +19,7 @@ from data_gen.recipes import FINETUNE
 from feeder.clips import ClipDataset
 from tools.evaluation.features import result_name
 from tools.evaluation.finetuned import finetuned_state
-from tools.evaluation.kept import read_result, set_aside, settings_of
+from tools.evaluation.kept import earlier_result, set_aside, settings_of
 from tools.evaluation.label_subsets import stratified
 from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
 from tools.evaluation.setup import EvaluationSetup, load_setup
@@ -183,7 +183,7 @@ class _Report:
         folder, name = self.setup.folder, result_name(self.task, self.setup.where, modality)
         result = {"fractions": shares} if self.args.label_fraction else shares[0]
         settings = settings_of(result | self.setup.result | {"task": self.task})
-        earlier = read_result(folder, name)
+        earlier = earlier_result(folder, name)
         set_aside(folder, name, settings)
         for share in shares:
             stem = self._stem(modality, share["fraction"])

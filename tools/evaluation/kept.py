@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.loading import CheckpointError, load_plain
+from tools.utils.errors import UserError
+from tools.utils.result_files import read_result
 
 # Arguments that decide a result of its name, whatever the task.
 _RECIPE = (
@@ -30,19 +32,18 @@ def settings_of(result: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(found, default=str))
 
 
-def read_result(folder: Path, name: str) -> dict[str, Any] | None:
-    """The result called `name`, or None where there is none that can be read."""
+def earlier_result(folder: Path, name: str) -> dict[str, Any] | None:
+    """Read the result called `name`; None if there is none, or it cannot be read."""
     try:
-        result = json.loads((folder / f"{name}.json").read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_result(folder / f"{name}.json") or None
+    except UserError:
         return None
-    return result if isinstance(result, dict) else None
 
 
 def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     """Rename the files of the result called `name`, if it is there and was made with other settings than these. Of one
     on few labels, the models of its fractions go with it."""
-    result = read_result(folder, name)
+    result = earlier_result(folder, name)
     earlier = settings_of(result) if result else _settings_of_model(folder / f"{name}.pth.tar")
     if earlier == settings:
         return

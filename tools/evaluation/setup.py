@@ -97,7 +97,7 @@ class EvaluationSetup:
             **more,
         }
         path = self.folder / f"{result_name(task, self.where, modality)}_predictions.csv"
-        with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+        with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([columns, *zip(*columns.values())])
 
 

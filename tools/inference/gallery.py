@@ -93,6 +93,9 @@ def _gallery(
 
 def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
     try:
+        with zipfile.ZipFile(place) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed")  # and might unpack to anything
         with np.load(place, allow_pickle=False) as file:
             stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "classes")}
             data = str(file["data"]) if "data" in file else ""  # as of older versions
