@@ -215,4 +215,5 @@ def test_a_signal_to_torchrun_stops_all_processes_and_one_goes_on(published, dem
     assert "going on from" in (published / "finetune.log").read_text()
     one, two = (json.loads((folder / "finetune_bone.json").read_text()) for folder in (alone, published))
     for a, b in zip(one["history"], two["history"], strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-2)
+        # Rounding, which depends on the number of processes, grows over hundreds of epochs; losses begin at about 1.
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-2, abs=5e-3)
