@@ -1,4 +1,4 @@
-"""A gallery: recordings whose features are searched for the nearest neighbours of others."""
+"""Search a gallery of recordings for the nearest neighbours of others."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tools.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched: G recordings as the `representation` has them, (G, D) on the encoder's device, their names and
-    labels (−1: unknown). `classes` are the names of the classes, empty where they are unknown."""
+    """Hold G recordings to search: their `representation` (G, D) on the encoder's device, names and labels (−1:
+    unknown). `classes` are the names of the classes, empty if unknown."""
 
     representation: Representation
     feature: Tensor
