@@ -34,7 +34,7 @@ _SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
 
 
 class Row(NamedTuple):
-    """What was evaluated, and its scores: summaries in %, None where it was not."""
+    """Hold what was evaluated, and its scores: summaries in %, None if not evaluated."""
 
     cells: tuple[str, ...]
     scores: tuple[dict[str, Any] | None, ...]
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the columns of the cells and of the scores, and the rows."""
+    """Hold a title, the columns of the cells and of the scores, and the rows."""
 
     title: str
     columns: tuple[tuple[str, ...], tuple[str, ...]]

@@ -28,7 +28,7 @@ from tools.utils.options import choose_data, classes_of, open_dataset
 
 
 def report_detection(args: argparse.Namespace) -> None:
-    """Do what tools.detect was asked for. Raises UserError, CheckpointError, DataSetError."""
+    """Run tools.detect. Raises UserError, CheckpointError or DataSetError if an input is invalid."""
     device = single_process(args.device, "tools.detect")
     encoder = FrozenEncoder.open(args.pretrained, device)
     modalities = encoder.modalities(args.modality)
@@ -80,7 +80,7 @@ def _choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[Data
 
 
 def _evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Detect in the recordings of the validation side, and compare with their segments."""
+    """Detect actions in the recordings of the val side, and compare with their segments."""
     assert packed.segments is not None
     found, truth = [], []
     for row in progress(packed.split(protocol, "val").tolist(), desc="detect", unit="recording"):

@@ -1,4 +1,4 @@
-"""A recording as the model sees it: the whole clip, its bones and motion, and the four views of a training step."""
+"""Draw a recording as the model sees it: the whole clip, its bones and motion, and a training step's four views."""
 
 from __future__ import annotations
 

@@ -105,8 +105,8 @@ class Finetuner:
         self.parallel = distribute(self.model, self.procs)
 
     def train_epoch(self, rows: Tensor, stop: StopSignal | None = None) -> float | None:
-        """Train one epoch on the recordings at `rows` of the source, or the rest of a stopped one. Return the mean loss,
-        or None if `stop` came first. Raises UserError if the loss is not finite."""
+        """Train one epoch on the recordings at `rows` of the source, or the rest of a stopped one. Return the mean
+        loss, or None if `stop` came first. Raises UserError if the loss is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * 0.1 ** sum(self.epoch >= at for at in self.recipe.schedule)
         self.parallel.train()

@@ -1,4 +1,4 @@
-"""Go on from a checkpoint: check that it is of the same run, and take from it what a step changes."""
+"""Resume from a checkpoint: check that it belongs to the same run, and restore the training state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.training.trainer import Trainer
 from tools.utils import checkpoints
 from tools.utils.errors import UserError
 
-# What a resumed run may not change, as it would no longer be the same run.
+# Arguments that a resumed run may not change.
 FIXED = (
     *("dataset", "protocol", "hidden_size", "batch_size", "lr", "wd", "seed", "amp"),
     *("objective", "intra_weight", "inter_weight", "std_weight", "cov_weight", "pretrain_modalities"),
