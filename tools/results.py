@@ -216,8 +216,8 @@ def write_latex(path: Path, tables: Sequence[Table]) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs, or their folders; default: all runs")
-    parser.add_argument("--csv", type=output_file, metavar="FILE", help="write the scores there, too, a line each")
-    parser.add_argument("--latex", type=output_file, metavar="FILE", help="write the tables there, too, for LaTeX")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write the scores to FILE, one per line")
+    parser.add_argument("--latex", type=output_file, metavar="FILE", help="also write the tables to FILE, for LaTeX")
     args = parser.parse_args(argv)
     folders = [find_run(name) for name in args.test_names] or sorted(p for p in RUNS.glob("*") if p.is_dir())
     results = {folder.name: read_results(folder) for folder in folders}
