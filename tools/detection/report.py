@@ -66,8 +66,8 @@ def report_detection(args: argparse.Namespace) -> None:
 
 
 def _choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[DataSet, Protocol]:
-    """The data set of long recordings and the protocol that the flags name, else those of the checkpoint: `pku1` means
-    `pku1_untrimmed`, where that is there. Raises UserError."""
+    """Choose the data set of long recordings and the protocol: by the flags, else by the checkpoint (for `pku1`:
+    `pku1_untrimmed`, if it exists). Raises UserError if there is none."""
     own = encoder.state.get("dataset")
     name, protocol = args.dataset or own, args.protocol
     if name is None:

@@ -35,7 +35,7 @@ class Timeline:
     segments: list[Detection] = field(default_factory=list)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The recording's blocks, counted."""
+        """Yield the recording's blocks, and count their frames."""
         for block in self.recording.blocks():
             self.frames += len(block)
             yield block

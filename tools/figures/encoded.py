@@ -54,7 +54,7 @@ class Encoded(FrozenEncoder):
 
     @classmethod
     def load(cls, text: str, device: torch.device) -> Encoded:
-        """The encoder that `find_run` finds. Raises UserError."""
+        """Load the encoder that `find_run` finds. Raises UserError if it cannot be used."""
         return cls.open(find_run(text), device)
 
     @property

@@ -60,8 +60,8 @@ class RecordingsInput:
     """The recordings in `places`: one packed data set, or what is found in folders, archives and files, made to fit an
     encoder. `skeleton` is the name or file that tells the joints of `.csv` and `.npy` recordings.
 
-    While they are read, `bad` fills with those that cannot be, and why. Raises UserError where there are none,
-    DataSetError for a damaged data set.
+    Reading fills `bad` with the unreadable recordings and the reasons. Raises UserError if there are no recordings,
+    DataSetError if a data set is damaged.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RecordingsInput:
         skeleton: str | None = None,
         told: set[str] | None = None,
     ):
-        """`told` collects the messages that were logged; none is logged twice."""
+        """`told` collects the notes printed so far; none is printed twice."""
         self.bad: dict[str, str] = {}
         self.classes: list[str] = []  # names by label, if known
         self._encoder, self._told = encoder, set() if told is None else told
@@ -176,7 +176,7 @@ class RecordingsInput:
             raise UserError(str(error)) from error
 
     def _tell(self, what: str, count: int | None = None) -> None:
-        """Log once what was done to the recordings."""
+        """Print a note on what was done to the recordings, once."""
         if what and what not in self._told:
             self._told.add(what)
             print(f"note: {what}" + (f" ({count:,} recordings)" if count else ""), file=sys.stderr)

@@ -62,7 +62,7 @@ def _is_midway(path: Path) -> bool:
 
 
 def read_plain(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Read what `write` wrote, onto the CPU. Raises UserError, which names `what` it should be and the remedy."""
+    """Read a file of `write` onto the CPU. Raises UserError, with `what` it should be and the remedy, if it cannot."""
     if not path.is_file():
         raise UserError(f"no {what} at {path}: {remedy}")
     try:

@@ -60,7 +60,8 @@ class _Console(logging.Handler):
 
 
 def progress(items: Iterable[T], **options: Any) -> tqdm:
-    """Show a tqdm bar on a terminal; elsewhere log a line per minute. `disable=True` shows nothing."""
+    """Show a tqdm bar on a terminal; elsewhere log a line per minute, from the first minute on. `disable=True` shows
+    nothing."""
     if not sys.stderr.isatty():
         line = "{desc}: {n_fmt} of {total_fmt} {unit}, {remaining} left{postfix}"
         options |= {"file": _Lines(), "mininterval": SAY_EVERY, "maxinterval": SAY_EVERY, "delay": SAY_EVERY}
