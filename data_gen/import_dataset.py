@@ -1,4 +1,4 @@
-"""Bring recordings in other formats into a packed data set.
+"""Import recordings in other formats as a packed data set.
 
 python -m data_gen.import_dataset padded --dataset ntu60 --protocol xsub FOLDER     train_data_joint.npy and the like
 python -m data_gen.import_dataset npz --dataset ntu60 --protocol xsub NTU60_CS.npz  of CTR-GCN, InfoGCN, MAMP
@@ -37,7 +37,7 @@ _FORMATS = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Make the command's argument parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     formats = parser.add_subparsers(dest="format", required=True)
     for name, (place, content) in _FORMATS.items():
@@ -51,16 +51,16 @@ def make_parser() -> argparse.ArgumentParser:
             )
         what.add_argument("--name", help="name of a data set of your own")
         if name in ("padded", "npz"):
-            command.add_argument("--protocol", help="protocol of its train and val (default with --name: split)")
+            command.add_argument("--protocol", help="protocol of its train and val sides (default with --name: split)")
         command.add_argument("--out", type=Path, help="folder of the packed data set; default: data/NAME")
-        command.add_argument("--replace", action="store_true", help="replace the data set that is there")
+        command.add_argument("--replace", action="store_true", help="replace an existing data set")
         command.add_argument(
             "--skeleton",
             metavar="NAME|FILE",
             help="default: "
             + ("the folder's skeleton.json, else " if name in ("folder", "long") else "")
             + "kinect_v2"
-            + (", or coco where there are 17 joints" if name == "pyskl" else ""),
+            + (", or coco for 17 joints" if name == "pyskl" else ""),
         )
         command.add_argument(
             "--split",
@@ -95,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def read(args: argparse.Namespace, options: Options) -> Source:
-    """The data set that the arguments name. Raises DataSetError, ValueError."""
+    """Read the data set that the arguments name. Raises DataSetError if it is invalid, ValueError if an argument is."""
     if args.format == "pyskl":
         return read_pyskl(args.place, load_skeleton(args.skeleton) if args.skeleton else None)
     if args.format == "folder":
@@ -112,7 +112,7 @@ def read(args: argparse.Namespace, options: Options) -> Source:
 
 
 def make_options(args: argparse.Namespace) -> Options:
-    """What the arguments ask for. Raises ValueError."""
+    """Convert the arguments to options. Raises ValueError if one is invalid."""
     _check_name(args.name)
     if args.classes is not None and (args.dataset or not 1 <= args.classes <= MAX_CLASSES):
         raise ValueError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
@@ -136,7 +136,7 @@ def _check_name(name: str | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command. Return its exit status."""
     return exit_status(_import(make_parser().parse_args(argv)))
 
 

@@ -1,4 +1,4 @@
-"""The frozen encoder as a library has it: normalised recordings in, features out."""
+"""Use the frozen encoder as a library: normalised recordings in, features out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from models.encoder import Backbone
 
 
 class ClipEncoder(nn.Module):
-    """Clips of any length, float32 (B, T, M, V, C), in; features (B, 2H) out. One modality is encoded without fusion,
-    several are fused. It holds nothing but tensors' arithmetic, so that it can be traced."""
+    """Map clips of any length, float32 (B, T, M, V, C), to features (B, 2H). One modality is encoded without fusion,
+    several are fused. It can be traced, since it does tensor arithmetic only."""
 
     def __init__(self, backbone: Backbone, modalities: Sequence[str]):
         super().__init__()
@@ -37,9 +37,9 @@ class ClipEncoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """What `load_encoder` returns. `feature_size` is 2H, `modalities` are those that it fuses, `layout` is what frames
-    hold: people, joints and coordinates, (2, 25, 3) for NTU. `takes_centred` tells whether it was trained on people
-    whom conversion had centred and aligned."""
+    """Compute features; `load_encoder` returns this class. `feature_size` is 2H; `modalities` are the ones it uses;
+    `layout` holds people, joints and coordinates per frame, (2, 25, 3) for NTU; `takes_centred` is True if it was
+    trained on people centred and aligned as by conversion."""
 
     def __init__(self, backbone: Backbone, modalities: Sequence[str], takes_centred: bool = True):
         super().__init__()
@@ -48,11 +48,11 @@ class Encoder(nn.Module):
         self.feature_size, self.takes_centred = 2 * backbone.hidden_size, takes_centred
 
     def prepare(self, recording: np.ndarray | Tensor, skeleton: str | None = None) -> np.ndarray:
-        """Make of a recording as it was recorded what the encoder takes: people float32 (T, M, V, C), centred and
-        aligned, of the encoder's number and joints.
+        """Convert a raw recording to the encoder's input: float32 (T, M, V, C), centred and aligned, with the
+        encoder's number of people and its joints.
 
-        recording: (T, V, C) or (T, any number of people, V, C), of the joints of `skeleton` (a name or a file, by
-        default the encoder's own). What is centred already stays as it is. Raises ValueError.
+        recording: (T, V, C) or (T, any number of people, V, C) with the joints of `skeleton` (a name or a file;
+        default: the encoder's). A centred recording is not centred again. Raises ValueError if it does not fit.
         """
         layout = self.layout
         source = load_skeleton(skeleton) if skeleton else layout.skeleton
@@ -61,9 +61,9 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, clips: Tensor | Sequence[np.ndarray | Tensor]) -> Tensor:
-        """Features, float32 (B, 2H) on the encoder's device, of one batch of whole normalised recordings: a tensor
-        (B, T, M, V, C) of clips of equal length, or arrays (T, M, V, C) of any lengths. Raises ValueError for other
-        shapes, and for people that are not centred, where the encoder was trained on centred ones: see `prepare`."""
+        """Compute features, float32 (B, 2H) on the encoder's device, of one batch of whole normalised recordings: a
+        tensor (B, T, M, V, C), or arrays (T, M, V, C) of any lengths. Raises ValueError for other shapes, and for
+        people that are not centred if the encoder was trained on centred ones (see `prepare`)."""
         device = next(self.parameters()).device
         if not isinstance(clips, Tensor):
             parts = [c if isinstance(c, Tensor) else torch.tensor(np.asarray(c)) for c in clips]
@@ -89,8 +89,8 @@ class Encoder(nn.Module):
 
 
 def is_raw(clips: Tensor, layout: FrameLayout) -> Tensor:
-    """Tell of each of the clips (B, T, M, V, C) whether it is plainly not centred: bool (B,). The centre of person 0 is
-    away from the origin in every frame that shows the person."""
+    """Return which clips (B, T, M, V, C) are clearly not centred: bool (B,). In these, the centre of person 0 is away
+    from the origin in every frame that shows the person."""
     if layout.skeleton.centre is None:
         return torch.zeros(len(clips), dtype=torch.bool, device=clips.device)
     person = clips[:, :, 0]
@@ -101,18 +101,18 @@ def is_raw(clips: Tensor, layout: FrameLayout) -> Tensor:
 
 
 def resize(clips: Tensor) -> Tensor:
-    """Clips (B, T, M, V, C) linearly interpolated along time to 64 frames, as `feeder.clips.ResampleClip` does."""
+    """Interpolate clips (B, T, M, V, C) linearly in time to 64 frames, as `feeder.clips.ResampleClip` does."""
     values = clips.flatten(2).transpose(1, 2)
     values = F.interpolate(values, size=NUM_FRAMES, mode="linear", align_corners=False)
     return values.transpose(1, 2).unflatten(2, clips.shape[2:])
 
 
 def load_encoder(path: str | Path, modality: str = "all", device: str | torch.device = "auto") -> Encoder:
-    """The frozen encoder of a checkpoint, of the last one in a run's folder, or of the weights that tools.slim makes.
+    """Load the frozen encoder of a checkpoint, of the last checkpoint in a run's folder, or of tools.slim's weights.
 
-    `modality`: `all` fuses those that it was pre-trained on, `joint` is one of them without fusion, `joint+bone`
-    fuses some. `device`: `auto` is a GPU where there is one. Raises CheckpointError, and ValueError for a modality
-    that the encoder does not have.
+    `modality`: `all` fuses all modalities of pre-training, `joint` is one without fusion, `joint+bone` fuses some.
+    `device`: `auto` is a GPU if available. Raises CheckpointError if it cannot be read, ValueError if the encoder does
+    not have the modality.
     """
     checkpoint = newest(Path(path))
     state = loading.load(checkpoint)

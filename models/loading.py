@@ -1,14 +1,14 @@
-"""Read encoders: checkpoints of this project and the published ones, and the weights that tools.slim makes of them.
+"""Read encoders: checkpoints of this project, published checkpoints, and weights written by tools.slim.
 
     epoch, state_dict (keys begin with `module.`), optimizer          as published
     scaler, args, dataset, protocol, recordings, versions             ours
     body, view                                                        skeleton, people, coordinates; the augmentations
-    centred                                                           whether people are centred, as conversion has them
-    data                                                              hash of the recordings that it was trained on
-    step, meter                                                       where a signal stopped an epoch midway
-    classifier, finetuned                                             of a fine-tuned encoder: its Linear; its training
+    centred                                                           whether people are centred, as by conversion
+    data                                                              hash of the training recordings
+    step, meter                                                       progress within an epoch, if a signal stopped it
+    classifier, finetuned                                             if fine-tuned: its Linear; its training
 
-Nothing in a checkpoint is executed: they are loaded with `weights_only=True`.
+No code in a checkpoint is executed: all are loaded with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from models.checkpoint_files import WEIGHTS_SUFFIX, CheckpointError
 from models.encoder import Backbone
 
 DDP_PREFIX = "module."
-BACKBONE_PREFIX = "backbone."  # of the keys: what is kept after pre-training
-CLASSIFIER = "classifier"  # the entry of a fine-tuned encoder that holds its Linear
-CARD = "card"  # the entry of a slim file's header that holds what else the checkpoint said
+BACKBONE_PREFIX = "backbone."  # prefix of the keys that remain after pre-training
+CLASSIFIER = "classifier"  # a fine-tuned encoder's entry for its Linear
+CARD = "card"  # the entry in a slim file's header for the checkpoint's other contents
 NEEDS_SAFETENSORS = "needs the package safetensors: pip install safetensors"
 _TEXTS, _NUMBERS = ("dataset", "protocol", "data"), ("epoch", "recordings", "step")
 _TABLES = ("args", "scores", "versions", "finetuned")
@@ -41,8 +41,8 @@ _MOST = 10**9  # of a number
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, or slim weights, onto the CPU. Raises CheckpointError if it is missing, damaged or something
-    else."""
+    """Read a checkpoint or slim weights onto the CPU. Raises CheckpointError if the file is missing, damaged or
+    neither."""
     state = _load_slim(path) if path.suffix == WEIGHTS_SUFFIX else load_plain(path)
     if not isinstance(state.get("state_dict"), dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
@@ -69,7 +69,7 @@ _RIGHT: dict[str, Callable[[Any], bool]] = {
 
 
 def load_plain(path: Path) -> dict[str, Any]:
-    """Read a dict of tensors and plain values that `torch.save` wrote. Raises CheckpointError."""
+    """Read a dict of tensors and plain values written by `torch.save`. Raises CheckpointError if it is invalid."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
@@ -87,14 +87,14 @@ def load_plain(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is no checkpoint, a damaged one, or holds more than tensors and plain values"
         ) from error
-    except Exception as error:  # torch and zipfile raise many kinds for damaged files
+    except Exception as error:  # torch and zipfile raise many kinds of errors for damaged files
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a checkpoint: it has no state_dict")
     nested = [value for value in state.values() if isinstance(value, dict)]
     tensors = [v for table in (state, *nested) for v in table.values() if isinstance(v, Tensor)]
     if sum(v.numel() * v.element_size() for v in tensors) > path.stat().st_size:
-        raise CheckpointError(f"{path} claims more weights than it holds")  # one value, repeated without end
+        raise CheckpointError(f"{path} claims more weights than it holds")  # a stride of 0 repeats one value
     return state
 
 
@@ -108,7 +108,7 @@ def _load_slim(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = json.loads((file.metadata() or {}).get(CARD, "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # it is no dict
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # `file` is no dict
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as slim weights ({type(error).__name__}: {error})") from error
     if not isinstance(card, dict):
@@ -121,12 +121,13 @@ def _load_slim(path: Path) -> dict[str, Any]:
 
 
 def weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The state dict without the `module.` that published checkpoints have."""
+    """Return the state dict without the prefix `module.` of published checkpoints."""
     return {key.removeprefix(DDP_PREFIX): value for key, value in state["state_dict"].items()}
 
 
 def modalities(state: dict[str, Any]) -> tuple[str, ...]:
-    """The modalities that a checkpoint's encoder was pre-trained on: all, unless it says so. Raises CheckpointError."""
+    """Return the modalities that the encoder was pre-trained on; all if the checkpoint does not say. Raises
+    CheckpointError if the entry is invalid."""
     trained = state.get("args", {}).get("pretrain_modalities", MODALITIES)
     if not isinstance(trained, list | tuple) or not trained or not all(m in MODALITIES for m in trained):
         raise CheckpointError(f"not a checkpoint of this model: its modalities are {trained!r}")
@@ -134,9 +135,9 @@ def modalities(state: dict[str, Any]) -> tuple[str, ...]:
 
 
 def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
-    """The encoder of a checkpoint, of whatever hidden size, in evaluation mode.
+    """Return a checkpoint's encoder, of any hidden size, in evaluation mode.
 
-    Raises CheckpointError naming what is missing, left over or of the wrong shape.
+    Raises CheckpointError, naming the tensors, if some are missing, unexpected or of the wrong shape.
     """
     layout = layout_of(state, path)
     own = {k.removeprefix(BACKBONE_PREFIX): v for k, v in weights(state).items() if k.startswith(BACKBONE_PREFIX)}
@@ -148,7 +149,7 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
             f"{path} is of another model: it takes {first.shape[1]} values a frame, {layout} {layout.size}"
         )
     try:
-        with torch.device("meta"):  # which takes no memory
+        with torch.device("meta"):  # takes no memory
             expected = Backbone(first.shape[0], layout=layout).state_dict()
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
@@ -159,8 +160,8 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
 
 
 def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError where tensors do not have the keys, shapes of the expected ones, which may be on the meta
-    device, or cannot become such: they are not dense, of another kind of number, or not finite in its precision."""
+    """Raise CheckpointError if tensors differ from the expected ones (which may be on the meta device) in keys, shapes
+    or kind of number, are not dense, or are not finite in the expected precision."""
     if missing := [key for key in expected if key not in found]:
         raise CheckpointError(f'{path} is of another model: Missing key(s) "{missing[0]}"')
     if left := [key for key in found if key not in expected]:
@@ -181,14 +182,14 @@ def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], p
 
 
 def takes_centred(state: dict[str, Any], layout: FrameLayout) -> bool:
-    """Tell whether an encoder was trained on people that are centred as conversion does it; older and published
-    checkpoints do not say, and were."""
+    """Return whether an encoder was trained on people centred as by conversion; True for older and published
+    checkpoints, which do not say."""
     return layout.skeleton.centre is not None and state.get("centred", True)
 
 
 def layout_of(state: dict[str, Any], path: Path) -> FrameLayout:
-    """Read the layout of the frames that a checkpoint was trained on; NTU's if it does not say, as in published ones.
-    Raises CheckpointError."""
+    """Return the frame layout that a checkpoint was trained on; NTU's for published ones, which do not say. Raises
+    CheckpointError if the entry is invalid."""
     if "body" not in state:
         return NTU_LAYOUT
     try:

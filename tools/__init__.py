@@ -1,1 +1,1 @@
-"""What the programs share: options, processes, checkpoints, features, logs, evaluation."""
+"""Share code between the programs: options, processes, checkpoints, features, logs, evaluation."""

@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_data_options(parser, "--finetune-dataset")
     parser.add_argument("--modality", type=modality_name, default="all", help="all, one modality, or a fusion of some")
     parser.add_argument("--finetune", action="store_true", help="train the encoder, too")
-    parser.add_argument("--window", type=positive_int, default=64, help="frames of a window")
+    parser.add_argument("--window", type=positive_int, default=64, help="frames per window")
     parser.add_argument(
         "--stride", type=positive_int, help="frames between the starts of windows; default: a quarter of the window"
     )

@@ -23,7 +23,7 @@ This is the usual alternative, built from this model's parts."""
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     parser.add_argument("--hidden-size", type=positive_int, default=1024, help="width of the encoder")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows there")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows to FILE")
     args = parser.parse_args(argv)
     if args.hidden_size % 2:
         raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")

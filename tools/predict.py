@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
         "default: that of a fine-tuned encoder, or action_recognition.pth.tar beside the checkpoint",
     )
     parser.add_argument(
-        "--class-names", type=Path, metavar="FILE", help="names of the classes, one a line; default: the classifier's"
+        "--class-names", type=Path, metavar="FILE", help="names of the classes, one per line; default: the classifier's"
     )
     args = parser.parse_args(argv)
     names = read_class_names(args.class_names) if args.class_names else None

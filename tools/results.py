@@ -34,7 +34,7 @@ _SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
 
 
 class Row(NamedTuple):
-    """What was evaluated, and its scores: summaries in %, None where it was not."""
+    """Hold what was evaluated, and its scores: summaries in %, None if not evaluated."""
 
     cells: tuple[str, ...]
     scores: tuple[dict[str, Any] | None, ...]
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the columns of the cells and of the scores, and the rows."""
+    """Hold a title, the columns of the cells and of the scores, and the rows."""
 
     title: str
     columns: tuple[tuple[str, ...], tuple[str, ...]]
@@ -216,8 +216,8 @@ def write_latex(path: Path, tables: Sequence[Table]) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs, or their folders; default: all runs")
-    parser.add_argument("--csv", type=output_file, metavar="FILE", help="write the scores there, too, a line each")
-    parser.add_argument("--latex", type=output_file, metavar="FILE", help="write the tables there, too, for LaTeX")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write the scores to FILE, one per line")
+    parser.add_argument("--latex", type=output_file, metavar="FILE", help="also write the tables to FILE, for LaTeX")
     args = parser.parse_args(argv)
     folders = [find_run(name) for name in args.test_names] or sorted(p for p in RUNS.glob("*") if p.is_dir())
     results = {folder.name: read_results(folder) for folder in folders}

@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     kind.add_argument("--gallery", type=Path, metavar="PATH", help="let the nearest clips of a gallery vote instead")
     kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by a detector from tools.detect")
-    parser.add_argument("-k", type=positive_int, default=5, help="with --gallery: how many neighbours vote")
+    parser.add_argument("-k", type=positive_int, default=5, help="with --gallery: number of neighbours that vote")
     parser.add_argument("--modality", type=representation_name, help="with --gallery: as in tools.search")
     parser.add_argument(
         "--window",

@@ -1,1 +1,1 @@
-"""Readers and writers of the formats in which others hold recordings; each module is one format."""
+"""Read and write the formats of other projects; one module per format."""

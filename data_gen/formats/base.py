@@ -1,4 +1,4 @@
-"""Turn what a format's reader found (`Source`) into a packed data set, as the user asked (`Options`)."""
+"""Write what a format's reader found (`Source`) as a packed data set, following the user's `Options`."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
 
 
 class Entry(NamedTuple):
-    """One recording: its name, its label, the file that states them, the file with its joints, what it is called in
-    errors, what its format needs to read it, and its side where the format holds one protocol."""
+    """Describe one recording of a source."""
 
     name: str
     label: int
-    stated_in: Path
-    stored_in: Path
-    called: str
-    content: Any
-    side: str = ""
+    stated_in: Path  # the file with the name and the label
+    stored_in: Path  # the file with the joints
+    called: str  # how errors refer to it
+    content: Any  # what the format's reader needs
+    side: str = ""  # train or val, if the format holds one protocol
 
     @property
     def where(self) -> str:
@@ -43,11 +42,11 @@ class Entry(NamedTuple):
 
 @dataclass
 class Source:
-    """A data set in another format, checked but for the joints.
+    """Hold a data set in another format; all but the joints is checked.
 
-    `entries` ascend by name, and are read once, in their order (of raw formats the first ones twice): `read` gives
-    joints (T, M, V, C) of some float type, with at most the people of `shape` (M, V, C). `splits` are the protocols
-    that the format holds, as indices into the entries.
+    `entries` are sorted by name. `read` is called once per entry, in this order (raw formats: twice for the first
+    ones). It returns joints (T, M, V, C) of any float dtype, with at most the M of `shape` (M, V, C). `splits` holds
+    the format's own protocols as indices into the entries.
     """
 
     format: str
@@ -57,20 +56,20 @@ class Source:
     entries: list[Entry]
     splits: Splits
     read: Callable[[Entry], np.ndarray]
-    named: bool = True  # else the names were made up by the reader
-    raw: bool = False  # its recordings are normalised, unless they are so already
-    every_frame: bool = True  # where they are normalised, they are centred in every frame, not only in the first
-    made: dict[str, str] = field(default_factory=dict)  # what dataset.json says of how it was made
+    named: bool = True  # False: the reader made the names up
+    raw: bool = False  # True: normalise the recordings unless they are normalised already
+    every_frame: bool = True  # normalised recordings are centred in every frame; False: only in the first
+    made: dict[str, str] = field(default_factory=dict)  # how it was made, for dataset.json
     classes: int | None = None
     class_names: list[str] | None = None
     tables: dict[str, list[str]] = field(default_factory=dict)
-    unlisted: int = 0  # recordings that lie beside those that are listed
+    unlisted: int = 0  # number of recordings in the folder that the table does not list
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for. `dataset`: the row of the table that the recordings are of; else `name`, a data set of one's
-    own. `normalise`: whether to, None to see from the joints. `repair`: the longest gap, in frames, that is filled."""
+    """Hold the user's options. `dataset`: the published data set, None for the user's own, called `name`. `normalise`:
+    None decides from the joints. `repair`: the longest gap to fill, in frames."""
 
     dataset: DataSet | None
     name: str
@@ -83,7 +82,7 @@ class Options:
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
-    """Recordings by ascending names. Raises DataSetError for a name that is not allowed, or stands there twice."""
+    """Sort recordings by name. Raises DataSetError if a name is not allowed or occurs twice."""
     entries = sorted(entries, key=lambda entry: entry.name)
     last = None
     for entry in entries:
@@ -96,25 +95,25 @@ def in_order(entries: list[Entry]) -> list[Entry]:
 
 
 def sides_of(entries: list[Entry]) -> dict[str, list[int]]:
-    """Indices of the entries on each side."""
+    """Return the indices of the entries on each side."""
     return {side: [i for i, entry in enumerate(entries) if entry.side == side] for side in SIDES}
 
 
 def shown(name: str) -> str:
-    """A name as an error shows it, in ASCII and short."""
+    """Quote a name for an error message, in ASCII and at most 80 characters of it."""
     return ascii(name[:80])
 
 
 def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
-    """Write the source's recordings as the packed data set `out`; returns its info.
+    """Write the source's recordings as the packed data set `out`. Return its info.
 
-    Raises DataSetError for what is not as it should be; an earlier data set in `out` then stays as it was.
+    Raises DataSetError if the source is invalid; an earlier data set in `out` then stays unchanged.
     """
     entries = [entry._replace(label=entry.label - (options.labels_from or 0)) for entry in source.entries]
     repaired: dict[str, str] = {}
     if options.repair:
         source = replace(source, read=partial(_read_and_repair, source.read, options.repair, repaired))
-    names_tell = options.dataset in NTU and source.named  # they are NTU's, which tell label and side
+    names_tell = options.dataset in NTU and source.named  # NTU's names contain label and side
     splits, made_by = _splits(source, options, entries, names_tell)
     classes = _check_labels(source, entries, options, names_tell)
     skeleton = options.map_to or source.skeleton
@@ -151,7 +150,8 @@ def _read_and_repair(
 
 
 def _splits(source: Source, options: Options, entries: list[Entry], names_tell: bool) -> tuple[Splits, dict[str, str]]:
-    """All protocols (the source's, those that names tell, those that rules make), and the rules by protocol."""
+    """Return all protocols (from the source, from the names and from --split rules), and the rule of each protocol
+    that a rule made."""
     splits = dict(source.splits)
     if options.dataset and names_tell:
         derived = derive_splits(options.dataset, _check_names(source, options.dataset, entries))
@@ -168,7 +168,7 @@ def _splits(source: Source, options: Options, entries: list[Entry], names_tell: 
 
 
 def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list[RecordingName]:
-    """Names in numbers. Refuses names that are none, labels and sides that do not agree with them."""
+    """Parse the names. Raises DataSetError if a name is invalid, or contradicts its label or side."""
     numbers = []
     for entry in entries:
         try:
@@ -198,7 +198,7 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
 
 
 def _check_labels(source: Source, entries: list[Entry], options: Options, names_tell: bool) -> int:
-    """The number of classes. Refuses labels outside them, and those that seem to count from 1."""
+    """Return the number of classes. Raises DataSetError if a label is out of range or labels seem to count from 1."""
     least, most = (choose(entry.label for entry in entries) for choose in (min, max))
     told = options.dataset.classes if options.dataset else options.classes
     if source.classes and told and source.classes != told:
@@ -224,7 +224,7 @@ def _one_based(path: Path) -> DataSetError:
 
 
 def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
-    """Whether the recordings are to be normalised. Of raw formats the first one tells, unless the options do."""
+    """Decide whether to normalise. If the options leave it open, the first recording of a raw format decides."""
     if options.normalise is not None:
         return options.normalise
     if not source.raw or skeleton.centre is None:
@@ -237,7 +237,8 @@ def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
 
 
 def _packed_shape(source: Source, options: Options, skeleton: Skeleton, normalised: bool) -> tuple[int, int, int]:
-    """People, joints and coordinates of a frame in the packed data set. Raises DataSetError."""
+    """Return people, joints and coordinates of a frame in the packed data set. Raises DataSetError if a published
+    data set has another shape."""
     people, joints, coordinates = source.shape[0], len(skeleton.joints), source.shape[2]
     people = min(people, NUM_PEOPLE) if normalised else people
     if not options.dataset:
@@ -258,7 +259,7 @@ def _write(
     skeleton: Skeleton,
     normalised: bool,
 ) -> None:
-    """Feed the recordings to the writer."""
+    """Check, map and normalise the recordings, and pass them to the writer. Raises DataSetError."""
     for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
         people = source.read(entry)
         people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)

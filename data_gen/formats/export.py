@@ -1,4 +1,4 @@
-"""What the writers of the formats have in common."""
+"""Share functions between the formats' writers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from data_gen.packed.reader import DataSetError, PackedDataset
 
 
 def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:
-    """Indices of a protocol's `train` or `val`. Raises DataSetError where there are none, or one is too long."""
+    """Return the indices of a protocol's `train` or `val` side. Raises DataSetError if there are none, or if a
+    recording has more than `num_frame` frames."""
     chosen = packed.split(protocol, side)
     if not len(chosen):
         raise DataSetError(f"{packed.path}: {protocol} has no {side} recordings to write")
@@ -29,8 +30,8 @@ def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: in
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A folder in `out`, whose files move into `out` at the end; none does where the block fails. Raises DataSetError
-    where `out` holds anything already."""
+    """Provide a temporary folder whose files move into `out` at the end, or none if the block fails. Raises
+    DataSetError if `out` is not empty."""
     if out.is_dir() and any(path.name != PARTIAL for path in out.iterdir()):
         raise DataSetError(f"{out}: is not empty; export into a new folder")
     with locked(out):
@@ -39,13 +40,13 @@ def staging(out: Path) -> Iterator[Path]:
                 yield partial
         finally:
             with suppress(OSError):
-                out.rmdir()  # which only goes where nothing came of it
+                out.rmdir()  # succeeds only if `out` is empty, which is after a failure
 
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A file beside `out`, which becomes `out` at the end, or vanishes where the block fails. Raises DataSetError where
-    `out` is there already."""
+    """Provide a temporary file that becomes `out` at the end, or is deleted if the block fails. Raises DataSetError if
+    `out` exists."""
     if out.exists():
         raise DataSetError(f"{out}: is there already; export to a new file")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""A folder of recordings of one's own, a file each, with a table of what they are.
+"""Read and write a folder of the user's own recordings: one file per recording, and a table.
 
-recordings.csv   a line a recording, under a heading that names the columns: name (of the file, with or without its
-                 suffix); where they are known label, subject and camera; and split:X, the side on which protocol X
-                 has the recording: train, val or nothing. Without it, all recordings in the folder are taken
-classes.txt      the classes' names, a line each, in the order of their numbers; not needed
-skeleton.json    the joints of the recordings, where they are not those of Kinect v2 (docs/data.md); not needed
-NAME.csv ...     the recordings, of the kinds that data_gen/raw/recording_files.py reads
+recordings.csv   optional; without it, all recordings in the folder are read. One line per recording, under a heading
+                 with the columns: name (of the file, with or without suffix); if known label, subject and camera; and
+                 split:X, the recording's side in protocol X: train, val or empty
+classes.txt      optional; the names of the classes, one per line, ordered by class number
+skeleton.json    optional; the skeleton, if it is not Kinect v2 (docs/data.md)
+NAME.csv ...     the recordings, in a format that data_gen/raw/recording_files.py reads
 
-Labels are whole numbers from 0, or names of classes. Names are numbered as classes.txt lists them, or where there is
-none, in the order of the alphabet.
+Labels are integers from 0, or names of classes. Names are numbered in the order of classes.txt, or without that file
+alphabetically.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from data_gen.raw.recordings import OTHER_TABLES, Recording
 from data_gen.skeletons import Skeleton, load_skeleton
 
 TABLE, CLASSES, SKELETON = "recordings.csv", "classes.txt", "skeleton.json"
-UNLABELLED = "unlabelled"  # the one class of recordings whose labels nobody knows
+UNLABELLED = "unlabelled"  # the only class of a folder without labels
 _SPLIT = "split:"
-_COLUMNS = ("name", "start", "end", "label")  # that a table must have, in order
+_COLUMNS = ("name", "start", "end", "label")  # the order in which errors list required columns
 _MAX_TABLE = 64 * 2**20  # bytes
 _WHOLE = re.compile(r"-?\d{1,9}")
-_MAX_PEOPLE = 2  # in a .csv, where their number follows from that of the columns
+_MAX_PEOPLE = 2  # in a .csv, where the number of columns determines the number of people
 
 
 class Row(NamedTuple):
-    """One line of the table, and the file it is about."""
+    """Hold one line of the table and the path of its recording."""
 
     line: int
     values: dict[str, str]
@@ -50,15 +50,15 @@ class Row(NamedTuple):
 
 
 def skeleton_in(folder: Path, given: str | None) -> Skeleton | None:
-    """The skeleton that is `given` by name or file, else that of the folder's skeleton.json, else None. Raises
-    ValueError."""
+    """Return the `given` skeleton (name or file), else the folder's skeleton.json, else None. Raises ValueError if it
+    is invalid."""
     file = folder / SKELETON
     return load_skeleton(given) if given else load_skeleton(str(file)) if file.is_file() else None
 
 
 def read_listed(folder: Path) -> tuple[list[Row], list[int] | None, list[str] | None]:
-    """Read the table of a folder, or where there is none, list its recordings. Returns the rows, and their labels and
-    the names of the classes, each None where it is not known. Raises DataSetError."""
+    """Read a folder's table, or without a table list its recordings. Return the rows, their labels and the names of
+    the classes (None if unknown). Raises DataSetError if the table is invalid or there are no recordings."""
     table = folder / TABLE
     listed = read_table(table, {"name"}, ("label", *TABLES)) if table.exists() else _unlisted(folder)
     if not listed:
@@ -70,7 +70,7 @@ def read_listed(folder: Path) -> tuple[list[Row], list[int] | None, list[str] | 
 
 
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
-    """The recordings in `folder`. Raises DataSetError for what they should not be."""
+    """Read the folder's tables and the shape of each recording. Raises DataSetError if one is invalid."""
     table = folder / TABLE
     rows, found, class_names = read_listed(folder)
     labels = found or [0] * len(rows)
@@ -101,8 +101,8 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
 
 
 def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> list[tuple[int, dict[str, str]]]:
-    """Read a table's lines, by their numbers, as {column: value}. The `needed` columns must be there, the `others` and
-    splits may. Raises DataSetError."""
+    """Read a table as pairs (line number, {column: value}). The `needed` columns are required; the `others`, and with
+    them split:X, are optional. Raises DataSetError if the table is invalid."""
     lines = csv.reader(io.StringIO(read_text(path, _MAX_TABLE), newline=""))
     rows: list[tuple[int, dict[str, str]]] = []
     try:
@@ -123,7 +123,7 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
 
 
 def _unlisted(folder: Path) -> list[tuple[int, dict[str, str]]]:
-    """What a table would say of all recordings in a folder that has none: their names."""
+    """List the names of a folder's recordings as table rows. Raises DataSetError if there are none."""
     names = sorted(_recordings_in(folder))
     if not names:
         raise DataSetError(f"{folder}: holds no {TABLE} and no recordings ({', '.join(SUFFIXES)})")
@@ -139,7 +139,8 @@ def _is_split(column: str) -> bool:
 
 
 def find_file(table: Path, line: int, name: str) -> Path:
-    """Find the file of a recording, beside the table, by the name on one of its lines. Raises DataSetError."""
+    """Return the path of a recording in the table's folder, by its name in the table. Raises DataSetError if the name
+    is invalid, or if not exactly one file has it."""
     where = f"{table}:{line}: {shown(name)}"
     suffixes = [suffix for suffix in SUFFIXES if name.endswith(suffix)] or list(SUFFIXES)
     stem = name.removesuffix(suffixes[0]) if len(suffixes) == 1 else name
@@ -153,8 +154,8 @@ def find_file(table: Path, line: int, name: str) -> Path:
 
 
 def number_labels(table: Path, labels: list[tuple[int, str]]) -> tuple[list[int], list[str] | None]:
-    """Number the labels of a table, (line, text), and name the classes where they have names: those of classes.txt
-    beside the table, else the texts themselves. Raises DataSetError."""
+    """Convert labels (line, text) to class numbers. Return also the names of the classes: from classes.txt in the
+    table's folder, else from the labels, or None if labels are numbers. Raises DataSetError if one is invalid."""
     path, texts = table.parent / CLASSES, [text for _, text in labels]
     names = None
     if path.exists():
@@ -182,7 +183,7 @@ def number_labels(table: Path, labels: list[tuple[int, str]]) -> tuple[list[int]
 
 
 def tables_of(path: Path, rows: list[Row]) -> dict[str, list[str]]:
-    """The columns subject and camera, where they are filled."""
+    """Return the columns subject and camera if they have values. Raises DataSetError if a value is invalid."""
     tables = {}
     for column in TABLES:
         values = [row.values.get(column, "") for row in rows]
@@ -211,7 +212,7 @@ def splits_of(path: Path, rows: list[Row]) -> Splits:
 
 
 def _read(path: Path, skeleton: Skeleton) -> np.ndarray:
-    """Read a recording (T, M, V, C). Raises DataSetError."""
+    """Read a recording (T, M, V, C). Raises DataSetError if it is invalid."""
     try:
         return parse_recording(Recording(path.stem, str(path)).read(), path.suffix, skeleton)
     except SkeletonError as error:
@@ -220,8 +221,8 @@ def _read(path: Path, skeleton: Skeleton) -> np.ndarray:
 
 
 def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
-    """Write every recording into the folder `out` as a `.csv` or `.npy`, with the table; returns the table. Raises
-    DataSetError where more people are in a frame than a `.csv` can hold."""
+    """Write all recordings into the folder `out` as `.csv` or `.npy`, and their table. Return the table's path. Raises
+    DataSetError if a `.csv` cannot hold the people of a frame, or would overwrite the table."""
     people, joints, coordinates = packed.shape
     if suffix == ".csv" and TABLE.removesuffix(suffix) in packed.names:
         raise DataSetError(f"{packed.path}: a recording is called as the table, {TABLE}: use npy")
@@ -245,7 +246,7 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
             clip = packed.recording(i)
             if suffix == ".npy":
                 np.save(folder / f"{name}.npy", clip)
-            else:  # nine digits tell every float32 apart
+            else:  # nine digits identify every float32
                 np.savetxt(
                     folder / f"{name}.csv", clip.reshape(len(clip), -1), "%.9g", ",", header=heading, comments=""
                 )

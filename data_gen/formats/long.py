@@ -1,12 +1,12 @@
-"""A folder of long recordings of one's own, a file each, with a table of what happens in them.
+"""Read a folder of the user's own long recordings: one file per recording, and a table of labelled segments.
 
-segments.csv     a line a segment, under the heading name,start,end,label: the recording's file, with or without its
-                 suffix; its first frame, from 0; the frame after its last; and its class
-recordings.csv   where there is one, all the recordings, under a heading that names the columns: name; where they are
-                 known subject and camera; and split:X. Without it, those that segments.csv names
-classes.txt      as in a folder of clips (folder.py), whose kinds of files these are, too
+segments.csv     one line per segment, under the heading name,start,end,label: the recording's file, with or without
+                 suffix; the segment's first frame, from 0; the frame after its last; its class
+recordings.csv   optional; without it, the recordings in segments.csv are read. One line per recording, under a heading
+                 with the columns: name; if known subject and camera; and split:X
+classes.txt      as in a folder of clips (folder.py); recordings have the same file formats, too
 
-Frames are kept as they were recorded: what uses them normalises each window by itself (feeder/windows.py).
+Frames are stored as recorded; each window is normalised when it is used (feeder/windows.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FOREVER = 10**9  # frames
 
 @dataclass(frozen=True)
 class LongRecording:
-    """A recording's file, its segments, and the line of segments.csv that tells of each."""
+    """Hold a recording's file, its segments, and the line of each segment in segments.csv."""
 
     file: LongFile
     segments: list[Segment]
@@ -46,7 +46,7 @@ class LongRecording:
 
 @dataclass(frozen=True)
 class LongFolder:
-    """What `read_long` finds: recordings in the order of their names, and what the tables tell of them."""
+    """Hold what `read_long` returns: recordings, sorted by name, and the contents of the tables."""
 
     folder: Path
     skeleton: Skeleton
@@ -58,7 +58,8 @@ class LongFolder:
 
 
 def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
-    """Read a segments.csv: line, name, start, end and label, as text, of each segment. Raises DataSetError."""
+    """Read a segments.csv. Return (line, name, start, end, label text) of each segment. Raises DataSetError if the
+    table is invalid."""
     result = []
     for line, values in read_table(table, {"name", "start", "end", "label"}):
         for column in ("start", "end"):
@@ -69,7 +70,7 @@ def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
 
 
 def read_long(folder: Path, skeleton: Skeleton) -> LongFolder:
-    """Read the tables of a folder, and look at its files. Raises DataSetError for what they should not be."""
+    """Read the tables of a folder and check its files. Raises DataSetError if one is invalid."""
     table = folder / SEGMENTS
     rows = read_segments(table)
     labels, class_names = number_labels(table, [(line, label) for line, *_, label in rows])
@@ -97,13 +98,14 @@ def read_long(folder: Path, skeleton: Skeleton) -> LongFolder:
         splits_of(folder / RECORDINGS, listed),
         tables_of(folder / RECORDINGS, listed),
     )
-    for recording in found.recordings:  # what is wrong already, before hours are read
+    for recording in found.recordings:  # report errors now, not after hours of reading
         _check(found, recording, _FOREVER)
     return found
 
 
 def _listed(folder: Path, named: list[tuple[int, str]]) -> list[Row]:
-    """The recordings, by name: those of recordings.csv, or where there is none, those named."""
+    """Return the recordings of recordings.csv, or without this file those `named`, sorted by name. Raises
+    DataSetError if one is listed twice or there are none."""
     table = folder / RECORDINGS
     lines = [(line, {"name": name}) for line, name in named]
     if table.exists():
@@ -122,8 +124,8 @@ def _listed(folder: Path, named: list[tuple[int, str]]) -> list[Row]:
 
 
 def pack_long(found: LongFolder, name: str, out: Path, rules: Sequence[Rule]) -> dict:
-    """Convert what `read_long` found into the packed data set `out`; returns what dataset.json says.
-    Raises DataSetError for what is wrong with a recording or a segment, and nothing is written."""
+    """Write the result of `read_long` as the packed data set `out`. Return the contents of dataset.json. Raises
+    DataSetError if a recording or a segment is invalid; nothing is written then."""
     names = [recording.file.path.stem for recording in found.recordings]
     added, made_by = derive(rules, Table(names, *(found.tables.get(kind) for kind in TABLES)))
     if taken := sorted(added.keys() & found.splits.keys()):
@@ -156,7 +158,7 @@ def _check(found: LongFolder, recording: LongRecording, num_frame: int) -> None:
 
 
 def _padded(blocks: Iterator[np.ndarray], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
-    """Blocks with as many slots as the data set has."""
+    """Pad blocks (T, S, V, C) with zeros to the data set's number of slots, as float32."""
     for block in blocks:
         if block.shape[1:] != shape:
             block = np.pad(block, ((0, 0), (0, shape[0] - block.shape[1]), (0, 0), (0, 0)))

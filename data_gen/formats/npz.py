@@ -1,10 +1,11 @@
-"""The archive of CTR-GCN, InfoGCN and MAMP: one `.npz` file for one protocol, with
+"""Read and write the archive of CTR-GCN, InfoGCN and MAMP: one `.npz` file per protocol, with
 
-x_train  x_test   float32 (N, T, 150)   normalised; person 1's 75 values, x y z a joint, then person 2's; zeros after
+x_train  x_test   float32 (N, T, 150)   normalised; 75 values of person 1 (x y z per joint), then 75 of person 2;
+                                        zeros after the recording's last frame
 y_train  y_test   (N, classes)          one-hot
 
-An archive that this project has written also holds {name,num_frame}_{train,test}, which others pass over: with them
-the recordings keep their names, and frames at the end that are zero.
+This project's archives also hold {name,num_frame}_{train,test}, which other projects ignore. They preserve the names
+of the recordings, and zero frames at their end.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from data_gen.raw.recordings import ZIP_ERRORS
 from data_gen.raw.skeleton_file import MAX_FRAMES
 from data_gen.skeletons import Skeleton
 
-_PARTS = {"train": "train", "val": "test"}  # our sides, and how the archive calls them
-_MAX_SMALL = 512 * 2**20  # bytes of the members that are read whole: labels, names, frames
+_PARTS = {"train": "train", "val": "test"}  # our sides and their names in the archive
+_MAX_SMALL = 512 * 2**20  # bytes; for members read as a whole: labels, names, numbers of frames
 _MAX_PEOPLE = 2
 _MAX_AXES = 8
 
 
 def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
-    """The archive at `path`, which `protocol` split. Raises DataSetError for what it should not hold."""
+    """Read the archive at `path`, split by `protocol`. Raises DataSetError if its contents are invalid."""
     archive = _Archive(path)
     entries: list[Entry] = []
     headers, classes = {}, set()
@@ -65,7 +66,7 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     def read(entry: Entry) -> np.ndarray:
         recording = next(streams[entry.side])  # names ascend on each side
         last = np.flatnonzero((recording != 0).any(axis=1))[-1:] + 1  # nan differs from zero too
-        length = entry.content or int(last[0] if len(last) else 1)  # without a body: one frame of zeros
+        length = entry.content or int(last[0] if len(last) else 1)  # no body: one frame of zeros
         if len(last) and last[0] > length:
             raise DataSetError(f"{entry.where} has values after its {length} frames")
         return recording[:length].reshape(length, *shape)
@@ -87,7 +88,7 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
 
 
 class _Header(NamedTuple):
-    """What stands before an array's values."""
+    """Hold the header of a .npy array."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -95,21 +96,21 @@ class _Header(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the values."""
+        """Return the size of the values in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def _read_header(file: IO[bytes]) -> _Header:
-    """Read the header that `file` stands at. Raises ValueError for one that is none, or of an array of objects."""
+    """Read a .npy header at the file's position. Raises ValueError if it is invalid, or its array holds objects."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            warnings.simplefilter("ignore")  # numpy warns of headers written by Python 2
             if np.lib.format.read_magic(file) != (1, 0):  # a header of another version may claim gigabytes
                 raise ValueError
             header = _Header(*np.lib.format.read_array_header_1_0(file))
     except OSError:
         raise
-    except Exception as error:  # it is Python's text, and of a damaged one all sorts of things are said
+    except Exception as error:  # the header is Python text; a damaged one can raise nearly any error
         raise ValueError(f"no sound header of an array: {type(error).__name__}") from None
     if header.dtype.hasobject or header.dtype.kind not in "biufSU" or header.dtype.itemsize == 0:
         raise ValueError(f"an array of {header.dtype}")
@@ -119,7 +120,7 @@ def _read_header(file: IO[bytes]) -> _Header:
 
 
 class _Archive:
-    """The members of a `.npz` file, each read in one pass, row by row; never as a whole unless it is small."""
+    """Read the members of a `.npz` file: large ones row by row, in one pass, small ones as a whole."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -157,12 +158,12 @@ class _Archive:
                 yield file, header
 
     def header(self, member: str) -> _Header:
-        """What a member tells of itself. Raises DataSetError."""
+        """Read a member's header. Raises DataSetError if it is missing or invalid."""
         with self._open(member) as (_, header):
             return header
 
     def whole(self, member: str) -> np.ndarray:
-        """A small member. Raises DataSetError."""
+        """Read a whole member. Raises DataSetError if it is missing, invalid or larger than 512 MiB."""
         with self._open(member) as (file, header):
             if header.size > _MAX_SMALL:
                 raise ValueError(f"larger than {_MAX_SMALL // 2**20} MiB")
@@ -171,7 +172,7 @@ class _Archive:
             return values.reshape(header.shape, order="F" if header.fortran else "C")
 
     def rows(self, member: str) -> Iterator[np.ndarray]:
-        """The rows (T, ...) of a member, one after the other. Raises DataSetError."""
+        """Iterate over the rows (T, ...) of a member. Raises DataSetError if it is missing or invalid."""
         with self._open(member) as (file, header):
             size = header.size // max(header.shape[0], 1)
             for left in reversed(range(header.shape[0])):
@@ -182,7 +183,8 @@ class _Archive:
 
 
 def _read(file: IO[bytes], size: int) -> bytes:
-    """The next `size` bytes; with 0, the end, where zipfile looks at the checksum. Raises EOFError."""
+    """Read exactly `size` bytes; with size 0, check that the file ends here (zipfile then verifies the checksum).
+    Raises EOFError if there are fewer or more."""
     content = file.read(size or 1)
     if len(content) != size:
         raise EOFError(f"{size} bytes should stand there, {len(content)} do")
@@ -202,7 +204,7 @@ def _check_header(path: Path, part: str, header: _Header) -> None:
 
 
 def _labels(path: Path, part: str, onehot: np.ndarray, count: int) -> tuple[list[int], int]:
-    """Labels and the number of classes."""
+    """Return labels and the number of classes. Raises DataSetError if `onehot` is not one-hot (count, classes)."""
     if onehot.ndim != 2 or onehot.dtype.kind not in "biuf" or onehot.shape[0] != count or not onehot.shape[1]:
         raise DataSetError(f"{path}: y_{part} holds {onehot.dtype} {onehot.shape}, expected one-hot ({count}, classes)")
     right = ((onehot == 0) | (onehot == 1)).all(axis=1) & ((onehot == 1).sum(axis=1) == 1)
@@ -212,7 +214,7 @@ def _labels(path: Path, part: str, onehot: np.ndarray, count: int) -> tuple[list
 
 
 def _extras(archive: _Archive, part: str, count: int) -> tuple[list[str], list[int]]:
-    """The names and frames that this project writes beside the arrays."""
+    """Read the names and numbers of frames that this project adds. Raises DataSetError if they are invalid."""
     names, frames = (archive.whole(f"{what}_{part}") for what in ("name", "num_frame"))
     if names.dtype.kind != "U" or frames.dtype.kind not in "iu" or not names.shape == frames.shape == (count,):
         raise DataSetError(f"{archive.path}: name_{part} or num_frame_{part} is not text, or integers, ({count},)")
@@ -227,8 +229,8 @@ def _extras(archive: _Archive, part: str, count: int) -> tuple[list[str], list[i
 
 
 def export_npz(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:
-    """Write a protocol as the archive `out`, zeros up to `num_frame` frames; returns it. Raises DataSetError where a
-    recording is longer, a side empty, or a frame has more than two people."""
+    """Write a protocol as the archive `out`, padded with zeros to `num_frame` frames. Return [out]. Raises
+    DataSetError if a recording is longer, a side is empty, or frames have more than two people."""
     if packed.shape[0] > _MAX_PEOPLE:
         raise DataSetError(f"{packed.path}: frames have {packed.shape[0]} people, this format has up to {_MAX_PEOPLE}")
     indices = {side: np.sort(check_lengths(packed, protocol, side, num_frame)) for side in SIDES}

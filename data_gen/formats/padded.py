@@ -1,8 +1,8 @@
-"""The padded arrays of this family of projects. A folder holds, for `train` and for `val`,
+"""Read and write the padded arrays of UmURL and related projects. A folder holds, for `train` and for `val`,
 
-{side}_data_joint.npy  float32 (N, C, T, V, M)   normalised, T = 300 in all that is known
-{side}_num_frame.npy   integers (N,)             of the T frames, how many are the recording's
-{side}_label.pkl       (names, labels)           or {side}_label.npy, integers (N,): labels count from 0
+{side}_data_joint.npy  float32 (N, C, T, V, M)   normalised; T = 300 in all known files
+{side}_num_frame.npy   integers (N,)             number of valid frames of the T
+{side}_label.pkl       (names, labels)           or {side}_label.npy, integers (N,); labels count from 0
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data_gen.skeletons import MAX_PEOPLE, Skeleton
 
 
 def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
-    """The padded arrays in `folder`, which `protocol` split. Raises DataSetError for what they should not be."""
+    """Read the padded arrays in `folder`, split by `protocol`. Raises DataSetError if they are invalid."""
     suffix = ".pkl" if (folder / "train_label.pkl").exists() else ".npy"
     entries: list[Entry] = []
     shapes = set()
@@ -53,7 +53,8 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
 
 
 def _read_data(folder: Path, side: str, skeleton: Skeleton) -> tuple[np.ndarray, list[int]]:
-    """One side's joints (N, C, T, V, M), memory-mapped, and frames; the values are looked at later."""
+    """Return one side's joints (N, C, T, V, M), memory-mapped and not yet checked, and numbers of frames. Raises
+    DataSetError if shapes or numbers of frames are invalid."""
     path, frame_path, joints = folder / f"{side}_data_joint.npy", folder / f"{side}_num_frame.npy", len(skeleton.joints)
     data = map_array(path)
     right = data.dtype == np.float32 and data.ndim == 5 and data.shape[1] in (2, 3) and data.shape[3] == joints
@@ -72,7 +73,8 @@ def _read_data(folder: Path, side: str, skeleton: Skeleton) -> tuple[np.ndarray,
 
 
 def _read_labels(path: Path, side: str, data_path: Path, count: int) -> tuple[list[str], list[int]]:
-    """One side's names (made up where the labels come without) and labels."""
+    """Read one side's names and labels; make names up if the labels are a .npy. Raises DataSetError if they are
+    invalid."""
     if path.suffix == ".npy":
         return [f"{side}_{row:06d}" for row in range(count)], _read_integers(path, count)
     names, labels = load_labels(path)
@@ -89,10 +91,10 @@ def _read_integers(path: Path, expected: int) -> list[int]:
 
 
 def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:
-    """Write both sides of a protocol into the folder `out` as padded arrays of `num_frame` frames; returns the files.
+    """Write both sides of a protocol into the folder `out` as padded arrays of `num_frame` frames. Return the files.
 
-    A recording's frames are repeated end to end to fill the array, as the published converter does. Raises
-    DataSetError where a recording is longer, or a side empty.
+    As in the published converter, a recording's frames are repeated until the array is full. Raises DataSetError if a
+    recording is longer, or a side is empty.
     """
     people, joints, coordinates = packed.shape
     indices = {side: check_lengths(packed, protocol, side, num_frame) for side in SIDES}
@@ -101,7 +103,7 @@ def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Pat
             path = folder / f"{side}_data_joint.npy"
             shape = (len(chosen), coordinates, num_frame, joints, people)
             data = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-            if hasattr(os, "posix_fallocate"):  # or a disk that fills up would be a bus error
+            if hasattr(os, "posix_fallocate"):  # otherwise a full disk would crash the process with a bus error
                 with open(path, "r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             for row, index in enumerate(chosen):

@@ -1,8 +1,8 @@
-"""Read pickles of other projects without running anything of theirs.
+"""Read pickles of other projects without running their code.
 
-A pickle is a program that may import and call whatever it names. Here a few names of numpy's are admitted, and none is
-imported: a `_Named` stands for it, and an `Array` keeps what the pickle says of an array, which becomes one of numpy's
-only when this module's code asks.
+A pickle is a program that can import and call anything it names. This module accepts a few names of numpy and imports
+none: a `_Named` represents the name, and an `Array` stores what the pickle says about an array. Only this module's own
+code converts it to a numpy array.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 
 from data_gen.packed.info import DataSetError, check_file
 
-# A pickle takes the memory of its text and arrays once, but up to 150 bytes for each byte of tiny objects.
+# In memory, text and arrays take their size in the file, tiny objects up to 150 times theirs.
 MAX_LABEL_BYTES = 128 * 2**20  # the labels of NTU-120 take up to 68 MB
-MAX_ANNOTATION_BYTES = 4 * 2**30  # its annotations some 3 GB
+MAX_ANNOTATION_BYTES = 4 * 2**30  # the annotations of NTU-120 take about 3 GB
 _MAX_AXES = 8
 _ITEM = re.compile(r"b1|[iu][1248]|f[248]|[SU][1-9]\d?")  # numpy's codes of plain numbers and short text
 _OBJECTS = ("O", "O4", "O8")
@@ -35,12 +35,12 @@ _ADMITTED = ("numpy.dtype", "numpy.ndarray", "_codecs.encode") + tuple(
 
 
 class Refused(ValueError):
-    """What the pickle holds or asks for, in words."""
+    """Say what the pickle holds or requests that is not accepted."""
 
 
 class _Named:
-    """Stands for what a pickle names; there is a new one for each time. Calling it makes what the pickle wants of it,
-    as far as data needs that."""
+    """Represent a name in a pickle; each occurrence is a new object. A call returns what the pickle would create, if
+    data needs it. Raises Refused otherwise."""
 
     __slots__ = ("name",)
 
@@ -53,7 +53,7 @@ class _Named:
     def __call__(self, *arguments: Any) -> Any:
         if self.name == "numpy.dtype":
             return _DType(arguments[0])
-        if self.name == "_codecs.encode":  # how Python 3 writes bytes for Python 2; they stay text, as 2 writes them
+        if self.name == "_codecs.encode":  # Python 3 writes bytes for Python 2 so; keep them as text, as Python 2 does
             if type(arguments[0]) is not str or arguments[1] != "latin1":
                 raise Refused(f"bytes encoded by {_quote(arguments[1])}")
             return arguments[0]
@@ -73,7 +73,7 @@ class _Named:
 
 
 class _DType:
-    """Stands for a numpy.dtype: its code (`i8`, `U29`, `O8`) and its byte order."""
+    """Represent a numpy.dtype: its code (`i8`, `U29`, `O8`) and its byte order."""
 
     __slots__ = ("code", "order")
 
@@ -92,7 +92,7 @@ class _DType:
 
 
 class Array:
-    """Stands for a numpy.ndarray: its type, shape and bytes, none of them checked yet."""
+    """Represent a numpy.ndarray: its dtype, shape and bytes, all unchecked."""
 
     __slots__ = ("dtype", "shape", "raw", "fortran")
 
@@ -103,7 +103,7 @@ class Array:
         _, self.shape, self.dtype, self.fortran, self.raw = state
 
     def checked(self) -> tuple[np.dtype, tuple[int, ...]]:
-        """Its type, of plain numbers or text, and its shape. Raises Refused where it has none."""
+        """Return its dtype (numbers or text) and its shape. Raises Refused if one is missing or not accepted."""
         if type(self.dtype) is not _DType or type(self.shape) is not tuple or len(self.shape) > _MAX_AXES:
             raise Refused("an array that has no type, or no shape")
         if not all(type(n) is int and n >= 0 for n in self.shape):
@@ -111,7 +111,7 @@ class Array:
         return self.dtype.numpy(), self.shape
 
     def numpy(self) -> np.ndarray:
-        """The array, on the pickle's own bytes. Raises ValueError for what is not a sound one."""
+        """Return the numpy array, a view of the pickle's bytes. Raises ValueError if it is invalid."""
         dtype, shape = self.checked()
         if type(self.raw) not in (str, bytes) or len(self.raw) != math.prod(shape) * dtype.itemsize:
             raise Refused("an array with another number of items than it claims")
@@ -119,7 +119,7 @@ class Array:
         return np.frombuffer(raw, dtype).reshape(shape, order="F" if self.fortran is True else "C")
 
     def tolist(self) -> list:
-        """Its items; bytes as text. Raises Refused for what is not a sound array of one dimension."""
+        """Return its items, bytes as text. Raises Refused if it is not a valid array of one dimension."""
         if type(self.dtype) is not _DType or type(self.shape) is not tuple or len(self.shape) != 1:
             raise Refused("an array that is not of one dimension, or has no type")
         if self.dtype.code in _OBJECTS:
@@ -128,15 +128,15 @@ class Array:
             return self.raw
         array = self.numpy()
         if array.dtype.kind == "U" and array.size and array.view(array.dtype.str[0] + "u4").max() > 127:
-            raise Refused("text beyond ASCII")  # perhaps beyond all characters, of which no text can be made
+            raise Refused("text beyond ASCII")  # it may hold code points that no character has
         items = array.tolist()
         return [item.decode("latin1") for item in items] if array.dtype.kind == "S" else items
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's unpickler without what could run or hash what a pickle brings.
+    """Unpickle without running code from the pickle, or hashing its objects.
 
-    It is the one written in Python: that in C makes room for whatever place in its memo a pickle claims.
+    The base class is the unpickler written in Python: the one in C allocates memory for any memo index in the pickle.
     """
 
     stack: list
@@ -153,7 +153,7 @@ class _Unpickler(pickle._Unpickler):
         if type(table) is not dict or len(items) % 2:
             raise TypeError("entries of what is no table, or a key without a value")
         for key, value in zip(items[::2], items[1::2]):
-            if type(key) is not str:  # a hash of nested tuples can take for ever
+            if type(key) is not str:  # hashing nested tuples can take forever
                 raise Refused("a table with a key that is no text")
             table[key] = value
 
@@ -169,7 +169,7 @@ class _Unpickler(pickle._Unpickler):
     def _make_set(self) -> None:
         raise Refused("a set, which no data needs")
 
-    def _read_bytes(self) -> None:  # which Python's would make room for before it has read them
+    def _read_bytes(self) -> None:  # Python's version allocates the memory before it reads
         self.stack.append(self.read(*struct.unpack("<Q", self.read(8))))
 
     dispatch = pickle._Unpickler.dispatch | {
@@ -183,9 +183,9 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load_labels(path: Path) -> tuple[list[str], list[int]]:
-    """Read the pickle `(names, labels)` at `path`: lists, tuples or arrays (N,) of text and whole numbers.
+    """Read the pickle `(names, labels)` at `path`: lists, tuples or arrays (N,) of strings and integers.
 
-    Runs nothing that the file names. Raises DataSetError for anything else.
+    Runs no code from the file. Raises DataSetError if the file holds anything else.
     """
     with _loaded(path, MAX_LABEL_BYTES) as pair:
         if type(pair) not in (list, tuple) or len(pair) != 2:
@@ -202,9 +202,9 @@ def load_labels(path: Path) -> tuple[list[str], list[int]]:
 
 
 def load_annotations(path: Path) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
-    """Read the pickle `{"split": {name: names}, "annotations": [table, ...]}` at `path`; arrays in it are `Array`s.
+    """Read the pickle `{"split": {name: names}, "annotations": [dict, ...]}` at `path`; return arrays as `Array`.
 
-    Runs nothing that the file names. Raises DataSetError for anything else.
+    Runs no code from the file. Raises DataSetError if the file holds anything else.
     """
     with _loaded(path, MAX_ANNOTATION_BYTES) as found:
         if type(found) is not dict or not {"split", "annotations"} <= found.keys():
@@ -225,16 +225,16 @@ def load_annotations(path: Path) -> tuple[dict[str, list[str]], list[dict[str, A
 
 @contextmanager
 def _loaded(path: Path, most: int) -> Iterator[Any]:
-    """Give what the pickle holds; what is wrong with it, here or in the block, becomes a DataSetError."""
+    """Load the pickle. Raises DataSetError for every error in it, found here or in the block."""
     check_file(path, most)
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            yield _Unpickler(mapped, encoding="latin1").load()  # mapped: it gives no more than it has
+            yield _Unpickler(mapped, encoding="latin1").load()  # mapped: a read returns no more than the file has
     except OSError as error:
         raise DataSetError(f"{path}: cannot be read ({error.strerror})") from None
     except Refused as refused:
         raise DataSetError(f"{path}: refused: {refused}") from None
-    except Exception as error:  # a damaged pickle makes the unpickler raise nearly all there are
+    except Exception as error:  # a damaged pickle can raise nearly any error
         raise DataSetError(f"{path}: not a sound pickle ({type(error).__name__}: {_quote(str(error))})") from None
 
 
@@ -247,5 +247,5 @@ def _items(part: Any, otherwise: str) -> list | tuple:
 
 
 def _quote(value: Any) -> str:
-    """A value as an error shows it, in ASCII and short."""
+    """Quote a value for an error message, in ASCII and short."""
     return ascii(value[:80]) if type(value) is str else f"a {type(value).__name__}"

@@ -1,8 +1,9 @@
-"""The annotations of PYSKL and MMAction2: one pickle, {"split": {name: [frame_dir, ...]}, "annotations": [table, ...]}.
+"""Read and write the annotations of PYSKL and MMAction2: one pickle,
+{"split": {name: [frame_dir, ...]}, "annotations": [dict, ...]}.
 
-A table has `frame_dir` (the name), `label`, `total_frames` and `keypoint`, float16 or float32 (M, T, V, C); what else
-it holds, such as scores, is passed over. Splits called x_train and x_val (or x_test) are protocol x. The pickle is read
-without running anything of it (`pickles.py`).
+An annotation has `frame_dir` (the name), `label`, `total_frames` and `keypoint`, float16 or float32 (M, T, V, C);
+other entries, such as scores, are ignored. Splits x_train and x_val (or x_test) form the protocol x. Reading runs no
+code from the pickle (`pickles.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from data_gen.packed.writer import Splits
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
 
 _LIST = re.compile(r"(?:(?P<protocol>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")
-_ALIASES = {"xset": "xsetup", None: "split"}  # as they call NTU-120's; lists called train and val
-_PROTOCOL = 3  # each table a pickle of its own: what one memorises, the next may overwrite
+_ALIASES = {"xset": "xsetup", None: "split"}  # their name for NTU-120's protocol; lists named just train and val
+_PROTOCOL = 3  # annotations are pickled one by one, and each may overwrite the memo of the last
 
 
 class _Shape(NamedTuple):
@@ -35,8 +36,8 @@ class _Shape(NamedTuple):
 
 
 def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
-    """The annotations at `path`. Without a skeleton, 25 joints are Kinect v2's, 17 COCO's. Raises DataSetError for what
-    they should not be."""
+    """Read the annotations at `path`. Without `skeleton`, 25 joints are Kinect v2 and 17 are COCO. Raises DataSetError
+    if the file is invalid."""
     lists, annotations = load_annotations(path)
     entries: list[Entry] = []
     shapes: set[_Shape] = set()
@@ -56,7 +57,7 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
         shapes.add(shape)
         total += 2 * int(np.prod(shape))
         entries.append(Entry(name, label, path, path, called, keypoint))
-        if total > path.stat().st_size:  # some tables share one array
+        if total > path.stat().st_size:  # annotations may share one array
             raise DataSetError(f"{path}: tells of more joints than it holds")
     if not entries:
         raise DataSetError(f"{path}: holds no annotations")
@@ -74,7 +75,7 @@ def _read(entry: Entry) -> np.ndarray:
 
 
 def _shape(keypoint: Any, where: str) -> _Shape:
-    """The shape of a keypoint, whose values are not looked at yet."""
+    """Return the shape of a keypoint; its values are checked later. Raises DataSetError if it is invalid."""
     if type(keypoint) is not Array:
         raise DataSetError(f"{where}: keypoint is no array")
     try:
@@ -88,7 +89,8 @@ def _shape(keypoint: Any, where: str) -> _Shape:
 
 
 def _skeleton(path: Path, shapes: set[_Shape], skeleton: Skeleton | None) -> tuple[Skeleton, tuple[int, int, int]]:
-    """The skeleton, where none is given by its number of joints, and a frame's shape: the most people, V, C."""
+    """Return the skeleton (if not given: by the number of joints) and the shape of a frame: largest M, V, C. Raises
+    DataSetError if keypoints do not fit it."""
     frames = {(shape.joints, shape.coordinates) for shape in shapes}
     if len(frames) > 1:
         raise DataSetError(f"{path}: keypoints of other joints and coordinates in one file: {sorted(frames)[:5]}")
@@ -101,7 +103,8 @@ def _skeleton(path: Path, shapes: set[_Shape], skeleton: Skeleton | None) -> tup
 
 
 def _splits(path: Path, lists: dict[str, list[str]], positions: dict[str, int]) -> Splits:
-    """The protocols whose sides are in the file; refuses names without an annotation, and those on both sides."""
+    """Return the file's protocols. Raises DataSetError if a split has no valid name, or a recording in it has no
+    annotation, occurs twice or is on both sides, or if a protocol lacks a side."""
     splits: Splits = {}
     for list_name, names in lists.items():
         match = _LIST.fullmatch(list_name)
@@ -130,7 +133,7 @@ def _splits(path: Path, lists: dict[str, list[str]], positions: dict[str, int]) 
 
 
 def export_pyskl(packed: PackedDataset, out: Path) -> list[Path]:
-    """Write all recordings and protocols as the pickle `out`, one recording at a time; returns it."""
+    """Write all recordings and protocols as the pickle `out`, one recording at a time. Return [out]."""
     split = {
         f"{protocol}_{side}": packed.names[packed.split(protocol, side)].tolist()
         for protocol in packed.protocols
@@ -154,5 +157,5 @@ def export_pyskl(packed: PackedDataset, out: Path) -> list[Path]:
 
 
 def _body(value: Any) -> bytes:
-    """A pickle without its beginning and end, for use within another."""
+    """Pickle a value without header and stop byte, to embed it in another pickle."""
     return pickle.dumps(value, _PROTOCOL)[2:-1]

@@ -1,9 +1,9 @@
-"""Read one recording, whatever kind of file holds it: NTU's text, a table of numbers, or a NumPy array.
+"""Read one recording from a file of any accepted format.
 
-NAME.csv         a line a frame: joint by joint x y z (or x y) of the first person, then of the second; a heading may
-                 stand above
+NAME.csv         one line per frame: x y z (or x y) of each joint of the first person, then of the second; an optional
+                 heading
 NAME.npy         floats (T, V, C) or (T, M, V, C)
-NAME.skeleton    NTU's text, joints of Kinect v2
+NAME.skeleton    NTU's text format, joints of Kinect v2
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
 
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
 _SHORTEST_LINE = 20  # bytes, on average over a table
-# People and coordinates, by the values that a frame has for each joint.
+# Values per joint in a frame: (people, coordinates).
 _FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
 
 
 def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarray:
-    """Read a recording's bodies: floats (T, S, V, C), of the skeleton's V joints (`.skeleton`: of Kinect v2's).
+    """Return a recording's bodies: floats (T, S, V, C) for the skeleton's V joints (`.skeleton`: of Kinect v2).
 
-    Raises SkeletonError, with the line of a text. Values may be nan or infinite in `.csv` and `.npy`.
+    Values from `.csv` and `.npy` may be nan or infinite. Raises SkeletonError, for text with the line, if the content
+    is invalid.
     """
     if suffix == SKELETON:
         return parse_skeleton(content)
@@ -38,13 +39,14 @@ def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarr
 
 
 def as_bodies(array: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Take an array (T, V, C) or (T, M, V, C) as bodies (T, S, V, C) of the skeleton's joints. Raises SkeletonError."""
+    """Reshape an array (T, V, C) or (T, M, V, C) to bodies (T, S, V, C). Raises SkeletonError if the array does not
+    fit the skeleton."""
     return array.reshape(_npy_shape(array.dtype, array.shape, skeleton))
 
 
 def check_values(people: np.ndarray) -> np.ndarray:
-    """Return the bodies of a recording (T, S, V, C) if all are finite metres and there are not too many frames. Raises
-    SkeletonError, with the frame."""
+    """Return the bodies (T, S, V, C) unchanged. Raises SkeletonError if a value is not finite (naming the first frame)
+    or too large, or if there are no or too many frames."""
     if not 1 <= len(people) <= MAX_FRAMES:
         raise SkeletonError(f"has {len(people)} frames, of 1 to {MAX_FRAMES}")
     broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
@@ -59,9 +61,9 @@ def check_values(people: np.ndarray) -> np.ndarray:
 
 
 def fill_gaps(people: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Interpolate values that are not finite, each between its neighbours in time, and at the ends as the nearest one.
-    Returns the bodies (T, S, V, C), and the gaps: [start, stop) of frames with such values. A value that is nowhere
-    finite stays as it is, in a gap of all frames."""
+    """Replace values that are not finite by linear interpolation in time, or at the ends by the nearest finite value.
+    Return the bodies (T, S, V, C) and the gaps, [start, stop) of frames with such values. A value that is finite in no
+    frame stays unchanged; its gap covers all frames."""
     finite = np.isfinite(people)
     broken = ~finite.all(axis=(1, 2, 3))
     if not broken.any():
@@ -76,15 +78,15 @@ def fill_gaps(people: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
 
 
 def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
-    """People, joints and coordinates of a frame of so many values, of one person or two; None where none fit."""
+    """Return people (1 or 2), joints and coordinates of a frame with this number of values; None if none fit."""
     joints = len(skeleton.joints)
     people, coordinates = _FRAMES.get(values / joints, (0, 0))  # type: ignore[call-overload]
     return (people, joints, coordinates) if people else None
 
 
 def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
-    """The most people, joints and coordinates of the frames of a recording, of which only the start is read. Raises
-    DataSetError."""
+    """Return the largest number of people, the joints and the coordinates of a recording; read only its start. Raises
+    DataSetError if it is invalid or has another skeleton."""
     if path.suffix == SKELETON:
         if skeleton != KINECT_V2:
             raise DataSetError(f"{path}: holds joints of kinect_v2, --skeleton says {skeleton.name}")
@@ -100,7 +102,7 @@ def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
 
 
 def _npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tuple[int, int, int, int]:
-    """Frames, people, joints and coordinates of an array. Raises SkeletonError."""
+    """Return frames, people, joints and coordinates of an array. Raises SkeletonError if it does not fit."""
     full = (*shape[:1], 1, *shape[1:]) if len(shape) == 3 else shape
     if dtype.kind != "f" or len(full) != 4 or not 1 <= full[1] <= MAX_PEOPLE or full[3] not in (2, 3):
         raise SkeletonError(
@@ -116,7 +118,7 @@ def _npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> t
 
 
 def _csv_shape(columns: int, skeleton: Skeleton) -> tuple[int, int, int]:
-    """People, joints and coordinates of a table's lines. Raises SkeletonError."""
+    """Return people, joints and coordinates of a table's lines. Raises SkeletonError if they do not fit."""
     if found := frame_shape(columns, skeleton):
         return found
     fitting = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
@@ -131,27 +133,28 @@ def _suggested(names: list[str]) -> str:
 
 
 def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
-    """An array (T, M, V, C), of which the header claims what there is, and no objects."""
+    """Parse an array (T, M, V, C). Raises SkeletonError if it holds objects, or another size than its header says."""
     file = io.BytesIO(content)
     try:
         if np.lib.format.read_magic(file) != (1, 0):  # a header of another version may claim gigabytes
             raise ValueError("not a .npy file of version 1.0")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            warnings.simplefilter("ignore")  # numpy warns of headers written by Python 2
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         expected, size = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
         if dtype.hasobject or size != expected:
             raise ValueError(f"its header tells of {expected} bytes of {dtype}, it has {size}")
-    except Exception as error:  # the header is Python's text, and of a damaged one numpy raises all sorts of errors
+    except Exception as error:  # the header is Python text; a damaged one can raise nearly any error
         raise SkeletonError(f"cannot be read ({ascii(str(error))[1:-1]:.200})") from error
-    _npy_shape(dtype, shape, skeleton)  # raises for what no values can be taken from
+    _npy_shape(dtype, shape, skeleton)  # raises before values of an unsuitable dtype or shape are read
     values = np.frombuffer(content, dtype, offset=file.tell())
     return as_bodies(values.reshape(shape, order="F" if fortran_order else "C"), skeleton)
 
 
 def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
-    """The numbers of a table, float64 (T, M, V, C); a first line that holds none is a heading."""
-    if content.count(b"\n") > 2**16 + len(content) // _SHORTEST_LINE:  # a list of them would take much memory
+    """Parse a table: float64 (T, M, V, C). A first line without numbers is a heading. Raises SkeletonError, if
+    possible with the line, if the table is invalid."""
+    if content.count(b"\n") > 2**16 + len(content) // _SHORTEST_LINE:  # a list of the lines would take too much memory
         raise SkeletonError("its lines are too many and too short for a recording")
     try:
         text = content.decode("utf-8-sig")
@@ -169,7 +172,7 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
             raise SkeletonError(f"has {line.count(',') + 1} values, the first line {columns}", number)
     try:
         values = np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
-    except ValueError:  # which tells of rows, not of lines
+    except ValueError:  # it names the row, not the line
         wrong = ((number, value) for number, line in lines for value in line.split(",") if not _is_number(value))
         number, value = next(wrong)
         raise SkeletonError(f"{quote(value.strip().encode())} is no number", number) from None

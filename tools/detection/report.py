@@ -28,7 +28,7 @@ from tools.utils.options import choose_data, classes_of, open_dataset
 
 
 def report_detection(args: argparse.Namespace) -> None:
-    """Do what tools.detect was asked for. Raises UserError, CheckpointError, DataSetError."""
+    """Run tools.detect. Raises UserError, CheckpointError or DataSetError if an input is invalid."""
     device = single_process(args.device, "tools.detect")
     encoder = FrozenEncoder.open(args.pretrained, device)
     modalities = encoder.modalities(args.modality)
@@ -66,8 +66,8 @@ def report_detection(args: argparse.Namespace) -> None:
 
 
 def _choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[DataSet, Protocol]:
-    """The data set of long recordings and the protocol that the flags name, else those of the checkpoint: `pku1` means
-    `pku1_untrimmed`, where that is there. Raises UserError."""
+    """Choose the data set of long recordings and the protocol: by the flags, else by the checkpoint (for `pku1`:
+    `pku1_untrimmed`, if it exists). Raises UserError if there is none."""
     own = encoder.state.get("dataset")
     name, protocol = args.dataset or own, args.protocol
     if name is None:
@@ -80,7 +80,7 @@ def _choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[Data
 
 
 def _evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Detect in the recordings of the validation side, and compare with their segments."""
+    """Detect actions in the recordings of the val side, and compare with their segments."""
     assert packed.segments is not None
     found, truth = [], []
     for row in progress(packed.split(protocol, "val").tolist(), desc="detect", unit="recording"):

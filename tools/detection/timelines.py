@@ -1,4 +1,4 @@
-"""Timelines: what happens when in long recordings, as tables, JSON, CSV and pictures."""
+"""Report which actions happen when in long recordings, as tables, JSON, CSV and pictures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Timeline:
     segments: list[Detection] = field(default_factory=list)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The recording's blocks, counted."""
+        """Yield the recording's blocks, and count their frames."""
         for block in self.recording.blocks():
             self.frames += len(block)
             yield block
@@ -56,12 +56,12 @@ def _name(label: str, classes: list[str]) -> str:
 
 
 def in_frames(text: str, frame_rate: float) -> int:
-    """A length in frames, at least 1."""
+    """Convert a length to frames, at least 1."""
     return max(1, round(float(text[:-1]) * frame_rate) if text.endswith("s") else int(text))
 
 
 def make_scorer(args: argparse.Namespace, encoder: FrozenEncoder) -> Scorer:
-    """What scores windows. Completes --window and --threshold. Raises UserError."""
+    """Make the scorer of windows, and set defaults for --window and --threshold. Raises UserError if it cannot."""
     if args.modality and not args.gallery:
         raise UserError("--modality goes with --gallery; a classifier and a detector have one of their own")
     threshold, window = CLIP_THRESHOLD, WINDOW
@@ -78,7 +78,7 @@ def make_scorer(args: argparse.Namespace, encoder: FrozenEncoder) -> Scorer:
 
 
 def detect(args: argparse.Namespace, scorer: Scorer, recording: LongInput, batch: int = BATCH) -> Iterator[Timeline]:
-    """Fill a recording's timeline; yields it after each segment that is found, and at the end."""
+    """Fill a recording's timeline. Yield it after each segment found, and at the end."""
     timeline = Timeline(recording, scorer.classes)
     window, shortest = (in_frames(length, recording.frame_rate) for length in (args.window, args.shortest))
     stride = in_frames(args.stride, recording.frame_rate) if args.stride else max(1, window // 4)
@@ -91,7 +91,7 @@ def detect(args: argparse.Namespace, scorer: Scorer, recording: LongInput, batch
 
 
 def as_json(timeline: Timeline) -> dict:
-    """A timeline as JSON has it, by frames and by seconds."""
+    """Return a timeline as plain values for JSON, in frames and in seconds."""
     rate, truth = timeline.recording.frame_rate, timeline.truth()
 
     def entry(start: int, end: int, label: str) -> dict:
@@ -104,7 +104,7 @@ def as_json(timeline: Timeline) -> dict:
 
 
 def as_table(timeline: Timeline) -> str:
-    """A timeline for a terminal."""
+    """Format a timeline for the terminal."""
     rate = timeline.recording.frame_rate
     rows = [[_time(s / rate), _time(e / rate), label, f"{c:.2f}"] for s, e, label, c in timeline.named()]
     title = f"{timeline.recording.name}, {_time(timeline.frames / rate)}"
@@ -158,7 +158,7 @@ def _follow(args: argparse.Namespace, scorer: Scorer, recording: LongInput) -> T
 
 
 def report_timelines(args: argparse.Namespace) -> None:
-    """Do what tools.timeline was asked for. Raises UserError, CheckpointError, DataSetError, OSError."""
+    """Run tools.timeline. Raises UserError, CheckpointError, DataSetError or OSError if that is impossible."""
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.timeline"))
     scorer = make_scorer(args, encoder)
     if args.follow:

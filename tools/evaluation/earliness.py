@@ -1,4 +1,4 @@
-"""Earliness: how well clips are recognised from their first frames alone."""
+"""Evaluate earliness: recognise clips from their first frames alone."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ def report_earliness(
     shares: Sequence[float],
     seeds: Sequence[int],
 ) -> None:
-    """Recognise the validation side from the first `shares` of each clip, by trained probes of the same names as the
-    representations: those of the first learning rate after the last epoch. Logs a table, and writes a JSON and a curve
-    for each."""
+    """Classify the val side from the first `shares` of each clip. `probes` are named as the representations; those of
+    the first learning rate after the last epoch are used. Log a table, and write a JSON and a curve for each."""
     encoder = setup.encoder
     source = ClipDataset.of_dataset(setup.packed, setup.split["val"], encoder.device)
     labels = source.label.to(encoder.device)

@@ -33,18 +33,18 @@ Opened = TypeVar("Opened", bound="FrozenEncoder")
 
 
 def suffix_of(representation: str) -> str:
-    """Return what a representation adds to the names of its files: nothing for `all`, `_centred` for `all_centred`."""
+    """Return a representation's suffix in file names: empty for `all`, `_centred` for `all_centred`."""
     return "" if representation == "all" else "_" + representation.removeprefix("all_")
 
 
 def result_name(task: str, where: str, modality: str) -> str:
-    """The name of a result's files: its task, what is unusual about its encoder and data, the modality."""
+    """Return the name of a result's files: its task, `where` (unusual encoder or data), the modality."""
     return task + where + suffix_of(modality)
 
 
 @dataclass(frozen=True)
 class FrozenEncoder:
-    """An encoder in evaluation mode on `device`, the path of its checkpoint, and all that the checkpoint holds."""
+    """Hold an encoder in evaluation mode on `device`, its checkpoint's path and the checkpoint's contents."""
 
     backbone: Backbone
     device: torch.device
@@ -53,24 +53,25 @@ class FrozenEncoder:
 
     @classmethod
     def open(cls: type[Opened], pretrained: Path, device: torch.device) -> Opened:
-        """Load the encoder of a checkpoint, or of the last one in a run's folder. Raises CheckpointError."""
+        """Load the encoder of a checkpoint, or of the last one in a run's folder. Raises CheckpointError if it cannot
+        be read."""
         path = newest(find_run(pretrained))
         state = load(path)
         return cls(load_backbone(state, path).to(device), device, path, state)
 
     @property
     def layout(self) -> FrameLayout:
-        """What it takes of a frame."""
+        """Return the frame layout that it takes."""
         return self.backbone.layout
 
     @property
     def takes_centred(self) -> bool:
-        """Whether it takes people that are centred and aligned."""
+        """Return whether it takes centred and aligned people."""
         return takes_centred(self.state, self.layout)
 
     def adapt(self, packed: PackedDataset) -> tuple[PackedDataset, str]:
-        """Adapt a data set to the people and joints that the encoder takes; returns it, and what is to be said of it.
-        Raises UserError, DataSetError."""
+        """Adapt a data set to the encoder's people and joints. Returns it, and a message about it. Raises UserError or
+        DataSetError if it cannot be adapted."""
         own, said = FrameLayout.of_dataset(packed), ""
         every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
         if self.takes_centred and own.skeleton.centre is not None and not every.is_centred():
@@ -86,8 +87,8 @@ class FrozenEncoder:
 
     @property
     def where(self) -> str:
-        """What it adds to the names of its files, in a folder where others may be: nothing for a run's last checkpoint,
-        `_epoch40` for an earlier one, `_of_finetune` for other weights."""
+        """Return its suffix in the names of result files: empty for a run's last checkpoint, `_epoch40` for an earlier
+        one, `_of_finetune` for other weights."""
         run = in_folder(self.path.parent)
         if self.path in run[:1] or not run and CLASSIFIER not in self.state:
             return ""
@@ -95,8 +96,8 @@ class FrozenEncoder:
         return f"_epoch{done[0]}" if done else f"_of_{stem_of(self.path)}"
 
     def modalities(self, name: str, what: str = "--modality") -> tuple[str, ...]:
-        """Return the modalities that a name stands for: `all` are those that the encoder was pre-trained on. Raises
-        UserError for a name that it does not know; `what` says where the name was given."""
+        """Return the modalities that a name stands for; `all` means those of pre-training. Raises UserError if the
+        encoder does not have them; `what` is the option that gave the name."""
         trained = modalities(self.state)
         try:
             return modalities_of(name, trained)
@@ -104,8 +105,8 @@ class FrozenEncoder:
             raise UserError(f"{what} {name}: {error}") from error
 
     def streams(self, name: str, what: str = "--modality") -> Streams:
-        """Return the streams whose features a name of --modality stands for: several for `ensemble`. Raises
-        UserError."""
+        """Return the streams that a name of --modality stands for: several for `ensemble`. Raises UserError if the
+        encoder does not have them."""
         if name != ENSEMBLE:
             return (self.modalities(name, what),)
         trained = modalities(self.state)
@@ -137,7 +138,7 @@ def extract_features(
 def feature_batches(
     backbone: Backbone, source: ClipDataset, combinations: Sequence[Sequence[str]], device: torch.device
 ) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Compute the same in batches: yields their rows of the source, and for each combination float32 (B, 2·hidden)."""
+    """Compute the same in batches. Yield their rows in the source, and float32 (B, 2·hidden) for each combination."""
     tokens = ModalityTokens(source.layout).to(device)
     used = [m for m in MODALITIES if any(m in c for c in combinations)]
     for start in range(0, len(source), BATCH_SIZE):

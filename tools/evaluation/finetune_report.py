@@ -1,4 +1,4 @@
-"""Fine-tuning on all labels or few, once a seed, and its report: `action_recognition.py --finetune`."""
+"""Fine-tune on all labels or few, once per seed, and report: `action_recognition.py --finetune`."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ ALL_LABELS = 1.0
 
 
 def report_finetuning(args: argparse.Namespace) -> None:
-    """Fine-tune with every modality, fraction of the labels and seed that `args` name, and write a JSON and models for
-    each modality. A signal stops it so that the same command goes on. Raises UserError."""
+    """Fine-tune with every modality, fraction of the labels and seed in `args`, and write a JSON and models for each
+    modality. After a signal, the same command goes on from there. Raises UserError if that is impossible."""
     # A signal while the other processes are still starting must not end this one alone.
     with StopSignal() as stop, processes(args.device) as procs:
         args.amp = choose_amp(args.amp, procs.device)
@@ -63,14 +63,14 @@ def report_finetuning(args: argparse.Namespace) -> None:
                 name = signal.Signals(stop.received).name
                 log.info(f"stopped by {name}; the same command goes on from {unfinished.folder}")
                 sys.exit(128 + stop.received)
-            except UserError:  # it would come to the same again
+            except UserError:  # it would fail in the same way again
                 unfinished.remove()
                 raise
             unfinished.remove()
 
 
 def _task(setup: EvaluationSetup, args: argparse.Namespace) -> str:
-    """The name of the task, which begins those of its files."""
+    """Return the task's name, with which the names of its files begin."""
     kind = "semi_supervised" if args.label_fraction else "finetune"
     if setup.is_transfer:
         transfer = "transfer_{dataset}_{protocol}".format_map(setup.result)
@@ -79,7 +79,7 @@ def _task(setup: EvaluationSetup, args: argparse.Namespace) -> str:
 
 
 def _all_settings(setup: EvaluationSetup, args: argparse.Namespace, task: str) -> dict[str, Any]:
-    """All that the runs of a command depend on."""
+    """Return all settings that a command's runs depend on."""
     return settings_of(setup.result | {"task": task}) | {
         "task": task + setup.where,
         "modalities": {name: list(stream) for name, (stream,) in setup.modalities.items()},
@@ -91,7 +91,7 @@ def _all_settings(setup: EvaluationSetup, args: argparse.Namespace, task: str) -
 
 @dataclass
 class _Report:
-    """A command: what it trains on, and what has been done of it."""
+    """Hold a command's training data and its progress."""
 
     args: argparse.Namespace
     setup: EvaluationSetup
@@ -102,7 +102,7 @@ class _Report:
     stop: StopSignal
 
     def run(self, modality: str) -> None:
-        """Fine-tune one modality on each fraction with each seed, and write what comes of it."""
+        """Fine-tune one modality on each fraction with each seed, and write the results."""
         args = self.args
         shares: list[dict[str, Any]] = []
         points: Curves = {}
@@ -134,7 +134,7 @@ class _Report:
         return torch.from_numpy(train[stratified(packed.names[train], packed.label[train], fraction, seed)])
 
     def _train(self, modality: str, fraction: float, rows: list[Tensor], title: str) -> list[Validation]:
-        """Fine-tune on the recordings at `rows`, those of each seed; returns the validations of all seeds."""
+        """Fine-tune on the recordings at `rows`, one tensor per seed. Return the validations of all seeds."""
         args, setup = self.args, self.setup
         recipe = replace(
             FINETUNE, lr=args.lr[0], epochs=args.epochs, schedule=tuple(args.schedule), batch_size=args.batch_size
@@ -166,7 +166,7 @@ class _Report:
     def _model(
         self, modality: str, told: dict[str, Any], weights: dict[str, Tensor], score: Score, file: str
     ) -> dict[str, Any]:
-        """What a model's file holds."""
+        """Return the contents of a model's file."""
         told = told | {"epochs": score.epoch, "top1": score.top1, "top5": score.top5, "settings": self._settings()}
         return finetuned_state(self.setup, modality, weights, file, told, self.args.from_scratch)
 
@@ -174,12 +174,12 @@ class _Report:
         return settings_of(self.setup.result | {"task": self.task})
 
     def _stem(self, modality: str, fraction: float) -> str:
-        """What the files of a model are called."""
+        """Return the stem of a model's file names."""
         name = result_name(self.task, self.setup.where, modality)
         return f"{name}_{fraction:g}" if self.args.label_fraction else name
 
     def _write(self, modality: str, shares: list[dict[str, Any]], points: Curves) -> None:
-        """Write the JSON, and bring the models that wait for it to their place."""
+        """Write the JSON, and move the models that wait for it to their final place."""
         folder, name = self.setup.folder, result_name(self.task, self.setup.where, modality)
         result = {"fractions": shares} if self.args.label_fraction else shares[0]
         settings = settings_of(result | self.setup.result | {"task": self.task})
@@ -203,6 +203,6 @@ class _Report:
 
 
 def _together(shares: list[dict[str, Any]], earlier: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of this call and those of an earlier one, whose fractions or seeds are others."""
+    """Return the rows of this call and an earlier call's rows of other fractions or seeds."""
     rows = {(s["fraction"], *s.get("seeds", earlier["args"]["seed"])): s for s in [*earlier["fractions"], *shares]}
     return [rows[key] for key in sorted(rows)]

@@ -1,4 +1,4 @@
-"""The file of a fine-tuned model: a checkpoint of its encoder that also holds its classifier."""
+"""Make the contents of a fine-tuned model's file: a checkpoint of the encoder, with the classifier."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tools.evaluation.setup import EvaluationSetup
 from tools.utils import checkpoints
 from tools.utils.options import classes_of
 
-# Of a checkpoint: what belongs to the weights that it had before, or to their training.
+# Entries of a checkpoint that belong to the weights before fine-tuning, or to their training.
 _LEFT_BEHIND = ("state_dict", "optimizer", "scaler", "step", "meter", "scores", "finetuned", CLASSIFIER)
 
 
 def finetuned_state(
     setup: EvaluationSetup, modality: str, weights: dict[str, Tensor], file: str, told: dict[str, Any], untrained: bool
 ) -> dict[str, Any]:
-    """What goes to a `file` in the run's folder: `weights`, the state dict of a FinetuneModel, and what is `told` of
-    its training. With `untrained` it began from a fresh encoder.
+    """Return the contents of a `file` in the run's folder: `weights`, the state dict of a FinetuneModel, and `told`, a
+    description of its training. `untrained`: training began from a fresh encoder.
 
-    All that the pre-trained checkpoint says of itself is said of it, too, but that its modalities are those that it was
-    fine-tuned for: parts of others no longer fit.
+    The pre-trained checkpoint's other entries are copied, but the modalities are those of fine-tuning: the parts for
+    other modalities no longer fit.
     """
     own = setup.encoder.state
     state = {key: value for key, value in own.items() if key not in _LEFT_BEHIND and is_plain(value)}

@@ -1,4 +1,4 @@
-"""Keep a result that another would overwrite: its files get its date and time into their names."""
+"""Keep a result that a new one would overwrite: add its date and time to the names of its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.loading import CheckpointError, load_plain
 from tools.utils.errors import UserError
 from tools.utils.result_files import read_result
 
-# Arguments that decide a result of its name, whatever the task.
+# Arguments that influence a result without being in its name, in every task.
 _RECIPE = (
     *("lr", "epochs", "schedule", "batch_size", "seed", "amp", "knn_neighbours"),
     *("window", "stride", "threshold", "shortest"),
@@ -22,8 +22,8 @@ _ENDINGS = (".json", ".pth.tar", "_best.pth.tar", "_predictions.csv")
 
 
 def settings_of(result: dict[str, Any]) -> dict[str, Any]:
-    """What a result was made of, as plain values: encoder, recordings and recipe. Those of few labels do not include
-    the seeds, as rows of several stand in one file."""
+    """Return a result's settings as plain values: encoder, recordings and recipe. For few labels they exclude the
+    seeds, since one file holds rows of several seeds."""
     args = result.get("args")
     args = args if isinstance(args, dict) else {}
     names = [name for name in _RECIPE if not (name == "seed" and "fractions" in result)]
@@ -33,7 +33,7 @@ def settings_of(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def earlier_result(folder: Path, name: str) -> dict[str, Any] | None:
-    """Read the result called `name`; None if there is none, or it cannot be read."""
+    """Return the result called `name`, or None if it is missing or cannot be read."""
     try:
         return read_result(folder / f"{name}.json") or None
     except UserError:
@@ -41,8 +41,8 @@ def earlier_result(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
-    """Rename the files of the result called `name`, if it is there and was made with other settings than these. Of one
-    on few labels, the models of its fractions go with it."""
+    """Rename the files of the result called `name` if it exists with other settings. For few labels, also rename the
+    models of its fractions."""
     result = earlier_result(folder, name)
     earlier = settings_of(result) if result else _settings_of_model(folder / f"{name}.pth.tar")
     if earlier == settings:
@@ -50,7 +50,7 @@ def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     shares = (result or {}).get("fractions", [])
     names = dict.fromkeys([name, *(f"{name}_{share['fraction']:g}" for share in shares)])
     paths = [path for each in names for end in _ENDINGS if (path := folder / f"{each}{end}").is_file()]
-    if result is None:  # one that cannot be read is of no use
+    if result is None:  # an unreadable result is useless
         paths = [path for path in paths if path.suffix != ".json"]
     if not paths:
         return

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine similarity."""
+"""Find nearest neighbours by cosine similarity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 1024  # queries compared with the whole gallery at a time
 def nearest(queries: Tensor, gallery: Tensor, k: int) -> Tensor:
     """Find each query's k nearest in the gallery (G, D), nearest first: positions, int64 (Q, k).
 
-    Equally similar ones come in the gallery's order. Raises ValueError where k is not in 1..G.
+    Equally similar ones are in the gallery's order. Raises ValueError if k is not in 1..G.
     """
     return torch.cat([_first_k(similarity, k) for _, similarity in _similarities(queries, gallery, k)])
 
@@ -40,7 +40,7 @@ def retrieve(
 
 
 def _similarities(queries: Tensor, gallery: Tensor, k: int) -> Iterator[tuple[slice, Tensor]]:
-    """For some queries at a time: which, and their cosines (q, G) with the whole gallery."""
+    """Yield chunks of queries: their slice, and their cosines (q, G) with the whole gallery."""
     if not 1 <= k <= len(gallery):
         raise ValueError(f"k must be from 1 to the gallery's size, {len(gallery)}; it is {k}")
     queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
@@ -51,7 +51,7 @@ def _similarities(queries: Tensor, gallery: Tensor, k: int) -> Iterator[tuple[sl
 
 
 def _first_k(similarity: Tensor, k: int) -> Tensor:
-    """Columns of each row's k largest values, in descending order; among equals the lower column comes first."""
+    """Return the columns of each row's k largest values, in descending order; of equals, the lower column first."""
     if k == 1:
         return similarity.argmax(1, keepdim=True)  # the first of several maxima
     # topk takes equals in any order. So of all columns that reach the k-th value, in ascending order, sort the values.
@@ -77,7 +77,7 @@ def _average_precision(similarity: Tensor, labels: Tensor, gallery_labels: Tenso
 
 
 def _ascending(similarity: Tensor) -> Tensor:
-    """Each row sorted. On a CPU by numpy: torch sorts positions too, and takes several times as long."""
+    """Sort each row. On a CPU numpy does it: torch also sorts positions, and takes several times as long."""
     if similarity.device.type == "cpu":
         return torch.from_numpy(np.sort(similarity.numpy(), axis=1))
     return similarity.sort(1).values
@@ -86,7 +86,7 @@ def _ascending(similarity: Tensor) -> Tensor:
 def vote(neighbour_labels: Tensor, num_classes: int) -> Tensor:
     """Choose the most frequent label among each query's neighbours (Q, k), nearest first: int64 (Q,).
 
-    Of several labels equally frequent, that of the nearest neighbour among them wins.
+    Of equally frequent labels, the nearest neighbour's wins.
     """
     counts = F.one_hot(neighbour_labels, num_classes).sum(1)
     frequency = counts.gather(1, neighbour_labels)

@@ -1,4 +1,4 @@
-"""Choose the few recordings whose labels are used, the same share of each class (docs/method.md, 7)."""
+"""Choose a few labelled recordings, the same share of each class (docs/method.md, 7)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def stratified(names: Sequence[str], labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose `class_count` recordings of each class; returns their positions, int64, ascending.
+    """Choose `class_count` recordings of each class. Return their positions, int64, ascending.
 
-    In each class those with the lowest SHA-256 of seed and name are chosen. So the choice depends on seed, names and
-    labels alone: not on the order of the recordings, the process, the machine or a random generator's version.
+    In each class, choose those with the lowest SHA-256 of seed and name. So the choice depends only on seed, names and
+    labels, not on the order of the recordings, the process, the machine or a random generator's version.
     """
     digests = np.array([hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in names])
     ranked = digests.argsort()
@@ -26,6 +26,6 @@ def stratified(names: Sequence[str], labels: np.ndarray, fraction: float, seed: 
 
 
 def class_count(size: int, fraction: float) -> int:
-    """Compute how many of a class's `size` recordings a fraction in (0, 1] is: rounded, halves up, and at least 1. The
-    fraction is taken as the decimal number that it is written as (0.29, not 0.28999999999999998)."""
+    """Return a fraction in (0, 1] of a class's `size` recordings, rounded half up, at least 1. The fraction is the
+    decimal number as written (0.29, not 0.28999999999999998)."""
     return max(1, math.floor(size * Fraction(repr(fraction)) + Fraction(1, 2)))

@@ -1,5 +1,5 @@
-"""Read the linear classifier that action_recognition.py writes, by itself or with a fine-tuned encoder, for use on the
-same encoder."""
+"""Read a linear classifier written by action_recognition.py, alone or with a fine-tuned encoder, for use on the same
+encoder."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ _FLAGS = {CENTRED: " --centre", STANDARDISED: " --standardise"}
 
 @dataclass(frozen=True)
 class SavedClassifier:
-    """A linear classifier of one encoder's features: weight (classes, D) and bias (classes,), float32, on the encoder's
-    device.
+    """Classify one encoder's features: weight (classes, D) and bias (classes,), float32, on the encoder's device.
 
-    `classes` are their names, by label. `representation` is what it makes of the features, of D values. `dataset` and
-    `protocol` name what it was trained on.
+    `classes` are the names by label. `representation` maps features to its D inputs. `dataset` and `protocol` name its
+    training data.
     """
 
     path: Path
@@ -42,16 +41,16 @@ class SavedClassifier:
 
     @property
     def title(self) -> str:
-        """For people: which file it is, and what it knows."""
+        """Describe its file and what it knows, for the log."""
         return f"{self.path}: the {len(self.classes)} classes of {self.dataset} {self.protocol}"
 
     def scores(self, feature: Tensor) -> Tensor:
-        """Scores (B, classes) of the features (B, D) of the representation's streams, side by side."""
+        """Return scores (B, classes) of features (B, D), the representation's streams concatenated."""
         return F.linear(self.representation(feature), self.weight, self.bias)
 
 
 def file_of(representation: str = "all", where: str = "") -> str:
-    """Return the file name of the classifier of a representation; `where` is the encoder's."""
+    """Return the file name of a representation's classifier; `where` is the encoder's `where`."""
     return f"{result_name('action_recognition', where, representation)}.pth.tar"
 
 
@@ -64,8 +63,8 @@ def training_command(pretrained: Path, representation: str = "all") -> str:
 
 
 def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifier:
-    """Read the classifier at `path`, by default the encoder's own, if it was fine-tuned, or the one beside the
-    checkpoint. Raises UserError where there is none or it was not trained on this encoder's features."""
+    """Read the classifier at `path`; default: a fine-tuned encoder's own, else the one beside the checkpoint. Raises
+    UserError if there is none, or it was not trained on this encoder's features."""
     own = None if path else own_classifier(encoder)
     if own:
         return own
@@ -76,16 +75,15 @@ def load_classifier(path: Path | None, encoder: FrozenEncoder) -> SavedClassifie
 
 
 def own_classifier(encoder: FrozenEncoder) -> SavedClassifier | None:
-    """The classifier that a fine-tuned encoder was trained with; None of another encoder. Raises UserError where it is
-    damaged."""
+    """Return the classifier of a fine-tuned encoder, None for another encoder. Raises UserError if it is damaged."""
     if CLASSIFIER not in encoder.state:
         return None
     return classifier_for(encoder, encoder.path, _checked(encoder.state[CLASSIFIER], encoder.path, "fine-tune anew"))
 
 
 def read_classifier(path: Path, remedy: str) -> dict[str, Any]:
-    """Read the file of a classifier, or that of a fine-tuned encoder, onto the CPU. Raises UserError, which names the
-    remedy, where there is nothing or something else at `path`."""
+    """Read the file of a classifier or of a fine-tuned encoder onto the CPU. Raises UserError, with the remedy, if
+    `path` is missing or something else."""
     state = read_plain(path, "classifier", remedy)
     return _checked(state.get(CLASSIFIER, state), path, remedy)
 
@@ -97,8 +95,8 @@ def _checked(state: dict[str, Any], path: Path, remedy: str) -> dict[str, Any]:
 
 
 def classifier_for(encoder: FrozenEncoder, path: Path, state: dict[str, Any]) -> SavedClassifier:
-    """Prepare what `read_classifier` read for use on the encoder. Raises UserError where it was trained on the features
-    of another encoder."""
+    """Prepare the result of `read_classifier` for use on the encoder. Raises UserError if it was trained on another
+    encoder's features."""
     streams = encoder.streams(state["modality"], f"{path}: modality")
     size, own = 2 * encoder.backbone.hidden_size * len(streams), state["weight"].shape[1]
     variant = state.get("variant", "")

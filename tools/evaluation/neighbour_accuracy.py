@@ -1,4 +1,4 @@
-"""How well nearest neighbours classify with an encoder that is still being trained."""
+"""Measure nearest-neighbour accuracy of an encoder during its training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tools.utils.metrics import accuracy
 
 
 class NeighbourAccuracy:
-    """The share of val recordings whose nearest train recording, by cosine, is of their class."""
+    """Measure the share of val recordings whose nearest train recording, by cosine, has the same class."""
 
     def __init__(self, source: ClipDataset, packed: PackedDataset, protocol: str):
-        """`source` is made of `packed`, and its frames are shared."""
+        """Share the frames of `source`, which was made from `packed`."""
         self.train, self.val = (source.others(packed, packed.split(protocol, side)) for side in SIDES)
 
     def measure(self, backbone: Backbone, modalities: Sequence[str]) -> float:
-        """The accuracy in %, with frozen features. The encoder is left as it was."""
+        """Return the accuracy in % with frozen features. The encoder stays unchanged."""
         device, was_training = next(backbone.parameters()).device, backbone.training
         backbone.eval()
         gallery, queries = (

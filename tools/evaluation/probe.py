@@ -1,4 +1,4 @@
-"""The linear probe: a Linear trained on frozen features (docs/method.md, 7)."""
+"""Train the linear probe: a Linear on frozen features (docs/method.md, 7)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tools.utils.metrics import class_accuracies, top_k_accuracy
 
 
 class LinearProbe:
-    """Linears on features (N, D) and labels (N,), one for each learning rate and seed, all trained at once.
+    """Train Linears on features (N, D) and labels (N,), one per learning rate and seed, all at once.
 
-    `lrs` stand in for the recipe's one learning rate. Initial weights and the order of visits depend on a run's seed
-    alone, and every update is elementwise, so each run gives what it would give by itself. Runs of one seed visit the
-    same features, which are read once.
+    `lrs` replace the recipe's learning rate. Initial weights and the order of visits depend only on a run's seed, and
+    every update is elementwise, so each run gives the same result as alone. Runs of one seed visit the same features,
+    which are read once.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class LinearProbe:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = num_classes, features.shape[1]
         start = torch.stack([0.01 * torch.randn(*shape, generator=g) for g in self._generators])
-        # One of each for each rate: (seeds, classes, D) and (seeds, classes).
+        # One weight and bias per learning rate: (seeds, classes, D) and (seeds, classes).
         self._weights: list[Tensor] = [nn.Parameter(start.to(features.device, copy=True)) for _ in self.lrs]
         self._biases: list[Tensor] = [
             nn.Parameter(torch.zeros(len(seeds), num_classes, device=features.device)) for _ in self.lrs
@@ -45,17 +45,17 @@ class LinearProbe:
 
     @property
     def weight(self) -> Tensor:
-        """(runs, classes, D), the seeds of one rate together."""
+        """Return the weights (runs, classes, D), ordered by learning rate, then by seed."""
         return torch.cat(self._weights).detach()
 
     @property
     def bias(self) -> Tensor:
-        """(runs, classes)."""
+        """Return the biases (runs, classes)."""
         return torch.cat(self._biases).detach()
 
     def train(self) -> Iterator[tuple[int, list[float]]]:
-        """Train, and pause whenever a validation is due: yields the epochs done and the last one's loss of each run.
-        Raises UserError where that is not finite."""
+        """Train, and yield whenever a validation is due: the epochs done and each run's loss in the last one. Raises
+        UserError if a loss is not finite."""
         recipe = self.recipe
         groups = [{"params": pair, "lr": lr} for *pair, lr in zip(self._weights, self._biases, self.lrs)]
         optimizer = torch.optim.SGD(groups, momentum=recipe.momentum)
@@ -72,7 +72,7 @@ class LinearProbe:
                 yield epoch, loss.tolist()
 
     def _step(self, rows: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Train one step on each seed's `rows` (seeds, B); returns the loss of each run."""
+        """Train one step on each seed's `rows` (seeds, B). Return the loss of each run."""
         num_lrs = len(self.lrs)
         batch = self.features.index_select(0, rows.flatten()).view(*rows.shape, -1)
         logits = torch.baddbmm(torch.cat(self._biases, 1).unsqueeze(1), batch, torch.cat(self._weights, 1).mT)
@@ -86,17 +86,17 @@ class LinearProbe:
         return per_run.detach()
 
     def scores(self, features: Tensor) -> Tensor:
-        """Scores (runs, N, classes) of features (N, D)."""
+        """Return scores (runs, N, classes) of features (N, D)."""
         return torch.stack([features @ w.T + b for w, b in zip(self.weight, self.bias)])
 
 
 def train_probes(
     probes: Mapping[str, LinearProbe], val: Mapping[str, Tensor], labels: Tensor, fused: Mapping[str, list[str]]
 ) -> dict[str, list[Validation]]:
-    """Train probes side by side, and validate them on the features `val` (N, D) of the same names and `labels` (N,).
+    """Train probes in parallel, and validate them on the features `val` (N, D) of the same names, with `labels` (N,).
 
-    Returns the validations, in the order of epochs, of each probe and of each late fusion in `fused`: the sum of the
-    scores of the probes that it names.
+    Return the validations, in the order of epochs, of each probe and of each late fusion in `fused`: the sum of the
+    named probes' scores.
     """
     found: dict[str, list[Validation]] = {name: [] for name in (*probes, *fused)}
     for due in zip(*(probe.train() for probe in probes.values())):

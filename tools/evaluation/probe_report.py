@@ -1,4 +1,4 @@
-"""The linear probe's report: `action_recognition.py` without --finetune."""
+"""Report the linear probe: `action_recognition.py` without --finetune."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TASK = "action_recognition"
 
 
 def report_probe(args: argparse.Namespace) -> None:
-    """Train a probe for every modality, learning rate and seed that `args` name, and write a JSON for each modality.
-    Raises UserError."""
+    """Train a probe for every modality, learning rate and seed in `args`, and write a JSON for each modality. Raises
+    UserError if that is impossible."""
     setup = load_setup(args, single_process(args.device, f"{TASK}.py"))
     setup.start_log(TASK)
     representations, train, val = extract_sides(setup)
@@ -52,7 +52,7 @@ def report_probe(args: argparse.Namespace) -> None:
 
 
 def late_fusion(names: list[str]) -> dict[str, list[str]]:
-    """The single modalities among `names`, where there are several, under the name of their late fusion."""
+    """Return {name of the late fusion: the single modalities in `names`}; empty if they are fewer than two."""
     single = [m for m in MODALITIES if m in names]
     if len(single) < 2:
         return {}
@@ -62,7 +62,7 @@ def late_fusion(names: list[str]) -> dict[str, list[str]]:
 def _scores(
     name: str, validations: list[Validation], lrs: list[float], seeds: list[int], is_published: list[bool]
 ) -> tuple[list[dict[str, Any]], Curves]:
-    """Log a modality's best and last scores by each learning rate; returns them and the curves."""
+    """Log a modality's best and last scores per learning rate. Return them and the curves."""
     scores: list[dict[str, Any]] = []
     points: Curves = {}
     for i, lr in enumerate(lrs):
@@ -75,7 +75,7 @@ def _scores(
 
 
 def save_classifier(setup: EvaluationSetup, representation: Representation, probe: LinearProbe) -> None:
-    """Write the classifier of the first rate and seed after its last epoch, beside the JSON and under its name."""
+    """Write the classifier of the first learning rate and seed after its last epoch, beside the JSON, with its name."""
     keys = ("dataset", "protocol", "checkpoint", "encoder", "epoch", "hidden_size", "versions")
     tensors = {"weight": probe.weight[0], "bias": probe.bias[0]} | representation.tensors()
     state: dict[str, Any] = {key: tensor.cpu().clone() for key, tensor in tensors.items()}

@@ -1,9 +1,9 @@
-"""What is compared or classified: an encoder's features, plain as published, or changed by choice.
+"""Represent recordings for comparison or classification: by features, plain as published, or transformed.
 
 all, joint, ...   the feature of one stream
-ensemble          the fused feature and each modality's own side by side, each of the same length
-..._centred       minus the mean of the recordings that are trained on or searched
-..._standardised  the same, and each dimension divided by its deviation among them
+ensemble          the fused feature and each modality's own, concatenated, each scaled to the same length
+..._centred       minus the mean over the train side or gallery
+..._standardised  the same, and each dimension divided by its standard deviation there
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from tools.utils.encoder_options import STANDARDISED
 
-Stream = tuple[str, ...]  # the modalities that one feature is made of
+Stream = tuple[str, ...]  # the modalities of one feature
 Streams = tuple[Stream, ...]
 
 
 @dataclass(frozen=True)
 class Representation:
-    """A map of the features of some streams: a `variant` ('' for the plain one) of what the name of a `modality` stands
-    for. `mean` and `scale` are float32 (streams·D,), None in plain ones."""
+    """Transform the features of a `modality`'s streams, by a `variant` ('': plain). `mean` and `scale` are float32
+    (streams·D,), None if plain."""
 
     modality: str
     streams: Streams
@@ -33,25 +33,25 @@ class Representation:
 
     @classmethod
     def fit(cls, modality: str, streams: Streams, variant: str, features: Tensor) -> Representation:
-        """Make one by the features (N, streams·D) of the recordings that are trained on or searched."""
+        """Fit a representation to features (N, streams·D) of the train side or gallery."""
         if not variant:
             return cls(modality, streams)
         mean, deviation = features.mean(0), features.std(0, correction=0)
-        # A dimension in which all recordings are alike tells none apart.
+        # A dimension without variation distinguishes no recordings.
         scale = torch.where(deviation > 0, 1 / deviation, 0.0) if variant == STANDARDISED else torch.ones_like(mean)
         return cls(modality, streams, variant, mean, scale)
 
     @property
     def name(self) -> str:
-        """Its name in results and file names: all, all_centred, ..."""
+        """Return its name in results and file names: all, all_centred, ..."""
         return f"{self.modality}_{self.variant}" if self.variant else self.modality
 
     def tensors(self) -> dict[str, Tensor]:
-        """`mean` and `scale`, where there are any."""
+        """Return `mean` and `scale`, those that are not None."""
         return {} if self.mean is None or self.scale is None else {"mean": self.mean, "scale": self.scale}
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Map features (N, streams·D), those of each stream side by side, to what is compared: the same shape."""
+        """Transform features (N, streams·D), the streams concatenated, to the same shape."""
         if self.mean is not None and self.scale is not None:
             features = (features - self.mean) * self.scale
         if len(self.streams) == 1:

@@ -1,4 +1,4 @@
-"""Retrieve the nearest training recordings of each validation recording, and write the scores."""
+"""Retrieve the nearest train recordings of each val recording, and write the scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEIGHBOURS = (1, 5, 20)
 
 
 def report_retrieval(args: argparse.Namespace) -> None:
-    """Do what action_retrieval.py was asked for. Raises UserError, CheckpointError, DataSetError."""
+    """Run action_retrieval.py. Raises UserError, CheckpointError or DataSetError if an input is invalid."""
     setup = load_setup(args, single_process(args.device, f"{TASK}.py"))
     size = len(setup.split["train"])
     if args.knn_neighbours and max(args.knn_neighbours) > size:
@@ -35,7 +35,7 @@ def report_retrieval(args: argparse.Namespace) -> None:
             "top1": by_k[ks[0]],
             "per_class": class_accuracies(predicted[ks[0]], queries.labels, setup.packed.num_classes),
             "knn": by_k,
-            "map": 100 * precision.nanmean().item() if (precision >= 0).any() else None,  # where nothing is relevant
+            "map": 100 * precision.nanmean().item() if (precision >= 0).any() else None,  # None: nothing is relevant
         }
         mean = "none" if metrics["map"] is None else f"{metrics['map']:.2f} %"
         each = ", ".join(f"{value:.2f} % (k = {k})" for k, value in by_k.items())

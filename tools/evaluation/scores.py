@@ -1,4 +1,4 @@
-"""What a classifier scores while it is trained: its best and last validation, for the log, the JSON and TensorBoard."""
+"""Summarise a classifier's validations during training, best and last, for the log, the JSON and TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Curves = dict[str, list[tuple[int, float]]]  # points (epoch, value) by name
 
 @dataclass(frozen=True)
 class Validation:
-    """The runs after `epoch` epochs, one value a run: top-1 and top-5 accuracy in %, and the last epoch's mean loss.
+    """Hold the runs' scores after `epoch` epochs, one value per run: top-1 and top-5 in %, and the last epoch's mean
+    loss.
 
-    `per_class`, where it is known, holds each run's `class_accuracies`.
+    `per_class`, if known, holds each run's `class_accuracies`.
     """
 
     epoch: int
@@ -29,7 +30,7 @@ class Validation:
 
 
 def best_and_last(validations: list[Validation], runs: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Summarise the validation of highest top-1 and the last one over `runs`, one run a seed."""
+    """Summarise the validation with the highest top-1 and the last one over `runs`, one run per seed."""
     best = [max(validations, key=lambda v: v.top1[run]) for run in runs]
     return {"last": _summaries([validations[-1]] * len(runs), runs), "best": _summaries(best, runs)}
 
@@ -45,19 +46,19 @@ def _summaries(validations: list[Validation], runs: Sequence[int]) -> dict[str, 
 
 
 def log_scores(title: str, scores: dict[str, dict[str, Any]]) -> None:
-    """Log what `best_and_last` found."""
+    """Log the result of `best_and_last`."""
     for which, said in (("last", "last"), ("best", "best (chosen on the test side)")):
         top1, top5 = (format_summary(scores[which][metric], 2) for metric in ("top1", "top5"))
         logging.getLogger("umurl").info(f"{title}, {said}: top-1 {top1} %, top-5 {top5} %")
 
 
 def history(validations: list[Validation]) -> list[dict[str, Any]]:
-    """The validations as the JSON has them."""
+    """Return the validations as plain values for the JSON."""
     return [{"epoch": v.epoch} | {metric: getattr(v, metric) for metric in METRICS} for v in validations]
 
 
 def curves(validations: list[Validation], runs: Sequence[int], seeds: Sequence[int], suffix: str = "") -> Curves:
-    """The curve of each metric and seed, by its name in TensorBoard."""
+    """Return the curve of each metric and seed, by its name in TensorBoard."""
     return {
         f"{metric}_seed{seed}{suffix}": [(v.epoch, values[run]) for v in validations if (values := getattr(v, metric))]
         for metric in METRICS

@@ -1,4 +1,4 @@
-"""What the evaluations have in common: an encoder, a protocol of a data set, cached features, and where scores go."""
+"""Set up an evaluation: an encoder, a protocol of a data set, cached features, and where scores go."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tools.utils.options import choose_data, classes_of, open_dataset
 
 @dataclass(frozen=True)
 class EvaluationSetup:
-    """An encoder, the protocol that it is evaluated on, and where the scores go.
+    """Hold an encoder, the protocol that it is evaluated on, and where the scores go.
 
     `modalities` maps each name given to --modality to the streams that it stands for; `variants` are those of their
     features that are evaluated, '' for the plain ones; `split` holds int64 indices into the data set by side;
@@ -60,7 +60,7 @@ class EvaluationSetup:
         return self.result["where"]
 
     def start_log(self, task: str, rank: int = 0) -> None:
-        """Log to the task's file in the run's folder from now on, and say what is evaluated."""
+        """Start logging to the task's file in the run's folder, and log what is evaluated."""
         log = start_log(self.folder, task + self.where, rank)
         log.info(
             f"{self.encoder.path} (epoch {self.result['epoch'] or '?'}, hidden size {self.result['hidden_size']}) on "
@@ -71,8 +71,8 @@ class EvaluationSetup:
             log.info(f"note: {self.adapted}")
 
     def write(self, task: str, modality: str, metrics: dict, curves: Curves) -> None:
-        """Write the JSON of a task and modality, and to TensorBoard its curves. What was there and was made with other
-        settings is kept under another name."""
+        """Write the JSON of a task and modality, and its curves to TensorBoard. An earlier result with other settings
+        is renamed."""
         task = result_name(task, self.where, modality)
         result = metrics | self.result | {"task": task, "modality": modality}
         set_aside(self.folder, task, settings_of(result))
@@ -102,8 +102,8 @@ class EvaluationSetup:
 
 
 def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetup:
-    """Load the encoder onto `device` and open the data that the flags choose. Raises UserError, CheckpointError and
-    DataSetError, and writes nothing."""
+    """Load the encoder onto `device` and open the data that the flags choose; write nothing. Raises UserError,
+    CheckpointError or DataSetError if one is invalid."""
     folder = folder_of(args.pretrained)
     encoder = FrozenEncoder.open(args.pretrained, device)
     state, backbone = encoder.state, encoder.backbone
@@ -144,15 +144,15 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
 
 @dataclass(frozen=True)
 class SideFeatures:
-    """One side of a protocol: its recordings' representations (N, D) by name, and labels int64 (N,)."""
+    """Hold one side of a protocol: its recordings' representations (N, D) by name, and labels int64 (N,)."""
 
     features: dict[str, Tensor]
     labels: Tensor
 
 
 def extract_sides(setup: EvaluationSetup) -> tuple[list[Representation], SideFeatures, SideFeatures]:
-    """Compute the features of the recordings to train on and of those to validate with, on the encoder's device.
-    Returns the representations, fitted to the train side: each variant of each modality. Then both sides."""
+    """Compute the features of the train and val sides on the encoder's device. Return the representations (each variant
+    of each modality, fitted to the train side), then both sides."""
     sources = [ClipDataset.of_dataset(setup.packed, setup.split[side], setup.encoder.device) for side in SIDES]
     plain = [plain_features(setup, source, f"features, {side}") for side, source in zip(SIDES, sources)]
     found = [
@@ -183,13 +183,13 @@ def represent(representations: Sequence[Representation], plain: Mapping[str, Ten
 
 
 def folder_of(pretrained: Path) -> Path:
-    """The folder where a checkpoint's scores and logs go: its own."""
+    """Return the folder for a checkpoint's scores and logs: its own."""
     return pretrained if pretrained.is_dir() else pretrained.parent
 
 
 def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSet, Protocol]:
-    """Choose the data set and the protocol by the flags, else by what the checkpoint was trained on, else by its
-    folder's name. Raises UserError."""
+    """Choose the data set and the protocol: by the flags, else by the checkpoint's own, else by its folder's name.
+    Raises UserError if there is none."""
     own = state.get("dataset")
     if own and "+" in own and not args.dataset:
         raise UserError(f"pre-trained on {own.replace('+', ' and ')}: say by --finetune-dataset what to evaluate on")
@@ -200,8 +200,8 @@ def data_of(args: argparse.Namespace, state: dict, folder: Path) -> tuple[DataSe
 
 
 def _own_data(state: dict, folder: Path, root: Path) -> tuple[str | None, str | None]:
-    """The data set and the protocol that a checkpoint was trained on, as it says itself or else by its folder's name;
-    None where neither tells."""
+    """Return the data set and the protocol that a checkpoint was trained on, by its own entries, else by its folder's
+    name; None if unknown."""
     dataset, protocol = state.get("dataset"), state.get("protocol")
     if not (dataset and protocol):
         with suppress(UserError):

@@ -99,7 +99,7 @@ def _skeleton(plots: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "source", type=Path, metavar="PATH", help="a recording, a folder or archive of some, or a packed data set"
     )
-    parser.add_argument("--name", help="which recording, where there are several")
+    parser.add_argument("--name", help="name of the recording, if there are several")
     parser.add_argument(
         "--skeleton",
         metavar="NAME|FILE",
@@ -117,8 +117,8 @@ def _retrieval(plots: argparse._SubParsersAction) -> None:
         "figures/retrieval_NAME.png in the run's folder",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
-    parser.add_argument("--query", required=True, metavar="NAME", help="a recording of the val side")
-    parser.add_argument("-k", type=positive_int, default=5, help="how many neighbours")
+    parser.add_argument("--query", required=True, metavar="NAME", help="name of a recording of the val side")
+    parser.add_argument("-k", type=positive_int, default=5, help="number of neighbours")
     _add_encoder_options(parser)
 
 
@@ -143,7 +143,7 @@ def _add_class_names(parser: argparse.ArgumentParser) -> None:
         "--class-names",
         type=Path,
         metavar="FILE",
-        help="names of the classes, one a line, from A001 on; default: the data set's own",
+        help="names of the classes, one per line, from A001 on; default: the data set's own",
     )
 
 

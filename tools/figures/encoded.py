@@ -1,4 +1,4 @@
-"""What plots of features need: a run's encoder, its data and the features of some recordings."""
+"""Load what plots of features need: a run's encoder, its data and features of recordings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tools.utils.options import classes_of, find_run, open_dataset, read_class_n
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:
-    """Where a plot goes: the path given by --out, else the run's figures/. Raises UserError for another file type."""
+    """Return a plot's path: --out, else in the run's figures/. Raises UserError for another file type."""
     path = given or folder / "figures" / name
     if path.suffix != Path(name).suffix:
         raise UserError(f"--out {path}: the plot is a {Path(name).suffix} file")
@@ -31,7 +31,7 @@ def plot_path(given: Path | None, folder: Path, name: str) -> Path:
 
 
 def find_name(packed: PackedDataset, name: str, flag: str) -> int:
-    """The index of a recording. Raises UserError."""
+    """Return the index of a recording. Raises UserError if there is none of this name."""
     found = np.flatnonzero(packed.names == name)
     if not len(found):
         raise UserError(f"{flag} {name}: {packed.path} has no such recording; the first is {packed.names[0]}")
@@ -44,17 +44,17 @@ def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
 
 
 def name_of(names: Sequence[str], index: int) -> str:
-    """A class's name, or its number where it has none."""
+    """Return a class's name, or its number if it has none."""
     return names[index] if index < len(names) and names[index] else class_label(index)
 
 
 @dataclass(frozen=True)
 class Encoded(FrozenEncoder):
-    """A frozen encoder, and the folder of its run."""
+    """Hold a frozen encoder and the folder of its run."""
 
     @classmethod
     def load(cls, text: str, device: torch.device) -> Encoded:
-        """The encoder that `find_run` finds. Raises UserError."""
+        """Load the encoder that `find_run` finds. Raises UserError if it cannot be used."""
         return cls.open(find_run(text), device)
 
     @property

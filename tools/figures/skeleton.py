@@ -1,4 +1,4 @@
-"""A recording as the model sees it: the whole clip, its bones and motion, and the four views of a training step."""
+"""Draw a recording as the model sees it: the whole clip, its bones and motion, and a training step's four views."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tools.utils.errors import UserError
 from tools.utils.options import RUNS
 
 VIEWS = 4
-EVERY = 2  # frames of a clip of which the animation shows one
-SPEED = 10  # frames a second
+EVERY = 2  # the animation shows every second frame of a clip
+SPEED = 10  # frames per second
 ANIMATION_DPI = 160
-SHEET = 6  # frames of a row of the contact sheet
+SHEET = 6  # frames per row of the contact sheet
 
 
 @dataclass(frozen=True)

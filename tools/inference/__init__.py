@@ -1,1 +1,1 @@
-"""Using an encoder: recordings as input, queries, and the card that goes with exported weights."""
+"""Use an encoder: recordings as input, queries, and the card of exported weights."""

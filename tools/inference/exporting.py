@@ -1,4 +1,4 @@
-"""Export an encoder, with a classifier if one is named, and compare what was written with it."""
+"""Export an encoder, optionally with a classifier, and compare the exported model with it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from tools.utils.errors import UserError
 FORMATS = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}
 CARD_FILE = "export.json"
 TOLERANCE = 1e-5
-_TRACED = (2, 50)  # clips and frames; one of either would be taken for a constant
+_TRACED = (2, 50)  # clips and frames; a size of 1 would become a constant in the graph
 _CHECKED = ((1, NUM_FRAMES), (3, 107))
 
 Model = Callable[[np.ndarray], list[np.ndarray]]  # clips in, outputs out
 
 
 class Exported(nn.Module):
-    """Clips (B, T, M, V, C) in; features (B, streams·2H) and, with a classifier, scores (B, classes) out.
+    """Map clips (B, T, M, V, C) to features (B, streams·2H) and, with a classifier, scores (B, classes).
 
-    All values of clips that are not centred are nan, where the encoder takes centred ones: a graph cannot refuse them.
+    If the encoder takes centred clips, other clips give nan everywhere, since a graph cannot raise an error.
     """
 
     def __init__(self, encoder: FrozenEncoder, streams: Streams, classifier: SavedClassifier | None):
@@ -54,9 +54,9 @@ class Exported(nn.Module):
 
 
 def _export(model: Exported, formats: list[str], folder: Path) -> dict[str, float]:
-    """Write the model into a folder in each format, run what was written and compare it with the model.
+    """Write the model into a folder in each format, run each file and compare its outputs with the model's.
 
-    Returns the largest difference by format; raises UserError where it is above the tolerance.
+    Return the largest difference by format. Raises UserError if it is above the tolerance.
     """
     model = model.eval().requires_grad_(False)
     dims = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
@@ -85,7 +85,7 @@ def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: lis
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
     import onnxruntime
 
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of what it cannot simplify
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node it cannot simplify
     written = torch.onnx.export(
         program,
         dynamo=True,
@@ -93,7 +93,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list
         verbose=False,
         input_names=["clips"],
         output_names=outputs,
-        dynamic_shapes={"clips": {0: "batch", 1: "frames"}},  # what the axes are called
+        dynamic_shapes={"clips": {0: "batch", 1: "frames"}},  # names of the axes
     )
     assert written is not None  # by dynamo
     written.save(path, external_data=False)
@@ -102,7 +102,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list
 
 
 def _clips(model: Exported, count: int, frames: int) -> Tensor:
-    """Random centred clips for tracing and checking; the last one shows one person."""
+    """Make random centred clips for tracing and checking; the last one shows one person."""
     clips = torch.randn(count, frames, *model.layout.shape, generator=torch.Generator().manual_seed(count))
     clips[:, :, 0, model.layout.skeleton.centre or 0] = 0
     clips[-1, :, 1:] = 0
@@ -110,10 +110,10 @@ def _clips(model: Exported, count: int, frames: int) -> Tensor:
 
 
 def _largest_difference(model: Exported, written: Model) -> float:
-    """Compare what was written with the model, on clips of several lengths.
+    """Return the largest difference between exported model and model, on clips of several lengths.
 
-    Differences of logits are divided by the largest logit where that is above 1: logits grow with the classifier's
-    weights, and rounding errors with them.
+    Differences of logits are divided by the largest logit if it is above 1: rounding errors grow with the logits, and
+    these with the classifier's weights.
     """
     largest = []
     for shape in _CHECKED:
@@ -125,7 +125,7 @@ def _largest_difference(model: Exported, written: Model) -> float:
 
 
 def _preparation(encoder: FrozenEncoder) -> str:
-    """Say for the card what must have been done to the clips, which the graph does not do."""
+    """Describe for the card how clips must be prepared; the graph does not do it."""
     skeleton = encoder.layout.skeleton
     if not encoder.takes_centred or skeleton.centre is None:
         return "none that is known: the encoder was trained on people as they were recorded"
@@ -138,13 +138,13 @@ def _preparation(encoder: FrozenEncoder) -> str:
 
 
 def export_encoder(args: argparse.Namespace) -> None:
-    """Write what tools.export names by its options. Raises UserError, CheckpointError, OSError."""
+    """Run tools.export. Raises UserError, CheckpointError or OSError if that is impossible."""
     encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
     classifier = load_classifier(args.classifier, encoder) if args.classifier else own_classifier(encoder)
     modality = args.modality or (classifier.representation.modality if classifier else "all")
     streams = encoder.streams(modality)
     if classifier and classifier.representation.streams != streams and not args.classifier:
-        classifier = None  # a fine-tuned encoder's features of another modality than it was fine-tuned for
+        classifier = None  # another modality than the encoder was fine-tuned for
     if classifier and classifier.representation.streams != streams:
         raise UserError(
             f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"

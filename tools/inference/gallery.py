@@ -1,4 +1,4 @@
-"""A gallery: recordings whose features are searched for the nearest neighbours of others."""
+"""Search a gallery of recordings for the nearest neighbours of others."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tools.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched: G recordings as the `representation` has them, (G, D) on the encoder's device, their names and
-    labels (−1: unknown). `classes` are the names of the classes, empty where they are unknown; `data` identifies the
-    data set whose features were read from a file."""
+    """Hold G recordings to search: their `representation` (G, D) on the encoder's device, names and labels (−1:
+    unknown). `classes` are the names of the classes, empty if unknown; `data` identifies the data set whose features
+    were read from a file."""
 
     representation: Representation
     feature: Tensor
@@ -63,11 +63,11 @@ class Gallery:
 
 
 def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None, skeleton: str | None = None) -> Gallery:
-    """Make a gallery of the recordings at `place`, `.csv` and `.npy` ones of that skeleton's joints, or of an .npz that
-    tools.extract wrote with the same encoder.
+    """Make a gallery from the recordings at `place` (`.csv` and `.npy` with the joints of `skeleton`), or from an .npz
+    written by tools.extract with the same encoder.
 
-    What the features have in common is taken away, so that cosines compare what tells the gallery's recordings apart.
-    Raises UserError, DataSetError."""
+    Subtract the features' mean, so that cosines compare what distinguishes the gallery's recordings. Raises UserError
+    or DataSetError if the place is invalid."""
     if place.suffix == ".npz":
         return _read_features(place, encoder, modality)
     modality = modality or ENSEMBLE
@@ -86,7 +86,7 @@ def read_gallery(place: Path, encoder: FrozenEncoder, modality: str | None, skel
 def _gallery(
     modality: str, streams: Streams, feature: Tensor, names: list[str], labels: list[int], classes: list[str]
 ) -> Gallery:
-    # Of a single recording nothing would be left.
+    # A single recording minus its mean would be zero.
     representation = Representation.fit(modality, streams, CENTRED if len(names) > 1 else "", feature)
     return Gallery(representation, representation(feature), names, labels, classes)
 

@@ -31,8 +31,8 @@ _LONG = ("history", "per_class", "rates")
 
 
 def export_weights(encoder: FrozenEncoder, out: Path) -> Path:
-    """Write the encoder's weights, of a fine-tuned one its classifier's, too, to `out` and the card beside it; returns
-    the card's path. The header of the weights holds the card, too. Raises UserError without safetensors."""
+    """Write the encoder's weights (and a fine-tuned one's classifier) to `out`, and the card beside it and in the
+    weights' header. Return the card's path. Raises UserError without safetensors."""
     try:
         from safetensors.torch import save
     except ImportError as error:
@@ -52,11 +52,11 @@ def export_weights(encoder: FrozenEncoder, out: Path) -> Path:
 
 
 def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
-    """Make the card of an encoder, a dict of plain values: training, scores, and the SHA-256 of its weights. That of a
-    fine-tuned one says how it was, and what its classifier knows.
+    """Make an encoder's card, a dict of plain values: training, scores, and the SHA-256 of the weights; if fine-tuned,
+    also its fine-tuning and its classifier's classes.
 
-    The data set is what the checkpoint says, else what its folder's name tells. Scores come from those JSONs beside the
-    checkpoint that are of these weights. What is unknown is None.
+    The data set is the checkpoint's entry, else its folder's name. Scores come from the JSONs beside the checkpoint
+    that belong to these weights. Unknown values are None.
     """
     state, backbone = encoder.state, encoder.backbone
     card = {key: state.get(key) for key in ("dataset", "protocol", "recordings", "epoch")}

@@ -1,4 +1,4 @@
-"""What predict and search have in common: answer a question about each recording named, or that appears in a folder."""
+"""Answer queries for predict and search: for each recording given, or that appears in a folder."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Answer = Callable[[Features], list[list[dict[str, Any]]]]
 def answer_queries(
     args: argparse.Namespace, encoder: FrozenEncoder, streams: Streams, title: str, answer: Answer
 ) -> None:
-    """Print the answers for all recordings that the options name; with --watch, without end. JSON has the rows under
+    """Print the answers for all recordings in the options; with --watch, run until stopped. JSON has the rows under
     `title`.
 
-    Raises UserError where recordings cannot be read, once the others are answered; with --watch they are only reported.
+    Raises UserError if recordings cannot be read, after answering the others; with --watch, only reports them.
     """
     if not args.recordings and not args.watch:
         raise UserError("which recordings? Name some, or a folder by --watch")
@@ -51,7 +51,7 @@ def answer_queries(
 
 
 def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
-    """Answer, but report what cannot be read instead of raising an error."""
+    """Answer; report unreadable recordings instead of raising an error."""
     try:
         if places:
             query(places)
@@ -60,7 +60,7 @@ def _try_query(query: Callable[[list[Path]], None], places: list[Path]) -> None:
 
 
 def format_answer(name: str, rows: list[dict[str, Any]]) -> str:
-    """Format a recording's name and a table of its rows, numbered; empty columns are left out."""
+    """Format a recording's name and a table of its numbered rows, without empty columns."""
     if not rows:
         return f"{name}\n(nothing)\n"
     columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]

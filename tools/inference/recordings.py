@@ -1,4 +1,4 @@
-"""Read the recordings that a program is given: a packed data set, or folders, zip archives and single files."""
+"""Read a program's input recordings: a packed data set, or folders, zip archives and single files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DONE = {
 
 
 class Features(NamedTuple):
-    """Names, labels int64 (B,), −1 where they are unknown, and features (B, streams·2·hidden) of some recordings."""
+    """Hold names, labels int64 (B,) (−1: unknown) and features (B, streams·2·hidden) of some recordings."""
 
     names: list[str]
     labels: np.ndarray
@@ -61,8 +61,8 @@ class RecordingsInput:
     """The recordings in `places`: one packed data set, or what is found in folders, archives and files, made to fit an
     encoder. `skeleton` is the name or file that tells the joints of `.csv` and `.npy` recordings.
 
-    While they are read, `bad` fills with those that cannot be, and why. Raises UserError where there are none,
-    DataSetError for a damaged data set.
+    Reading fills `bad` with the unreadable recordings and the reasons. Raises UserError if there are no recordings,
+    DataSetError if a data set is damaged.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class RecordingsInput:
         skeleton: str | None = None,
         told: set[str] | None = None,
     ):
-        """`told` gathers what has been said of recordings, which is not said again."""
+        """`told` collects the notes printed so far; none is printed twice."""
         self.bad: dict[str, str] = {}
-        self.classes: list[str] = []  # their names by label, where they are known
+        self.classes: list[str] = []  # names by label, if known
         self._encoder, self._told = encoder, set() if told is None else told
         self._packed: PackedDataset | None = None
         self._found: list[_Found] = []
@@ -103,9 +103,9 @@ class RecordingsInput:
         return f"{self._packed.name} {clips.fingerprint()}"
 
     def features(self, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
-        """Compute the features of all that can be read, those of the streams side by side, batch by batch.
+        """Compute the features of all readable recordings, the streams concatenated, batch by batch.
 
-        With `only_whole`, recordings after the first that cannot be read are only checked.
+        With `only_whole`, recordings after the first unreadable one are only checked.
         """
         encoder = self._encoder
         with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
@@ -116,7 +116,7 @@ class RecordingsInput:
                         bar.update(len(parts[0]))
 
     def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipDataset]]:
-        """Yield the names and clips of all that can be read, some at a time."""
+        """Yield the names and clips of all readable recordings, some at a time."""
         if self._packed is not None:
             every = np.arange(len(self._packed))
             yield self._packed.names.tolist(), ClipDataset.of_dataset(self._packed, every, device)
@@ -187,7 +187,7 @@ class RecordingsInput:
             raise UserError(str(error)) from error
 
     def _tell(self, what: str, count: int | None = None) -> None:
-        """Say what was done to the recordings, once."""
+        """Print a note on what was done to the recordings, once."""
         if what and what not in self._told:
             self._told.add(what)
             print(f"note: {what}" + (f" ({count:,} recordings)" if count else ""), file=sys.stderr)
@@ -224,7 +224,7 @@ def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, 
 
 
 def label_of(name: str) -> int:
-    """Return the label that a recording's name tells, counted from 0, or −1."""
+    """Return the label in a recording's name, counted from 0, or −1."""
     try:
         return parse_name(name).label
     except ValueError:

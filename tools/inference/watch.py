@@ -15,11 +15,11 @@ State = tuple[int, int]  # size in bytes, time of the last change in ns
 
 
 def appearing(folder: Path) -> Iterator[Path]:
-    """Yield the recordings that appear in a folder from now on, at any depth, without end; those that are there already
-    only when they change.
+    """Yield the recordings that appear in a folder from now on, at any depth, endlessly; existing ones only when they
+    change.
 
-    A file counts as complete once two looks in a row find it unchanged. One that changes later is yielded again. Raises
-    UserError where the folder does not exist, or no longer.
+    A file is complete when two consecutive looks find it unchanged. If it changes later, it is yielded again. Raises
+    UserError if the folder does not exist, or no longer exists.
     """
     return _new_ones(folder, _look(folder))
 

@@ -17,9 +17,9 @@ from tools.utils.errors import UserError
 
 
 def write_features(out: Path, batches: Iterable[Features], size: int, more: dict[str, Any]) -> int:
-    """Write an .npz of `feature` float32 (N, size), `name`, `label` and what `more` holds; returns N.
+    """Write an .npz of `feature` float32 (N, size), `name`, `label` and the entries of `more`. Return N.
 
-    Features pass through a file, so that memory does not grow with N. Raises UserError where there are none.
+    Features pass through a file, so that memory does not grow with N. Raises UserError if there are none.
     """
     names, labels = [], []
     with TemporaryFile(dir=out.parent) as values:

@@ -1,4 +1,4 @@
-"""Fine-tuning: the encoder and a new Linear, trained together on labels (docs/method.md, 7)."""
+"""Fine-tune: train the encoder and a new Linear together on labels (docs/method.md, 7)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASK_EVERY = 20  # steps between questions for a signal, where they wait for seve
 
 
 class Score(NamedTuple):
-    """A run after `epoch` epochs: top-1 and top-5 accuracy in %, and the epoch's mean loss."""
+    """Hold a run's scores after `epoch` epochs: top-1 and top-5 accuracy in %, and the epoch's mean loss."""
 
     epoch: int
     top1: float
@@ -42,7 +42,7 @@ class Score(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Score:
-        """One that was read from a file. Raises ValueError, TypeError for anything else."""
+        """Check values read from a file. Raises ValueError or TypeError if they are no score."""
         score = cls(*values)
         if type(score.epoch) is not int or not all(type(value) is float for value in score[1:]):
             raise ValueError(f"no score: {values}")
@@ -94,7 +94,7 @@ class Finetuner:
         self.best: dict[str, Tensor] = {}  # the model's weights at the best of them, on the CPU
 
     def prepare(self, rows: Tensor) -> None:
-        """Compile what is worth it for training on `rows`, and wrap the model for several processes."""
+        """Compile where it saves time for training on `rows`, and wrap the model for several processes."""
         sizes = [len(self._mine(batch)) for batch in self._batches(rows)]
         steps = Counter({size: n * self.recipe.epochs for size, n in Counter(sizes).items()})
         self.compiler = StaticCompiler(sizes_to_compile(self.compiling, self.procs.device, steps))
@@ -105,8 +105,8 @@ class Finetuner:
         self.parallel = distribute(self.model, self.procs)
 
     def train_epoch(self, rows: Tensor, stop: StopSignal | None = None) -> float | None:
-        """Train once on each recording at `rows` of the source, or go on with an epoch that was stopped; returns their
-        mean loss, or None where `stop` came first. Raises UserError where the loss is not finite."""
+        """Train one epoch on the recordings at `rows` of the source, or the rest of a stopped one. Return the mean
+        loss, or None if `stop` came first. Raises UserError if the loss is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * 0.1 ** sum(self.epoch >= at for at in self.recipe.schedule)
         self.parallel.train()
@@ -124,7 +124,7 @@ class Finetuner:
         return loss
 
     def train_step(self, batch: Tensor) -> Tensor:
-        """Train on the global batch, rows of the source; returns the sum of this process's losses."""
+        """Train on the global batch, rows of the source. Return the sum of this process's losses."""
         mine = self._mine(batch)
         with self.compiler.stance(len(mine)):
             scores, labels = self._scores(self.parallel, mine)
@@ -139,8 +139,8 @@ class Finetuner:
         return losses.detach()
 
     def score(self, rows: Tensor, loss: float, keep_best: bool = False) -> Score:
-        """Validate on the recordings at `rows` after an epoch of that loss, and note it, with `keep_best` also the
-        weights where they are the best yet. Raises UserError where a score is not finite."""
+        """Validate on the recordings at `rows` after an epoch with this loss, and store the score; with `keep_best`,
+        also the weights if they are the best so far. Raises UserError if a score is not finite."""
         score = Score(self.epoch, *self.validate(rows), loss)
         if keep_best and all(score.top1 > earlier.top1 for earlier in self.scores):
             self.best = {key: value.cpu().clone() for key, value in self.model.state_dict().items()}
@@ -149,8 +149,8 @@ class Finetuner:
 
     @torch.no_grad()
     def validate(self, rows: Tensor) -> tuple[float, float]:
-        """Compute top-1 and top-5 accuracy in % on the recordings at `rows`, which the processes share. Raises
-        UserError where a score is not finite."""
+        """Compute top-1 and top-5 accuracy in % on the recordings at `rows`, split among the processes. Raises
+        UserError if a score is not finite."""
         self.model.eval()
         mine = self._mine(rows.to(self.source.device))
         counts = torch.zeros(3, dtype=torch.int64, device=self.procs.device)
@@ -165,7 +165,7 @@ class Finetuner:
         return 100.0 * top1 / len(rows), 100.0 * top5 / len(rows)
 
     def state(self) -> dict[str, Any]:
-        """All that a step changes, as tensors and plain values."""
+        """Return all state that a step changes, as tensors and plain values."""
         trained = [(name, p) for name, p in self.model.named_parameters() if p in self.optimizer.state]
         return {
             "epoch": self.epoch,
@@ -179,8 +179,8 @@ class Finetuner:
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Go on from a `state`, read from `path`, before `prepare`. Raises CheckpointError where it is not one of this
-        run's."""
+        """Resume from a `state` read from `path`; call it before `prepare`. Raises CheckpointError if it does not
+        belong to this run."""
         try:
             epoch, step, losses = state["epoch"], state["step"], state["losses"]
             model = self.model.state_dict()
@@ -206,7 +206,7 @@ class Finetuner:
             self.losses = losses.to(self.procs.device)
 
     def _scores(self, model: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores, float32, and labels of whole clips at `rows`, int64 on the source's device."""
+        """Return scores, float32, and labels of the whole clips at `rows`, int64 on the source's device."""
         with autocast(self.amp, self.procs.device):
             scores = model(self._stream(rows)).float()
         return scores, self.source.label[rows].to(self.procs.device, non_blocking=True)
@@ -216,11 +216,11 @@ class Finetuner:
         return self.tokens(clip, self.model.modalities)
 
     def _batches(self, rows: Tensor) -> Sequence[Tensor]:
-        """Batches of nearly equal size: a last one of a few recordings would be a step as large as any other."""
+        """Split into batches of nearly equal size: a small last batch would make a step as large as any other."""
         return rows.tensor_split(-(-len(rows) // self.recipe.batch_size))
 
     def _mine(self, rows: Tensor) -> Tensor:
-        """This process's share."""
+        """Return this process's share."""
         return rows[share(len(rows), self.procs.rank, self.procs.world_size)]
 
 

@@ -1,4 +1,4 @@
-"""A pre-training run: its data, where it goes on from, its epochs."""
+"""Pre-train: open the data, resume, train the epochs."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def pretrain(
     sources: list[tuple[PackedDataset, Protocol]],
     make_knn: Callable[[ClipDataset, PackedDataset, str], Knn],
 ) -> None:
-    """Train on the train sides of all `sources`, in as many processes as there are. Raises UserError, CheckpointError,
-    DataSetError, OSError."""
+    """Train on the train sides of all `sources`, in all processes. Raises UserError, CheckpointError, DataSetError or
+    OSError if that is impossible."""
     with processes(args.device) as procs:
         if args.batch_size < procs.world_size:
             raise UserError(
@@ -65,7 +65,7 @@ def pretrain(
 
 
 def join(parts: list[ClipDataset]) -> ClipDataset:
-    """The recordings of all data sets. Raises UserError where their frames are not of one kind."""
+    """Join the recordings of all data sets. Raises UserError if their frames have different layouts."""
     if len({part.layout for part in parts}) > 1:
         kinds = ", ".join(str(part.layout) for part in parts)
         raise UserError(f"the data sets hold people of different kinds: {kinds}; import them as one kind")
@@ -73,7 +73,7 @@ def join(parts: list[ClipDataset]) -> ClipDataset:
 
 
 def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
-    """The checkpoint to go on from, by --resume. Raises UserError where a named one cannot be read."""
+    """Find the checkpoint to resume from, by --resume. Raises UserError if a named one cannot be read."""
     if args.resume == "none":
         return None
     if args.resume == "auto":
@@ -82,7 +82,7 @@ def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
 
 
 def resume(trainer: Trainer) -> str | None:
-    """Restore the trainer where there is a checkpoint to go on from, and say which; what was read is not kept."""
+    """Restore the trainer if there is a checkpoint to resume from. Return which; free what was read."""
     found = find_resume(trainer.args)
     if not found:
         return None
@@ -92,7 +92,7 @@ def resume(trainer: Trainer) -> str | None:
 
 
 def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
-    """The run, or what is left of it."""
+    """Train the run, or the rest of it."""
     args, procs = trainer.args, trainer.procs
     if resumed:
         log.info(resumed)
@@ -117,7 +117,8 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
 
 
 def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, knn: Knn | None) -> None:
-    """The remaining epochs, or until a signal, saved either way. Only the main process has a log of epochs."""
+    """Train the remaining epochs or until a signal, and save in both cases. Only the main process has `epochs`, the
+    log."""
     args = trainer.args
     bar = progress(
         range(trainer.epoch, args.epochs),
@@ -125,7 +126,7 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, kn
         unit="epoch",
         initial=trainer.epoch,
         total=args.epochs,
-        disable=epochs is None or not sys.stderr.isatty(),  # each epoch has a line
+        disable=epochs is None or not sys.stderr.isatty(),  # the log has a line per epoch
     )
     for epoch in bar:
         metrics = trainer.train_epoch(stop)

@@ -1,4 +1,4 @@
-"""Go on from a checkpoint: check that it is of the same run, and take from it what a step changes."""
+"""Resume from a checkpoint: check that it belongs to the same run, and restore the training state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.training.trainer import Trainer
 from tools.utils import checkpoints
 from tools.utils.errors import UserError
 
-# What a resumed run may not change, as it would no longer be the same run.
+# Arguments that a resumed run may not change.
 FIXED = (
     *("dataset", "protocol", "hidden_size", "batch_size", "lr", "wd", "seed", "amp"),
     *("objective", "intra_weight", "inter_weight", "std_weight", "cov_weight", "pretrain_modalities"),
@@ -23,8 +23,7 @@ ANEW = "choose another --checkpoint-path, or start anew with --resume none"
 
 
 def restore(trainer: Trainer, path: Path, state: dict) -> None:
-    """Go on from a checkpoint. Raises UserError where it is of another run, CheckpointError where it is none of this
-    model."""
+    """Resume from a checkpoint. Raises UserError if it belongs to another run, CheckpointError if to another model."""
     _check_same_run(trainer, path, state)
     try:
         weights = loading.weights(state)
@@ -44,8 +43,8 @@ def restore(trainer: Trainer, path: Path, state: dict) -> None:
 
 
 def _check_same_run(trainer: Trainer, path: Path, state: dict) -> None:
-    """Raise UserError where a checkpoint is of other arguments, data or augmentations. Older checkpoints and published
-    ones do not tell all of them."""
+    """Raise UserError if a checkpoint has other arguments, data or augmentations. Older and published checkpoints do
+    not state all of them."""
     saved, args, count = state.get("args", {}), trainer.args, len(trainer.dataset)
     saved_count = state.get("recordings", count)
     if saved_count != count:
@@ -69,8 +68,8 @@ def _check_same_run(trainer: Trainer, path: Path, state: dict) -> None:
 
 
 def _moments(trainer: Trainer, path: Path, state: dict) -> dict[Tensor, dict[str, Tensor]]:
-    """Adam's state of each parameter. A checkpoint's hyperparameters are not taken: they are the run's own. Raises
-    UserError where there is none, CheckpointError for tensors of other shapes."""
+    """Return Adam's state of each parameter, without the checkpoint's hyperparameters: the run's own apply. Raises
+    UserError if there is none, CheckpointError if shapes differ."""
     parameters, saved = trainer.optimizer.param_groups[0]["params"], state["optimizer"]
     saved = saved.get("state") if isinstance(saved, dict) else None
     if not isinstance(saved, dict) or (saved or state["epoch"]) and set(saved) != set(range(len(parameters))):
@@ -82,7 +81,7 @@ def _moments(trainer: Trainer, path: Path, state: dict) -> dict[Tensor, dict[str
         like = {"step": step, "exp_avg": parameter, "exp_avg_sq": parameter}
         if not isinstance(one, dict):
             raise UserError(f"cannot resume from {path}: it holds no optimiser state")
-        if isinstance(one.get("step"), int | float):  # as older versions of PyTorch write it
+        if isinstance(one.get("step"), int | float):  # older versions of PyTorch write it so
             one = one | {"step": torch.tensor(float(one["step"]))}
         one = {key: value for key, value in one.items() if key in like}
         loading.check_tensors(one, like, path)

@@ -1,4 +1,4 @@
-"""The state of a pre-training run: an epoch, a step, and what a checkpoint keeps of them."""
+"""Train epochs and steps of a pre-training run, and save its state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ READ_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 
 
 def checked_view(dataset: ClipDataset) -> View:
-    """The pipeline of feeder/augment.py, tried on a recording. Raises UserError where it does not work on these."""
+    """Return the pipeline of feeder/augment.py, tried on a recording. Raises UserError if it fails on these data."""
     try:
         view = training_view()
         length = view(dataset.views(torch.arange(1, device=dataset.device), 1, seed=0, epoch=0)).shape[1]
@@ -51,7 +51,7 @@ def checked_view(dataset: ClipDataset) -> View:
 
 
 class Trainer:
-    """Everything that a step changes, and what a checkpoint keeps of it."""
+    """Hold all state that a step changes, and save it in checkpoints."""
 
     def __init__(self, args: argparse.Namespace, procs: Processes, dataset: ClipDataset):
         self.args, self.procs, self.dataset = args, procs, dataset
@@ -76,7 +76,7 @@ class Trainer:
         self.loss_of: Callable[..., Loss] = self.forward
 
     def _steps(self) -> Counter[int]:
-        """How many steps the whole run has of each number of this process's clips."""
+        """Count the whole run's steps by this process's number of clips."""
         args, procs = self.args, self.procs
         shares = [
             share(batch.stop - batch.start, procs.rank, procs.world_size)
@@ -85,7 +85,7 @@ class Trainer:
         return Counter({size: n * args.epochs for size, n in Counter(s.stop - s.start for s in shares).items()})
 
     def prepare(self) -> None:
-        """Compile what is worth it and wrap the model for several processes, once its weights are in place."""
+        """Compile where it saves time, and wrap the model for several processes. Call it after loading weights."""
         self.model.train()
         if self.procs.world_size == 1:
             self.compiler.compile(self, "loss_of", self.model, self._example, lambda loss: loss.total)
@@ -102,8 +102,8 @@ class Trainer:
         return (self.feed(torch.arange(size, device=self.dataset.device)),)
 
     def train_epoch(self, stop: StopSignal) -> dict[str, float] | None:
-        """One pass over the data, or what is left of it; returns the epoch's metrics, or None where `stop` came
-        first. Raises UserError where the loss is not finite."""
+        """Train one epoch, or the rest of it. Return its metrics, or None if `stop` came first. Raises UserError if
+        the loss is not finite."""
         args, device, started = self.args, self.procs.device, time.perf_counter()
         lr = args.lr * 0.1 ** sum(self.epoch >= at for at in args.schedule)
         for group in self.optimizer.param_groups:
@@ -140,14 +140,14 @@ class Trainer:
         self.step += 1
 
     def feed(self, rows: Tensor) -> list[dict[str, Tokens]]:
-        """The tokens of each of the model's streams, from a view of its own of the recordings at `rows`."""
+        """Return the tokens of each of the model's streams; each has its own view of the recordings at `rows`."""
         streams = self.model.streams
         clips = self.dataset.views(rows, len(streams), self.args.seed, self.epoch)
         views = self.view(clips).to(self.procs.device, non_blocking=True).unflatten(0, (len(streams), -1))
         return [self.tokens(view, modalities) for view, modalities in zip(views, streams)]
 
     def update(self, streams: list[dict[str, Tokens]], sizes: list[int]) -> None:
-        """One step of Adam on this process's streams; `sizes` are all processes' numbers of clips."""
+        """Do one Adam step on this process's streams; `sizes` are all processes' numbers of clips."""
         with self.compiler.stance(sizes[self.procs.rank]):
             loss = self.loss_of(streams, sizes) if len(sizes) > 1 else self.loss_of(streams)
         self.optimizer.zero_grad()
@@ -157,17 +157,17 @@ class Trainer:
         self.meter.add(loss, sum(sizes))
 
     def forward(self, streams: list[dict[str, Tokens]], sizes: Sequence[int] = ()) -> Loss:
-        """The model and the objective, on the global batch."""
+        """Run the model and the objective on the global batch."""
         with autocast(self.args.amp, self.procs.device):
             projections = self.parallel(streams)
         return self.objective(gather(projections, sizes, self.procs.rank), self.weights)
 
     def config(self) -> dict[str, Any]:
-        """The arguments, as plain values."""
+        """Return the arguments as plain values."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.args).items()}
 
     def save(self) -> None:
-        """Write a checkpoint (the main process does), and remove those that a signal left before it."""
+        """Write a checkpoint (main process only), and remove earlier ones that a signal left."""
         if not self.procs.is_main:
             return
         args = self.config()

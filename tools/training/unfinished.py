@@ -1,5 +1,4 @@
-"""What a fine-tuning command has done so far, kept in a folder of the run's, so that the same command goes on after a
-stop."""
+"""Keep a fine-tuning command's progress in a folder of the run, so that the same command can resume after a stop."""
 
 from __future__ import annotations
 
@@ -49,12 +48,11 @@ class Unfinished:
         self._saved = time.monotonic()
 
     def held(self) -> AbstractContextManager[None]:
-        """Hold the folder, which is made, for this command. Raises DataSetError where another one holds it."""
+        """Make the folder and lock it for this command. Raises DataSetError if another one has locked it."""
         return locked(self.folder) if self.procs.is_main else nullcontext()
 
     def read(self) -> bool:
-        """Read what an earlier attempt has left; tells whether there was any. Raises CheckpointError where it is
-        damaged."""
+        """Read an earlier attempt's progress. Return whether there was any. Raises CheckpointError if it is damaged."""
         path = self.folder / STATE
         if path.is_file():
             try:
@@ -71,7 +69,7 @@ class Unfinished:
         self.runs, self.reported, self.state = runs, list(reported), state
 
     def write(self, state: dict[str, Any]) -> None:
-        """Write what is done, and the `state` of the run in progress."""
+        """Write the finished runs' scores and the `state` of the run in progress."""
         if self.procs.is_main:
             done = {"digest": self.digest, "runs": self.runs, "reported": self.reported}
             checkpoints.write(self.folder / STATE, state | done)
@@ -98,7 +96,7 @@ class Keeper:
     written: Callable[[dict[str, Tensor], Any, str], dict[str, Any]] | None = None
 
     def restore(self, tuner: Finetuner) -> None:
-        """Put back what was kept of this run, if anything was. Raises CheckpointError."""
+        """Restore this run's saved state, if any. Raises CheckpointError if it is damaged."""
         state, self.unfinished.state = self.unfinished.state, {}
         if state.pop("run", None) == self.name:
             try:
@@ -107,8 +105,8 @@ class Keeper:
                 raise CheckpointError(f"{error}: remove {self.unfinished.folder} to start anew") from error
 
     def save(self, tuner: Finetuner, stopped: bool = False) -> None:
-        """Keep the state at a validation, unless that was done a short while ago, or where a signal `stopped` the run.
-        All processes must call it; where it was stopped, its losses are then the sum of all of them."""
+        """Save the state at a validation, unless the last save was recent, or when a signal `stopped` the run. All
+        processes must call it; if `stopped`, the losses are summed over them."""
         if stopped:
             all_reduce_sum(tuner.losses)
             self.unfinished.write(tuner.state() | {"run": self.name})
@@ -117,7 +115,7 @@ class Keeper:
             self.unfinished.write(tuner.state() | {"run": self.name})
 
     def finish(self, tuner: Finetuner) -> None:
-        """Keep the model and the scores of a run that is done."""
+        """Save the model and the scores of a finished run."""
         if self.written and self.unfinished.procs.is_main:
             best = max(tuner.scores, key=lambda score: score.top1)
             for which, weights, score in (

@@ -24,7 +24,7 @@ log = logging.getLogger("umurl")
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and the packages that results depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     return {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
 
 
@@ -41,7 +41,7 @@ def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Write a dict of tensors and plain values, whole or not at all. Raises OSError where that is impossible."""
+    """Write a dict of tensors and plain values atomically. Raises OSError if it cannot be written."""
     with atomic_write(path) as partial, open(partial, "wb") as file:
         torch.save(state, file)
 
@@ -62,7 +62,7 @@ def _is_midway(path: Path) -> bool:
 
 
 def read_plain(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Read what `write` wrote, onto the CPU. Raises UserError, which names `what` it should be and the remedy."""
+    """Read a file of `write` onto the CPU. Raises UserError, with `what` it should be and the remedy, if it cannot."""
     if not path.is_file():
         raise UserError(f"no {what} at {path}: {remedy}")
     try:
@@ -72,7 +72,7 @@ def read_plain(path: Path, what: str, remedy: str) -> dict[str, Any]:
 
 
 def prefixed(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state dict, its keys with the `module.` that published checkpoints have."""
+    """Return the model's state dict, its keys prefixed by `module.` as in published checkpoints."""
     return {DDP_PREFIX + key: value for key, value in model.state_dict().items()}
 
 

@@ -1,4 +1,4 @@
-"""Options of the programs that use an encoder, and of those that train one. No PyTorch is needed for them."""
+"""Define options of the programs that use or train an encoder, without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def add_skeleton_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_query_options(parser: argparse.ArgumentParser) -> None:
-    """What predict and search have in common."""
+    """Add the options that predict and search share."""
     add_encoder_options(parser)
     parser.add_argument("recordings", type=Path, nargs="*", metavar="RECORDING", help=PLACES)
     parser.add_argument(
@@ -99,11 +99,11 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
         "are there already are passed over",
     )
     add_skeleton_option(parser)
-    parser.add_argument("--json", action="store_true", help="print a line of JSON a recording instead of a table")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON per recording instead of a table")
 
 
 def add_amp_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """The precision that a model is trained in, as tools/utils/precision.py has them."""
+    """Add --amp, the precision of training (tools/utils/precision.py)."""
     parser.add_argument(
         "--amp",
         choices=("bf16", "fp16", "off"),

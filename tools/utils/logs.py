@@ -1,4 +1,4 @@
-"""Where programs report: the console, a log file, TensorBoard, one JSON line an epoch, one JSON file a task."""
+"""Report to the console, a log file, TensorBoard, one JSON line per epoch, one JSON file per task."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SAY_EVERY = 60.0  # seconds between lines about work in progress
 def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
     """Make the run's folder, and log to the console and to `folder/name.log`; uncaught exceptions, too.
 
-    Call it once the arguments are accepted: what is wrong with them belongs on stderr alone. Processes of a rank above
-    0 log only warnings. Raises DataSetError where another program has the same log open, and so writes the same files.
+    Call it after the arguments are accepted: errors in them belong on stderr alone. Processes of a rank above 0 log
+    only warnings. Raises DataSetError if another program has the same log open, and so writes the same files.
     """
     logger = logging.getLogger("umurl")
     for handler in logger.handlers[:]:
@@ -55,7 +55,7 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
 
 
 class _Console(logging.Handler):
-    """Prints lines without breaking a progress bar."""
+    """Print lines without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text, stream = self.format(record), sys.stderr if record.levelno >= logging.WARNING else sys.stdout
@@ -68,8 +68,8 @@ class _Console(logging.Handler):
 
 
 def progress(items: Iterable[T], **options: Any) -> tqdm:
-    """Show a tqdm bar on a terminal; elsewhere, where it takes longer, log a line a minute. Nothing with
-    `disable=True`."""
+    """Show a tqdm bar on a terminal; elsewhere log a line per minute, from the first minute on. `disable=True` shows
+    nothing."""
     if not sys.stderr.isatty():
         line = "{desc}: {n_fmt} of {total_fmt} {unit}, {remaining} left{postfix}"
         options |= {"file": _Lines(), "mininterval": SAY_EVERY, "maxinterval": SAY_EVERY, "delay": SAY_EVERY}
@@ -78,7 +78,7 @@ def progress(items: Iterable[T], **options: Any) -> tqdm:
 
 
 class _Lines(io.StringIO):
-    """Logs what tqdm writes to it."""
+    """Log what tqdm writes."""
 
     def write(self, text: str) -> int:
         if line := text.strip():
@@ -96,7 +96,7 @@ def tensorboard(folder: Path, **options: Any) -> SummaryWriter:
 
 @contextmanager
 def secondary(what: str) -> Iterator[None]:
-    """Let the work go on where what only accompanies it cannot be written: warn instead of raising OSError."""
+    """Warn instead of raising OSError, so that an unwritable secondary output does not stop the work."""
     try:
         yield
     except OSError as error:
@@ -160,7 +160,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def write_result(folder: Path, task: str, result: dict) -> Path:
-    """Write `folder/task.json` whole or not at all, and return its path."""
+    """Write `folder/task.json` atomically. Return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{task}.json"
     with atomic_write(path) as partial:

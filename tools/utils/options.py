@@ -1,4 +1,4 @@
-"""Options that several programs share, and the data set that they choose."""
+"""Define options that several programs share, and open the data set that they choose."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ RUNS = ROOT / "checkpoints"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Adds the default to every option's help that does not name it, unless it is None or False; keeps the lines of the
-    text around the options."""
+    """Add the default to every option's help that does not state it, unless it is None or False; keep line breaks in
+    the description and epilog."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False, argparse.SUPPRESS) or "default" in (action.help or ""):
@@ -63,12 +63,13 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
 
 
 def run_path(text: str | Path) -> Path:
-    """The path of a checkpoint or a run's folder, given as one or as a name under checkpoints/; for argparse."""
+    """Return the path of a checkpoint or a run's folder, given as a path or as a name under checkpoints/. For
+    argparse."""
     return RUNS / text if not Path(text).exists() and (RUNS / text).exists() else Path(text)
 
 
 def find_run(text: str | Path) -> Path:
-    """As `run_path`. Raises UserError where nothing is there."""
+    """Do as `run_path`. Raises UserError if the path does not exist."""
     path = run_path(text)
     if path.exists():
         return path
@@ -135,7 +136,7 @@ def classes_of(packed: PackedDataset) -> list[str]:
 
 
 def read_class_names(file: Path) -> list[str]:
-    """Read the names of classes, one a line, in the order of their labels. Raises UserError, DataSetError."""
+    """Read the names of classes, one per line, ordered by label. Raises UserError or DataSetError if invalid."""
     names = [line.strip() for line in read_text(file, _MAX_NAMES).removesuffix("\n").split("\n")]
     if not all(map(is_one_line, names)):
         raise UserError(f"--class-names {file}: a name has control characters")
@@ -143,7 +144,7 @@ def read_class_names(file: Path) -> list[str]:
 
 
 def check_schedule(schedule: list[int], epochs: int) -> None:
-    """Raise UserError where the learning rate would drop at an epoch that never comes."""
+    """Raise UserError if the learning rate would drop after the last epoch."""
     if len(set(schedule)) < len(schedule):
         raise UserError(f"--schedule {' '.join(map(str, schedule))}: an epoch stands there twice; name each once")
     late = [at for at in schedule if at >= epochs]
@@ -155,7 +156,7 @@ def check_schedule(schedule: list[int], epochs: int) -> None:
 
 
 def output_file(text: str) -> Path:
-    """A file that can be written, for argparse: refuse another one before any work is done."""
+    """Check that a file can be written, before any work is done. For argparse."""
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder; name a file")

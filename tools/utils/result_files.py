@@ -16,7 +16,7 @@ _MOST = 64 * 2**20  # bytes
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise UserError where something in the result at `path` is missing, or not what an evaluation writes."""
+    """Raise UserError if an entry of the result at `path` is missing or invalid."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -24,7 +24,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one for other JSON. Raises UserError where it is damaged."""
+    """Read a JSON object; return an empty one for other JSON. Raises UserError if it is damaged."""
     with reading(path):
         result = json.loads(read_text(path, _MOST))
         if not is_plain(result):
