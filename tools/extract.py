@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     add_skeleton_option(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     args = parser.parse_args(argv)
+    if args.out.suffix != ".npz":
+        parser.error(f"--out {args.out}: the archive is a .npz file")
 
     from models.loading import fingerprint
     from tools.evaluation.features import FrozenEncoder

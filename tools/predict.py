@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.utils.encoder_options import add_query_options
-from tools.utils.errors import run
+from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, read_class_names
 
 MOST = 5
@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
 
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.predict"))
     classifier = load_classifier(args.classifier, encoder)
+    if names and len(names) != len(classifier.classes):
+        raise UserError(f"--class-names: {len(names)} names for {len(classifier.classes)} classes")
     print(classifier.title, file=sys.stderr)
 
     def answer(batch: Features) -> list[list[dict[str, Any]]]:

@@ -55,7 +55,7 @@ def check_values(people: np.ndarray) -> np.ndarray:
             f"holds values that are not finite in {len(broken)} of its {len(people)} frames, the first of them frame "
             f"{broken[0]} (counted from 0)"
         )
-    if people.size and np.abs(people).max() > FARTHEST:
+    if people.size and float(np.abs(people).max()) > FARTHEST:
         raise SkeletonError(f"holds values beyond {FARTHEST:.0e}")
     return people
 

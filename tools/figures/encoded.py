@@ -85,6 +85,7 @@ class Encoded(FrozenEncoder):
 
     def features(self, packed: PackedDataset, rows: np.ndarray, modality: str) -> Tensor:
         """Encode the recordings with these indices: features (N, streams·2·hidden), float32, on the CPU."""
+        packed, _ = self.adapt(packed)  # which may have been adapted to another encoder
         source = ClipDataset.of_dataset(packed, rows, self.device)
         features = extract_features(self.backbone, source, self.streams(modality), self.device)
         return torch.cat(features, 1).cpu()

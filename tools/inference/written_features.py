@@ -30,7 +30,11 @@ def write_features(out: Path, batches: Iterable[Features], size: int, more: dict
         if not names:
             raise UserError(f"no recording could be read, so there is nothing to write to {out}")
         values.seek(0)
-        arrays = {"name": np.array(names), "label": np.array(labels), **{k: np.array(v) for k, v in more.items()}}
+        arrays = {
+            "name": np.array(names),
+            "label": np.array(labels),
+            **{k: np.array(v, np.str_) for k, v in more.items()},
+        }
         with atomic_write(out) as partial, zipfile.ZipFile(partial, "w") as archive:
             with archive.open("feature.npy", "w", force_zip64=True) as entry:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), size)}

@@ -116,6 +116,20 @@ def test_a_search_gives_the_neighbours_in_the_whole_set(modality, published, dem
     assert [n["recording"] for n in others] == [n for n in expected[0] if n != first.stem][:4]
 
 
+def test_features_without_names_of_classes_are_a_gallery(published, demo_root, tmp_path, capsys):
+    first = min((demo_root / "raw").glob("*.skeleton"))
+    stored = features_of(published, tmp_path, demo_root / "raw")  # raw recordings tell no names
+    assert stored["classes"].dtype.kind == "U" and not len(stored["classes"])
+    flags = ["--pretrained", published, "--gallery", tmp_path / "features.npz", "-k", 1]
+    assert answers(search, capsys, *flags, first)[first.stem][0]["recording"] == first.stem
+
+
+def test_names_of_classes_are_as_many_as_there_are(evaluated, demo_root, tmp_path):
+    (tmp_path / "names.txt").write_text("one\ntwo\n")
+    with pytest.raises(UserError, match="--class-names: 2 names for 12 classes"):
+        predict.main(["--pretrained", str(evaluated), *COMMON, "--class-names", str(tmp_path / "names.txt"), "x"])
+
+
 def test_of_a_gallery_of_one_recording_the_features_are_taken_as_they_are(published, demo_root, tmp_path, capsys):
     first, second = sorted((demo_root / "raw").glob("*.skeleton"))[:2]
     features = features_of(published, tmp_path, first, second)["feature"]
