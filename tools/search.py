@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.search"))
     gallery = read_gallery(args.gallery, encoder, args.modality, args.skeleton)
-    gallery.check_queries(args.recordings, encoder)
+    gallery.check_queries(args.recordings)
 
     def answer(batch: Features) -> list[list[dict[str, Any]]]:
         return gallery.nearest(batch.feature, args.k, batch.names if args.leave_out_self else ())

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_gen.packed.info import INFO, is_one_line
+from data_gen.packed.reader import PackedDataset
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.knn import nearest
 from tools.evaluation.representation import Representation, Streams
-from tools.inference.recordings import RecordingsInput, action_of
+from tools.inference.recordings import RecordingsInput, action_of, identity_of
 from tools.utils.encoder_options import CENTRED, ENSEMBLE
 from tools.utils.errors import UserError
 
@@ -36,16 +37,17 @@ class Gallery:
     classes: list[str]
     data: str = ""
 
-    def check_queries(self, places: list[Path], encoder: FrozenEncoder) -> None:
+    def check_queries(self, places: list[Path]) -> None:
         """Raise UserError if the queries are the data set of the gallery, with other recordings than it had."""
-        if not self.data or not any((place / INFO).is_file() for place in places):
-            return
-        data, name = RecordingsInput(places, encoder).identity, self.data.split(" ")[0]
-        if data != self.data and data.split(" ")[0] == name:
-            raise UserError(
-                f"--gallery: these features are of other recordings of {name} than are in {places[0]} now: write them "
-                "again with tools.extract"
-            )
+        for place in places if self.data else ():
+            if not (place / INFO).is_file():
+                continue
+            packed = PackedDataset(place)
+            if packed.name == self.data.split(" ")[0] and identity_of(packed) != self.data:
+                raise UserError(
+                    f"--gallery: these features are of other recordings of {packed.name} than are in {place} now: "
+                    "write them again with tools.extract"
+                )
 
     def nearest(self, feature: Tensor, k: int, without: Sequence[str] = ()) -> list[list[dict[str, Any]]]:
         """Find the k nearest of each query, given by its features (B, D), nearest first: rows as `answer_queries`

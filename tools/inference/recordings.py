@@ -77,15 +77,16 @@ class RecordingsInput:
         self.classes: list[str] = []  # names by label, if known
         self._encoder, self._told = encoder, set() if told is None else told
         self._packed: PackedDataset | None = None
+        self._stored: PackedDataset | None = None  # as it is on the disk, not adapted
         self._found: list[_Found] = []
         packed = [place for place in places if (place / INFO).is_file()]
         if packed and len(places) > 1:
             raise UserError(f"{packed[0]} is a packed data set: give it by itself")
         if packed:
-            opened = PackedDataset(packed[0])
-            if opened.segments is not None:
+            self._stored = PackedDataset(packed[0])
+            if self._stored.segments is not None:
                 raise UserError(f"{packed[0]} holds long recordings, not clips: tools.timeline takes them")
-            self._packed, done = encoder.adapt(opened)
+            self._packed, done = encoder.adapt(self._stored)
             self.classes = classes_of(self._packed)
             self._tell(done)
         else:
@@ -96,11 +97,8 @@ class RecordingsInput:
 
     @property
     def identity(self) -> str:
-        """The name of a packed data set and the hash of its recordings; empty for other recordings."""
-        if self._packed is None:
-            return ""
-        ((_, clips),) = self.parts(torch.device("cpu"))
-        return f"{self._packed.name} {clips.fingerprint()}"
+        """The `identity_of` a packed data set; empty for other recordings."""
+        return identity_of(self._stored) if self._stored else ""
 
     def features(self, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
         """Compute the features of all readable recordings, the streams concatenated, batch by batch.
@@ -191,6 +189,12 @@ class RecordingsInput:
         if what and what not in self._told:
             self._told.add(what)
             print(f"note: {what}" + (f" ({count:,} recordings)" if count else ""), file=sys.stderr)
+
+
+def identity_of(packed: PackedDataset) -> str:
+    """Return the name of a data set and the hash of its recordings, whatever encoder they are adapted to."""
+    clips = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
+    return f"{packed.name} {clips.fingerprint()}"
 
 
 def _recordings(place: Path) -> tuple[list[Recording], int]:

@@ -15,7 +15,7 @@ from data_gen.skeletons import KINECT_V2, SKELETONS, map_joints
 from models import checkpoint_files, load_encoder, loading
 from tests.data_gen.formats.samples import bring, export
 from tests.helpers import own_dataset
-from tools import predict, search
+from tools import extract, predict, search
 from tools.evaluation.features import FrozenEncoder
 from tools.inference.recordings import RecordingsInput
 from tools.utils.errors import UserError
@@ -98,6 +98,19 @@ def test_a_packed_data_set_gives_the_same_and_so_does_its_export(encoder, folder
     torch.testing.assert_close(again, found, atol=1e-6, rtol=0)
     alone, _, _ = features(encoder, tmp_path / "again" / "c.npy")
     torch.testing.assert_close(alone["c"], found["c"], atol=1e-6, rtol=0)
+
+
+def test_a_packed_gallery_of_another_skeleton_is_queried_with_one_note(published, folder, tmp_path, capsys):
+    packed, out = str(tmp_path / "packed"), str(tmp_path / "features.npz")
+    bring("folder", folder, "--name", "own", "--skeleton", "kinect_v1", "--out", packed)
+    flags = ["--pretrained", str(published), "--device", "cpu"]
+    extract.main([*flags, "--data", packed, "--out", out])
+    capsys.readouterr()
+    search.main([*flags, "--gallery", out, "-k", "1", "--json", packed])
+    printed = capsys.readouterr()
+    found = {line["recording"]: line["neighbours"] for line in map(json.loads, printed.out.splitlines())}
+    assert {name: rows[0]["recording"] for name, rows in found.items()} == {name: name for name in "abcdef"}
+    assert printed.err.count("taken as kinect_v2") == 1
 
 
 def test_what_cannot_be_read_is_told_with_the_remedy(encoder, folder, clips, tmp_path):
