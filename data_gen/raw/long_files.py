@@ -14,6 +14,7 @@ import numpy as np
 
 from data_gen.packed.info import DataSetError
 from data_gen.packed.reader import map_array
+from data_gen.raw.recording_files import frame_shape
 from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, NUM_JOINTS, SkeletonError, parse_skeleton
 from data_gen.skeletons import KINECT_V2, Skeleton
 
@@ -22,7 +23,6 @@ SUFFIXES = (".skeleton", ".csv", ".npy")
 INTERVAL = 0.2  # seconds between looks at a file that grows
 _LONGEST_LINE = 2**16  # bytes
 _MOST_BODIES = 30  # in a frame; far more than a sensor lists
-_COLUMNS = {people * coordinates: (people, coordinates) for people in (1, 2) for coordinates in (2, 3)}
 
 
 class LongFile:
@@ -66,12 +66,13 @@ class LongFile:
             return shape[1], shape[3]
         with open(self.path, "rb") as file:
             columns = _Lines(self, file).read("the first line").count(b",") + 1
-        if columns % joints or columns // joints not in _COLUMNS:
+        frame = frame_shape(columns, self.skeleton)
+        if not frame:
             raise DataSetError(
                 f"{self.path}: has {columns} columns, {joints} joints of {self.skeleton.name} take 2 or 3 each, or "
                 "twice that for two people"
             )
-        return _COLUMNS[columns // joints]
+        return frame[0], frame[2]
 
     def _blocks_npy(self) -> Iterator[np.ndarray]:
         array = map_array(self.path).reshape(-1, self.slots, len(self.skeleton.joints), self.coordinates)

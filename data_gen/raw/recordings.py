@@ -95,7 +95,7 @@ def find_recordings(places: Iterable[Path], suffixes: Sequence[str] = (SUFFIX,))
 
     Sorted by name. A name found twice is taken from the first place that holds it; returns how many were not.
     Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive, ValueError where
-    recordings of one name differ or a name is no line of text.
+    recordings of one name differ.
     """
     found: dict[str, Recording] = {}
     repeated = 0

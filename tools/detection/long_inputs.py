@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.formats.folder import TABLE, skeleton_in
+from data_gen.formats.folder import skeleton_in
 from data_gen.formats.long import SEGMENTS, read_segments
 from data_gen.packed.info import is_one_line
 from data_gen.packed.reader import INFO, DataSetError, PackedDataset
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.long_files import BLOCK, SUFFIXES, LongFile
+from data_gen.raw.recordings import OTHER_TABLES
 from data_gen.skeletons import KINECT_V2, Skeleton, has_mapping, map_joints
 from tools.detection.decoding import FRAME_RATE
 from tools.evaluation.features import FrozenEncoder
@@ -90,7 +91,7 @@ def _in_place(place: Path, encoder: FrozenEncoder, skeleton: str | None) -> list
         paths = sorted(
             path
             for path in place.iterdir()
-            if path.suffix in SUFFIXES and path.name not in (SEGMENTS, TABLE) and not path.name.startswith(".")
+            if path.suffix in SUFFIXES and path.name not in OTHER_TABLES and not path.name.startswith(".")
         )
     return [file_input(path, encoder, skeleton) for path in paths]
 
@@ -99,7 +100,7 @@ def file_input(path: Path, encoder: FrozenEncoder, skeleton: str | None = None, 
     """Open one file; a segments.csv beside it has its true segments. Raises UserError, DataSetError."""
     own = encoder.layout.skeleton
     try:
-        joints = KINECT_V2 if path.suffix == ".skeleton" else skeleton_in(path.parent, skeleton) or own
+        joints = KINECT_V2 if path.suffix == ".skeleton" else skeleton_in(path, skeleton) or own
     except ValueError as error:
         raise UserError(str(error)) from error
     file = LongFile(path, joints, follow)

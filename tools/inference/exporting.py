@@ -143,12 +143,12 @@ def export_encoder(args: argparse.Namespace) -> None:
     classifier = load_classifier(args.classifier, encoder) if args.classifier else own_classifier(encoder)
     modality = args.modality or (classifier.representation.modality if classifier else "all")
     streams = encoder.streams(modality)
-    if classifier and classifier.representation.streams != streams and not args.classifier:
-        classifier = None  # another modality than the encoder was fine-tuned for
     if classifier and classifier.representation.streams != streams:
-        raise UserError(
-            f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"
-        )
+        if args.classifier:
+            raise UserError(
+                f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"
+            )
+        classifier = None  # another modality than the encoder was fine-tuned for
     model = Exported(encoder, streams, classifier)
     card = card_of(encoder) | {
         "modality": modality if len(streams) > 1 else "+".join(streams[0]),

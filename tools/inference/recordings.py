@@ -180,7 +180,7 @@ class RecordingsInput:
 
     def _skeleton_of(self, place: Path, given: str | None) -> Skeleton:
         try:
-            return skeleton_in(place if place.is_dir() else place.parent, given) or self._encoder.layout.skeleton
+            return skeleton_in(place, given) or self._encoder.layout.skeleton
         except ValueError as error:
             raise UserError(str(error)) from error
 
@@ -218,7 +218,7 @@ def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, 
     if recording is None:
         raise UserError(f"--name {name}: {place} has no such recording; the first is {next(iter(found))}")
     try:
-        given = skeleton_in(place if place.is_dir() else place.parent, skeleton)
+        given = skeleton_in(place, skeleton)
         own = given if given and recording.suffix != SUFFIX else KINECT_V2
         bodies = check_values(parse_recording(recording.read(), recording.suffix, own))
         layout = FrameLayout(own, max(1, min(NUM_PEOPLE, bodies.shape[1])), bodies.shape[3])

@@ -111,11 +111,10 @@ class Finetuner:
             group["lr"] = self.recipe.lr * 0.1 ** sum(self.epoch >= at for at in self.recipe.schedule)
         self.parallel.train()
         batches = self._batches(rows[epoch_order(len(rows), self.seed, self.epoch)].to(self.source.device))
-        always_ask = self.procs.world_size == 1 or self.procs.device.type == "cpu"
         while self.step < len(batches):
             self.losses += self.train_step(batches[self.step])
             self.step += 1
-            if stop and (always_ask or self.step % ASK_EVERY == 0) and stop.agreed(self.procs.device):
+            if stop and (self.procs.ask_freely or self.step % ASK_EVERY == 0) and stop.agreed(self.procs.device):
                 return None
         loss = all_reduce_sum(self.losses).item() / len(rows)
         if not abs(loss) < float("inf"):

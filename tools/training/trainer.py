@@ -112,7 +112,7 @@ class Trainer:
         batches = global_batches(len(order), args.batch_size)
         clips = batches[-1].stop - batches[self.step].start
         # Asking several processes for a signal waits for their GPUs, so they are asked when the loss is read.
-        always_ask = self.procs.world_size == 1 or device.type == "cpu"
+        always_ask = self.procs.ask_freely
         self.parallel.train()
         while self.step < len(batches):
             self.train_step(order[batches[self.step]])
