@@ -10,20 +10,19 @@ of the recordings, and zero frames at their end.
 
 from __future__ import annotations
 
-import math
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order, sides_of
 from data_gen.formats.export import check_lengths, staged
 from data_gen.packed.info import SIDES, DataSetError, check_file
+from data_gen.packed.npy import Header, read_header
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.recording_files import frame_shape
 from data_gen.raw.recordings import ZIP_ERRORS
@@ -33,7 +32,6 @@ from data_gen.skeletons import Skeleton
 _PARTS = {"train": "train", "val": "test"}  # our sides and their names in the archive
 _MAX_SMALL = 512 * 2**20  # bytes; for members read as a whole: labels, names, numbers of frames
 _MAX_PEOPLE = 2
-_MAX_AXES = 8
 
 
 def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
@@ -87,38 +85,6 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     )
 
 
-class _Header(NamedTuple):
-    """Hold the header of a .npy array."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype
-
-    @property
-    def size(self) -> int:
-        """Return the size of the values in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def _read_header(file: IO[bytes]) -> _Header:
-    """Read a .npy header at the file's position. Raises ValueError if it is invalid, or its array holds objects."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns of headers written by Python 2
-            if np.lib.format.read_magic(file) != (1, 0):  # a header of another version may claim gigabytes
-                raise ValueError
-            header = _Header(*np.lib.format.read_array_header_1_0(file))
-    except OSError:
-        raise
-    except Exception as error:  # the header is Python text; a damaged one can raise nearly any error
-        raise ValueError(f"no sound header of an array: {type(error).__name__}") from None
-    if header.dtype.hasobject or header.dtype.kind not in "biufSU" or header.dtype.itemsize == 0:
-        raise ValueError(f"an array of {header.dtype}")
-    if len(header.shape) > _MAX_AXES or any(n < 0 for n in header.shape):
-        raise ValueError("an array of no known shape")
-    return header
-
-
 class _Archive:
     """Read the members of a `.npz` file: large ones row by row, in one pass, small ones as a whole."""
 
@@ -143,7 +109,7 @@ class _Archive:
             raise DataSetError(f"{self.path}: {member}{': ' * bool(member)}cannot be read ({reason})") from None
 
     @contextmanager
-    def _open(self, member: str) -> Iterator[tuple[IO[bytes], _Header]]:
+    def _open(self, member: str) -> Iterator[tuple[IO[bytes], Header]]:
         if member not in self.members:
             found = ", ".join(sorted(self.members)[:10])
             raise DataSetError(f"{self.path}: has no {member}; it holds {found or 'nothing'}")
@@ -152,12 +118,12 @@ class _Archive:
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("compressed by another method than deflate")
             with self._zip.open(entry) as file:
-                header = _read_header(file)
-                if header.size != entry.file_size - file.tell():
-                    raise ValueError(f"its header tells of {header.size} bytes, it has {entry.file_size - file.tell()}")
+                header = read_header(file, entry.file_size)
+                if header.dtype.kind not in "biufSU" or header.dtype.itemsize == 0:
+                    raise ValueError(f"an array of {header.dtype}")
                 yield file, header
 
-    def header(self, member: str) -> _Header:
+    def header(self, member: str) -> Header:
         """Read a member's header. Raises DataSetError if it is missing or invalid."""
         with self._open(member) as (_, header):
             return header
@@ -167,9 +133,9 @@ class _Archive:
         with self._open(member) as (file, header):
             if header.size > _MAX_SMALL:
                 raise ValueError(f"larger than {_MAX_SMALL // 2**20} MiB")
-            values = np.frombuffer(_read(file, header.size), header.dtype)
+            values = _read(file, header.size)
             _read(file, 0)
-            return values.reshape(header.shape, order="F" if header.fortran else "C")
+            return header.array(values)
 
     def rows(self, member: str) -> Iterator[np.ndarray]:
         """Iterate over the rows (T, ...) of a member. Raises DataSetError if it is missing or invalid."""
@@ -191,7 +157,7 @@ def _read(file: IO[bytes], size: int) -> bytes:
     return content
 
 
-def _check_header(path: Path, part: str, header: _Header) -> None:
+def _check_header(path: Path, part: str, header: Header) -> None:
     shape = header.shape
     if header.dtype.kind != "f" or len(shape) != 3:
         raise DataSetError(f"{path}: x_{part} holds {header.dtype} {shape}, expected float32 (N, T, 150)")

@@ -14,7 +14,6 @@ data set.
 from __future__ import annotations
 
 import os
-import warnings
 from copy import copy
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from data_gen.packed.info import (
     read_info,
     skeleton_of,
 )
+from data_gen.packed.npy import read_header
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton, map_joints
 
 FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
@@ -192,14 +192,7 @@ def map_array(path: Path, remedy: str = "") -> np.ndarray:
     check_file(path, remedy=remedy)
     try:
         with open(path, "rb") as file:
-            if file.read(8) != b"\x93NUMPY\x01\x00":  # a header of another version may claim gigabytes
-                raise ValueError("not a .npy file of version 1.0")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files that Python 2 wrote
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        expected, size = array.offset + array.nbytes, path.stat().st_size
-        if size != expected:
-            raise ValueError(f"its header tells of {expected} bytes, it has {size}")
-    except Exception as error:  # numpy raises all sorts of errors for a damaged header, as it is Python code
-        raise DataSetError(f"{path}: cannot be read ({ascii(str(error))[1:-1]:.200}){remedy}") from error
-    return array
+            header = read_header(file, path.stat().st_size)
+            return np.memmap(file, header.dtype, "r", file.tell(), header.shape, "F" if header.fortran else "C")
+    except (OSError, ValueError) as error:
+        raise DataSetError(f"{path}: cannot be read ({error}){remedy}") from error

@@ -9,13 +9,12 @@ NAME.skeleton    NTU's text format, joints of Kinect v2
 from __future__ import annotations
 
 import io
-import math
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from data_gen.packed.info import DataSetError, check_file, read_text
+from data_gen.packed.npy import read_header
 from data_gen.packed.reader import map_array
 from data_gen.raw.number_lines import SkeletonError, quote
 from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, MAX_BYTES, MAX_FRAMES, parse_skeleton
@@ -41,7 +40,7 @@ def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarr
 def as_bodies(array: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Reshape an array (T, V, C) or (T, M, V, C) to bodies (T, S, V, C). Raises SkeletonError if the array does not
     fit the skeleton."""
-    return array.reshape(_npy_shape(array.dtype, array.shape, skeleton))
+    return array.reshape(npy_shape(array.dtype, array.shape, skeleton))
 
 
 def check_values(people: np.ndarray) -> np.ndarray:
@@ -95,13 +94,13 @@ def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
         if path.suffix == NPY:
             check_file(path, MAX_BYTES)
             array = map_array(path)
-            return _npy_shape(array.dtype, array.shape, skeleton)[1:]
+            return npy_shape(array.dtype, array.shape, skeleton)[1:]
         return _csv_shape(read_text(path, MAX_BYTES, first_line=True).count(",") + 1, skeleton)
     except SkeletonError as error:
         raise DataSetError(f"{path}: {error}") from None
 
 
-def _npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tuple[int, int, int, int]:
+def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tuple[int, int, int, int]:
     """Return frames, people, joints and coordinates of an array. Raises SkeletonError if it does not fit."""
     full = (*shape[:1], 1, *shape[1:]) if len(shape) == 3 else shape
     if dtype.kind != "f" or len(full) != 4 or not 1 <= full[1] <= MAX_PEOPLE or full[3] not in (2, 3):
@@ -136,19 +135,11 @@ def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
     """Parse an array (T, M, V, C). Raises SkeletonError if it holds objects, or another size than its header says."""
     file = io.BytesIO(content)
     try:
-        if np.lib.format.read_magic(file) != (1, 0):  # a header of another version may claim gigabytes
-            raise ValueError("not a .npy file of version 1.0")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns of headers written by Python 2
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        expected, size = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
-        if dtype.hasobject or size != expected:
-            raise ValueError(f"its header tells of {expected} bytes of {dtype}, it has {size}")
-    except Exception as error:  # the header is Python text; a damaged one can raise nearly any error
-        raise SkeletonError(f"cannot be read ({ascii(str(error))[1:-1]:.200})") from error
-    _npy_shape(dtype, shape, skeleton)  # raises before values of an unsuitable dtype or shape are read
-    values = np.frombuffer(content, dtype, offset=file.tell())
-    return as_bodies(values.reshape(shape, order="F" if fortran_order else "C"), skeleton)
+        header = read_header(file, len(content))
+    except ValueError as error:
+        raise SkeletonError(f"cannot be read ({error})") from error
+    npy_shape(header.dtype, header.shape, skeleton)  # raises before values of an unsuitable dtype or shape are read
+    return as_bodies(header.array(memoryview(content)[file.tell() :]), skeleton)
 
 
 def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
