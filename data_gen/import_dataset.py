@@ -24,7 +24,7 @@ from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.info import INFO, MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
-from data_gen.raw.conversion import count_lines, exit_status, reason_lines
+from data_gen.raw.conversion import count_lines, exit_status, reason_lines, warning_lines
 from data_gen.skeletons import KINECT_V2, load_skeleton
 
 _FORMATS = {
@@ -157,6 +157,7 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
     if info.get("repaired"):
         lines.append(f"  {len(info['repaired'])} recordings had gaps, which are filled by interpolation:")
         lines += reason_lines(info["repaired"], "    ")
+    lines += warning_lines(out, info)
     if "normalised" in info["made"]:
         lines.append("  they were raw: their people are now centred and aligned")
     yield "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_gen.raw.normalise import OFF_CENTRE, fit_people
+from data_gen.raw.normalise import LARGE, OFF_CENTRE, fit_people
 from data_gen.raw.recording_files import as_bodies, check_values
 from data_gen.skeletons import load_skeleton
 from feeder.clips import NUM_FRAMES
@@ -57,7 +58,11 @@ class Encoder(nn.Module):
         layout = self.layout
         source = load_skeleton(skeleton) if skeleton else layout.skeleton
         bodies = check_values(as_bodies(np.asarray(recording), source))
-        return fit_people(bodies, source, layout.skeleton, (layout.people, layout.coordinates), self.takes_centred)[0]
+        shape = layout.people, layout.coordinates
+        people, found = fit_people(bodies, source, layout.skeleton, shape, self.takes_centred)
+        if LARGE in found:
+            warnings.warn("people are more than ten metres tall; coordinates must be in metres", stacklevel=2)
+        return people
 
     @torch.no_grad()
     def forward(self, clips: Tensor | Sequence[np.ndarray | Tensor]) -> Tensor:

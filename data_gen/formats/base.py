@@ -18,7 +18,7 @@ from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import is_centred, normalise
+from data_gen.raw.normalise import is_centred, is_too_large, normalise
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import check_values, fill_gaps
 from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
@@ -119,7 +119,7 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
     skeleton = options.map_to or source.skeleton
     normalised = _decide(source, options, skeleton)
     with packing(out, _packed_shape(source, options, skeleton, normalised)) as writer:
-        _write(writer, source, entries, options, skeleton, normalised)
+        large = _write(writer, source, entries, options, skeleton, normalised)
         info = {
             "dataset": options.name,
             "title": options.dataset.title if options.dataset else options.name,
@@ -130,6 +130,7 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
         }
         info |= {"unlisted": source.unlisted} if source.unlisted else {}
         info |= writer.counts(splits, made_by) | ({"repaired": repaired} if repaired else {})
+        info |= {"too_large": large} if large else {}
         writer.finish(splits, info, source.tables)
     return info
 
@@ -258,8 +259,10 @@ def _write(
     options: Options,
     skeleton: Skeleton,
     normalised: bool,
-) -> None:
-    """Check, map and normalise the recordings, and pass them to the writer. Raises DataSetError."""
+) -> list[str]:
+    """Check, map and normalise the recordings, and pass them to the writer. Return the names of those that seem not to
+    be measured in metres. Raises DataSetError."""
+    large: list[str] = []
     for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
         people = source.read(entry)
         people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
@@ -268,6 +271,8 @@ def _write(
         except SkeletonError as error:
             remedy = "; fill gaps of up to N frames by --repair N" if "not finite" in error.reason else ""
             raise DataSetError(f"{entry.where} {error}{remedy}") from None
+        if is_too_large(people):
+            large.append(entry.name)
         people = map_joints(people, source.skeleton, skeleton)
         if options.normalise is None and skeleton.centre is not None and people.any():
             centred = is_centred(people, skeleton, source.every_frame)
@@ -285,3 +290,4 @@ def _write(
         frames = np.zeros((len(people), *writer.shape), np.float32)
         frames[:, : people.shape[1]] = people
         writer.add(entry.name, entry.label, frames)
+    return large

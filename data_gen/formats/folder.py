@@ -5,7 +5,7 @@ recordings.csv   optional; without it, all recordings in the folder are read. On
                  split:X, the recording's side in protocol X: train, val or empty
 classes.txt      optional; the names of the classes, one per line, ordered by class number
 skeleton.json    optional; the skeleton, if it is not Kinect v2 (docs/data.md)
-NAME.csv ...     the recordings, in a format that data_gen/raw/recording_files.py reads
+NAME.csv ...     the recordings, here or in subfolders, in a format that data_gen/raw/recording_files.py reads
 
 Labels are integers from 0, or names of classes. Names are numbered in the order of classes.txt, or without that file
 alphabetically.
@@ -24,16 +24,15 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staging
-from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, is_one_line, read_text
+from data_gen.packed.info import NAME, SIDES, TABLES, UNLABELLED, DataSetError, is_one_line, read_text
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import Splits
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import SUFFIXES, parse_recording, shape_of
-from data_gen.raw.recordings import OTHER_TABLES, Recording
+from data_gen.raw.recordings import Recording, recordings_under
 from data_gen.skeletons import Skeleton, load_skeleton
 
-TABLE, CLASSES, SKELETON = "recordings.csv", "classes.txt", "skeleton.json"
-UNLABELLED = "unlabelled"  # the only class of a folder without labels
+TABLE, CLASSES, SKELETON_JSON = "recordings.csv", "classes.txt", "skeleton.json"
 _SPLIT = "split:"
 _COLUMNS = ("name", "start", "end", "label")  # the order in which errors list required columns
 _MAX_TABLE = 64 * 2**20  # bytes
@@ -52,18 +51,45 @@ class Row(NamedTuple):
 def skeleton_in(place: Path, given: str | None) -> Skeleton | None:
     """Return the `given` skeleton (name or file), else the skeleton.json of a folder or beside a file, else None.
     Raises ValueError if it is invalid."""
-    file = (place if place.is_dir() else place.parent) / SKELETON
+    file = (place if place.is_dir() else place.parent) / SKELETON_JSON
     return load_skeleton(given) if given else load_skeleton(str(file)) if file.is_file() else None
+
+
+class Files:
+    """List the recordings in a folder, at any depth: their `paths`. Raises DataSetError if there is no such folder."""
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise DataSetError(f"there is no folder {folder}")
+        self.folder = folder
+        self.paths = [Path(recording.path) for recording in recordings_under(folder, SUFFIXES)]
+        self._of_stem: dict[str, list[Path]] = {}
+        for path in self.paths:
+            self._of_stem.setdefault(path.stem, []).append(path)
+
+    def find(self, table: Path, line: int, name: str) -> Path:
+        """Return the path of a recording, by its name in a table, with or without suffix. Raises DataSetError if the
+        name is invalid, or if not exactly one file has it."""
+        where = f"{table}:{line}: {shown(name)}"
+        suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+        stem = name[: len(name) - len(suffix)]
+        if not NAME.fullmatch(stem):
+            raise DataSetError(f"{where} is no name of 1 to 64 letters, digits, - and _")
+        found = [path for path in self._of_stem.get(stem, ()) if not suffix or path.suffix.lower() == suffix]
+        if len(found) != 1:
+            files = f"{stem}{suffix or ' or '.join(SUFFIXES)}"
+            raise DataSetError(f"{where}: there is {'more than one' if found else 'no'} {files} in the folder")
+        return found[0]
 
 
 def read_listed(folder: Path) -> tuple[list[Row], list[int] | None, list[str] | None]:
     """Read a folder's table, or without a table list its recordings. Return the rows, their labels and the names of
     the classes (None if unknown). Raises DataSetError if the table is invalid or there are no recordings."""
-    table = folder / TABLE
-    listed = read_table(table, {"name"}, ("label", *TABLES)) if table.exists() else _unlisted(folder)
+    table, files = folder / TABLE, Files(folder)
+    listed = read_table(table, {"name"}, ("label", *TABLES)) if table.exists() else _unlisted(files)
     if not listed:
         raise DataSetError(f"{table}: names no recordings")
-    rows = [Row(line, values, find_file(table, line, values["name"])) for line, values in listed]
+    rows = [Row(line, values, files.find(table, line, values["name"])) for line, values in listed]
     if "label" not in rows[0].values:
         return rows, None, None
     return rows, *number_labels(table, [(row.line, row.values["label"]) for row in rows])
@@ -75,7 +101,7 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     rows, found, class_names = read_listed(folder)
     labels = found or [0] * len(rows)
     class_names = class_names if found else [UNLABELLED]
-    unlisted = len(_recordings_in(folder) - {row.path.name for row in rows})
+    unlisted = len(Files(folder).paths) - len(rows)
     entries = in_order(
         [Entry(row.path.stem, label, table, row.path, row.path.stem, row) for row, label in zip(rows, labels)]
     )
@@ -122,35 +148,16 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
     return rows
 
 
-def _unlisted(folder: Path) -> list[tuple[int, dict[str, str]]]:
+def _unlisted(files: Files) -> list[tuple[int, dict[str, str]]]:
     """List the names of a folder's recordings as table rows. Raises DataSetError if there are none."""
-    names = sorted(_recordings_in(folder))
+    names = sorted(path.name for path in files.paths)
     if not names:
-        raise DataSetError(f"{folder}: holds no {TABLE} and no recordings ({', '.join(SUFFIXES)})")
+        raise DataSetError(f"{files.folder}: holds no {TABLE} and no recordings ({', '.join(SUFFIXES)})")
     return list(enumerate(({"name": name} for name in names), 1))
-
-
-def _recordings_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*") if path.suffix in SUFFIXES and path.name not in OTHER_TABLES}
 
 
 def _is_split(column: str) -> bool:
     return column.startswith(_SPLIT) and NAME.fullmatch(column.removeprefix(_SPLIT)) is not None
-
-
-def find_file(table: Path, line: int, name: str) -> Path:
-    """Return the path of a recording in the table's folder, by its name in the table. Raises DataSetError if the name
-    is invalid, or if not exactly one file has it."""
-    where = f"{table}:{line}: {shown(name)}"
-    suffixes = [suffix for suffix in SUFFIXES if name.endswith(suffix)] or list(SUFFIXES)
-    stem = name.removesuffix(suffixes[0]) if len(suffixes) == 1 else name
-    if not NAME.fullmatch(stem):
-        raise DataSetError(f"{where} is no name of 1 to 64 letters, digits, - and _")
-    found = [path for path in (table.parent / f"{stem}{suffix}" for suffix in suffixes) if path.exists()]
-    if len(found) != 1:
-        files = f"{stem}{' or '.join(suffixes)}"
-        raise DataSetError(f"{where}: there is {'more than one' if found else 'no'} {files} in the folder")
-    return found[0]
 
 
 def number_labels(table: Path, labels: list[tuple[int, str]]) -> tuple[list[int], list[str] | None]:
@@ -214,7 +221,8 @@ def splits_of(path: Path, rows: list[Row]) -> Splits:
 def _read(path: Path, skeleton: Skeleton) -> np.ndarray:
     """Read a recording (T, M, V, C). Raises DataSetError if it is invalid."""
     try:
-        return parse_recording(Recording(path.stem, str(path)).read(), path.suffix, skeleton)
+        recording = Recording(path.stem, str(path))
+        return parse_recording(recording.read(), recording.suffix, skeleton)
     except SkeletonError as error:
         line = "" if error.line is None else f":{error.line}"
         raise DataSetError(f"{path}{line}: {error.reason}") from None
@@ -252,7 +260,7 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
                 )
         with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([list(columns), *zip(*columns.values())])
-        (folder / SKELETON).write_text(json.dumps(packed.skeleton.to_json(), indent=1))
+        (folder / SKELETON_JSON).write_text(json.dumps(packed.skeleton.to_json(), indent=1))
         if packed.class_names:
             (folder / CLASSES).write_text("".join(f"{name}\n" for name in packed.class_names), encoding="utf-8")
         return [out / TABLE]

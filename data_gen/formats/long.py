@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data_gen.formats.base import shown
 from data_gen.formats.folder import TABLE as RECORDINGS
-from data_gen.formats.folder import Row, find_file, number_labels, read_table, splits_of, tables_of
+from data_gen.formats.folder import Files, Row, number_labels, read_table, splits_of, tables_of
 from data_gen.packed.info import TABLES, DataSetError
 from data_gen.packed.protocols import Rule, Table, derive
 from data_gen.packed.segments import Segment, find_fault
@@ -77,12 +77,13 @@ def read_long(folder: Path, skeleton: Skeleton) -> LongFolder:
     classes = len(class_names) if class_names else max(labels, default=-1) + 1
     if not classes:
         raise DataSetError(f"{table}: names no segments")
-    listed = _listed(folder, [(line, name) for line, name, *_ in rows])
+    files = Files(folder)
+    listed = _listed(files, [(line, name) for line, name, *_ in rows])
     of_path: dict[Path, LongRecording] = {
         row.path: LongRecording(LongFile(row.path, skeleton), [], []) for row in listed
     }
     for (line, name, start, end, _), label in zip(rows, labels):
-        path = find_file(table, line, name)
+        path = files.find(table, line, name)
         if path not in of_path:
             raise DataSetError(f"{table}:{line}: {shown(name)} is not in {RECORDINGS}")
         of_path[path].segments.append(Segment(start, end, label))
@@ -103,18 +104,18 @@ def read_long(folder: Path, skeleton: Skeleton) -> LongFolder:
     return found
 
 
-def _listed(folder: Path, named: list[tuple[int, str]]) -> list[Row]:
+def _listed(files: Files, named: list[tuple[int, str]]) -> list[Row]:
     """Return the recordings of recordings.csv, or without this file those `named`, sorted by name. Raises
     DataSetError if one is listed twice or there are none."""
-    table = folder / RECORDINGS
+    table = files.folder / RECORDINGS
     lines = [(line, {"name": name}) for line, name in named]
     if table.exists():
         lines = read_table(table, {"name"}, TABLES)
     else:
-        table = folder / SEGMENTS
+        table = files.folder / SEGMENTS
     rows: dict[str, Row] = {}
     for line, values in lines:
-        path = find_file(table, line, values["name"])
+        path = files.find(table, line, values["name"])
         if path.stem in rows and table.name == RECORDINGS:
             raise DataSetError(f"{table}:{line}: {shown(path.stem)} stands there twice")
         rows.setdefault(path.stem, Row(line, values, path))

@@ -18,7 +18,7 @@ from data_gen.formats.base import Entry, Source, in_order, sides_of
 from data_gen.formats.export import check_lengths, staging
 from data_gen.formats.pickles import load_labels
 from data_gen.packed.reader import SIDES, DataSetError, PackedDataset, map_array
-from data_gen.raw.recordings import SUFFIX
+from data_gen.raw.recording_files import SKELETON
 from data_gen.skeletons import MAX_PEOPLE, Skeleton
 
 
@@ -80,7 +80,7 @@ def _read_labels(path: Path, side: str, data_path: Path, count: int) -> tuple[li
     names, labels = load_labels(path)
     if len(names) != count:
         raise DataSetError(f"{path}: holds {len(names)} names, {data_path.name} {count} recordings")
-    return [name.removesuffix(SUFFIX) for name in names], labels
+    return [name.removesuffix(SKELETON) for name in names], labels
 
 
 def _read_integers(path: Path, expected: int) -> list[int]:
@@ -111,6 +111,6 @@ def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Pat
                 data[row] = clip[np.arange(num_frame) % len(clip)].transpose(3, 0, 2, 1)
             data.flush()
             np.save(folder / f"{side}_num_frame.npy", packed.num_frame[chosen])
-            labels: Any = ([f"{name}{SUFFIX}" for name in packed.names[chosen]], packed.label[chosen].tolist())
+            labels: Any = ([f"{name}{SKELETON}" for name in packed.names[chosen]], packed.label[chosen].tolist())
             (folder / f"{side}_label.pkl").write_bytes(pickle.dumps(labels, protocol=2))
         return sorted(out / path.name for path in folder.iterdir())

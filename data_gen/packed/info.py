@@ -14,6 +14,7 @@ FORMAT_VERSION = 1
 SIDES = ("train", "val")
 ALL = "all"  # the protocol of every data set that trains on all recordings
 TABLES = ("subject", "camera")
+UNLABELLED = "unlabelled"  # the only class of recordings without labels
 MAX_NAME = 64
 NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; no path
 REMEDY = "convert the recordings again"

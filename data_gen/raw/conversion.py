@@ -60,14 +60,20 @@ def in_brackets(counts: tuple[int, ...] | None) -> str:
 
 
 def warning_lines(out: Path, info: dict, what: str = "recordings") -> list[str]:
-    """Warn of recordings without a body and of what was skipped, as dataset.json lists them."""
+    """Warn of recordings without a body, of ones that are not in metres and of what was skipped, as dataset.json lists
+    them."""
     lines = []
     if info["without_a_body"]:
         lines.append(
             f"  warning: {len(info['without_a_body'])} have no body in any frame and are kept as zeros: "
             + first_names(info["without_a_body"])
         )
-    if info["skipped"]:
+    if large := info.get("too_large"):
+        lines.append(
+            f"  warning: in {len(large)} people are more than ten metres tall; coordinates must be in metres "
+            f"(millimetres / 1000): {first_names(large)}"
+        )
+    if info.get("skipped"):
         lines.append(f"  warning: {len(info['skipped'])} bad {what} skipped (reasons in {out / 'dataset.json'}):")
         lines += reason_lines(info["skipped"], "    ")
     return lines

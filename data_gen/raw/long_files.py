@@ -14,12 +14,11 @@ import numpy as np
 
 from data_gen.packed.info import DataSetError
 from data_gen.packed.reader import map_array
-from data_gen.raw.recording_files import frame_shape
-from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, NUM_JOINTS, SkeletonError, parse_skeleton
+from data_gen.raw.recording_files import CSV, NPY, SKELETON, SUFFIXES, csv_shape, npy_shape, shape_of
+from data_gen.raw.skeleton_file import FARTHEST, NUM_JOINTS, SkeletonError, parse_skeleton
 from data_gen.skeletons import KINECT_V2, Skeleton
 
 BLOCK = 256  # frames
-SUFFIXES = (".skeleton", ".csv", ".npy")
 INTERVAL = 0.2  # seconds between looks at a file that grows
 _LONGEST_LINE = 2**16  # bytes
 _MOST_BODIES = 30  # in a frame; far more than a sensor lists
@@ -34,45 +33,34 @@ class LongFile:
         self.ended = False  # set to True, it ends following
         if not path.is_file():
             raise DataSetError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
-        if path.suffix not in SUFFIXES or (follow and path.suffix == ".npy"):
-            kinds = " or ".join(SUFFIXES[:2] if follow else SUFFIXES)
+        self.suffix = path.suffix.lower()
+        if self.suffix not in SUFFIXES or (follow and self.suffix == NPY):
+            kinds = " or ".join((SKELETON, CSV) if follow else SUFFIXES)
             raise DataSetError(f"{path}: {'what is followed' if follow else 'a recording'} is a {kinds} file")
         self.slots, self.coordinates = self._shape()
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the frames in blocks, float64 (T, slots, V, C), zeros in slots without a body. Raises DataSetError,
         with the line, for wrong text."""
-        if self.path.suffix == ".npy":
+        if self.suffix == NPY:
             yield from self._blocks_npy()
             return
         with open(self.path, "rb") as file:
-            read = self._blocks_skeleton if self.path.suffix == ".skeleton" else self._blocks_csv
+            read = self._blocks_skeleton if self.suffix == SKELETON else self._blocks_csv
             yield from read(_Lines(self, file))
 
     def _shape(self) -> tuple[int, int]:
-        joints = len(self.skeleton.joints)
-        if self.path.suffix == ".skeleton":
-            if self.skeleton != KINECT_V2:
-                raise DataSetError(f"{self.path}: holds joints of kinect_v2, not of {self.skeleton.name}")
-            return MAX_BODIES, 3
-        if self.path.suffix == ".npy":
-            array = map_array(self.path)
-            shape = array.shape[:1] + (1,) + array.shape[1:] if array.ndim == 3 else array.shape
-            if array.dtype.kind != "f" or len(shape) != 4 or shape[2] != joints or shape[3] not in (2, 3):
-                raise DataSetError(
-                    f"{self.path}: holds {array.dtype} {array.shape}, expected floats (T, {joints}, 3) or "
-                    f"(T, M, {joints}, 3), or 2 in place of 3"
-                )
-            return shape[1], shape[3]
-        with open(self.path, "rb") as file:
-            columns = _Lines(self, file).read("the first line").count(b",") + 1
-        frame = frame_shape(columns, self.skeleton)
-        if not frame:
-            raise DataSetError(
-                f"{self.path}: has {columns} columns, {joints} joints of {self.skeleton.name} take 2 or 3 each, or "
-                "twice that for two people"
-            )
-        return frame[0], frame[2]
+        if self.suffix == SKELETON:
+            return shape_of(self.path, self.skeleton)[::2]
+        try:
+            if self.suffix == NPY:
+                array = map_array(self.path)
+                return npy_shape(array.dtype, array.shape, self.skeleton)[1::2]
+            with open(self.path, "rb") as file:
+                line = _Lines(self, file).read("the first line")
+            return csv_shape(line.decode(errors="replace"), self.skeleton)[::2]
+        except SkeletonError as error:
+            raise DataSetError(f"{self.path}: {error}") from None
 
     def _blocks_npy(self) -> Iterator[np.ndarray]:
         array = map_array(self.path).reshape(-1, self.slots, len(self.skeleton.joints), self.coordinates)
@@ -196,12 +184,14 @@ class _Lines:
         if self.source.ended and not line.endswith(b"\n"):
             return b""  # half a line
         self.number += line != b""
+        if self.number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
         if what and not line.strip():
             raise DataSetError(f"{self.source.path}: the file ends where {what} should stand")
         return line if line.endswith(b"\n") or not line else line + b"\n"
 
     def count(self, what: str) -> int:
-        return self.as_count(self.read(what).removeprefix(b"\xef\xbb\xbf"), what)
+        return self.as_count(self.read(what), what)
 
     def as_count(self, line: bytes, what: str) -> int:
         word = line.strip()

@@ -7,7 +7,9 @@ import numpy as np
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton, map_joints
 
 OFF_CENTRE = 1e-3  # metres; the centre of normalised people is at zero
+FAR_TOO_LARGE = 10.0  # metres
 MAPPED, NORMALISED, DROPPED, ADDED = "mapped", "normalised", "dropped", "added"  # what fit_people did
+EMPTY, LARGE = "empty", "large"  # what it found: nobody in any frame; somebody who is not measured in metres
 _EPSILON = 1e-6
 
 
@@ -30,7 +32,8 @@ def fit_people(
     bodies: np.ndarray, source: Skeleton, target: Skeleton, shape: tuple[int, int], centred: bool = True
 ) -> tuple[np.ndarray, set[str]]:
     """Make of a recording's bodies (T, S, V, C) of one skeleton what an encoder of another takes: people float32
-    (T, *shape), shape = (people, coordinates) without joints, V' between them; and the words for what was done.
+    (T, *shape), shape = (people, coordinates) without joints, V' between them; and the words for what was done or
+    found.
 
     Joints are mapped; where the encoder was trained on `centred` people, those that are not are normalised; people
     beyond the number are left out by the conversion's rule, absent ones are zero. Raises ValueError where the joints
@@ -45,6 +48,7 @@ def fit_people(
     bodies = map_joints(bodies, source, target)
     present = int(bodies.any(axis=(0, 2, 3)).sum())
     done |= {DROPPED} if present > people else {ADDED} if bodies.shape[1] < people else set()
+    done |= {EMPTY} if not present else {LARGE} if is_too_large(bodies) else set()
     if centred and not is_centred(bodies, target):
         return normalise(bodies.astype(np.float64), target, people), done | {NORMALISED}
     # Centred people are in the order of their energy before that.
@@ -61,6 +65,15 @@ def is_centred(people: np.ndarray, skeleton: Skeleton, every_frame: bool = True)
         return False
     present = people[people[:, 0].any(axis=(1, 2)), 0, skeleton.centre] if people.shape[1] else people
     return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= OFF_CENTRE)
+
+
+def is_too_large(people: np.ndarray) -> bool:
+    """Tell whether the joints of a body of (T, M, V, 3) typically spread over more than ten metres, as if they were
+    measured in millimetres. False for two coordinates, which may be pixels."""
+    if people.shape[3] != 3:
+        return False
+    shown = people[people.any(axis=(2, 3))]
+    return len(shown) > 0 and float(np.median(np.ptp(shown, axis=1).max(axis=1))) > FAR_TOO_LARGE
 
 
 def select_people(bodies: np.ndarray, num_people: int = NUM_PEOPLE) -> np.ndarray:

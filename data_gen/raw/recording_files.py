@@ -9,6 +9,7 @@ NAME.skeleton    NTU's text format, joints of Kinect v2
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, MAX_BYTES, MAX_FRAM
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
 
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
+_EMPTY = re.compile(r"(?:^|(?<=,))\s*(?=,|$)")  # a cell of a table
 _SHORTEST_LINE = 20  # bytes, on average over a table
 # Values per joint in a frame: (people, coordinates).
 _FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
@@ -86,16 +88,17 @@ def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
 def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
     """Return the largest number of people, the joints and the coordinates of a recording; read only its start. Raises
     DataSetError if it is invalid or has another skeleton."""
-    if path.suffix == SKELETON:
+    suffix = path.suffix.lower()
+    if suffix == SKELETON:
         if skeleton != KINECT_V2:
             raise DataSetError(f"{path}: holds joints of kinect_v2, --skeleton says {skeleton.name}")
         return MAX_BODIES, len(skeleton.joints), 3
     try:
-        if path.suffix == NPY:
+        if suffix == NPY:
             check_file(path, MAX_BYTES)
             array = map_array(path)
             return npy_shape(array.dtype, array.shape, skeleton)[1:]
-        return _csv_shape(read_text(path, MAX_BYTES, first_line=True).count(",") + 1, skeleton)
+        return csv_shape(read_text(path, MAX_BYTES, first_line=True), skeleton)
     except SkeletonError as error:
         raise DataSetError(f"{path}: {error}") from None
 
@@ -116,10 +119,14 @@ def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tu
     return full
 
 
-def _csv_shape(columns: int, skeleton: Skeleton) -> tuple[int, int, int]:
-    """Return people, joints and coordinates of a table's lines. Raises SkeletonError if they do not fit."""
+def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
+    """Return people, joints and coordinates of a table's lines, by one of them. Raises SkeletonError if they do not
+    fit the skeleton."""
+    columns = line.count(",") + 1
     if found := frame_shape(columns, skeleton):
         return found
+    if ";" in line or "\t" in line or (columns == 1 and " " in line.strip()):
+        raise SkeletonError("its values must stand between commas, not semicolons, tabs or blanks")
     fitting = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
     raise SkeletonError(
         f"has {columns} columns, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or twice that for "
@@ -143,8 +150,8 @@ def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
 
 
 def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
-    """Parse a table: float64 (T, M, V, C). A first line without numbers is a heading. Raises SkeletonError, if
-    possible with the line, if the table is invalid."""
+    """Parse a table: float64 (T, M, V, C). A first line without numbers is a heading; an empty cell is nan. Raises
+    SkeletonError, if possible with the line, if the table is invalid."""
     if content.count(b"\n") > 2**16 + len(content) // _SHORTEST_LINE:  # a list of the lines would take too much memory
         raise SkeletonError("its lines are too many and too short for a recording")
     try:
@@ -153,7 +160,7 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
         raise SkeletonError(f"cannot be read ({error})") from None
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     columns = lines[0][1].count(",") + 1 if lines else 1
-    shape = _csv_shape(columns, skeleton)
+    shape = csv_shape(lines[0][1] if lines else "", skeleton)
     if not any(map(_is_number, lines[0][1].split(","))):
         del lines[0]
     if not lines:
@@ -161,17 +168,25 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
     for number, line in lines:
         if line.count(",") + 1 != columns:
             raise SkeletonError(f"has {line.count(',') + 1} values, the first line {columns}", number)
+    texts = [line for _, line in lines]
     try:
-        values = np.loadtxt([line for _, line in lines], delimiter=",", comments=None, ndmin=2)
+        values = _to_numbers(texts)
     except ValueError:  # it names the row, not the line
-        wrong = ((number, value) for number, line in lines for value in line.split(",") if not _is_number(value))
-        number, value = next(wrong)
-        raise SkeletonError(f"{quote(value.strip().encode())} is no number", number) from None
+        try:
+            values = _to_numbers([_EMPTY.sub("nan", line) for line in texts])
+        except ValueError:
+            wrong = ((n, v.strip()) for n, line in lines for v in line.split(",") if v.strip() and not _is_number(v))
+            number, value = next(wrong)
+            raise SkeletonError(f"{quote(value.encode())} is no number", number) from None
     return values.reshape(len(values), *shape)
+
+
+def _to_numbers(lines: list[str]) -> np.ndarray:
+    return np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
 
 
 def _is_number(text: str) -> bool:
     try:
-        return bool(text.strip()) and np.loadtxt([text], delimiter=",", comments=None, ndmin=1) is not None
+        return bool(text.strip()) and _to_numbers([text]) is not None
     except ValueError:
         return False

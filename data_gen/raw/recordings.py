@@ -14,16 +14,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_gen.packed.info import check_file
+from data_gen.packed.info import DataSetError, check_file
 from data_gen.packed.names import parse_name
 from data_gen.raw.normalise import ADDED, NORMALISED, fit_people, normalise
 from data_gen.raw.number_lines import SkeletonError, too_large
-from data_gen.raw.recording_files import check_values, parse_recording
+from data_gen.raw.recording_files import SKELETON, check_values, parse_recording
 from data_gen.raw.skeleton_file import MAX_BYTES, parse_skeleton
 from data_gen.raw.workers import map_in_workers
 from data_gen.skeletons import Skeleton
 
-SUFFIX = ".skeleton"
 OTHER_TABLES = ("recordings.csv", "segments.csv")  # that are no recordings (formats/folder.py, formats/long.py)
 MISSING_LISTS = (
     "samples_with_missing_skeletons.txt",
@@ -46,7 +45,7 @@ class Recording:
 
     @property
     def suffix(self) -> str:
-        """What its name ends with, in small letters."""
+        """Return what its name ends with, in small letters."""
         return PurePosixPath(self.member or self.path).suffix.lower()
 
     def __str__(self) -> str:
@@ -54,7 +53,7 @@ class Recording:
         return place if place.isprintable() else ascii(place)
 
     def read(self, most: int = MAX_BYTES) -> bytes:
-        """Its text. Raises SkeletonError where it cannot be read or has more than `most` bytes."""
+        """Return its contents. Raises SkeletonError if it cannot be read or has more than `most` bytes."""
         try:
             if self.member is None:
                 status = os.stat(self.path)
@@ -76,12 +75,14 @@ class Recording:
         except (*ZIP_ERRORS, IndexError, zlib.error) as error:
             raise SkeletonError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
-    def is_like(self, other: Recording) -> bool:
-        """Whether both hold the same text, as far as they can be read."""
+    def check_same(self, other: Recording) -> None:
+        """Raise DataSetError if another recording of this name has other contents, as far as both can be read."""
         try:
-            return self.read() == other.read()
-        except SkeletonError:  # which is told where it is converted
-            return True
+            differ = self.read() != other.read()
+        except SkeletonError:  # the conversion will tell
+            return
+        if differ:
+            raise DataSetError(f"{other} and {self} differ: leave out one of the two")
 
 
 @lru_cache(maxsize=8)
@@ -89,12 +90,12 @@ def _archive(path: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def find_recordings(places: Iterable[Path], suffixes: Sequence[str] = (SUFFIX,)) -> tuple[list[Recording], int]:
-    """Every file with one of the suffixes under the folders (at any depth) and in the zip archives named or found in
-    them.
+def find_recordings(places: Iterable[Path], suffixes: Sequence[str] = (SKELETON,)) -> tuple[list[Recording], int]:
+    """Find every file with one of the suffixes in the places: folders (at any depth), zip archives, and the archives
+    that lie directly in a folder.
 
-    Sorted by name. A name found twice is taken from the first place that holds it; returns how many were not.
-    Raises FileNotFoundError for a place that is not there, zipfile.BadZipFile for a broken archive, ValueError where
+    Return the recordings, sorted by name, and how many were left out because their name had been found before. Raises
+    FileNotFoundError if a place does not exist, zipfile.BadZipFile if an archive is broken, DataSetError if two
     recordings of one name differ.
     """
     found: dict[str, Recording] = {}
@@ -104,12 +105,12 @@ def find_recordings(places: Iterable[Path], suffixes: Sequence[str] = (SUFFIX,))
             first = found.setdefault(recording.stem, recording)
             if first is not recording:
                 repeated += 1
-                if not first.is_like(recording):
-                    raise ValueError(f"{recording} and {first} differ: leave out one of the two")
+                first.check_same(recording)
     return [found[stem] for stem in sorted(found)], repeated
 
 
-def _is_recording(name: str, suffixes: Sequence[str]) -> bool:
+def is_recording(name: str, suffixes: Sequence[str]) -> bool:
+    """Tell whether a file of this name is a recording, and no hidden file or table."""
     return name.lower().endswith(tuple(suffixes)) and not name.startswith(".") and name not in OTHER_TABLES
 
 
@@ -122,10 +123,17 @@ def _in_place(place: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
         return
     if not place.is_dir():
         raise FileNotFoundError(f"no such folder or archive: {place}")
-    archives = []
+    yield from recordings_under(place, suffixes)
+    for name in sorted(os.listdir(place)):
+        if name.lower().endswith(".zip") and not (place / name).is_dir():
+            yield from _in_archive(place / name, suffixes)
+
+
+def recordings_under(folder: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
+    """Yield the files in a folder, at any depth, that are recordings by their names. Archives are not opened."""
     entered: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(place, followlinks=True, onerror=_raise):
-        status = os.stat(folder)
+    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=_raise):
+        status = os.stat(parent)
         if (status.st_dev, status.st_ino) in entered:  # links may lead in circles
             subfolders.clear()
             continue
@@ -133,12 +141,8 @@ def _in_place(place: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
         subfolders.sort()
         # A folder with a recording's name is kept, to be reported when reading it fails.
         for name in sorted(files) + [s for s in subfolders if s.lower().endswith(tuple(suffixes))]:
-            if _is_recording(name, suffixes):
-                yield Recording(Path(name).stem, os.path.join(folder, name))
-        if folder == str(place):
-            archives = [place / name for name in sorted(files) if name.lower().endswith(".zip")]
-    for archive in archives:
-        yield from _in_archive(archive, suffixes)
+            if is_recording(name, suffixes):
+                yield Recording(Path(name).stem, os.path.join(parent, name))
 
 
 def _raise(error: OSError) -> None:
@@ -155,17 +159,17 @@ def _in_archive(path: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
         raise zipfile.BadZipFile(f"{path} is not a zip archive, or a damaged one ({error})") from error
     for place, member in enumerate(members):
         name = PurePosixPath(member).name  # only the last part is used, so no entry can point elsewhere
-        if _is_recording(name, suffixes):
+        if is_recording(name, suffixes):
             yield Recording(PurePosixPath(name).stem, str(path), member, place)
 
 
 def read_missing_list(path: Path) -> set[str]:
-    """Names, without `.skeleton`, in a list of recordings with missing skeletons; other lines are passed over. Raises
-    DataSetError for what is no file, or too large."""
+    """Read a list of recordings with missing skeletons. Return their names without `.skeleton`; lines that are no names
+    are ignored. Raises DataSetError if it is no file, or too large."""
     check_file(path, MAX_BYTES)
     names = set()
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        stem = line.strip().removesuffix(SUFFIX)
+        stem = line.strip().removesuffix(SKELETON)
         try:
             parse_name(stem)
         except ValueError:
@@ -175,13 +179,13 @@ def read_missing_list(path: Path) -> set[str]:
 
 
 def find_missing_lists(places: Iterable[Path]) -> list[Path]:
-    """Missing-skeletons lists that lie in, or beside, the given folders and archives."""
+    """Find the lists of missing skeletons in, or beside, the given folders and archives."""
     folders = dict.fromkeys(f for place in places for f in (Path(place), Path(place).parent))
     return [folder / name for folder in folders for name in MISSING_LISTS if (folder / name).is_file()]
 
 
 def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarray | SkeletonError]:
-    """Normalised people, float32 (T, 2, 25, 3), or the error of each recording, in the order given."""
+    """Convert recordings, in their order. Yield the normalised people, float32 (T, 2, 25, 3), or the error, of each."""
     return map_in_workers(_convert, recordings, workers, _CHUNK)
 
 
@@ -192,8 +196,8 @@ def prepare_all(
     shape: tuple[int, int],
     centred: bool,
 ) -> Iterator[tuple[np.ndarray, set[str]] | SkeletonError]:
-    """What `fit_people` makes of each recording of a skeleton's joints, or its error, in the order given. Of
-    `.skeleton` files, which are always raw and mostly show one person, that is not said."""
+    """Read recordings and their joints' skeletons, in their order. Yield the result of `fit_people`, or the error, of
+    each. For `.skeleton` files, which are always raw and mostly show one person, it leaves out these two words."""
     prepare = partial(_prepare, target=target, shape=shape, centred=centred)
     return map_in_workers(prepare, list(recordings), workers, _CHUNK)
 
@@ -205,7 +209,7 @@ def _prepare(
     try:
         bodies = check_values(parse_recording(recording.read(), recording.suffix, source))
         people, done = fit_people(bodies, source, target, shape, centred)
-        return people, done - {NORMALISED, ADDED} if recording.suffix == SUFFIX else done
+        return people, done - {NORMALISED, ADDED} if recording.suffix == SKELETON else done
     except SkeletonError as error:
         return error
     except ValueError as error:  # from map_joints

@@ -13,8 +13,9 @@ from data_gen.formats.long import SEGMENTS, read_segments
 from data_gen.packed.info import is_one_line
 from data_gen.packed.reader import INFO, DataSetError, PackedDataset
 from data_gen.packed.segments import Segment, find_fault
-from data_gen.raw.long_files import BLOCK, SUFFIXES, LongFile
-from data_gen.raw.recordings import OTHER_TABLES
+from data_gen.raw.long_files import BLOCK, LongFile
+from data_gen.raw.recording_files import SKELETON, SUFFIXES
+from data_gen.raw.recordings import is_recording
 from data_gen.skeletons import KINECT_V2, Skeleton, has_mapping, map_joints
 from tools.detection.decoding import FRAME_RATE
 from tools.evaluation.features import FrozenEncoder
@@ -87,12 +88,8 @@ def _in_place(place: Path, encoder: FrozenEncoder, skeleton: str | None) -> list
         inputs = enumerate(packed.names.tolist())
         return [LongInput(name, (packed, i), packed.skeleton, truth[i], rate) for i, name in inputs]
     paths = [place]
-    if place.is_dir():
-        paths = sorted(
-            path
-            for path in place.iterdir()
-            if path.suffix in SUFFIXES and path.name not in OTHER_TABLES and not path.name.startswith(".")
-        )
+    if place.is_dir():  # not its subfolders, which may hold timelines written before
+        paths = sorted(path for path in place.iterdir() if is_recording(path.name, SUFFIXES))
     return [file_input(path, encoder, skeleton) for path in paths]
 
 
@@ -100,7 +97,7 @@ def file_input(path: Path, encoder: FrozenEncoder, skeleton: str | None = None, 
     """Open one file; a segments.csv beside it has its true segments. Raises UserError, DataSetError."""
     own = encoder.layout.skeleton
     try:
-        joints = KINECT_V2 if path.suffix == ".skeleton" else skeleton_in(path, skeleton) or own
+        joints = KINECT_V2 if path.suffix.lower() == SKELETON else skeleton_in(path, skeleton) or own
     except ValueError as error:
         raise UserError(str(error)) from error
     file = LongFile(path, joints, follow)

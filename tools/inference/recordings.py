@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from data_gen.class_names import class_label
-from data_gen.formats.folder import TABLE, read_listed, skeleton_in
-from data_gen.packed.info import is_one_line
+from data_gen.formats.folder import CLASSES, SKELETON_JSON, TABLE, read_listed, skeleton_in
+from data_gen.packed.info import UNLABELLED, is_one_line
 from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
-from data_gen.raw.normalise import ADDED, DROPPED, MAPPED, NORMALISED, fit_people
+from data_gen.raw.conversion import first_names
+from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, LARGE, MAPPED, NORMALISED, fit_people
 from data_gen.raw.number_lines import SkeletonError
-from data_gen.raw.recording_files import SUFFIXES, check_values, parse_recording
-from data_gen.raw.recordings import SUFFIX, Recording, find_recordings, prepare_all
+from data_gen.raw.recording_files import SKELETON, SUFFIXES, check_values, parse_recording
+from data_gen.raw.recordings import Recording, find_recordings, prepare_all
 from data_gen.raw.workers import num_cores
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 from feeder.clips import ClipDataset
@@ -40,6 +41,10 @@ _DONE = {
     NORMALISED: "raw people are centred and aligned",
     DROPPED: "there are more than {} in a frame; the others are left out",
     ADDED: "there are fewer than {}; absent ones are zeros",
+}
+_DOUBTFUL = {
+    EMPTY: "nobody is in any frame, so their answers mean nothing",
+    LARGE: "people are more than ten metres tall; coordinates must be in metres (millimetres / 1000)",
 }
 
 
@@ -87,8 +92,10 @@ class RecordingsInput:
             if self._stored.segments is not None:
                 raise UserError(f"{packed[0]} holds long recordings, not clips: tools.timeline takes them")
             self._packed, done = encoder.adapt(self._stored)
-            self.classes = classes_of(self._packed)
+            if self._stored.class_names != [UNLABELLED]:
+                self.classes = classes_of(self._packed)
             self._tell(done)
+            self._warn(EMPTY, self._stored.info.get("without_a_body", []))
         else:
             self._find(places, skeleton)
 
@@ -116,11 +123,14 @@ class RecordingsInput:
     def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipDataset]]:
         """Yield the names and clips of all readable recordings, some at a time."""
         if self._packed is not None:
-            every = np.arange(len(self._packed))
-            yield self._packed.names.tolist(), ClipDataset.of_dataset(self._packed, every, device)
+            source = ClipDataset.of_dataset(self._packed, np.arange(len(self._packed)), device)
+            if not self.classes:
+                source.label.fill_(-1)
+            yield self._packed.names.tolist(), source
             return
         read, layout = zip(self._found, self._read()), self._encoder.layout
         counts: Counter[str] = Counter()
+        doubtful: dict[str, list[str]] = {EMPTY: [], LARGE: []}
         while part := list(islice(read, BATCH_SIZE)):
             good = []
             for found, result in part:
@@ -129,6 +139,8 @@ class RecordingsInput:
                 else:
                     good.append((found.recording.stem, found.label, result[0]))
                     counts.update(result[1])
+                    for what in doubtful.keys() & result[1]:
+                        doubtful[what].append(found.recording.stem)
             if good:
                 names, labels, people = zip(*good)
                 frames, num_frame = torch.from_numpy(np.concatenate(people)), np.array([len(p) for p in people])
@@ -138,6 +150,8 @@ class RecordingsInput:
         for what, text in _DONE.items():
             if counts[what]:
                 self._tell(text.format(target.get(what, count)), counts[what])
+        for what, names in doubtful.items():
+            self._warn(what, names)
 
     def _read(self) -> Iterator[tuple[np.ndarray, set[str]] | SkeletonError]:
         layout, centred = self._encoder.layout, self._encoder.takes_centred
@@ -157,19 +171,21 @@ class RecordingsInput:
             if (place / TABLE).is_file():
                 rows, labels, names = read_listed(place)
                 recordings = [Recording(row.path.stem, str(row.path)) for row in rows]
-                numbered += [names or []] if labels else []
+                if labels:
+                    numbered.append(names or [])
+                    self._check_labels(place / TABLE, labels, names)
             else:
                 recordings, more = _recordings(place)
+                self._tell(_unread(place, recordings))
                 labels, repeated = [label_of(recording.stem) for recording in recordings], repeated + more
             for recording, label in zip(recordings, labels or [-1] * len(recordings)):
                 if not is_one_line(recording.stem):
                     raise UserError(f"{recording}: its name has control characters; rename it")
-                found = _Found(recording, KINECT_V2 if recording.suffix == SUFFIX else own, label)
+                found = _Found(recording, KINECT_V2 if recording.suffix == SKELETON else own, label)
                 first = of_name.setdefault(recording.stem, found).recording
                 if first is not recording:
                     repeated += 1
-                    if not first.is_like(recording):
-                        raise UserError(f"{recording} and {first} differ: leave out one of the two")
+                    first.check_same(recording)
         if not of_name:
             raise UserError(f"no recording ({', '.join(SUFFIXES)}) in {', '.join(map(str, places))}")
         if repeated:
@@ -177,6 +193,15 @@ class RecordingsInput:
         if any(names != numbered[0] for names in numbered):
             raise UserError("the folders number their classes in different ways: give them one after the other")
         self._found, self.classes = [of_name[name] for name in sorted(of_name)], numbered[0] if numbered else []
+
+    def _check_labels(self, table: Path, labels: list[int], names: list[str] | None) -> None:
+        """Raise UserError if a label is out of range; tell of labels that seem to count from 1."""
+        least, most = min(labels), max(labels)
+        if least < 0 or (names and most >= len(names)):
+            known = f" to {len(names) - 1}" if names else ""
+            raise UserError(f"{table}: has labels from {least} to {most}; they count from 0{known}")
+        if least == 1 and not names:
+            self._tell(f"{table}: no label is 0; labels count from 0 (action − 1)")
 
     def _skeleton_of(self, place: Path, given: str | None) -> Skeleton:
         try:
@@ -189,6 +214,11 @@ class RecordingsInput:
         if what and what not in self._told:
             self._told.add(what)
             print(f"note: {what}" + (f" ({count:,} recordings)" if count else ""), file=sys.stderr)
+
+    def _warn(self, what: str, names: list[str]) -> None:
+        """Print a warning of recordings that are read, but hardly meant."""
+        if names:
+            print(f"warning: {_DOUBTFUL[what]}: {first_names(names)}", file=sys.stderr)
 
 
 def identity_of(packed: PackedDataset) -> str:
@@ -206,6 +236,16 @@ def _recordings(place: Path) -> tuple[list[Recording], int]:
         raise UserError(str(error)) from error
 
 
+def _unread(place: Path, recordings: list[Recording]) -> str:
+    """Say which tables of an archive are not read; empty if there are none."""
+    if not recordings or recordings[0].path != str(place) or recordings[0].member is None:
+        return ""
+    with zipfile.ZipFile(place) as archive:
+        names = {Path(member).name for member in archive.namelist()}
+    found = [name for name in (TABLE, CLASSES, SKELETON_JSON) if name in names]
+    return f"{place}: its {' and '.join(found)} count only in a folder: unpack it" if found else ""
+
+
 def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, np.ndarray, FrameLayout]:
     """Read the recording called `name` in a folder or archive, or the only one there, normalised: its name, people
     (T, M, V, C), and their layout. Raises UserError."""
@@ -219,7 +259,7 @@ def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, 
         raise UserError(f"--name {name}: {place} has no such recording; the first is {next(iter(found))}")
     try:
         given = skeleton_in(place, skeleton)
-        own = given if given and recording.suffix != SUFFIX else KINECT_V2
+        own = given if given and recording.suffix != SKELETON else KINECT_V2
         bodies = check_values(parse_recording(recording.read(), recording.suffix, own))
         layout = FrameLayout(own, max(1, min(NUM_PEOPLE, bodies.shape[1])), bodies.shape[3])
         return recording.stem, fit_people(bodies, own, own, (layout.people, layout.coordinates))[0], layout

@@ -109,6 +109,21 @@ def test_other_spellings_of_the_same_recordings(kind, folder, tmp_path):
             np.testing.assert_array_equal(found, expected)
 
 
+def test_subfolders_and_suffixes_in_capitals_are_read(folder, tmp_path, capsys):
+    bring("folder", folder, *OWN, "--out", tmp_path / "expected")
+    (folder / "sub").mkdir()
+    (folder / "a.csv").rename(folder / "sub" / "a.CSV")
+    for table in (True, False):
+        if not table:
+            (folder / "recordings.csv").unlink()
+        bring("folder", folder, *OWN, "--replace", "--out", tmp_path / "out")
+        found, expected = PackedDataset(tmp_path / "out"), PackedDataset(tmp_path / "expected")
+        np.testing.assert_array_equal(found.joints, expected.joints)
+        assert found.label.tolist() == (expected.label.tolist() if table else [0, 0, 0])
+    (folder / "sub" / "b.csv").write_bytes((folder / "b.csv").read_bytes())
+    refused(capsys, tmp_path / "no", "'b.csv': there is more than one b.csv in the folder", "folder", folder, *OWN)
+
+
 @pytest.mark.parametrize(
     "skeleton, people, coordinates", [("kinect_v1", 1, 3), ("coco", 2, 2), ("smpl", 2, 3), ("mediapipe", 1, 2)]
 )
@@ -239,7 +254,10 @@ def test_splits_and_rules(folder, tmp_path, capsys):
         (",".join("x" * 75) + "\n" + ",".join("0" * 150), "b.csv:2: has 150 values, the first line 75"),
         (",".join("0" * 75) + "\n" + ",".join("0" * 74) + "\n", "b.csv:2: has 74 values, the first line 75"),
         (",".join("0" * 75) + "\n\n" + ",".join("0" * 74 + "x") + "\n", "b.csv:3: 'x' is no number"),
-        (",".join("0" * 74) + ",\n", "b.csv:1: '' is no number"),
+        (",".join("0" * 74) + ",\n", "b.csv: b holds values that are not finite in 1 of its 1 frames"),
+        (";".join("0" * 75) + "\n", "b.csv: its values must stand between commas, not semicolons, tabs or blanks"),
+        (";".join(["0,5"] * 75) + "\n", "b.csv: its values must stand between commas"),
+        (" ".join("0" * 75) + "\n", "b.csv: its values must stand between commas"),
         (",".join("0" * 74) + ",1_0\n", "b.csv:1: '1_0' is no number"),
         (",".join("0" * 74) + ",0x10\n", "b.csv:1: '0x10' is no number"),
         (",".join("0" * 74) + ",nan\n", "b.csv: b holds values that are not finite"),
@@ -295,7 +313,7 @@ def test_files_that_lie_or_are_damaged_are_refused(folder, tmp_path, capsys):
     (folder / "b.skeleton").unlink()
     (folder / "b.csv").mkdir()
     refused(capsys, out, "b.csv: cannot be read (not a regular file)", "folder", folder, *OWN)
-    refused(capsys, out, "nowhere: holds no recordings.csv and no recordings", "folder", tmp_path / "nowhere", *OWN)
+    refused(capsys, out, f"there is no folder {tmp_path / 'nowhere'}", "folder", tmp_path / "nowhere", *OWN)
 
 
 def test_raw_and_centred_recordings_do_not_mix(folder, tmp_path, capsys):
@@ -345,6 +363,9 @@ def test_gaps_are_refused_by_frame_or_repaired_where_asked(folder, tmp_path, cap
     expected = whole.copy()
     expected[1:3, 0, 7] = [(2 * whole[0, 0, 7] + whole[3, 0, 7]) / 3, (whole[0, 0, 7] + 2 * whole[3, 0, 7]) / 3]
     np.testing.assert_allclose(packed.recording(1), normalise(expected, num_people=1), atol=1e-5)
+    (folder / "b.csv").write_text((folder / "b.csv").read_text().replace("nan", ""))
+    bring("folder", folder, *OWN, "--repair", "2", "--out", tmp_path / "empty")
+    np.testing.assert_array_equal(PackedDataset(tmp_path / "empty").joints, packed.joints)
 
 
 def test_recordings_that_the_table_does_not_list_are_counted(folder, tmp_path, capsys):

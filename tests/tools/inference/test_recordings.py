@@ -9,7 +9,7 @@ import torch
 
 import action_recognition
 import action_retrieval
-from data_gen.packed.reader import PackedDataset
+from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.skeletons import KINECT_V2, SKELETONS, map_joints
 from models import checkpoint_files, load_encoder, loading
@@ -83,6 +83,8 @@ def test_any_kind_of_file_is_mapped_normalised_and_filled_up(encoder, folder, cl
         assert list(labels.values()) == ([0, 1, 2, 0, 1, 2] if is_labelled else [-1] * 6)
         assert recordings.classes == (["x", "y", "z"] if is_labelled else [])
         said = capsys.readouterr().err.splitlines()
+        if place.suffix:
+            assert said.pop(0) == f"note: {place}: its recordings.csv count only in a folder: unpack it"
         assert len(said) == 3 and all(f"note: {n}" in line and "(6 rec" in line for n, line in zip(NOTES, said))
 
 
@@ -98,6 +100,46 @@ def test_a_packed_data_set_gives_the_same_and_so_does_its_export(encoder, folder
     torch.testing.assert_close(again, found, atol=1e-6, rtol=0)
     alone, _, _ = features(encoder, tmp_path / "again" / "c.npy")
     torch.testing.assert_close(alone["c"], found["c"], atol=1e-6, rtol=0)
+
+
+def test_recordings_that_are_hardly_meant_are_warned_of(encoder, folder, clips, tmp_path, capsys):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    np.save(bad / "millimetres.npy", 1000 * clips["a"])
+    np.save(bad / "nobody.npy", np.zeros((5, 20, 3)))
+    np.save(bad / "sound.npy", clips["b"])
+    found, _, _ = features(encoder, bad, skeleton="kinect_v1")
+    said = capsys.readouterr().err
+    assert len(found) == 3 and "sound" not in said
+    assert "warning: nobody is in any frame, so their answers mean nothing: nobody\n" in said
+    assert "warning: people are more than ten metres tall; coordinates must be in metres (mill" in said
+    assert said.splitlines()[-1].endswith(": millimetres")
+    bring("folder", bad, "--name", "own", "--skeleton", "kinect_v1", "--out", tmp_path / "packed")
+    said = capsys.readouterr().out
+    assert "warning: 1 have no body in any frame and are kept as zeros: nobody\n" in said
+    assert "warning: in 1 people are more than ten metres tall" in said and "1000): millimetres\n" in said
+    _, labels, recordings = features(encoder, tmp_path / "packed")
+    assert set(labels.values()) == {-1} and not recordings.classes  # it has no labels
+    assert "so their answers mean nothing: nobody\n" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="more than ten metres tall"):
+        load_encoder(encoder.path, device="cpu").prepare(1000 * clips["a"], "kinect_v1")
+
+
+def test_labels_that_do_not_count_from_0_are_told(encoder, folder, tmp_path, capsys):
+    table = folder / "recordings.csv"
+    table.write_text("name,label\na,1\nb,2\n")
+    RecordingsInput([folder], encoder, "kinect_v1")
+    assert f"note: {table}: no label is 0; labels count from 0 (action − 1)" in capsys.readouterr().err
+    (folder / "classes.txt").write_text("walk\nrun\n")
+    with pytest.raises(UserError, match="recordings.csv: has labels from 1 to 2; they count from 0 to 1"):
+        RecordingsInput([folder], encoder, "kinect_v1")
+    table.write_text("name,label\na,-1\nb,1\n")
+    with pytest.raises(UserError, match="has labels from -1 to 1; they count from 0"):
+        RecordingsInput([folder], encoder, "kinect_v1")
+    table.write_text("name,label\na,1\nb,1\n")
+    capsys.readouterr()
+    RecordingsInput([folder], encoder, "kinect_v1")
+    assert not capsys.readouterr().err
 
 
 def test_a_packed_gallery_of_another_skeleton_is_queried_with_one_note(published, folder, tmp_path, capsys):
@@ -143,7 +185,7 @@ def test_two_places_may_not_contradict_each_other(encoder, folder, clips, tmp_pa
     found, labels, _ = features(encoder, folder, other, skeleton="kinect_v1")
     assert labels == dict(zip("abcdefq", [0, 1, 2, 0, 1, 2, -1]))
     np.save(other / "b.npy", clips["a"])
-    with pytest.raises(UserError, match="b.npy and .*b.csv differ: leave out one of the two"):
+    with pytest.raises(DataSetError, match="b.npy and .*b.csv differ: leave out one of the two"):
         RecordingsInput([folder, other / "b.npy"], encoder)
 
 
