@@ -192,6 +192,26 @@ def test_folds_and_seeds_have_a_row_together_and_tables_are_written(tmp_path, mo
     assert text.count("\\begin{tabular}{llllrrrr}") == 1
 
 
+def test_runs_that_were_evaluated_in_different_ways_are_not_averaged(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    score = {"top1": {"per_seed": [50.0], "mean": 50.0, "std": 0.0}}
+    for fold in (1, 2, 3):
+        folder = tmp_path / f"mine_fold{fold}"
+        folder.mkdir()
+        result = {"task": "finetune", "dataset": "mine", "protocol": f"fold{fold}", "modality": "all", "epoch": 40}
+        result |= {"labelled": 9, "fraction": 1.0, "last": score, "best": score}
+        result["args"] = {"epochs": 1 if fold == 3 else 20, "lr": [0.1], "seed": [fold], "amp": "bf16" * (fold == 1)}
+        (folder / "finetune.json").write_text(json.dumps(result))
+    results.main([str(tmp_path / f"mine_fold{fold}") for fold in (1, 2)])
+    said = capsys.readouterr()
+    assert "| mine_fold* (2 runs) | mine fold*" in said.out and not said.err
+    results.main([])
+    said = capsys.readouterr()
+    assert "runs)" not in said.out and "mine_fold3" in said.out
+    told = "epochs 1, lr [0.1] and epochs 20, lr [0.1]"
+    assert said.err == f"note: no mean of mine_fold*, evaluated with different settings: {told}\n"
+
+
 def test_results_stand_beside_the_published_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "RUNS", tmp_path / "checkpoints")
     folder = tmp_path / "checkpoints" / "ntu60_xview_lr1"

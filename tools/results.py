@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from tools.detection.metrics import MARKED
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import format_summary, summary
 from tools.utils.options import RUNS, HelpFormatter, find_run, output_file
-from tools.utils.result_files import read_result, reading
+from tools.utils.result_files import RECIPE, read_result, reading, settings_of
 from tools.utils.tables import table
 
 FROZEN = ("run", "data", "epochs", "modality"), ("recognition last", "recognition best*", "retrieval", "mAP")
@@ -34,10 +36,12 @@ _SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
 
 
 class Row(NamedTuple):
-    """Hold what was evaluated, and its scores: summaries in %, None if not evaluated."""
+    """Hold what was evaluated, its scores (summaries in %, None if not evaluated), and what the evaluation was told:
+    epochs, learning rates and the like, without seeds."""
 
     cells: tuple[str, ...]
     scores: tuple[dict[str, Any] | None, ...]
+    settings: str = ""
 
     def texts(self) -> list[str]:
         return [
@@ -96,7 +100,7 @@ def frozen_rows(name: str, results: list[dict]) -> list[Row]:
                 summary([retrieval["top1"]]) | {"note": note},
                 None if retrieval["map"] is None else summary([retrieval["map"]]),
             ]
-        rows.append(Row((name, data, epochs, modality), (*recognised, *retrieved)))
+        rows.append(Row((name, data, epochs, modality), (*recognised, *retrieved), _settings(*tasks.values())))
     return rows
 
 
@@ -114,7 +118,7 @@ def finetuned_rows(name: str, results: list[dict]) -> list[Row]:
             if [other["fraction"] for other in shares].count(share["fraction"]) > 1:
                 labelled += f", seeds {' '.join(map(str, share.get('seeds', ['?'])))}"
             scores = (share["last"]["top1"], share["best"]["top1"])
-            rows.append(Row((*cells, task.replace("_", " "), labelled), scores))
+            rows.append(Row((*cells, task.replace("_", " "), labelled), scores, _settings(result)))
     return rows
 
 
@@ -127,7 +131,7 @@ def detection_rows(name: str, results: list[dict]) -> list[Row]:
             mean = result["mAP"][str(MARKED)]
             scores = tuple(summary([value]) for value in (mean["by_action"], mean["by_video"], result["f1"]))
             cells = (_run(name, result), _data(result), str(result["epoch"]), result["modality"], encoder)
-            rows.append(Row(cells, scores))
+            rows.append(Row(cells, scores, _settings(result)))
     return rows
 
 
@@ -144,19 +148,30 @@ def published_rows(rows: list[Row]) -> list[Row]:
 
 
 def grouped_rows(rows: list[Row]) -> list[Row]:
-    """Make a row of the means of each group's rows: runs that differ in the fold or the seed alone."""
+    """Make a row of the means of each group's rows: runs that differ in the fold or the seed alone. Runs that were
+    evaluated with other settings than each other are not averaged, which a note on stderr says."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(_group(row.cells), []).append(row)
     found = []
     for cells, members in groups.items():
-        if len(members) > 1:
+        if len({row.settings for row in members}) > 1:
+            told = " and ".join(sorted({row.settings for row in members}))
+            print(f"note: no mean of {cells[0]}, evaluated with different settings: {told}", file=sys.stderr)
+        elif len(members) > 1:
             scores = []
             for column in zip(*(row.scores for row in members)):
                 means = [score["mean"] for score in column if score]
                 scores.append(summary(means) if len(means) == len(members) else None)
             found.append(Row((f"{cells[0]} ({len(members)} runs)", *cells[1:]), tuple(scores)))
     return found
+
+
+def _settings(*results: dict) -> str:
+    """Format what evaluations were told, but seeds and precision."""
+    settings = {key: value for result in results for key, value in settings_of(result).items()}
+    told = {key: settings[key] for key in sorted(settings) if key in RECIPE and key not in ("seed", "amp")}
+    return ", ".join(f"{key} {json.dumps(value)}" for key, value in told.items())
 
 
 def _group(cells: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -10,26 +9,9 @@ from typing import Any
 
 from models.loading import CheckpointError, load_plain
 from tools.utils.errors import UserError
-from tools.utils.result_files import read_result
+from tools.utils.result_files import read_result, settings_of
 
-# Arguments that influence a result without being in its name, in every task.
-_RECIPE = (
-    *("lr", "epochs", "schedule", "batch_size", "seed", "amp", "knn_neighbours"),
-    *("window", "stride", "threshold", "shortest"),
-)
-_SETUP = ("encoder", "epoch", "dataset", "protocol", "data")
 _ENDINGS = (".json", ".pth.tar", "_best.pth.tar", "_predictions.csv")
-
-
-def settings_of(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result's settings as plain values: encoder, recordings and recipe. For few labels they exclude the
-    seeds, since one file holds rows of several seeds."""
-    args = result.get("args")
-    args = args if isinstance(args, dict) else {}
-    names = [name for name in _RECIPE if not (name == "seed" and "fractions" in result)]
-    names += ["observed"] * str(result.get("task")).startswith("earliness")
-    found = {key: result.get(key) for key in _SETUP} | {name: args[name] for name in names if name in args}
-    return json.loads(json.dumps(found, default=str))
 
 
 def earlier_result(folder: Path, name: str) -> dict[str, Any] | None:

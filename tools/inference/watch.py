@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_gen.raw.recording_files import SUFFIXES
+from data_gen.raw.recordings import is_recording
 from tools.utils.errors import UserError
 
 INTERVAL = 1.0  # seconds between looks
@@ -42,12 +43,11 @@ def _look(folder: Path) -> dict[Path, State]:
         raise UserError(f"--watch {folder}: there is no such folder")
     found = {}
     for path in folder.rglob("*"):
-        if path.suffix.lower() not in SUFFIXES:
+        if not is_recording(path.name, SUFFIXES):
             continue
         try:
             status = path.stat()
         except OSError:  # gone again, or a link to nothing
             continue
-        if not path.name.startswith("."):
-            found[path] = status.st_size, status.st_mtime_ns
+        found[path] = status.st_size, status.st_mtime_ns
     return found

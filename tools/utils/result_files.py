@@ -12,6 +12,12 @@ from data_gen.packed.info import is_plain, read_text
 from tools.utils.errors import UserError
 
 _MOST = 64 * 2**20  # bytes
+# Arguments that influence a result without being in its name, in every task.
+RECIPE = (
+    *("lr", "epochs", "schedule", "batch_size", "seed", "amp", "knn_neighbours"),
+    *("window", "stride", "threshold", "shortest"),
+)
+_SETUP = ("encoder", "epoch", "dataset", "protocol", "data")
 
 
 @contextmanager
@@ -30,3 +36,14 @@ def read_result(path: Path) -> dict[str, Any]:
         if not is_plain(result):
             raise ValueError("it is nested too deep")
         return result if isinstance(result, dict) else {}
+
+
+def settings_of(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result's settings as plain values: encoder, recordings and recipe. For few labels they exclude the
+    seeds, since one file holds rows of several seeds."""
+    args = result.get("args")
+    args = args if isinstance(args, dict) else {}
+    names = [name for name in RECIPE if not (name == "seed" and "fractions" in result)]
+    names += ["observed"] * str(result.get("task")).startswith("earliness")
+    found = {key: result.get(key) for key in _SETUP} | {name: args[name] for name in names if name in args}
+    return json.loads(json.dumps(found, default=str))
