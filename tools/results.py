@@ -35,7 +35,7 @@ MODALITY_ORDER = ("all", "joint", "bone", "motion")
 _SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
 
 
-class Row(NamedTuple):
+class ScoreRow(NamedTuple):
     """Hold what was evaluated, its scores (summaries in %, None if not evaluated), and what the evaluation was told:
     epochs, learning rates and the like, without seeds."""
 
@@ -51,12 +51,12 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class ScoreTable:
     """Hold a title, the columns of the cells and of the scores, and the rows."""
 
     title: str
     columns: tuple[tuple[str, ...], tuple[str, ...]]
-    rows: list[Row]
+    rows: list[ScoreRow]
 
     def texts(self) -> list[list[str]]:
         return [[*self.columns[0], *self.columns[1]], *(row.texts() for row in self.rows)]
@@ -79,7 +79,7 @@ def read_results(folder: Path) -> list[dict]:
     return found
 
 
-def frozen_rows(name: str, results: list[dict]) -> list[Row]:
+def frozen_rows(name: str, results: list[dict]) -> list[ScoreRow]:
     """Make a row of linear probe and retrieval for each encoder, data set, protocol and modality of a run's
     evaluations, and for each that was kept."""
     found: dict[tuple[str, ...], dict[str, dict]] = {}
@@ -100,11 +100,11 @@ def frozen_rows(name: str, results: list[dict]) -> list[Row]:
                 summary([retrieval["top1"]]) | {"note": note},
                 None if retrieval["map"] is None else summary([retrieval["map"]]),
             ]
-        rows.append(Row((name, data, epochs, modality), (*recognised, *retrieved), _settings(*tasks.values())))
+        rows.append(ScoreRow((name, data, epochs, modality), (*recognised, *retrieved), _settings(*tasks.values())))
     return rows
 
 
-def finetuned_rows(name: str, results: list[dict]) -> list[Row]:
+def finetuned_rows(name: str, results: list[dict]) -> list[ScoreRow]:
     """Make a row of fine-tuning for each task, modality and fraction of the labels."""
     rows = []
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
@@ -118,11 +118,11 @@ def finetuned_rows(name: str, results: list[dict]) -> list[Row]:
             if [other["fraction"] for other in shares].count(share["fraction"]) > 1:
                 labelled += f", seeds {' '.join(map(str, share.get('seeds', ['?'])))}"
             scores = (share["last"]["top1"], share["best"]["top1"])
-            rows.append(Row((*cells, task.replace("_", " "), labelled), scores, _settings(result)))
+            rows.append(ScoreRow((*cells, task.replace("_", " "), labelled), scores, _settings(result)))
     return rows
 
 
-def detection_rows(name: str, results: list[dict]) -> list[Row]:
+def detection_rows(name: str, results: list[dict]) -> list[ScoreRow]:
     """Make a row of each detector."""
     rows = []
     for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
@@ -131,11 +131,11 @@ def detection_rows(name: str, results: list[dict]) -> list[Row]:
             mean = result["mAP"][str(MARKED)]
             scores = tuple(summary([value]) for value in (mean["by_action"], mean["by_video"], result["f1"]))
             cells = (_run(name, result), _data(result), str(result["epoch"]), result["modality"], encoder)
-            rows.append(Row(cells, scores, _settings(result)))
+            rows.append(ScoreRow(cells, scores, _settings(result)))
     return rows
 
 
-def published_rows(rows: list[Row]) -> list[Row]:
+def published_rows(rows: list[ScoreRow]) -> list[ScoreRow]:
     """Make rows of the paper's scores on the protocols that `rows` have."""
     found = []
     for dataset in DATASETS.values():
@@ -143,14 +143,14 @@ def published_rows(rows: list[Row]) -> list[Row]:
             data, scores = f"{dataset.name} {protocol.name}", protocol.published_scores
             if scores and any(row.cells[1] == data for row in rows):
                 cells = ("published (paper)", data, str(protocol.recipe.epochs), "all")
-                found.append(Row(cells, (None, summary([scores[0]]), summary([scores[1]]), None)))
+                found.append(ScoreRow(cells, (None, summary([scores[0]]), summary([scores[1]]), None)))
     return found
 
 
-def grouped_rows(rows: list[Row]) -> list[Row]:
+def grouped_rows(rows: list[ScoreRow]) -> list[ScoreRow]:
     """Make a row of the means of each group's rows: runs that differ in the fold or the seed alone. Runs that were
     evaluated with other settings than each other are not averaged, which a note on stderr says."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[ScoreRow]] = {}
     for row in rows:
         groups.setdefault(_group(row.cells), []).append(row)
     found = []
@@ -163,7 +163,7 @@ def grouped_rows(rows: list[Row]) -> list[Row]:
             for column in zip(*(row.scores for row in members)):
                 means = [score["mean"] for score in column if score]
                 scores.append(summary(means) if len(means) == len(members) else None)
-            found.append(Row((f"{cells[0]} ({len(members)} runs)", *cells[1:]), tuple(scores)))
+            found.append(ScoreRow((f"{cells[0]} ({len(members)} runs)", *cells[1:]), tuple(scores)))
     return found
 
 
@@ -175,7 +175,7 @@ def _settings(*results: dict) -> str:
 
 
 def _group(cells: tuple[str, ...]) -> tuple[str, ...]:
-    """A row's cells without the numbers of fold and seed, and without that of the labelled recordings."""
+    """Return a row's cells without the numbers of fold and seed, and without that of the labelled recordings."""
     name, data, *others = cells
     protocol = data.split()[-1]
     stem = re.sub(r"(?<=\D)\d+$", "*", protocol)
@@ -185,7 +185,7 @@ def _group(cells: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _run(name: str, result: dict) -> str:
-    """The run, of weights of another name than a checkpoint's those, too, and when the result was replaced."""
+    """Return the run's name, with the weights' if they are no checkpoint, and the date if the result was replaced."""
     if "_of_" in result.get("where", ""):
         name += f"/{stem_of(Path(result['checkpoint']))}"
     return name + f" (kept {result['kept']})" * bool(result.get("kept"))
@@ -199,7 +199,7 @@ def _place(modality: str) -> tuple[int, str]:
     return (MODALITY_ORDER.index(modality) if modality in MODALITY_ORDER else len(MODALITY_ORDER), modality)
 
 
-def write_csv(path: Path, tables: Sequence[Table]) -> None:
+def write_csv(path: Path, tables: Sequence[ScoreTable]) -> None:
     """Write a line for each score: what was evaluated, the metric, its mean and deviation over `runs` seeds or runs."""
     names = list(dict.fromkeys(name for each in tables for name in each.columns[0]))
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
@@ -214,7 +214,7 @@ def write_csv(path: Path, tables: Sequence[Table]) -> None:
                         lines.writerow([*(cells.get(name, "") for name in names), metric.rstrip("*"), *values])
 
 
-def write_latex(path: Path, tables: Sequence[Table]) -> None:
+def write_latex(path: Path, tables: Sequence[ScoreTable]) -> None:
     """Write the tables as LaTeX's tabular."""
     special = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "*": "$^*$", "&": r"\&"}
     texts = []
@@ -244,9 +244,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     tuned = "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds"
     tables = [
-        Table(f"{title}\n{BEST}", FROZEN, frozen + grouped_rows(frozen) + published_rows(frozen)),
-        Table(f"{tuned}\n{BEST}", FINETUNED, finetuned + grouped_rows(finetuned)),
-        Table(f"Detection, in %: mAP at overlap {MARKED:g}, and F1", DETECTED, detected + grouped_rows(detected)),
+        ScoreTable(f"{title}\n{BEST}", FROZEN, frozen + grouped_rows(frozen) + published_rows(frozen)),
+        ScoreTable(f"{tuned}\n{BEST}", FINETUNED, finetuned + grouped_rows(finetuned)),
+        ScoreTable(f"Detection, in %: mAP at overlap {MARKED:g}, and F1", DETECTED, detected + grouped_rows(detected)),
     ]
     tables = [each for each in tables if each.rows]
     if not tables:

@@ -24,16 +24,16 @@ _MAX_INFO = 64 * 2**20  # bytes
 
 
 class DataSetError(ValueError):
-    """A folder that is not a usable packed data set, or cannot become one."""
+    """Say why a folder is not a usable packed data set, or cannot become one."""
 
 
 def is_one_line(text: str) -> bool:
-    """Whether a text, in any script, has neither control characters nor line breaks."""
+    """Tell whether a text, in any script, has neither control characters nor line breaks."""
     return not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
 
 
 def is_plain(value: object, depth: int = 8) -> bool:
-    """Whether a value is made of texts, numbers, lists and tables with texts as keys, as JSON has them."""
+    """Tell whether a value is made of texts, numbers, lists and tables with texts as keys, as JSON has them."""
     if isinstance(value, dict):
         return depth > 0 and all(isinstance(k, str) and is_plain(v, depth - 1) for k, v in value.items())
     if isinstance(value, list | tuple):

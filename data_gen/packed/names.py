@@ -10,7 +10,7 @@ _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 
 @dataclass(frozen=True, order=True)
 class RecordingName:
-    """The numbers in `SsssCcccPpppRrrrAaaa`; `action` counts from 1, `label` = action − 1."""
+    """Hold the numbers in `SsssCcccPpppRrrrAaaa`; `action` counts from 1, `label` = action − 1."""
 
     setup: int
     camera: int

@@ -24,7 +24,7 @@ _MAX_LIST = 64 * 2**20  # bytes
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule `NAME=KIND:VALUES`. `values`: what to train on, the file that lists it, or the number of folds."""
+    """Hold a rule `NAME=KIND:VALUES`. `values`: what to train on, the file that lists it, or the number of folds."""
 
     name: str
     kind: str
@@ -36,7 +36,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Table:
-    """Recordings to split: names and, if known, subjects and cameras. Numbers are compared by value: subject 7 is 007
+    """Hold recordings to split: names and, if known, subjects and cameras. Numbers are compared by value: subject 7 is 007
     in a name."""
 
     names: Sequence[str]

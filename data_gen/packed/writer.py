@@ -167,7 +167,7 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | No
 
 
 def _files_of_earlier(out: Path, name: str | None) -> list[str]:
-    """The files of the data set in `out` that another one would not replace. Raises DataSetError, as `packing`."""
+    """List the files of the data set in `out` that a new one would not replace. Raises DataSetError, as `packing`."""
     if not (out / INFO).exists():
         if any(out.glob("*.npy")) and not (out / PARTIAL).exists():  # which a killed conversion leaves
             raise DataSetError(f"{out}: holds .npy files that are no data set: name another folder by --out")

@@ -25,7 +25,7 @@ _MOST_BODIES = 30  # in a frame; far more than a sensor lists
 
 
 class LongFile:
-    """A recording in a file, with 2 or 3 `coordinates` and up to `slots` bodies in a frame. Raises DataSetError if it
+    """Open a recording in a file, with 2 or 3 `coordinates` and up to `slots` bodies in a frame. Raises DataSetError if it
     is not a recording of the skeleton's joints."""
 
     def __init__(self, path: Path, skeleton: Skeleton = KINECT_V2, follow: bool = False):
@@ -202,7 +202,7 @@ class _Lines:
 
 
 def _is_heading(line: bytes) -> bool:
-    """Whether no value of a line is a number."""
+    """Tell whether no value of a line is a number."""
     for value in line.split(b","):
         try:
             float(value)

@@ -15,7 +15,7 @@ _NOT_FINITE = re.compile(rb"-?nan\(ind\)|-?1\.#\w+", re.IGNORECASE)  # as Micros
 
 
 class SkeletonError(ValueError):
-    """A recording that cannot be read; `line` counts from 1, None if no single line is wrong."""
+    """Say why a recording cannot be read; `line` counts from 1, None if no single line is wrong."""
 
     def __init__(self, reason: str, line: int | None = None):
         super().__init__(reason if line is None else f"line {line}: {reason}")

@@ -34,7 +34,7 @@ _SIDES = {2: "train", 4: "val"}  # by line of a split file
 
 @dataclass
 class Split:
-    """A split file: each video's `side` (`train` or `val`) and `line`; what is wrong (`bad`), by place."""
+    """Hold a split file: each video's `side` (`train` or `val`) and `line`; what is wrong (`bad`), by place."""
 
     path: Path
     side: dict[str, str] = field(default_factory=dict)
@@ -100,7 +100,7 @@ def read_split(path: Path, video: str) -> Split:
 
 @dataclass(frozen=True)
 class Video:
-    """A video's two files, the number of classes, and the place in a split that lists it."""
+    """Hold a video's two files, the number of classes, and the place in a split that lists it."""
 
     name: str
     skeleton: Recording
@@ -111,8 +111,8 @@ class Video:
 
 @dataclass
 class Cut:
-    """A video's clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file; by file or
-    line, the reasons why something was left out (`bad`) or changed (`repaired`)."""
+    """Hold a video's clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file; by file
+    or line, the reasons why something was left out (`bad`) or changed (`repaired`)."""
 
     clips: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
@@ -139,7 +139,7 @@ def cut_video(video: Video) -> Cut:
 
 @dataclass
 class Untrimmed:
-    """A whole video: people float32 (T, 2, 25, 3) as recorded, its segments, and what was left out or changed."""
+    """Hold a whole video: people float32 (T, 2, 25, 3) as recorded, its segments, and what was left out or changed."""
 
     name: str
     people: np.ndarray | None = None

@@ -36,7 +36,7 @@ _CHUNK = 16  # recordings a worker takes at a time
 
 @dataclass(frozen=True)
 class Recording:
-    """A file at `path`, or the entry `member` of the archive at `path`."""
+    """Refer to a file at `path`, or to the entry `member` of the archive at `path`."""
 
     stem: str
     path: str

@@ -63,7 +63,7 @@ class _Found(NamedTuple):
 
 
 class RecordingsInput:
-    """The recordings in `places`: one packed data set, or what is found in folders, archives and files, made to fit an
+    """Find the recordings in `places`: one packed data set, or what is found in folders, archives and files, made to fit an
     encoder. `skeleton` is the name or file that tells the joints of `.csv` and `.npy` recordings.
 
     Reading fills `bad` with the unreadable recordings and the reasons. Raises UserError if there are no recordings,
@@ -104,7 +104,7 @@ class RecordingsInput:
 
     @property
     def identity(self) -> str:
-        """The `identity_of` a packed data set; empty for other recordings."""
+        """Return the `identity_of` a packed data set; empty for other recordings."""
         return identity_of(self._stored) if self._stored else ""
 
     def features(self, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
