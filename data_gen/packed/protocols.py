@@ -36,8 +36,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Table:
-    """Hold recordings to split: names and, if known, subjects and cameras. Numbers are compared by value: subject 7 is 007
-    in a name."""
+    """Hold recordings to split: names and, if known, subjects and cameras. Numbers are compared by value: subject 7 is
+    007 in a name."""
 
     names: Sequence[str]
     subject: Sequence[str] | None = None

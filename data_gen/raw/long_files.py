@@ -25,8 +25,8 @@ _MOST_BODIES = 30  # in a frame; far more than a sensor lists
 
 
 class LongFile:
-    """Open a recording in a file, with 2 or 3 `coordinates` and up to `slots` bodies in a frame. Raises DataSetError if it
-    is not a recording of the skeleton's joints."""
+    """Open a recording in a file, with 2 or 3 `coordinates` and up to `slots` bodies in a frame. Raises DataSetError if
+    it is not a recording of the skeleton's joints."""
 
     def __init__(self, path: Path, skeleton: Skeleton = KINECT_V2, follow: bool = False):
         self.path, self.skeleton, self.follow = path, skeleton, follow

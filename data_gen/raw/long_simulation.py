@@ -17,8 +17,8 @@ REPLICATIONS = 100  # above those of the demo's clips: no performance is in both
 
 @dataclass(frozen=True)
 class Piece:
-    """Hold a part of a recording: an action, from 1, in its frames `start` to `end`; or a pause (0) in which somebody moves
-    to the next pose. Without people, nobody is seen for `pause` frames."""
+    """Hold a part of a recording: an action, from 1, in its frames `start` to `end`; or a pause (0) in which somebody
+    moves to the next pose. Without people, nobody is seen for `pause` frames."""
 
     people: list[np.ndarray] = field(default_factory=list)
     action: int = 0
