@@ -63,8 +63,8 @@ class _Found(NamedTuple):
 
 
 class RecordingsInput:
-    """Find the recordings in `places`: one packed data set, or what is found in folders, archives and files, made to fit
-    an encoder. `skeleton` is the name or file that tells the joints of `.csv` and `.npy` recordings.
+    """Find the recordings in `places`: one packed data set, or what is found in folders, archives and files, made to
+    fit an encoder. `skeleton` is the name or file that tells the joints of `.csv` and `.npy` recordings.
 
     Reading fills `bad` with the unreadable recordings and the reasons. Raises UserError if there are no recordings,
     DataSetError if a data set is damaged.
