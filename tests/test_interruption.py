@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from data_gen.datasets import ROOT
 from models import checkpoint_files, loading
@@ -109,6 +110,22 @@ def test_a_signal_saves_the_step_reached_and_the_run_goes_on_from_there(pretrain
         assert f"going on from {folder / name}" in capsys.readouterr().out
         assert_equal_runs(folder, whole, 3)
         assert sorted(p.name for p in folder.glob("*.pth.tar")) == [f"checkpoint_{i:04d}.pth.tar" for i in range(3)]
+
+
+def test_a_signal_that_comes_while_processes_ask_each_other_is_not_lost(monkeypatch):
+    stop = StopSignal()
+
+    def reduce_while_a_signal_comes(number, op):
+        stop._receive(signal.SIGTERM, None)  # the number was sent before; no other process had received any
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "all_reduce", reduce_while_a_signal_comes)
+    assert not stop.agreed(torch.device("cpu"))
+    monkeypatch.setattr(dist, "all_reduce", lambda number, op: None)
+    assert stop.agreed(torch.device("cpu")) and stop.received == signal.SIGTERM
+    other = StopSignal()
+    monkeypatch.setattr(dist, "all_reduce", lambda number, op: number.fill_(signal.SIGINT))
+    assert other.agreed(torch.device("cpu")) and other.received == signal.SIGINT
 
 
 def test_a_second_signal_ends_a_single_process_at_once():

@@ -41,8 +41,10 @@ class StopSignal:
 
     def agreed(self, device: torch.device) -> bool:
         """Tell whether any process has received a signal. All processes must call this at the same step."""
-        if dist.is_initialized():
-            number = torch.tensor(self.received, device=device)
-            dist.all_reduce(number, dist.ReduceOp.MAX)
-            self.received = int(number)
-        return self.received > 0
+        if not dist.is_initialized():
+            return self.received > 0
+        number = torch.tensor(self.received, device=device)
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        agreed = int(number)
+        self.received = self.received or agreed  # one that came meanwhile waits for the next question
+        return agreed > 0
