@@ -1,4 +1,4 @@
-"""Retrieval: classify each validation recording by its nearest training recordings in the frozen encoder's space.
+"""Retrieval: classify each val recording by its nearest train recordings in the frozen encoder's space.
 
 python action_retrieval.py --pretrained checkpoints/ntu60_xsub
 """

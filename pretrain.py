@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leave
 
 from data_gen.datasets import DATASETS, DataSet, Protocol, protocols_by_name
 from data_gen.packed.info import ALL, SIDES
-from data_gen.recipes import OWN, VARIANTS, Weights
+from data_gen.recipes import OWN, RECIPES, Weights
 from feeder.modality_names import MODALITIES
 from tools.utils.encoder_options import add_amp_option, add_compile_option
 from tools.utils.errors import UserError, run
@@ -63,10 +63,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_amp_option(parser, "the model (the objective is float32)")
     parser.add_argument(
         "--recipe",
-        choices=list(VARIANTS),
+        choices=list(RECIPES),
         default="published",
         help="where no flag says otherwise, the recipe below and the published weights; or tuned: "
-        + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in VARIANTS["tuned"].items()),
+        + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in RECIPES["tuned"].items()),
     )
     add_objective_options(parser)
     add_compile_option(parser)
@@ -97,7 +97,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def recipes_table() -> str:
-    """The values of each protocol's recipe, for --help."""
+    """Make the table of the protocols' recipes, for --help."""
     recipes = {name: protocol.recipe for name, (_, protocol) in protocols_by_name(DATASETS).items()}
     rows = [
         [name, *(" ".join(map(str, v)) if isinstance(v, tuple) else f"{v:g}" for v in vars(recipe).values())]
@@ -107,7 +107,7 @@ def recipes_table() -> str:
 
 
 def add_objective_options(parser: argparse.ArgumentParser) -> None:
-    """What the paper's ablations vary."""
+    """Add the options that the paper's ablations vary."""
     parser.add_argument(
         "--objective",
         choices=("umurl", "baseline"),
@@ -134,8 +134,8 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
 
 
 def complete_args(args: argparse.Namespace) -> list[tuple[DataSet, Protocol]]:
-    """Fill in what the flags left to the recipe, and refuse contradictions; returns what to train on. Raises
-    UserError."""
+    """Fill in what the flags left to the recipe, and refuse contradictions. Return the data sets to train on, and
+    their protocols. Raises UserError."""
     names = args.dataset or [None]
     protocol = args.protocol or (ALL if len(names) > 1 else None)
     test_name = args.checkpoint_path.resolve().name
@@ -145,7 +145,7 @@ def complete_args(args: argparse.Namespace) -> list[tuple[DataSet, Protocol]]:
         raise UserError("--inter-weight: the baseline has no term between modalities; leave it out")
     schedule_is_given = args.schedule is not None
     weights = {f"{name}_weight": value for name, value in vars(Weights()).items()}
-    for name, value in (vars(sources[0][1].recipe) | weights | VARIANTS[args.recipe]).items():
+    for name, value in (vars(sources[0][1].recipe) | weights | RECIPES[args.recipe]).items():
         if getattr(args, name) is None:
             setattr(args, name, list(value) if isinstance(value, tuple) else value)
     if schedule_is_given:
@@ -165,10 +165,10 @@ def main(argv: list[str] | None = None) -> None:
     sides = SIDES if args.knn_every else ["train"]
     sources = [(open_dataset(args.data_root, *source, sides), source[1]) for source in complete_args(args)]
 
-    from tools.evaluation.neighbour_accuracy import NeighbourAccuracy
+    from tools.evaluation.neighbour_accuracy import neighbour_accuracy
     from tools.training.pretraining import pretrain
 
-    pretrain(args, sources, NeighbourAccuracy)
+    pretrain(args, sources, neighbour_accuracy)
 
 
 if __name__ == "__main__":

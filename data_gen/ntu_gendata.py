@@ -40,7 +40,7 @@ def convert(
     workers: int = 1,
     skip_bad: bool = False,
 ) -> dict:
-    """Convert the recordings under `raw` into the packed data set `out`; returns what dataset.json says.
+    """Convert the recordings under `raw` into the packed data set `out`. Return what dataset.json says.
 
     Raises BadRecordings if some cannot be read (unless `skip_bad`), DataSetError if none is left or `out` is in use.
     In both cases an earlier data set in `out` stays as it was.
@@ -76,7 +76,7 @@ def convert(
 def _select(
     dataset: DataSet, recordings: list[Recording], left_out: set[str]
 ) -> tuple[list[Recording], dict[str, RecordingName], dict[str, str], int]:
-    """Choose the recordings to read. Returns them, their parsed names, the reasons against bad names, and the number of
+    """Choose the recordings to read. Return them, their parsed names, the reasons against bad names, and the number of
     recordings of other data sets."""
     wanted: list[Recording] = []
     names: dict[str, RecordingName] = {}
@@ -159,7 +159,7 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command. Return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--dataset",

@@ -377,7 +377,9 @@ def test_a_compiled_loss_that_is_not_finite_where_the_eager_one_is_falls_back(pr
     ],
 )
 def test_what_is_compiled(choice, device, steps, expected):
-    assert sizes_to_compile(choice, torch.device(device), Counter(steps)) == expected
+    sizes = list(Counter(steps).elements())
+    assert sizes_to_compile(choice, torch.device(device), sizes, 1) == expected
+    assert sizes_to_compile("auto", torch.device("cuda"), [512] * 78 + [155], 451) == {512}
 
 
 @pytest.mark.parametrize(

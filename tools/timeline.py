@@ -8,13 +8,12 @@ python -m tools.timeline --pretrained checkpoints/ntu60_xsub --follow growing.sk
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 from pathlib import Path
 
 from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, FRAME_RATE, WINDOW
 from tools.utils.encoder_options import LONG_PLACES, add_encoder_options, add_skeleton_option, representation_name
-from tools.utils.errors import UserError, run
+from tools.utils.errors import UserError, check_packages, run
 from tools.utils.options import HelpFormatter, fraction, positive_float, positive_int
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)s|(\d+)")
@@ -76,9 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if bool(args.recordings) == bool(args.follow):
         raise UserError("which recordings? Name some, or one that still grows by --follow")
-    missing = [name for name in ("matplotlib", "PIL") if args.out and not importlib.util.find_spec(name)]
-    if missing:
-        raise UserError(f"--out draws, which needs {missing[0]}: pip install -r requirements.txt")
+    if args.out:
+        check_packages("--out draws, which needs", ("matplotlib", "PIL"))
 
     from tools.detection.timelines import report_timelines
 

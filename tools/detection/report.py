@@ -13,7 +13,7 @@ from data_gen.packed.reader import PackedDataset
 from models.detector import Detector
 from models.loading import fingerprint
 from tools.detection.long_inputs import check_skeleton, packed_blocks
-from tools.detection.metrics import MARKED, OVERLAPS, measure
+from tools.detection.metrics import MARKED, OVERLAPS, measure_detection
 from tools.detection.saved import detector_name, write_detector
 from tools.detection.scoring import Scorer, by_detector
 from tools.detection.training import DetectionRecipe, train_detector
@@ -87,7 +87,7 @@ def _evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argpar
         blocks = packed_blocks(packed, row)
         found.append(list(scorer.detect(blocks, args.window, args.stride, args.threshold, args.shortest)))
         truth.append(packed.segments[row])
-    return measure(found, truth)
+    return measure_detection(found, truth)
 
 
 def _log_scores(result: dict[str, Any]) -> None:

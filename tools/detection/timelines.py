@@ -45,7 +45,7 @@ class Timeline:
         return [(s.start, s.end, self.classes[s.label], round(s.confidence, 4)) for s in self.segments]
 
     def truth(self) -> list[tuple[int, int, str]] | None:
-        """What is known of the recording; classes that are told by number have their names."""
+        """Return the true segments, if known, with names for classes that are given by number."""
         if self.recording.truth is None:
             return None
         return [(start, end, _name(label, self.classes)) for start, end, label in self.recording.truth]

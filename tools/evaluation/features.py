@@ -70,7 +70,7 @@ class FrozenEncoder:
         return takes_centred(self.state, self.layout)
 
     def adapt(self, packed: PackedDataset) -> tuple[PackedDataset, str]:
-        """Adapt a data set to the encoder's people and joints. Returns it, and a message about it. Raises UserError or
+        """Adapt a data set to the encoder's people and joints. Return it, and a message about it. Raises UserError or
         DataSetError if it cannot be adapted."""
         own, said = FrameLayout.of_dataset(packed), ""
         every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))

@@ -43,7 +43,7 @@ def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
     return classes_of(packed) if file is None else read_class_names(file)
 
 
-def name_of(names: Sequence[str], index: int) -> str:
+def class_name(names: Sequence[str], index: int) -> str:
     """Return a class's name, or its number if it has none."""
     return names[index] if index < len(names) and names[index] else class_label(index)
 
@@ -67,12 +67,12 @@ class Encoded(FrozenEncoder):
 
     @property
     def of(self) -> str:
-        """What tells its plots from those of the run's checkpoints, where it is none of them: `_of_finetune`."""
+        """Return the suffix of its plots' names: `_of_finetune` for fine-tuned weights, else empty."""
         return self.where if self.where.startswith("_of_") else ""
 
     @property
     def title(self) -> str:
-        """Its title in a plot unless --labels gives one: the run, and how long it was trained."""
+        """Return its default title in a plot: the run, and how long it was trained."""
         name = self.folder.resolve().name + f"/{stem_of(self.path)}" * bool(self.of)
         return f"{name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
 

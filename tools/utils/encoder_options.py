@@ -7,11 +7,12 @@ from pathlib import Path
 
 from data_gen.raw.recording_files import SUFFIXES
 from feeder.modality_names import MODALITIES, modalities_of
-from tools.utils.options import add_data_options, run_path
+from tools.utils.options import add_data_options, add_device_option, run_path
 
 PLACES = f"a packed data set, or folders, zip archives and {', '.join(SUFFIXES)} files, as recorded or normalised"
 LONG_PLACES = f"{', '.join(SUFFIXES)} files, folders of them, or packed data sets with segments"
 ENSEMBLE = "ensemble"
+EXPORTED = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}  # files of tools.export, by format
 VARIANTS = CENTRED, STANDARDISED = "centred", "standardised"  # of a representation (tools/evaluation/representation.py)
 MIN_STEPS = 2000  # to compile for a batch size: where a step saves 30 ms, they repay a minute of compiling
 
@@ -50,7 +51,7 @@ def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     add_pretrained_option(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    add_device_option(parser)
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
