@@ -192,12 +192,10 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--part", type=int, choices=(1, 2), help="part of PKU-MMD (default: all whose videos are in data/)"
-    )
-    parser.add_argument(
-        "--untrimmed", action="store_true", help="keep whole videos, with their segments (docs/detection.md)"
-    )
+    part = "part of PKU-MMD (default: all whose videos are in data/)"
+    parser.add_argument("--part", type=int, choices=(1, 2), help=part)
+    untrimmed = "keep whole videos, with their segments (docs/detection.md)"
+    parser.add_argument("--untrimmed", action="store_true", help=untrimmed)
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
     parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
     return exit_status(_convert_planned(parse_arguments(parser, argv)))

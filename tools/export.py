@@ -17,20 +17,12 @@ from tools.utils.options import HelpFormatter
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
-    parser.add_argument(
-        "--classifier",
-        type=Path,
-        metavar="FILE",
-        help="classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder",
-    )
-    parser.add_argument(
-        "--modality",
-        type=representation_name,
-        help="all (fused), one modality, a fusion such as joint+bone, or ensemble; default: the classifier's, else all",
-    )
-    parser.add_argument(
-        "--format", choices=list(EXPORTED), nargs="+", default=list(EXPORTED), help="formats to write; default: both"
-    )
+    logits = "classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder"
+    parser.add_argument("--classifier", type=Path, metavar="FILE", help=logits)
+    kinds = "all (fused), one modality, a fusion such as joint+bone, or ensemble; default: the classifier's, else all"
+    parser.add_argument("--modality", type=representation_name, help=kinds)
+    both = list(EXPORTED)
+    parser.add_argument("--format", choices=both, nargs="+", default=both, help="formats to write; default: both")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     args = parser.parse_args(argv)
     if "onnx" in args.format:

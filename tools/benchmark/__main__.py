@@ -47,22 +47,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--baseline", action="store_true", help="time a plain textbook version of each stage too, and check its result"
     )
-    parser.add_argument(
-        "--hidden-size", type=positive_int, help="in step, epoch and features; default: 256 on a CPU, 1024 on a GPU"
-    )
-    parser.add_argument(
-        "--batch-size", type=positive_int, help="in objective, step and epoch; default: 128 on a CPU, 512 on a GPU"
-    )
+    hidden = "in step, epoch and features; default: 256 on a CPU, 1024 on a GPU"
+    parser.add_argument("--hidden-size", type=positive_int, help=hidden)
+    batch = "in objective, step and epoch; default: 128 on a CPU, 512 on a GPU"
+    parser.add_argument("--batch-size", type=positive_int, help=batch)
     parser.add_argument("--amp", choices=("bf16", "fp16", "off"), help="in step and epoch; default: as pretrain.py")
     add_compile_option(parser)
-    parser.add_argument(
-        "--profile", action="store_true", help="also print, at the end, the kernels that take most of a step's time"
-    )
-    parser.add_argument(
-        "--whole",
-        action="store_true",
-        help="on a CPU too, run epoch, features, probe and retrieve whole instead of extrapolating",
-    )
+    kernels = "also print, at the end, the kernels that take most of a step's time"
+    parser.add_argument("--profile", action="store_true", help=kernels)
+    whole = "on a CPU too, run epoch, features, probe and retrieve whole instead of extrapolating"
+    parser.add_argument("--whole", action="store_true", help=whole)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, not how fast")
     args = parser.parse_args(argv)
     unknown = [name for name in args.stages if name not in NAMES]

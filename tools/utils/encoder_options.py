@@ -39,14 +39,10 @@ def evaluated_name(text: str) -> str:
 
 
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--pretrained",
-        type=run_path,
-        required=True,
-        metavar="CKPT",
-        help="a checkpoint, weights of fine-tuning or of tools.slim, or a run (its folder, or its name under "
-        "checkpoints/), whose last checkpoint is taken",
+    what = (
+        "a checkpoint, weights of fine-tuning or of tools.slim, or a run (its folder or name), which means its last one"
     )
+    parser.add_argument("--pretrained", type=run_path, required=True, metavar="CKPT", help=what)
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -67,16 +63,10 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
         "ensemble: the fused feature and each modality's own, side by side; several are evaluated in one pass; "
         "default: all",
     )
-    parser.add_argument(
-        "--centre",
-        action="store_true",
-        help="evaluate the frozen features minus their mean on the train side, too (under the name M_centred)",
-    )
-    parser.add_argument(
-        "--standardise",
-        action="store_true",
-        help="evaluate them with mean 0 and deviation 1 in each dimension of the train side, too (M_standardised)",
-    )
+    centred = "evaluate the frozen features minus their mean on the train side, too (under the name M_centred)"
+    parser.add_argument("--centre", action="store_true", help=centred)
+    standardised = "evaluate them with mean 0 and deviation 1 of each dimension on the train side, too (M_standardised)"
+    parser.add_argument("--standardise", action="store_true", help=standardised)
 
 
 def add_skeleton_option(parser: argparse.ArgumentParser) -> None:

@@ -56,9 +56,8 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
         help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), one of the data set's own, or all: "
         "every recording to train on; default: as for the data set",
     )
-    parser.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets, or one packed data set"
-    )
+    root = "folder that holds packed data sets, or one packed data set"
+    parser.add_argument("--data-root", type=Path, default=DATA_ROOT, help=root)
     add_device_option(parser)
 
 
