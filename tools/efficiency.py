@@ -1,4 +1,4 @@
-"""Parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
+"""Print parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
 
 They are counted in the modules, in seconds and without data.
 """

@@ -207,7 +207,7 @@ def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
     assert "of its 3 nearest" in capsys.readouterr().out
     width, height = Image.open(published / "figures" / f"retrieval_{name}.png").size
     assert width == 1100 and height == pytest.approx(920, abs=1)
-    encoder = encoded.Encoded.load(str(published), torch.device("cpu"))
+    encoder = encoded.Encoded.open(str(published), torch.device("cpu"))
     features = [encoder.features(packed, rows, "all").numpy() for rows in (queries[:1], gallery)]
     query, others = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in features)
     cosine = (others @ query[0]).astype(float)

@@ -80,7 +80,7 @@ def _choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[Data
 
 
 def _evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Detect actions in the recordings of the val side, and compare with their segments."""
+    """Detect actions in the val side's recordings, and compare them with the true segments."""
     assert packed.segments is not None
     found, truth = [], []
     for row in progress(packed.split(protocol, "val").tolist(), desc="detect", unit="recording"):
@@ -91,7 +91,6 @@ def _evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argpar
 
 
 def _log_scores(result: dict[str, Any]) -> None:
-    """Log the scores."""
     log = logging.getLogger("umurl")
     for overlap in OVERLAPS:
         mean = result["mAP"][str(overlap)]

@@ -57,7 +57,7 @@ def history(validations: list[Validation]) -> list[dict[str, Any]]:
     return [{"epoch": v.epoch} | {metric: getattr(v, metric) for metric in METRICS} for v in validations]
 
 
-def curves(validations: list[Validation], runs: Sequence[int], seeds: Sequence[int], suffix: str = "") -> Curves:
+def curves(validations: list[Validation], runs: Sequence[int], seeds: Sequence[int], suffix: str) -> Curves:
     """Return the curve of each metric and seed, by its name in TensorBoard."""
     return {
         f"{metric}_seed{seed}{suffix}": [(v.epoch, values[run]) for v in validations if (values := getattr(v, metric))]

@@ -13,35 +13,95 @@ from __future__ import annotations
 import argparse
 import importlib
 from pathlib import Path
+from typing import Any
 
 from tools.utils.encoder_options import evaluated_name, representation_name
 from tools.utils.errors import check_packages, run
 from tools.utils.options import HelpFormatter, add_data_options, positive_int, seed_number
 
-CHECKPOINT = "checkpoint, a run's folder, or its name under checkpoints/"
-RUN = "a run's folder, or its name under checkpoints/"
-# Each plot: what it shows, and where it goes.
+
+def _option(*names: str, **details: Any) -> argparse.ArgumentParser:
+    """Make one option, to be a parent of the parsers of the plots that take it."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument(*names, **details)
+    return parent
+
+
+def _data_options() -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False)
+    add_data_options(parent, "--finetune-dataset")
+    return parent
+
+
+_CKPT = {"metavar": "CKPT", "help": "checkpoint, a run's folder, or its name under checkpoints/"}
+CHECKPOINT, CHECKPOINTS = _option("checkpoint", **_CKPT), _option("checkpoints", nargs="+", **_CKPT)
+RUNS = _option("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
+SOURCE = _option("source", type=Path, metavar="PATH", help="recordings: a file, folder, archive or packed data set")
+NAME = _option("--name", help="name of the recording, if there are several")
+QUERY = _option("--query", required=True, metavar="NAME", help="name of a recording of the val side")
+NEIGHBOURS = _option("-k", type=positive_int, default=5, help="number of neighbours")
+LABELS = _option("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
+CLASSES = _option(
+    "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
+)
+SEED = _option("--seed", type=seed_number, default=0, help="seed of what is chosen at random")
+SKELETON = _option(
+    "--skeleton",
+    metavar="NAME|FILE",
+    help="joints of a .csv or .npy recording; default: the skeleton.json of its folder, else kinect_v2",
+)
+ENCODED = _option(
+    "--modality",
+    type=representation_name,
+    default="all",
+    metavar="M",
+    help="what is encoded: all modalities fused, one without fusion, as joint+bone, or the ensemble",
+)
+EVALUATED = _option(
+    "--modality",
+    type=evaluated_name,
+    default="all",
+    metavar="M",
+    help="what was evaluated, as its score file is called: all, joint, ensemble_centred",
+)
+DATA = _data_options()
+CLASS_NAMES = _option(
+    "--class-names",
+    type=Path,
+    metavar="FILE",
+    help="names of the classes, one per line, from A001 on; default: the data set's own",
+)
+# Each plot: what it shows, where it goes, and its options.
 PLOTS = {
     "tsne": (
         "t-SNE of the features of some classes of the val side; several checkpoints are drawn side by side",
         "figures/tsne.png in the first run's folder",
+        [CHECKPOINTS, LABELS, CLASSES, SEED, ENCODED, DATA, CLASS_NAMES],
     ),
-    "confusion": ("confusion matrix of the linear probe on the val side", "figures/confusion.png in the run's folder"),
+    "confusion": (
+        "confusion matrix of the linear probe on the val side",
+        "figures/confusion.png in the run's folder",
+        [CHECKPOINT, EVALUATED, DATA, CLASS_NAMES],
+    ),
     "curves": (
         "training curves of several runs, and their probes' accuracy",
         "figures/curves.png in the first run's folder",
+        [RUNS, LABELS],
     ),
     "earliness": (
         "accuracy over the observed part of each clip, of several runs",
         "figures/earliness.png in the first run's folder",
+        [RUNS, EVALUATED],
     ),
     "skeleton": (
         "a recording with its modalities and four training views, as an animation and a sheet of frames",
         "checkpoints/figures/NAME.gif, with NAME.png beside it",
+        [SOURCE, NAME, SKELETON, SEED, CLASS_NAMES],
     ),
     "retrieval": (
         "a recording of the val side with its nearest neighbours on the train side",
         "figures/retrieval_NAME.png in the run's folder",
+        [CHECKPOINT, QUERY, NEIGHBOURS, ENCODED, DATA, CLASS_NAMES],
     ),
 }
 
@@ -50,56 +110,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.figures", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
     )
-    parsers = parser.add_subparsers(dest="plot", required=True, metavar="PLOT")
-    for name, (what, where) in PLOTS.items():
-        plot = parsers.add_parser(name, help=what, description=what, formatter_class=HelpFormatter)
-        _add_source(plot, name)
+    plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT")
+    for name, (what, where, options) in PLOTS.items():
+        plot = plots.add_parser(name, help=what, description=what, parents=options, formatter_class=HelpFormatter)
         plot.add_argument("--out", type=Path, metavar="FILE", help=f"where the plot goes; default: {where}")
-        _add_options(plot, name)
     return parser.parse_args(argv)
-
-
-def _add_source(plot: argparse.ArgumentParser, name: str) -> None:
-    if name == "tsne":
-        plot.add_argument("checkpoints", nargs="+", metavar="CKPT", help=CHECKPOINT)
-    elif name in ("curves", "earliness"):
-        plot.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
-    elif name == "skeleton":
-        plot.add_argument("source", type=Path, metavar="PATH", help="recordings: a file, folder, archive or data set")
-    else:
-        plot.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
-
-
-def _add_options(plot: argparse.ArgumentParser, name: str) -> None:
-    if name == "retrieval":
-        plot.add_argument("--query", required=True, metavar="NAME", help="name of a recording of the val side")
-        plot.add_argument("-k", type=positive_int, default=5, help="number of neighbours")
-    if name == "skeleton":
-        plot.add_argument("--name", help="name of the recording, if there are several")
-        plot.add_argument(
-            "--skeleton",
-            metavar="NAME|FILE",
-            help="joints of a .csv or .npy recording; default: the skeleton.json of its folder, else kinect_v2",
-        )
-    if name in ("tsne", "curves"):
-        plot.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
-    if name == "tsne":
-        plot.add_argument(
-            "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
-        )
-    if name in ("tsne", "skeleton"):
-        plot.add_argument("--seed", type=seed_number, default=0, help="seed of what is chosen at random")
-    if name in ("tsne", "retrieval"):
-        encoded = "what is encoded: all modalities fused, one without fusion, as joint+bone, or the ensemble"
-        plot.add_argument("--modality", type=representation_name, default="all", metavar="M", help=encoded)
-    if name in ("confusion", "earliness"):
-        evaluated = "what was evaluated, as its score file is called: all, joint, ensemble_centred"
-        plot.add_argument("--modality", type=evaluated_name, default="all", metavar="M", help=evaluated)
-    if name in ("tsne", "confusion", "retrieval"):
-        add_data_options(plot, "--finetune-dataset")
-    if name in ("tsne", "confusion", "retrieval", "skeleton"):
-        names = "names of the classes, one per line, from A001 on; default: the data set's own"
-        plot.add_argument("--class-names", type=Path, metavar="FILE", help=names)
 
 
 def main(argv: list[str] | None = None) -> None:

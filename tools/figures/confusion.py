@@ -44,11 +44,11 @@ def shares(counts: np.ndarray) -> np.ndarray:
     return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
-def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]]:
+def most_confused(counts: np.ndarray) -> list[tuple[int, int]]:
     """List pairs (true class, predicted class), those with the largest share of the true class first."""
     share = shares(counts)
     np.fill_diagonal(share, 0)
-    order = np.argsort(-share, axis=None, kind="stable")[:most]
+    order = np.argsort(-share, axis=None, kind="stable")[:PAIRS]
     return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, share.shape)) if share[i, j] > 0]
 
 

@@ -19,7 +19,7 @@ from models.checkpoint_files import stem_of
 from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.evaluation.setup import data_of
 from tools.utils.errors import UserError
-from tools.utils.options import classes_of, find_run, open_dataset, read_class_names
+from tools.utils.options import classes_of, open_dataset, read_class_names
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:
@@ -51,11 +51,6 @@ def class_name(names: Sequence[str], index: int) -> str:
 @dataclass(frozen=True)
 class Encoded(FrozenEncoder):
     """Hold a frozen encoder and the folder of its run."""
-
-    @classmethod
-    def load(cls, text: str, device: torch.device) -> Encoded:
-        """Load the encoder that `find_run` finds. Raises UserError if it cannot be used."""
-        return cls.open(find_run(text), device)
 
     @property
     def folder(self) -> Path:

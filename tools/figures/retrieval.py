@@ -69,7 +69,7 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Seque
 
 def main(args: argparse.Namespace) -> None:
     """Draw a query and its neighbours. Raises UserError."""
-    encoder = Encoded.load(args.checkpoint, single_process(args.device, "tools.figures"))
+    encoder = Encoded.open(args.checkpoint, single_process(args.device, "tools.figures"))
     packed, protocol = encoder.data(args)
     query = find_name(packed, args.query, "--query")
     gallery, queries = packed.split(protocol.name, "train"), packed.split(protocol.name, "val")

@@ -71,7 +71,7 @@ def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: S
 def main(args: argparse.Namespace) -> None:
     """Draw, and add the features to TensorBoard's projector. Raises UserError."""
     device = single_process(args.device, "tools.figures")
-    encoders = [Encoded.load(text, device) for text in args.checkpoints]
+    encoders = [Encoded.open(text, device) for text in args.checkpoints]
     first = encoders[0]
     out = plot_path(args.out, first.folder, f"tsne{first.of}.png")
     if args.labels and len(args.labels) != len(encoders):

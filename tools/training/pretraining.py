@@ -44,9 +44,7 @@ def pretrain(
             raise UserError(
                 f"--batch-size {args.batch_size} is global and cannot be shared by {procs.world_size} processes"
             )
-        clips = join(
-            [ClipDataset.of_dataset(packed, packed.split(p.name, "train"), procs.device) for packed, p in sources]
-        )
+        clips = join([ClipDataset.of_dataset(d, d.split(p.name, "train"), procs.device) for d, p in sources])
         packed, protocol = sources[0]
         knn = make_knn(clips, packed, protocol.name) if args.knn_every and procs.is_main else None
         trainer = Trainer(args, procs, clips)
@@ -69,18 +67,14 @@ def join(parts: list[ClipDataset]) -> ClipDataset:
     return ClipDataset.joined(parts)
 
 
-def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
-    """Find the checkpoint to resume from, by --resume. Raises UserError if a named one cannot be read."""
-    if args.resume == "none":
-        return None
-    if args.resume == "auto":
-        return checkpoints.newest_readable(args.checkpoint_path)
-    return Path(args.resume), loading.load(Path(args.resume))
-
-
 def resume(trainer: Trainer) -> str | None:
-    """Restore the trainer if there is a checkpoint to resume from. Return which; free what was read."""
-    found = find_resume(trainer.args)
+    """Restore the trainer from the checkpoint that --resume chooses, if there is one. Return a line for the log that
+    says from which. Raises CheckpointError if it cannot be read."""
+    args, found = trainer.args, None
+    if args.resume == "auto":
+        found = checkpoints.newest_readable(args.checkpoint_path)
+    elif args.resume != "none":
+        found = Path(args.resume), loading.load(Path(args.resume))
     if not found:
         return None
     restore(trainer, *found)

@@ -39,9 +39,7 @@ def evaluated_name(text: str) -> str:
 
 
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
-    what = (
-        "a checkpoint, weights of fine-tuning or of tools.slim, or a run (its folder or name), which means its last one"
-    )
+    what = "a checkpoint; weights of fine-tuning or of tools.slim; or a run's folder or name, for its last checkpoint"
     parser.add_argument("--pretrained", type=run_path, required=True, metavar="CKPT", help=what)
 
 
@@ -86,8 +84,7 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=Path,
         metavar="FOLDER",
-        help=f"then answer for each {', '.join(SUFFIXES)} file that appears in this folder, until Ctrl-C; those that "
-        "are there already are passed over",
+        help=f"then answer for each {', '.join(SUFFIXES)} file that newly appears in this folder, until Ctrl-C",
     )
     add_skeleton_option(parser)
     parser.add_argument("--json", action="store_true", help="print a line of JSON per recording instead of a table")
