@@ -29,7 +29,6 @@ from tools.utils.metrics import in_top_k
 from tools.utils.precision import autocast
 
 VALIDATION_BATCH = 256
-ASK_EVERY = 20  # steps between questions for a signal, where they wait for several GPUs
 
 
 class Score(NamedTuple):
@@ -114,7 +113,7 @@ class Finetuner:
         while self.step < len(batches):
             self.losses += self.train_step(batches[self.step])
             self.step += 1
-            if stop and (self.procs.ask_freely or self.step % ASK_EVERY == 0) and stop.agreed(self.procs.device):
+            if stop and stop.agreed_at(self.step, self.procs):
                 return None
         loss = all_reduce_sum(self.losses).item() / len(rows)
         if not abs(loss) < float("inf"):

@@ -106,20 +106,17 @@ class Trainer:
     def train_epoch(self, stop: StopSignal) -> dict[str, float] | None:
         """Train one epoch, or the rest of it. Return its metrics, or None if `stop` came first. Raises UserError if
         the loss is not finite."""
-        args, device, started = self.args, self.procs.device, time.perf_counter()
+        args, started = self.args, time.perf_counter()
         lr = set_learning_rate(self.optimizer, args.lr, args.schedule, self.epoch)
         order = epoch_order(len(self.dataset), args.seed, self.epoch).to(self.dataset.device)
         batches = global_batches(len(order), args.batch_size)
         clips = batches[-1].stop - batches[self.step].start
-        # Asking several processes for a signal waits for their GPUs, so they are asked when the loss is read.
-        always_ask = self.procs.ask_freely
         self.parallel.train()
         while self.step < len(batches):
             self.train_step(order[batches[self.step]])
-            read = self.step % READ_EVERY == 0
-            if read:
+            if self.step % READ_EVERY == 0:
                 self.meter.read(self.epoch)
-            if (read or always_ask) and self.step < len(batches) and stop.agreed(device):
+            if self.step < len(batches) and stop.agreed_at(self.step, self.procs):
                 return None
         metrics = self.meter.read(self.epoch)
         if not self.is_finite():

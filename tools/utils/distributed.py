@@ -31,11 +31,6 @@ class Processes:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    @property
-    def ask_freely(self) -> bool:
-        """Tell whether asking all processes after every step waits for no GPU."""
-        return self.world_size == 1 or self.device.type == "cpu"
-
 
 def find_processes() -> tuple[int, int, int]:
     """Return (rank, world size, local rank), as set by torchrun or a SLURM step of several tasks, else (0, 1, 0)."""
