@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import action_recognition
 from models import CheckpointError
-from tests.helpers import GOLDEN, run_python, tiny_dataset
+from tests.helpers import GOLDEN, needs_compiler, run_python, tiny_dataset
 from tools.evaluation import finetune_report
 from tools.utils.errors import UserError
 
@@ -160,9 +160,8 @@ def test_a_run_that_diverges_leaves_no_result(published, demo_root):
 
 
 @pytest.mark.slow
+@needs_compiler
 def test_compiled_fine_tuning_gives_the_scores_of_eager(published, demo_root, capsys):
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler on a CPU")
     found = []
     for choice in ("off", "on"):
         action_recognition.main(flags(published, demo_root, "--compile", choice))

@@ -32,7 +32,7 @@ ScoreWindows = Callable[[Tensor], Tensor]
 
 
 class Scorer:
-    """Score windows of long recordings. `classes`: their names; `layout`: what a prepared frame holds."""
+    """Score windows of long recordings. `classes`: their names; `layout`: what a window's frame holds."""
 
     def __init__(self, score: ScoreWindows, classes: list[str], layout: FrameLayout, device: torch.device):
         self.score, self.classes, self.layout, self.device = score, classes, layout, device

@@ -119,7 +119,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    check_packages("plots need", ("matplotlib", "sklearn", "PIL"))
+    check_packages("plots need", ("matplotlib", "PIL", *["sklearn"] * (args.plot == "tsne")))
     importlib.import_module(f"tools.figures.{args.plot}").main(args)
 
 
