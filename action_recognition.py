@@ -46,18 +46,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="with --finetune: train on this fraction of each class's recordings, such as 0.01, chosen by the seed; "
         "several fractions run one after the other; default: all recordings",
     )
-    parser.add_argument(
-        "--from-scratch",
-        action="store_true",
-        help="with --finetune: start from an untrained encoder of the same width, for comparison",
-    )
-    parser.add_argument(
-        "--observed",
-        type=fraction,
-        nargs="+",
-        metavar="F",
-        help="of the probe: recognise from the first fraction of each clip, too, such as 0.1 0.2 0.5 1",
-    )
+    scratch = "with --finetune: start from an untrained encoder of the same width, for comparison"
+    parser.add_argument("--from-scratch", action="store_true", help=scratch)
+    observed = "of the probe: recognise from the first fraction of each clip, too, such as 0.1 0.2 0.5 1"
+    parser.add_argument("--observed", type=fraction, nargs="+", metavar="F", help=observed)
     add_amp_option(parser, "the model, with --finetune")
     add_compile_option(parser)
     parser.add_argument(
@@ -67,25 +59,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="learning rate; the probe takes several in one pass, and the first one's scores are the result; "
         f"default: {LINEAR_PROBE.lr:g}, with --finetune {FINETUNE.lr:g}",
     )
-    parser.add_argument(
-        "--epochs",
-        type=positive_int,
-        help=f"epochs of training; default: {LINEAR_PROBE.epochs}, with --finetune {FINETUNE.epochs}",
-    )
-    parser.add_argument(
-        "--schedule",
-        type=non_negative_int,
-        nargs="*",
-        help="epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}".format(
-            *LINEAR_PROBE.schedule, *FINETUNE.schedule
-        ),
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=positive_int,
-        help="recordings a step, of all processes together; "
-        f"default: {LINEAR_PROBE.batch_size}, with --finetune {FINETUNE.batch_size}",
-    )
+    epochs = f"epochs of training; default: {LINEAR_PROBE.epochs}, with --finetune {FINETUNE.epochs}"
+    parser.add_argument("--epochs", type=positive_int, help=epochs)
+    schedule = "epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}"
+    schedule = schedule.format(*LINEAR_PROBE.schedule, *FINETUNE.schedule)
+    parser.add_argument("--schedule", type=non_negative_int, nargs="*", help=schedule)
+    sizes = f"default: {LINEAR_PROBE.batch_size}, with --finetune {FINETUNE.batch_size}"
+    parser.add_argument("--batch-size", type=positive_int, help=f"recordings a step, of all processes; {sizes}")
     parser.add_argument(
         "--seed",
         type=seed_number,

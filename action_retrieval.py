@@ -1,4 +1,4 @@
-"""Retrieval: classify each validation recording by its nearest training recordings in the frozen encoder's space.
+"""Retrieval: classify each val recording by its nearest train recordings in the frozen encoder's space.
 
 python action_retrieval.py --pretrained checkpoints/ntu60_xsub
 """
@@ -27,9 +27,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="numbers of neighbours that vote; the nearest one decides between labels that are equally frequent; the "
         "first K's accuracy is the result; default: 1 5 20, as far as the gallery has them",
     )
-    parser.add_argument(
-        "--seed", type=seed_number, default=0, help="kept with the result; nothing in retrieval is random"
-    )
+    seed = "kept with the result; nothing in retrieval is random"
+    parser.add_argument("--seed", type=seed_number, default=0, help=seed)
     return parser.parse_args(argv)
 
 

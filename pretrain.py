@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leave
 
 from data_gen.datasets import DATASETS, DataSet, Protocol, protocols_by_name
 from data_gen.packed.info import ALL, SIDES
-from data_gen.recipes import OWN, VARIANTS, Weights
+from data_gen.recipes import OWN, RECIPES, Weights
 from feeder.modality_names import MODALITIES
 from tools.utils.encoder_options import add_amp_option, add_compile_option
 from tools.utils.errors import UserError, run
@@ -44,60 +44,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_data_options(parser, "--pre-dataset")
     parser.add_argument(
-        "--epochs",
-        type=non_negative_int,
-        help="epochs in all; 0 saves the untrained encoder; default: the protocol's recipe",
+        "--epochs", type=non_negative_int, help="epochs in all; 0 saves the untrained encoder; default: the recipe"
     )
-    parser.add_argument(
-        "--schedule",
-        type=non_negative_int,
-        nargs="*",
-        help="epochs at which the rate drops to a tenth; default: the recipe",
-    )
+    schedule = "epochs at which the rate drops to a tenth; default: the recipe"
+    parser.add_argument("--schedule", type=non_negative_int, nargs="*", help=schedule)
     parser.add_argument("--lr", type=positive_float, help="learning rate of Adam; default: the recipe")
     parser.add_argument("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
-    parser.add_argument(
-        "--batch-size", type=positive_int, help="global batch, of all processes together; default: the recipe"
-    )
+    parser.add_argument("--batch-size", type=positive_int, help="clips a step, of all processes; default: the recipe")
     parser.add_argument("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe")
     add_amp_option(parser, "the model (the objective is float32)")
-    parser.add_argument(
-        "--recipe",
-        choices=list(VARIANTS),
-        default="published",
-        help="where no flag says otherwise, the recipe below and the published weights; or tuned: "
-        + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in VARIANTS["tuned"].items()),
-    )
+    tuned = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in RECIPES["tuned"].items())
+    recipe = f"where no flag says otherwise: the recipe below and the published weights; tuned: {tuned} instead"
+    parser.add_argument("--recipe", choices=list(RECIPES), default="published", help=recipe)
     add_objective_options(parser)
     add_compile_option(parser)
     parser.add_argument(
         "--resume",
         default="auto",
         metavar="auto|none|FILE",
-        help="auto: go on from the newest readable checkpoint of --checkpoint-path; none: start anew and remove the "
-        "checkpoints there",
+        help="auto: go on from the newest readable checkpoint of the run; none: remove its checkpoints and start anew",
     )
-    parser.add_argument(
-        "--save-freq",
-        type=positive_int,
-        help="epochs between checkpoints; the last one is always saved; default: the recipe",
-    )
-    parser.add_argument(
-        "--keep", type=positive_int, metavar="N", help="keep only the newest N checkpoints; default: all"
-    )
-    parser.add_argument(
-        "--knn-every",
-        type=positive_int,
-        metavar="N",
-        help="every N epochs and after the last, log the accuracy of the nearest neighbour's label on the val side "
-        "(knn/top1); it changes nothing in training",
-    )
+    save_freq = "epochs between checkpoints; the last one is always saved; default: the recipe"
+    parser.add_argument("--save-freq", type=positive_int, help=save_freq)
+    parser.add_argument("--keep", type=positive_int, metavar="N", help="keep the newest N checkpoints; default: all")
+    knn = "every N epochs and after the last, log 1-NN accuracy on the val side (knn/top1); training stays the same"
+    parser.add_argument("--knn-every", type=positive_int, metavar="N", help=knn)
     parser.add_argument("--seed", type=seed_number, default=0, help="of initial weights, data order and augmentations")
     return parser.parse_args(argv)
 
 
 def recipes_table() -> str:
-    """The values of each protocol's recipe, for --help."""
+    """Make the table of the protocols' recipes, for --help."""
     recipes = {name: protocol.recipe for name, (_, protocol) in protocols_by_name(DATASETS).items()}
     rows = [
         [name, *(" ".join(map(str, v)) if isinstance(v, tuple) else f"{v:g}" for v in vars(recipe).values())]
@@ -107,7 +84,7 @@ def recipes_table() -> str:
 
 
 def add_objective_options(parser: argparse.ArgumentParser) -> None:
-    """What the paper's ablations vary."""
+    """Add the options that the paper's ablations vary."""
     parser.add_argument(
         "--objective",
         choices=("umurl", "baseline"),
@@ -120,22 +97,15 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
         ("std", "deviation of each projection"),
         ("cov", "covariance of each projection"),
     ):
-        default = f"default: {getattr(Weights(), name):g}, or the recipe"
-        parser.add_argument(
-            f"--{name}-weight", type=non_negative_float, metavar="W", help=f"weight of the {what}; {default}"
-        )
-    parser.add_argument(
-        "--pretrain-modalities",
-        nargs="+",
-        choices=MODALITIES,
-        default=list(MODALITIES),
-        help="the modalities that are used, in the streams of their own and fused",
-    )
+        weight = f"weight of the {what}; default: {getattr(Weights(), name):g}, or the recipe"
+        parser.add_argument(f"--{name}-weight", type=non_negative_float, metavar="W", help=weight)
+    what = "the modalities that are used, each in a stream of its own and all fused"
+    parser.add_argument("--pretrain-modalities", nargs="+", choices=MODALITIES, default=list(MODALITIES), help=what)
 
 
 def complete_args(args: argparse.Namespace) -> list[tuple[DataSet, Protocol]]:
-    """Fill in what the flags left to the recipe, and refuse contradictions; returns what to train on. Raises
-    UserError."""
+    """Fill in what the flags left to the recipe, and refuse contradictions. Return the data sets to train on, and
+    their protocols. Raises UserError."""
     names = args.dataset or [None]
     protocol = args.protocol or (ALL if len(names) > 1 else None)
     test_name = args.checkpoint_path.resolve().name
@@ -145,7 +115,7 @@ def complete_args(args: argparse.Namespace) -> list[tuple[DataSet, Protocol]]:
         raise UserError("--inter-weight: the baseline has no term between modalities; leave it out")
     schedule_is_given = args.schedule is not None
     weights = {f"{name}_weight": value for name, value in vars(Weights()).items()}
-    for name, value in (vars(sources[0][1].recipe) | weights | VARIANTS[args.recipe]).items():
+    for name, value in (vars(sources[0][1].recipe) | weights | RECIPES[args.recipe]).items():
         if getattr(args, name) is None:
             setattr(args, name, list(value) if isinstance(value, tuple) else value)
     if schedule_is_given:
@@ -165,10 +135,10 @@ def main(argv: list[str] | None = None) -> None:
     sides = SIDES if args.knn_every else ["train"]
     sources = [(open_dataset(args.data_root, *source, sides), source[1]) for source in complete_args(args)]
 
-    from tools.evaluation.neighbour_accuracy import NeighbourAccuracy
+    from tools.evaluation.neighbour_accuracy import neighbour_accuracy
     from tools.training.pretraining import pretrain
 
-    pretrain(args, sources, NeighbourAccuracy)
+    pretrain(args, sources, neighbour_accuracy)
 
 
 if __name__ == "__main__":

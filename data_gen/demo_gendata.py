@@ -14,19 +14,34 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data_gen/ only
-    sys.path.insert(0, str(ROOT))
+from data_gen.datasets import DATA_ROOT
+from data_gen.packed.atomic import atomic_write
+from data_gen.packed.info import DataSetError
+from data_gen.raw import simulation as sim
+from data_gen.raw.conversion import add_workers_option, exit_status
+from data_gen.raw.long_simulation import act_out
+from data_gen.raw.workers import map_in_workers
 
-from data_gen.packed.atomic import atomic_write  # noqa: E402
-from data_gen.packed.info import DataSetError  # noqa: E402
-from data_gen.raw import simulation as sim  # noqa: E402
-from data_gen.raw.conversion import add_workers_option, exit_status  # noqa: E402
-from data_gen.raw.long_simulation import act_out  # noqa: E402
-from data_gen.raw.workers import map_in_workers  # noqa: E402
+# --- The sensor's noise -------------------------------------------------------------------------------------
+JITTER = 0.006  # of a well-seen joint 3 m away, metres
+HAND_JITTER = 2.0  # factor on hands and feet
+OCCLUDED_JITTER = 4.0  # factor on joints hidden behind the body, whose tracking state is 1
+NOISE_MEMORY = 0.6  # correlation of the noise with that of the frame before: Kinect smooths
+EXTREMITIES = [sim.L_WRIST, sim.L_HAND, sim.R_WRIST, sim.R_HAND, sim.L_ANKLE, sim.L_FOOT, sim.R_ANKLE, sim.R_FOOT,
+               sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]  # fmt: skip
+# --- Its faults ---------------------------------------------------------------------------------------------
+DROPPED = 0.01  # chance that a frame has no body at all
+LATE = 0.04  # chance that somebody is missing at the start of a recording
+LATE_FRAMES = (2, 9)
+SWAP = 0.05  # chance that two people swap their places in the list until the end
+GHOST = 0.02  # chance of an additional body for a moment
+GHOST_FRAMES = (3, 9)
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
 LONG = 1  # part of the seeds of long recordings alone
@@ -81,19 +96,19 @@ class SensedBodies:
 def _jitter(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Draw unit noise (T, ...) in which each frame resembles the one before."""
     noise = rng.normal(size=shape)
-    fresh = np.sqrt(1 - sim.NOISE_MEMORY**2)
+    fresh = np.sqrt(1 - NOISE_MEMORY**2)
     for frame in range(1, len(noise)):
-        noise[frame] = sim.NOISE_MEMORY * noise[frame - 1] + fresh * noise[frame]
+        noise[frame] = NOISE_MEMORY * noise[frame - 1] + fresh * noise[frame]
     return noise
 
 
 def sense_body(seen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Add noise to joints (T, 25, 3) in camera space; returns them and their tracking states (T, 25)."""
+    """Add noise to joints (T, 25, 3) in camera space. Return them and their tracking states (T, 25)."""
     from_chest = seen - seen[:, [sim.CHEST]]
     hidden = (from_chest[..., 2] > 0.1) & (np.abs(from_chest[..., 0]) < 0.12) & (from_chest[..., 1] > -0.7)
-    scale = sim.JITTER * (seen[..., 2] / 3) ** 2
-    scale[:, sim.EXTREMITIES] *= sim.HAND_JITTER
-    scale[hidden] *= sim.OCCLUDED_JITTER
+    scale = JITTER * (seen[..., 2] / 3) ** 2
+    scale[:, EXTREMITIES] *= HAND_JITTER
+    scale[hidden] *= OCCLUDED_JITTER
     return seen + scale[..., None] * _jitter(seen.shape, rng), np.where(hidden, 1, 2)
 
 
@@ -107,17 +122,17 @@ def sense(people: list[np.ndarray], rng: np.random.Generator) -> SensedBodies:
     """Sense people (T, 25, 3) in camera space, with the sensor's noise and faults."""
     frames, genuine = len(people[0]), len(people)
     shown = np.ones((frames, genuine), bool)
-    if rng.random() < sim.LATE:
-        shown[: rng.integers(*sim.LATE_FRAMES), rng.integers(genuine)] = False
-    if rng.random() < sim.GHOST:
+    if rng.random() < LATE:
+        shown[: rng.integers(*LATE_FRAMES), rng.integers(genuine)] = False
+    if rng.random() < GHOST:
         people = [*people, _ghost(people[0], rng)]
-        start, length = rng.integers(frames // 2), rng.integers(*sim.GHOST_FRAMES)
+        start, length = rng.integers(frames // 2), rng.integers(*GHOST_FRAMES)
         at = np.arange(frames)
         shown = np.column_stack([shown, (at >= start) & (at < start + length)])
-    shown[rng.random(frames) < sim.DROPPED] = False
+    shown[rng.random(frames) < DROPPED] = False
     joints, state = (np.stack(x, axis=1) for x in zip(*(sense_body(body, rng) for body in people)))
     body_id = np.tile(FIRST_BODY_ID + rng.integers(1, 30000) + np.arange(len(people)), (frames, 1))
-    if genuine > 1 and rng.random() < sim.SWAP:
+    if genuine > 1 and rng.random() < SWAP:
         swapped = slice(int(rng.integers(1, frames)), None)
         for part in (joints, state, shown, body_id):
             part[swapped, :2] = part[swapped, 1::-1].copy()
@@ -142,7 +157,7 @@ def _orientations(joints: np.ndarray) -> np.ndarray:
 
 
 def to_text(recording: SensedBodies) -> str:
-    """Write a recording as NTU text: counts, a line of 10 values per body, of 12 values per joint."""
+    """Format a recording as NTU text: counts, a line of 10 values per body, of 12 values per joint."""
     joints = recording.joints
     pixels = [_project(joints, lens) for lens in (DEPTH_LENS, COLOUR_LENS)]
     columns = np.concatenate([joints, *pixels, _orientations(joints), recording.state[..., None]], axis=-1)
@@ -158,7 +173,7 @@ def to_text(recording: SensedBodies) -> str:
 
 
 def recording_name(subject: int, replication: int, action: int, camera: int) -> str:
-    """Make the NTU file name."""
+    """Return a recording's NTU file name."""
     return f"S{setup_of(subject):03}C{camera:03}P{subject:03}R{replication:03}A{action:03}.skeleton"
 
 
@@ -169,7 +184,7 @@ def setup_of(subject: int) -> int:
 
 def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> None:
     """Write a file for each camera of a performance (subject, replication, action)."""
-    people = sim.perform(seed, *performance)
+    people = sim.perform(seed, *performance).people
     for camera in sim.CAMERA_ANGLES:
         view = make_camera(setup_of(performance[0]), camera)
         rng = np.random.default_rng([seed, *performance, camera])
@@ -178,10 +193,8 @@ def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -
 
 
 def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
-    """Write the recordings of all subjects into the folder `out`; returns their number.
-
-    The files depend on the seed alone. Raises OSError if `out` cannot be written.
-    """
+    """Write the recordings of all subjects into the folder `out`. Return their number. The files depend on the seed
+    alone. Raises OSError if `out` cannot be written."""
     out.mkdir(parents=True, exist_ok=True)
     performances = list(itertools.product(subjects, sim.REPLICATIONS, sim.ACTIONS))
     written = map_in_workers(partial(write_performance, out, seed), performances, workers, chunk=4)
@@ -191,7 +204,7 @@ def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int]
 
 
 def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, str]]:
-    """Write a long recording; returns its segments as rows of segments.csv."""
+    """Write a long recording. Return its segments as rows of segments.csv."""
     subject, name = LONG_SUBJECTS[number % len(LONG_SUBJECTS)], f"long_{number:03d}"
     rng = np.random.default_rng([seed, number, LONG])
     camera = make_camera(setup_of(subject), int(rng.choice(list(sim.CAMERA_ANGLES))))
@@ -221,7 +234,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int:
-    """Write `count` long recordings into the folder `out`, with segments.csv, recordings.csv and classes.txt; returns
+    """Write `count` long recordings into the folder `out`, with segments.csv, recordings.csv and classes.txt. Return
     the number of segments. The files depend on the seed alone. Raises OSError if `out` cannot be written."""
     out.mkdir(parents=True, exist_ok=True)
     write = partial(write_long, out, seed)
@@ -240,11 +253,10 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command. Return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, help="folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
-    )
+    out = "folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
+    parser.add_argument("--out", type=Path, help=out)
     parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
     add_workers_option(parser)
@@ -255,7 +267,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _generate(args: argparse.Namespace) -> Iterator[str]:
-    out = args.out or ROOT / "data" / ("demo_untrimmed_raw" if args.long else "demo_raw")
+    out = args.out or DATA_ROOT / ("demo_untrimmed_raw" if args.long else "demo_raw")
     if args.long:
         segments = generate_long(out, args.long, args.seed, args.workers)
         yield f"{args.long} long recordings with {segments} segments in {out}"

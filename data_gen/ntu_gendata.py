@@ -20,27 +20,16 @@ from data_gen.datasets import DATA_ROOT, NTU, DataSet, get_dataset
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.protocols import derive_splits
 from data_gen.packed.reader import DataSetError
-from data_gen.packed.writer import PackedWriter, packing
+from data_gen.packed.writer import packing
 from data_gen.raw.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
 from data_gen.raw.number_lines import SkeletonError
-from data_gen.raw.recordings import (
-    Recording,
-    convert_all,
-    find_missing_lists,
-    find_recordings,
-    read_missing_list,
-)
+from data_gen.raw.recordings import Recording, convert_all, find_missing_lists, find_recordings, read_missing_list
 
 
 def convert(
-    dataset: DataSet,
-    raw: list[Path],
-    out: Path,
-    missing: Path | None = None,
-    workers: int = 1,
-    skip_bad: bool = False,
+    dataset: DataSet, raw: list[Path], out: Path, missing: Path | None = None, workers: int = 1, skip_bad: bool = False
 ) -> dict:
-    """Convert the recordings under `raw` into the packed data set `out`; returns what dataset.json says.
+    """Convert the recordings under `raw` into the packed data set `out`. Return what dataset.json says.
 
     Raises BadRecordings if some cannot be read (unless `skip_bad`), DataSetError if none is left or `out` is in use.
     In both cases an earlier data set in `out` stays as it was.
@@ -62,7 +51,12 @@ def convert(
         "on_missing_list": sum(r.stem in left_out for r in recordings),
     }
     with packing(out, name=dataset.name) as writer:
-        _write(writer, wanted, names, bad, workers, skip_bad)
+        progress = tqdm(wanted, desc="convert", unit="recording", disable=not sys.stderr.isatty())
+        for recording, people in zip(progress, convert_all(wanted, workers)):
+            if isinstance(people, SkeletonError):
+                bad[str(recording)] = str(people)
+            elif not bad or skip_bad:
+                writer.add(recording.stem, names[recording.stem].label, people)
         if bad and not skip_bad:
             raise BadRecordings(dict(sorted(bad.items())))
         if not writer.names:
@@ -76,7 +70,7 @@ def convert(
 def _select(
     dataset: DataSet, recordings: list[Recording], left_out: set[str]
 ) -> tuple[list[Recording], dict[str, RecordingName], dict[str, str], int]:
-    """Choose the recordings to read. Returns them, their parsed names, the reasons against bad names, and the number of
+    """Choose the recordings to read. Return them, their parsed names, the reasons against bad names, and the number of
     recordings of other data sets."""
     wanted: list[Recording] = []
     names: dict[str, RecordingName] = {}
@@ -97,23 +91,6 @@ def _select(
             wanted.append(recording)
             names[recording.stem] = name
     return wanted, names, bad, passed_over
-
-
-def _write(
-    writer: PackedWriter,
-    wanted: list[Recording],
-    names: dict[str, RecordingName],
-    bad: dict[str, str],
-    workers: int,
-    skip_bad: bool,
-) -> None:
-    """Feed the converted recordings to the writer and the failed ones to `bad`."""
-    progress = tqdm(wanted, desc="convert", unit="recording", disable=not sys.stderr.isatty())
-    for recording, people in zip(progress, convert_all(wanted, workers)):
-        if isinstance(people, SkeletonError):
-            bad[str(recording)] = str(people)
-        elif not bad or skip_bad:
-            writer.add(recording.stem, names[recording.stem].label, people)
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:
@@ -159,23 +136,15 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command. Return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--dataset",
-        choices=[d.name for d in NTU],
-        help="default: all whose recordings are in data/",
-    )
-    parser.add_argument(
-        "--raw", nargs="+", type=Path, metavar="PATH", help="folders of .skeleton files, or zip archives"
-    )
+    all_there = "default: all whose recordings are in data/"
+    parser.add_argument("--dataset", choices=[d.name for d in NTU], help=all_there)
+    raw = "folders of .skeleton files, or zip archives"
+    parser.add_argument("--raw", nargs="+", type=Path, metavar="PATH", help=raw)
     parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
-    parser.add_argument(
-        "--missing",
-        type=Path,
-        metavar="FILE",
-        help="list of recordings to leave out (default: the one beside the recordings)",
-    )
+    missing = "list of recordings to leave out (default: the one beside the recordings)"
+    parser.add_argument("--missing", type=Path, metavar="FILE", help=missing)
     return exit_status(_convert_planned(parse_arguments(parser, argv)))
 
 

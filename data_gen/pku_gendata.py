@@ -44,7 +44,7 @@ _WHAT = "files or lines"
 def convert(
     dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: bool = False, untrimmed: bool = False
 ) -> dict:
-    """Convert the videos under `raw` into the packed data set `out`; returns what dataset.json says. With `untrimmed`,
+    """Convert the videos under `raw` into the packed data set `out`. Return what dataset.json says. With `untrimmed`,
     recordings are whole videos, as recorded, with segments, instead of normalised clips.
 
     Raises FileNotFoundError if a folder or a split file is missing, BadRecordings if some files or lines cannot be used
@@ -114,7 +114,7 @@ def _write(
     writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool, untrimmed: bool
 ) -> tuple[dict[str, str], set[int]]:
     """Feed the videos' clips, or with `untrimmed` whole videos, to the writer, and what cannot be used to `bad`.
-    Returns what was repaired, by line, and the classes that occur."""
+    Return what was repaired, by line, and the classes that occur."""
     repaired: dict[str, str] = {}
     classes: set[int] = set()
     progress = tqdm(videos, desc="convert", unit="video", disable=not sys.stderr.isatty())
@@ -190,14 +190,12 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command. Return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--part", type=int, choices=(1, 2), help="part of PKU-MMD (default: all whose videos are in data/)"
-    )
-    parser.add_argument(
-        "--untrimmed", action="store_true", help="keep whole videos, with their segments (docs/detection.md)"
-    )
+    part = "part of PKU-MMD (default: all whose videos are in data/)"
+    parser.add_argument("--part", type=int, choices=(1, 2), help=part)
+    untrimmed = "keep whole videos, with their segments (docs/detection.md)"
+    parser.add_argument("--untrimmed", action="store_true", help=untrimmed)
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
     parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
     return exit_status(_convert_planned(parse_arguments(parser, argv)))

@@ -31,7 +31,7 @@ class Weights:
 
 
 # --recipe: what replaces the recipe's values. Tuned: loss weights in VICReg's proportions.
-VARIANTS: dict[str, dict[str, float]] = {
+RECIPES: dict[str, dict[str, float]] = {
     "published": {},
     "tuned": {"lr": 1e-3, "intra_weight": 25.0, "inter_weight": 25.0, "std_weight": 25.0},
 }

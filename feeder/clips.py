@@ -48,7 +48,7 @@ class ClipBatch:
 
     @property
     def values(self) -> Tensor:
-        """The resampled clips, float32 (B, T, M, V, C). Raises ValueError before resampling."""
+        """Return the resampled clips, float32 (B, T, M, V, C). Raises ValueError before resampling."""
         if self.num_frames is None:
             raise ValueError("the clips are not resampled: place ResampleClip() before what needs their values")
         return self.frames.view(len(self), self.num_frames, *self.layout.shape)
@@ -107,7 +107,7 @@ class ClipDataset:
         )
 
     def fingerprint(self) -> str:
-        """Hash of lengths, labels and one frame each of up to 1,024 recordings; equal for the same recordings."""
+        """Hash lengths, labels and one frame each of up to 1,024 recordings; equal for the same recordings."""
         chosen = torch.arange(min(len(self), 1024), device=self.device) * len(self) // min(len(self), 1024)
         sampled = self.frames[(self.first + self.num_frame // 2)[chosen]]
         digest = hashlib.sha256()

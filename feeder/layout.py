@@ -30,11 +30,11 @@ class FrameLayout:
 
     @property
     def size(self) -> int:
-        """Number of values in a frame, the size of a temporal token."""
+        """Return the number of values in a frame, the size of a temporal token."""
         return self.people * self.joints * self.coordinates
 
     def parent_values(self) -> Tensor:
-        """Index of the parent joint's value, per value of a frame: int64 (M·V·C,)."""
+        """Return the index of the parent joint's value, for each value of a frame: int64 (M·V·C,)."""
         places = torch.arange(self.size).view(self.shape)
         return places[:, list(self.skeleton.parents)].flatten()
 

@@ -9,7 +9,7 @@ MODALITIES = ("joint", "bone", "motion")
 
 def modalities_of(name: str, trained: Sequence[str] = MODALITIES) -> tuple[str, ...]:
     """Parse the name of a modality: `all` fuses those that the encoder was `trained` on, `joint` is one without fusion,
-    `joint+bone` fuses several. Returns them in the order of MODALITIES. Raises ValueError."""
+    `joint+bone` fuses several. Return them in the order of MODALITIES. Raises ValueError for another name."""
     parts = name.split("+")
     if name == "all":
         return tuple(trained)

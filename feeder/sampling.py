@@ -42,7 +42,7 @@ def share(size: int, rank: int, world_size: int) -> slice:
 
 @dataclass
 class ViewRandom:
-    """Random numbers of B views. Each call of `uniform` draws new ones, the same on every device.
+    """Draw random numbers for B views. Each call of `uniform` draws new ones, the same on every device.
 
     key: int64 (B,), one per view; drawn: how many numbers each view has drawn.
     """
@@ -75,5 +75,5 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """x >> bits, filled with zeros instead of the sign."""
+    """Shift right, and fill with zeros instead of the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

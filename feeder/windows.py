@@ -49,7 +49,7 @@ def slide(blocks: Iterable[np.ndarray], length: int, stride: int) -> Iterator[tu
         yield last, buffer[last - first :]
 
 
-def prepare(start: int, frames: np.ndarray, layout: FrameLayout) -> Window:
+def normalise_window(start: int, frames: np.ndarray, layout: FrameLayout) -> Window:
     """Normalise a window's frames, (W, slots, V, C) as recorded, like a clip's."""
     clip = normalise(frames.astype(np.float64), layout.skeleton, layout.people)
     return Window(start, clip, ~long_gaps((frames != 0).any(axis=(1, 2, 3)), GAP))

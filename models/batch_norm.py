@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """Differentiable all-reduce (sum); the backward pass sums the processes' gradients."""
+    """Differentiable all-reduce (sum); the backward pass sums the processes' gradients.
+
+    PyTorch's functional all-reduce carries gradients only in versions newer than 2.9, and that of
+    torch.distributed.nn is deprecated in those.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The files of a run's checkpoints: their names, and the newest one. No PyTorch is needed for it."""
+"""Name a run's checkpoints, and find the newest one, without PyTorch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class CheckpointError(ValueError):
 
 
 def name_of(epochs_done: int, steps_done: int = 0) -> str:
-    """The file name of a checkpoint after `epochs_done` epochs: it holds the index of the last one, counted from 0.
-    With `steps_done` of a further epoch, it holds that epoch's index."""
+    """Return the file name of a checkpoint after `epochs_done` epochs and `steps_done` steps of the next one. It holds
+    the index of the last epoch, counted from 0: with `steps_done`, of the one begun."""
     if steps_done:
         return f"checkpoint_{epochs_done:04d}_step_{steps_done:06d}.pth.tar"
     return f"checkpoint_{epochs_done - 1:04d}.pth.tar" if epochs_done else UNTRAINED
 
 
 def progress_of(path: Path) -> tuple[int, int] | None:
-    """(epochs, steps of a further one) done, by a checkpoint's name; None for another file."""
+    """Return the epochs done and the steps of the next one, by a checkpoint's name; None for another file."""
     if path.name == UNTRAINED:
         return 0, 0
     match = _NAME.fullmatch(path.name)
@@ -35,18 +35,18 @@ def progress_of(path: Path) -> tuple[int, int] | None:
 
 
 def stem_of(path: Path) -> str:
-    """The name of a checkpoint's file or of slim weights, without what says its kind."""
+    """Return the file name of a checkpoint or of slim weights without its ending."""
     return path.name.removesuffix(".pth.tar").removesuffix(WEIGHTS_SUFFIX)
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """Checkpoints of a run, newest first; the untrained one last."""
+    """Return the checkpoints of a run, newest first; the untrained one last."""
     found = {path: done for path in folder.glob("checkpoint_*.pth.tar") if (done := progress_of(path))}
     return sorted(found, key=found.__getitem__, reverse=True)
 
 
 def newest(path: Path) -> Path:
-    """The checkpoint itself, or the last one of a run's folder, or slim weights of a folder without any. Raises
+    """Return a file's own path; for a folder, the path of its newest checkpoint or else of its slim weights. Raises
     CheckpointError if there is none."""
     if not path.is_dir():
         return path

@@ -23,8 +23,7 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone, self.modalities, self.finetune = backbone, tuple(modalities), finetune
         backbone.requires_grad_(finetune)
-        for part in backbone.unused(modalities):
-            part.requires_grad_(False)
+        backbone.freeze_unused(modalities)
         self.linear = new_linear(2 * backbone.hidden_size, num_classes + 1, torch.Generator().manual_seed(seed))
 
     def forward(self, stream: dict[str, Tokens]) -> Tensor:

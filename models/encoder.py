@@ -169,11 +169,10 @@ class ModalityAgnosticEncoder(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Embeddings, fusion and encoder: the part that is kept after pre-training.
+    """Embed, fuse and encode tokens: the part of the model that is kept after pre-training.
 
     A stream is the input of one feature: the tokens of one modality, encoded without fusion, or of several, fused
     early. Parts that no stream of `modalities` uses exist, as in published checkpoints, but are not trained.
-    `layout` is what a frame holds.
     """
 
     def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
@@ -184,13 +183,15 @@ class Backbone(nn.Module):
         self.m_emb = Embedding(hidden_size, layout)
         self.mm_fusion = Fusion(hidden_size)
         self.ma_encoder = ModalityAgnosticEncoder(hidden_size)
-        for part in self.unused(modalities):
-            part.requires_grad_(False)
+        self.freeze_unused(modalities)
 
-    def unused(self, modalities: Sequence[str]) -> list[nn.Module]:
-        """Return the parts that streams of these modalities do not use."""
-        parts: list[nn.Module] = [self._embedding(m) for m in MODALITIES if m not in modalities]
-        return [*parts, self.mm_fusion] if len(modalities) == 1 else parts
+    def freeze_unused(self, modalities: Sequence[str]) -> None:
+        """Exclude from training the parts that streams of these modalities do not use."""
+        for modality in MODALITIES:
+            if modality not in modalities:
+                self._embedding(modality).requires_grad_(False)
+        if len(modalities) == 1:
+            self.mm_fusion.requires_grad_(False)
 
     def forward(self, stream: dict[str, Tokens]) -> Tensor:
         """Encode one stream to features (B, 2H)."""

@@ -31,8 +31,7 @@ class FinetuneModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.modalities = tuple(modalities)
-        for part in backbone.unused(modalities):
-            part.requires_grad_(False)
+        backbone.freeze_unused(modalities)
         self.linear = new_linear(2 * backbone.hidden_size, num_classes, generator)
 
     def forward(self, stream: dict[str, Tokens]) -> Tensor:

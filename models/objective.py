@@ -54,12 +54,12 @@ def baseline_loss(projections: Projections, weights: Weights = PUBLISHED) -> Los
 
 
 def variance_loss(centred: Tensor) -> Tensor:
-    """mean_d relu(1 − √(Var_d + 1e-4)) of centred projections (B, D), with unbiased variance."""
+    """Compute mean_d relu(1 − √(Var_d + 1e-4)) of centred projections (B, D), with unbiased variance."""
     return F.relu(1 - deviation(centred)).mean()
 
 
 def covariance_loss(centred: Tensor) -> Tensor:
-    """Σ_{i≠j} Cov_ij² / D of centred projections (B, D), with unbiased covariance.
+    """Compute Σ_{i≠j} Cov_ij² / D of centred projections (B, D), with unbiased covariance.
 
     If B < D, the sum of all Cov² comes from the smaller Gram matrix: ‖ZᵀZ‖ = ‖ZZᵀ‖ (Frobenius).
     """
@@ -69,12 +69,12 @@ def covariance_loss(centred: Tensor) -> Tensor:
 
 
 def deviation(centred: Tensor) -> Tensor:
-    """√(Var_d + 1e-4) of each column of centred projections (B, D): (D,)."""
+    """Compute √(Var_d + 1e-4) of each column of centred projections (B, D): (D,)."""
     return torch.sqrt(variance(centred) + EPSILON)
 
 
 def variance(centred: Tensor) -> Tensor:
-    """Unbiased variance of each column of centred projections (B, D): (D,)."""
+    """Compute the unbiased variance of each column of centred projections (B, D): (D,)."""
     return centred.square().sum(0) / (len(centred) - 1)
 
 

@@ -1,4 +1,4 @@
-"""The models for pre-training: the backbone and projectors of its features (docs/method.md, 5 and 6)."""
+"""The models of pre-training: the backbone, and projectors of its features (docs/method.md, 5 and 6)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,7 @@ class UmURL(nn.Module):
     `streams` lists the modalities of each stream. Each stream has a view of its own.
     """
 
-    def __init__(
-        self,
-        hidden_size: int = 1024,
-        modalities: Sequence[str] = MODALITIES,
-        layout: FrameLayout = NTU_LAYOUT,
-    ):
+    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
         super().__init__()
         self.modalities = tuple(modalities)
         self.streams = (*((m,) for m in self.modalities), self.modalities)
@@ -50,12 +45,7 @@ class UmURL(nn.Module):
 class SimpleBaseline(nn.Module):
     """The ablation's baseline, early fusion alone: two multi-modal streams, each of its own view, and one projector."""
 
-    def __init__(
-        self,
-        hidden_size: int = 1024,
-        modalities: Sequence[str] = MODALITIES,
-        layout: FrameLayout = NTU_LAYOUT,
-    ):
+    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
         super().__init__()
         self.modalities = tuple(modalities)
         self.streams = (self.modalities, self.modalities)

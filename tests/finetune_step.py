@@ -25,7 +25,7 @@ def step(folder: Path, batch: int, modalities: tuple[str, ...], procs: Processes
     torch.manual_seed(0)
     model = new_classifier(Backbone(8), modalities, packed.num_classes, seed=procs.rank)  # the main one's counts
     tuner = Finetuner(model, source, FINETUNE, 0, procs)
-    tuner.prepare(train)
+    tuner.compile_and_distribute(train)
     accuracies = tuner.validate(torch.cat((val, train))[: 7 * batch])
     tuner.train_step(train[:batch])
     return {"accuracies": accuracies, "gradients": {n: p.grad for n, p in model.named_parameters()}}

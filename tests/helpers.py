@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from torch import Tensor
 
 from data_gen.datasets import DATASETS, ROOT
@@ -21,6 +23,7 @@ from feeder.modalities import ModalityTokens, Tokens
 from models.umurl import SimpleBaseline, UmURL
 
 GOLDEN = Path(__file__).parent / "golden"
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 
 
 def skeleton_text(frames: list[list[np.ndarray]], newline: str = "\n") -> bytes:

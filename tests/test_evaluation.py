@@ -421,6 +421,6 @@ def test_the_published_recipe_is_marked(published, demo_root, capsys):
     action_recognition.main(flags(published, demo_root, "--lr", 0.3, 0.03, "--modality", "joint+motion+bone"))
     lines = capsys.readouterr().out
     assert (
-        "all, rate 0.03 (the published recipe), best (chosen on the test side)" in lines
+        "all, rate 0.03 (the published recipe), best (chosen on the val side)" in lines
         and "all, rate 0.3, last" in lines
     )

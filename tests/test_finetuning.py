@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import action_recognition
 from models import CheckpointError
-from tests.helpers import GOLDEN, run_python, tiny_dataset
+from tests.helpers import GOLDEN, needs_compiler, run_python, tiny_dataset
 from tools.evaluation import finetune_report
 from tools.utils.errors import UserError
 
@@ -38,7 +38,7 @@ def test_all_labels_best_and_last_with_curves(published, demo_root, capsys):
     best = np.max([h["top1"] for h in result["history"]], axis=0)
     assert result["best"]["top1"]["per_seed"] == best.tolist()
     lines = capsys.readouterr().out
-    best = f"best (chosen on the test side): top-1 {result['best']['top1']['mean']:.2f} ±"
+    best = f"best (chosen on the val side): top-1 {result['best']['top1']['mean']:.2f} ±"
     assert f"100 % of the labels (12 recordings), {best}" in lines
     assert lines == "".join(line[20:] for line in (published / "finetune.log").read_text().splitlines(keepends=True))
     events = EventAccumulator(str(published)).Reload().Scalars("finetune/loss_seed1")
@@ -48,9 +48,9 @@ def test_all_labels_best_and_last_with_curves(published, demo_root, capsys):
 def test_few_labels_each_fraction_as_by_itself(published, demo_root, monkeypatch):
     used = []
 
-    def recorded(model, source, train, val, options, seed, *rest):
-        used.append((seed, train.tolist()))
-        return finetune(model, source, train, val, options, seed, *rest)
+    def recorded(tuner, train, *rest):
+        used.append((tuner.seed, train.tolist()))
+        return finetune(tuner, train, *rest)
 
     finetune = finetune_report.finetune
     monkeypatch.setattr(finetune_report, "finetune", recorded)
@@ -160,9 +160,8 @@ def test_a_run_that_diverges_leaves_no_result(published, demo_root):
 
 
 @pytest.mark.slow
+@needs_compiler
 def test_compiled_fine_tuning_gives_the_scores_of_eager(published, demo_root, capsys):
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler on a CPU")
     found = []
     for choice in ("off", "on"):
         action_recognition.main(flags(published, demo_root, "--compile", choice))

@@ -53,7 +53,7 @@ def trainer_of(demo_root, *flags) -> Trainer:
     program.complete_args(args)
     packed = PackedDataset(demo_root / "demo")
     trainer = Trainer(args, Processes(0, 1, device), ClipDataset.of_dataset(packed, np.arange(len(packed)), device))
-    trainer.prepare()
+    trainer.compile_and_distribute()
     return trainer
 
 

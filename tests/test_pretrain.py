@@ -1,7 +1,6 @@
 import json
 import math
 import re
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -16,7 +15,7 @@ from feeder.augment import RandomMirror, View
 from feeder.clips import ResampleClip
 from models import checkpoint_files, loading
 from models.umurl import UmURL
-from tests.helpers import run_python, tiny_dataset
+from tests.helpers import needs_compiler, run_python, tiny_dataset
 from tests.runs import assert_equal_runs, figures, launched
 from tools.training import trainer
 from tools.training.compiling import sizes_to_compile
@@ -328,9 +327,8 @@ def test_where_the_model_cannot_be_compiled_the_run_says_so_and_goes_on(pretrain
 
 
 @pytest.mark.slow
+@needs_compiler
 def test_compile_changes_nothing_but_speed(pretrain, tmp_path, capsys):
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler on a CPU")
     from torch._dynamo.utils import counters
 
     plain = figures(pretrain.run("--epochs", "2", folder=tmp_path / "plain" / "demo"))
@@ -343,9 +341,8 @@ def test_compile_changes_nothing_but_speed(pretrain, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@needs_compiler
 def test_two_processes_compile_the_encoder(pretrain, demo_root, tmp_path):
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler on a CPU")
     plain, folder = figures(pretrain.run("--epochs", "2")), tmp_path / "two" / "demo"
     done = run_python(*launched(2, folder, demo_root, "--epochs", "2", "--compile", "on")[1:])
     assert done.returncode == 0, done.stderr
@@ -377,7 +374,9 @@ def test_a_compiled_loss_that_is_not_finite_where_the_eager_one_is_falls_back(pr
     ],
 )
 def test_what_is_compiled(choice, device, steps, expected):
-    assert sizes_to_compile(choice, torch.device(device), Counter(steps)) == expected
+    sizes = list(Counter(steps).elements())
+    assert sizes_to_compile(choice, torch.device(device), sizes, 1) == expected
+    assert sizes_to_compile("auto", torch.device("cuda"), [512] * 78 + [155], 451) == {512}
 
 
 @pytest.mark.parametrize(

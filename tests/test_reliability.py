@@ -18,7 +18,7 @@ from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
 from tests.helpers import own_dataset, run_python, write_recordings
 from tests.programs import assert_refused, call
-from tools.utils.distributed import detect
+from tools.utils.distributed import find_processes
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
 from tools.utils.options import check_schedule
@@ -103,7 +103,7 @@ def test_variables_of_launchers_are_checked(monkeypatch, env):
     for key, value in env.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(UserError):
-        detect()
+        find_processes()
 
 
 def test_an_epoch_that_stands_twice_in_a_schedule_is_refused():

@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import argparse
 
+from tools.detection.decoding import DETECTOR_THRESHOLD
 from tools.utils.encoder_options import add_pretrained_option, modality_name
 from tools.utils.errors import UserError, run
-from tools.utils.options import (
-    HelpFormatter,
-    add_data_options,
-    fraction,
-    positive_float,
-    positive_int,
-    seed_number,
-)
+from tools.utils.options import HelpFormatter, add_data_options, fraction, positive_float, positive_int, seed_number
 
 FROZEN_LR, FINETUNE_LR = 1e-2, 1e-3
 
@@ -29,10 +23,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--modality", type=modality_name, default="all", help="all, one modality, or a fusion of some")
     parser.add_argument("--finetune", action="store_true", help="train the encoder, too")
     parser.add_argument("--window", type=positive_int, default=64, help="frames per window")
+    stride = "frames between the starts of windows; default: a quarter of the window"
+    parser.add_argument("--stride", type=positive_int, help=stride)
     parser.add_argument(
-        "--stride", type=positive_int, help="frames between the starts of windows; default: a quarter of the window"
+        "--threshold", type=fraction, default=DETECTOR_THRESHOLD, help="least score of an action's frame"
     )
-    parser.add_argument("--threshold", type=fraction, default=0.2, help="least score of an action's frame")
     parser.add_argument("--shortest", type=positive_int, default=15, help="least length of an action, in frames")
     parser.add_argument("--lr", type=positive_float, help=f"default: {FROZEN_LR:g}, with --finetune {FINETUNE_LR:g}")
     parser.add_argument("--epochs", type=positive_int, default=20, help="epochs of training")

@@ -1,6 +1,6 @@
-"""Parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
+"""Print parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
 
-They are counted in the modules or computed by formula, in seconds and without data.
+They are counted in the modules, in seconds and without data.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from tools.utils.options import HelpFormatter, output_file, positive_int
 from tools.utils.tables import table
 
 EXPLANATION = """
-Operations are those of matrix products for one clip of {frames} frames and two people, forward; a multiply-add counts
-as two. `textbook`: by formula, the layers as the paper describes them. `here`: counted as this implementation runs.
+Operations are those of matrix products for one clip of {frames} frames and two people, forward, counted as this
+implementation runs; a multiply-add counts as two.
 Three separate streams: an encoder and a projector for each modality, trained on two views each; their scores are added.
 This is the usual alternative, built from this model's parts."""
 
@@ -32,9 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     from tools.benchmark.efficiency import efficiency
 
     rows = efficiency(args.hidden_size)
-    header = (f"hidden size {args.hidden_size}", "parameters, M", "GFLOP, textbook", "GFLOP, here")
-    numbers = [(f"{r.parameters / 1e6:.2f}", f"{r.textbook / 1e9:.2f}", f"{r.here / 1e9:.2f}") for r in rows]
-    print(table(header, [(row.what, *rest) for row, rest in zip(rows, numbers)]))
+    header = (f"hidden size {args.hidden_size}", "parameters, M", "GFLOP")
+    print(table(header, [(r.what, f"{r.parameters / 1e6:.2f}", f"{r.flop / 1e9:.2f}") for r in rows]))
     print(EXPLANATION.format(frames=NUM_FRAMES))
     if args.json:
         with atomic_write(args.json) as partial:

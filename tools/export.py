@@ -7,43 +7,26 @@ python -m tools.export --pretrained CKPT --classifier action_recognition_joint.p
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
-from tools.utils.encoder_options import add_pretrained_option, representation_name
-from tools.utils.errors import UserError, run
+from tools.utils.encoder_options import EXPORTED, add_pretrained_option, representation_name
+from tools.utils.errors import check_packages, run
 from tools.utils.options import HelpFormatter
-
-FORMATS = ("torch", "onnx")
-_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-
-
-def _check_packages(formats: list[str]) -> None:
-    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if "onnx" in formats and missing:
-        raise UserError(
-            f"ONNX needs the packages {', '.join(missing)}: pip install {' '.join(missing)}, or give --format torch"
-        )
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
-    parser.add_argument(
-        "--classifier",
-        type=Path,
-        metavar="FILE",
-        help="classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder",
-    )
-    parser.add_argument(
-        "--modality",
-        type=representation_name,
-        help="all (fused), one modality, a fusion such as joint+bone, or ensemble; default: the classifier's, else all",
-    )
-    parser.add_argument("--format", choices=FORMATS, nargs="+", default=FORMATS, help="formats to write; default: both")
+    logits = "classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder"
+    parser.add_argument("--classifier", type=Path, metavar="FILE", help=logits)
+    kinds = "all (fused), one modality, a fusion such as joint+bone, or ensemble; default: the classifier's, else all"
+    parser.add_argument("--modality", type=representation_name, help=kinds)
+    both = list(EXPORTED)
+    parser.add_argument("--format", choices=both, nargs="+", default=both, help="formats to write; default: both")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     args = parser.parse_args(argv)
-    _check_packages(args.format)
+    if "onnx" in args.format:
+        check_packages("ONNX needs", ("onnx", "onnxscript", "onnxruntime"), ", or give --format torch")
 
     from tools.inference.exporting import export_encoder
 

@@ -12,13 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data_gen.raw.conversion import BadRecordings
-from tools.utils.encoder_options import (
-    ENSEMBLE,
-    PLACES,
-    add_encoder_options,
-    add_skeleton_option,
-    representation_name,
-)
+from tools.utils.encoder_options import ENSEMBLE, PLACES, add_encoder_options, add_skeleton_option, representation_name
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter, output_file
 
@@ -28,13 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     add_encoder_options(parser)
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help=PLACES)
     parser.add_argument("--out", type=output_file, required=True, metavar="FILE.npz", help="archive to write")
-    parser.add_argument(
-        "--modality",
-        type=representation_name,
-        default="all",
-        help="all (fused), one modality, a fusion such as joint+bone, or ensemble: the fused feature and each "
-        "modality's own, side by side",
-    )
+    kinds = "all (fused), one modality, a fusion such as joint+bone, or ensemble: the fused feature and each one's own"
+    parser.add_argument("--modality", type=representation_name, default="all", help=kinds)
     add_skeleton_option(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
     args = parser.parse_args(argv)

@@ -21,16 +21,11 @@ MOST = 5
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_query_options(parser)
-    parser.add_argument(
-        "--classifier",
-        type=Path,
-        metavar="FILE",
-        help="classifier that action_recognition.py wrote; it fixes the modality; "
-        "default: that of a fine-tuned encoder, or action_recognition.pth.tar beside the checkpoint",
-    )
-    parser.add_argument(
-        "--class-names", type=Path, metavar="FILE", help="names of the classes, one per line; default: the classifier's"
-    )
+    beside = "default: that of a fine-tuned encoder, or action_recognition.pth.tar beside the checkpoint"
+    what = f"classifier that action_recognition.py wrote; it fixes the modality; {beside}"
+    parser.add_argument("--classifier", type=Path, metavar="FILE", help=what)
+    names_help = "names of the classes, one per line; default: the classifier's"
+    parser.add_argument("--class-names", type=Path, metavar="FILE", help=names_help)
     args = parser.parse_args(argv)
     names = read_class_names(args.class_names) if args.class_names else None
 

@@ -20,13 +20,8 @@ NEIGHBOURS = 5
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_query_options(parser)
-    parser.add_argument(
-        "--gallery",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="what is searched: a packed data set, a folder or archive of recordings, or an .npz from tools.extract",
-    )
+    searched = "what is searched: a packed data set, a folder or archive of recordings, or an .npz from tools.extract"
+    parser.add_argument("--gallery", type=Path, required=True, metavar="PATH", help=searched)
     parser.add_argument("-k", type=positive_int, default=NEIGHBOURS, help="how many of the nearest recordings to name")
     parser.add_argument(
         "--modality",

@@ -17,13 +17,8 @@ from tools.utils.options import HelpFormatter
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help=f"FILE{WEIGHTS_SUFFIX}, or a folder for {WEIGHTS_FILE}",
-    )
+    where = f"FILE{WEIGHTS_SUFFIX}, or a folder for {WEIGHTS_FILE}"
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help=where)
     args = parser.parse_args(argv)
 
     from tools.evaluation.features import FrozenEncoder

@@ -33,7 +33,7 @@ def act_out(seed: int, number: int, subject: int, rng: np.random.Generator) -> I
     for action in rng.choice(list(sim.ACTIONS), ACTIONS).tolist():
         replication = REPLICATIONS * (1 + number) + int(rng.integers(REPLICATIONS))
         towards = int(rng.choice(sim.REPLICATIONS))
-        done = sim.perform_timed(seed, subject, replication, action, towards)
+        done = sim.perform(seed, subject, replication, action, towards)
         yield _pause(last, done.people[0][0], rng)
         yield Piece(done.people, action, done.start, done.end)
         last = done.people[0][-1]

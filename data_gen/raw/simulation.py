@@ -3,13 +3,14 @@
 A body is 25 joints in NTU (Kinect v2) order, moved by forward kinematics, so its bones keep their length. In
 the body's own frame x points to its right, y up, and it faces -z; all lengths are metres, all angles radians.
 A *performance* is one action done once by one subject (and a partner); it depends on seed and numbers alone.
-The constants below are all that can be tuned, also of the sensor, which demo_gendata.py models.
+The constants below are all that can be tuned, but for those of the sensor, in data_gen/demo_gendata.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -34,17 +35,6 @@ LEFT_HANDED = 0.2  # share of subjects
 STANCE = 0.20  # standard deviation of the legs' angles at rest
 IDLE = (0.015, 0.06)  # amplitude of a subject's aimless swaying
 SPARE_ARM = (1.1, 0.6, 1.4)  # widest flexion, abduction and elbow bend of the arm that has nothing to do
-JITTER = 0.006  # sensor noise of a well-seen joint 3 m away
-HAND_JITTER = 2.0  # factor on hands and feet
-OCCLUDED_JITTER = 4.0  # factor on joints hidden behind the body, whose tracking state is 1
-NOISE_MEMORY = 0.6  # correlation of the noise with that of the frame before: Kinect smooths
-# --- Sensor faults --------------------------------------------------------------------------------------
-DROPPED = 0.01  # chance that a frame has no body at all
-LATE = 0.04  # chance that somebody is missing at the start of a recording
-LATE_FRAMES = (2, 9)
-SWAP = 0.05  # chance that two people swap their places in the list until the end
-GHOST = 0.02  # chance of an additional body for a moment
-GHOST_FRAMES = (3, 9)
 
 JOINTS = 25
 (BASE, MID, NECK, HEAD, L_SHOULDER, L_ELBOW, L_WRIST, L_HAND, R_SHOULDER, R_ELBOW, R_WRIST, R_HAND,
@@ -55,8 +45,6 @@ PARENT = np.array([
     L_HIP, L_KNEE, L_ANKLE, BASE, R_HIP, R_KNEE, R_ANKLE, MID, L_HAND, L_HAND, R_HAND, R_HAND])  # fmt: skip
 FROM_THE_ROOT = (MID, CHEST, NECK, HEAD, *range(L_SHOULDER, CHEST), *range(L_TIP, JOINTS))
 MIRROR = np.array([0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22])
-EXTREMITIES = [L_WRIST, L_HAND, R_WRIST, R_HAND, L_ANKLE, L_FOOT, R_ANKLE, R_FOOT,
-               L_TIP, L_THUMB, R_TIP, R_THUMB]  # fmt: skip
 
 # Each joint seen from its parent, standing upright with the arms down; the left side mirrors the right.
 _RIGHT = {MID: (0, .30, 0), CHEST: (0, .23, 0), NECK: (0, .08, 0), HEAD: (0, .15, -.02),
@@ -107,7 +95,7 @@ def make_subject(seed: int, number: int) -> Subject:
 
 
 def rotations(angles: np.ndarray) -> np.ndarray:
-    """(..., 3) angles about x, y, z -> (..., 3, 3) matrices Rz Rx Ry: twist, then flexion, then abduction."""
+    """Convert angles (..., 3) about x, y, z to matrices (..., 3, 3), Rz Rx Ry: twist, then flexion, then abduction."""
     cx, cy, cz = np.moveaxis(np.cos(angles), -1, 0)
     sx, sy, sz = np.moveaxis(np.sin(angles), -1, 0)
     rows = [cz * cy - sz * sx * sy, -sz * cx, cz * sy + sz * sx * cy,
@@ -117,10 +105,8 @@ def rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def forward_kinematics(offsets: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Joint positions (T, 25, 3) from bones (25, 3) and angles (T, 25, 3); the spine base is the origin.
-
-    A joint's angles turn all its descendants, relative to its parent.
-    """
+    """Compute joint positions (T, 25, 3) from bones (25, 3) and angles (T, 25, 3); the spine base is the origin. A
+    joint's angles turn all its descendants, relative to its parent."""
     turn = rotations(angles)
     position = np.zeros(angles.shape)
     for joint in FROM_THE_ROOT:
@@ -141,6 +127,9 @@ class Style:
     cycles: float  # of a movement that is repeated
     seat: float
     sense: float
+
+
+Act = Callable[[np.ndarray, np.ndarray, Style], None]
 
 
 def _ramp(u: np.ndarray, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
@@ -173,38 +162,29 @@ def _wave(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
     pose[:, R_ELBOW, 2] += 0.6 * style.size * swing
 
 
-def _circle(direction: int) -> Callable[[np.ndarray, np.ndarray, Style], None]:
-    def act(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
-        up = _plateau(u)
-        # A cone around straight ahead: flexed by less than a right angle, the arm goes round by abduction.
-        _arm(pose, up, np.array([np.pi / 2 - 0.75 * style.size, 0, 0]), 0.3 * style.elbow)
-        turns = direction * style.sense * round(style.cycles)  # whole ones, so that it ends as it began
-        pose[:, R_SHOULDER, 2] += 2 * np.pi * turns * _ramp(u, 0.1, 0.9)
-
-    return act
+def _circle(pose: np.ndarray, u: np.ndarray, style: Style, direction: int) -> None:
+    up = _plateau(u)
+    # A cone around straight ahead: flexed by less than a right angle, the arm goes round by abduction.
+    _arm(pose, up, np.array([np.pi / 2 - 0.75 * style.size, 0, 0]), 0.3 * style.elbow)
+    turns = direction * style.sense * round(style.cycles)  # whole ones, so that it ends as it began
+    pose[:, R_SHOULDER, 2] += 2 * np.pi * turns * _ramp(u, 0.1, 0.9)
 
 
-def _clap(claps: int) -> Callable[[np.ndarray, np.ndarray, Style], None]:
-    def act(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
-        up = _plateau(u, 0.15)
-        apart = 0.5 + 0.5 * np.cos(2 * np.pi * claps * u)
-        for shoulder, elbow, side in ((R_SHOULDER, R_ELBOW, 1), (L_SHOULDER, L_ELBOW, -1)):
-            pose[:, [shoulder, elbow]] *= (1 - up)[:, None, None]  # no arm is spare
-            pose[:, shoulder, 0] += up * 0.75
-            pose[:, shoulder, 1] += up * side * (0.55 - 0.9 * style.size * apart)
-            pose[:, elbow, 0] += up * 1.15
-
-    return act
+def _clap(pose: np.ndarray, u: np.ndarray, style: Style, claps: int) -> None:
+    up = _plateau(u, 0.15)
+    apart = 0.5 + 0.5 * np.cos(2 * np.pi * claps * u)
+    for shoulder, elbow, side in ((R_SHOULDER, R_ELBOW, 1), (L_SHOULDER, L_ELBOW, -1)):
+        pose[:, [shoulder, elbow]] *= (1 - up)[:, None, None]  # no arm is spare
+        pose[:, shoulder, 0] += up * 0.75
+        pose[:, shoulder, 1] += up * side * (0.55 - 0.9 * style.size * apart)
+        pose[:, elbow, 0] += up * 1.15
 
 
-def _sit(direction: int) -> Callable[[np.ndarray, np.ndarray, Style], None]:
-    def act(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
-        low = _ramp(u) if direction > 0 else 1 - _ramp(u)
-        pose[:, [L_HIP, R_HIP], 0] += (1.6 * low * style.seat)[:, None]
-        pose[:, [L_KNEE, R_KNEE], 0] -= (1.6 * low * style.seat)[:, None]
-        pose[:, MID, 0] -= 0.5 * style.size * np.sin(np.pi * low)
-
-    return act
+def _sit(pose: np.ndarray, u: np.ndarray, style: Style, direction: int) -> None:
+    low = _ramp(u) if direction > 0 else 1 - _ramp(u)
+    pose[:, [L_HIP, R_HIP], 0] += (1.6 * low * style.seat)[:, None]
+    pose[:, [L_KNEE, R_KNEE], 0] -= (1.6 * low * style.seat)[:, None]
+    pose[:, MID, 0] -= 0.5 * style.size * np.sin(np.pi * low)
 
 
 def _shake_hands(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
@@ -213,16 +193,13 @@ def _shake_hands(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
     pose[:, R_ELBOW, 0] += 0.3 * style.size * up * np.sin(2 * np.pi * 2 * style.cycles * u)
 
 
-def _walk(direction: int) -> Callable[[np.ndarray, np.ndarray, Style], None]:
-    def act(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
-        swing = style.size * _plateau(u, 0.1) * np.sin(2 * np.pi * style.cycles * u * direction)
-        bend = style.size * _plateau(u, 0.1) * np.cos(2 * np.pi * style.cycles * u * direction)
-        for side, hip, knee, shoulder in ((1, R_HIP, R_KNEE, R_SHOULDER), (-1, L_HIP, L_KNEE, L_SHOULDER)):
-            pose[:, hip, 0] += 0.4 * side * swing + 0.15 * np.maximum(side * bend, 0)
-            pose[:, knee, 0] -= 0.6 * np.maximum(side * bend, 0)
-            pose[:, shoulder, 0] -= 0.4 * side * swing
-
-    return act
+def _walk(pose: np.ndarray, u: np.ndarray, style: Style, direction: int) -> None:
+    swing = style.size * _plateau(u, 0.1) * np.sin(2 * np.pi * style.cycles * u * direction)
+    bend = style.size * _plateau(u, 0.1) * np.cos(2 * np.pi * style.cycles * u * direction)
+    for side, hip, knee, shoulder in ((1, R_HIP, R_KNEE, R_SHOULDER), (-1, L_HIP, L_KNEE, L_SHOULDER)):
+        pose[:, hip, 0] += 0.4 * side * swing + 0.15 * np.maximum(side * bend, 0)
+        pose[:, knee, 0] -= 0.6 * np.maximum(side * bend, 0)
+        pose[:, shoulder, 0] -= 0.4 * side * swing
 
 
 @dataclass(frozen=True)
@@ -230,18 +207,19 @@ class Action:
     """An action; `gap` holds the distance between two people before and after it, None for one person."""
 
     name: str
-    act: Callable[[np.ndarray, np.ndarray, Style], None]
+    act: Act
     gap: tuple[float, float] | None = None
 
 
 ACTIONS = dict(enumerate((
     Action("raise an arm", _raise), Action("lower an arm", _lower), Action("wave a hand", _wave),
-    Action("circle an arm clockwise", _circle(-1)), Action("circle an arm counterclockwise", _circle(1)),
-    Action("clap slowly", _clap(2)), Action("clap quickly", _clap(5)),
-    Action("sit down", _sit(1)), Action("stand up", _sit(-1)),
+    Action("circle an arm clockwise", partial(_circle, direction=-1)),
+    Action("circle an arm counterclockwise", partial(_circle, direction=1)),
+    Action("clap slowly", partial(_clap, claps=2)), Action("clap quickly", partial(_clap, claps=5)),
+    Action("sit down", partial(_sit, direction=1)), Action("stand up", partial(_sit, direction=-1)),
     Action("shake hands", _shake_hands, (1.1, 1.1)),
-    Action("walk towards each other", _walk(1), (2.3, 1.0)),
-    Action("walk apart", _walk(-1), (1.0, 2.3))), start=1))  # fmt: skip
+    Action("walk towards each other", partial(_walk, direction=1), (2.3, 1.0)),
+    Action("walk apart", partial(_walk, direction=-1), (1.0, 2.3))), start=1))  # fmt: skip
 
 
 def _rest_pose(subject: Subject, frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -278,20 +256,15 @@ def _place(offsets: np.ndarray, pose: np.ndarray, path: np.ndarray, heading: flo
 
 @dataclass(frozen=True)
 class Performance:
-    """World positions (T, 25, 3) in metres of one or two people, around the origin. The action takes frames `start` to
-    `end`; before and after it they stand."""
+    """What one or two people do: their world positions (T, 25, 3), metres, around the origin. The action takes frames
+    `start` to `end`; before and after it they stand."""
 
     people: list[np.ndarray]
     start: int
     end: int
 
 
-def perform(seed: int, subject: int, replication: int, action: int) -> list[np.ndarray]:
-    """Return the people of a performance. Raises KeyError for an unknown action."""
-    return perform_timed(seed, subject, replication, action).people
-
-
-def perform_timed(seed: int, subject: int, replication: int, action: int, towards: int | None = None) -> Performance:
+def perform(seed: int, subject: int, replication: int, action: int, towards: int | None = None) -> Performance:
     """Simulate a performance. `towards`, one of REPLICATIONS, chooses the camera that people face; default: the
     replication. Raises KeyError for an unknown action."""
     rng, what = np.random.default_rng([seed, subject, replication, action]), ACTIONS[action]

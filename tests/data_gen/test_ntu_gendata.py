@@ -182,7 +182,8 @@ def test_a_killed_conversion_leaves_nothing_that_opens_and_its_rerun_succeeds(tm
     script = (
         "import os, sys; from pathlib import Path\n"
         "from data_gen import ntu_gendata as n\n"
-        "n.PackedWriter.finish = lambda *a: os._exit(9)\n"
+        "from data_gen.packed.writer import PackedWriter\n"
+        "PackedWriter.finish = lambda *a: os._exit(9)\n"
         f"n.convert(n.get_dataset('demo'), [Path({str(tmp_path / 'raw')!r})], Path({str(tmp_path / 'out')!r}))\n"
     )
     file = tmp_path / "killed.py"

@@ -18,7 +18,7 @@ from data_gen.raw.normalise import normalise
 from data_gen.raw.pku_files import parse_video
 from data_gen.raw.skeleton_file import parse_skeleton
 from feeder.layout import NTU_LAYOUT
-from feeder.windows import prepare
+from feeder.windows import normalise_window
 from tests.helpers import GOLDEN, run_python, video_frames, video_text
 from tools.utils.errors import UserError
 from tools.utils.options import open_dataset
@@ -355,7 +355,7 @@ def test_whole_videos_keep_their_frames_and_segments(pristine, tmp_path):
     for video, segments in zip(whole.names.tolist(), whole.segments):
         for line, (start, end, label) in enumerate(segments, 1):
             clip = trimmed.recording(names.index(f"{video}_{line:03}_A{label + 1:03}"))
-            window = prepare(start, whole.recording(whole.names.tolist().index(video))[start:end], NTU_LAYOUT)
+            window = normalise_window(start, whole.recording(whole.names.tolist().index(video))[start:end], NTU_LAYOUT)
             np.testing.assert_allclose(window.clip, clip, atol=1e-6)
     assert "whole videos with 18 segments" in report(row, videos, info)
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from data_gen.raw.normalise import normalise
 from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.windows import GAP, long_gaps, prepare, slide
+from feeder.windows import GAP, long_gaps, normalise_window, slide
 
 
 @settings(deadline=None)
@@ -37,19 +37,19 @@ def test_a_window_is_prepared_as_a_clip_of_its_frames_is(slots):
     bodies[40:43] = 0
     for start in (0, 30, 120):
         part = bodies[start : start + 60]
-        window = prepare(start, part, NTU_LAYOUT)
+        window = normalise_window(start, part, NTU_LAYOUT)
         assert window.clip.shape == (60, 2, 25, 3) and window.present.all() or start == 0
         assert np.array_equal(window.clip, normalise(part.astype(np.float64)))
         # Nothing outside the window counts.
         other = bodies.copy()
         other[start + 60 :] = rng.normal(size=other[start + 60 :].shape)
-        assert np.array_equal(window.clip, prepare(start, other[start : start + 60], NTU_LAYOUT).clip)
+        assert np.array_equal(window.clip, normalise_window(start, other[start : start + 60], NTU_LAYOUT).clip)
 
 
 def test_a_gap_without_bodies_is_marked_where_it_is_long():
     frames = np.ones((100, 2, 25, 3))
     frames[10 : 10 + GAP - 1] = 0
     frames[50 : 50 + GAP] = 0
-    present = prepare(0, frames, FrameLayout()).present
+    present = normalise_window(0, frames, FrameLayout()).present
     assert np.flatnonzero(~present).tolist() == list(range(50, 50 + GAP))
     assert long_gaps(np.zeros(4, bool), GAP).all()  # nobody in a recording of four frames

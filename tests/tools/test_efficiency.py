@@ -16,7 +16,7 @@ def test_the_table(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("| hidden size 64") and f"| {whole['parameters'] / 1e6:.2f} " in lines[3]
     assert rows["three separate encoders"]["parameters"] == 3 * one["parameters"] > whole["parameters"]
-    assert all(0 < row["here"] < row["textbook"] for row in rows.values())
+    assert 0 < rows["pre-training"]["flop"] < flops.pretraining_flops(64)
 
 
 def test_parameters_and_operations_grow_as_the_modules_do():
@@ -31,10 +31,10 @@ def test_parameters_and_operations_grow_as_the_modules_do():
     assert rows["pre-training of three separate streams"].parameters == 3 * (shared + joint + projector)
     # One head: two of attention's products a token, of h² multiply-adds each, are folded away.
     folded = 2 * (64 + 50) * 2 * 32**2
-    assert rows["encoder, one modality"].textbook == flops.stream_flops(32, 1)
-    assert rows["encoder, one modality"].here == flops.stream_flops(32, 1) - folded
+    assert rows["encoder, one modality"].flop == flops.stream_flops(32, 1) - folded
+    assert rows["three separate encoders"].flop == 3 * rows["encoder, one modality"].flop
     separate = rows["pre-training of three separate streams"]
-    assert separate.textbook - separate.here == 3 * 2 * folded
+    assert separate.flop == 3 * (flops.pretraining_flops(32, 1) - 2 * folded)
 
 
 def test_an_odd_width_is_refused():

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import numpy as np
@@ -117,9 +118,9 @@ def test_a_modality_that_is_not_the_classifiers_is_refused(evaluated, tmp_path):
 
 
 def test_without_the_packages_onnx_is_refused_and_torch_is_not(published, tmp_path, monkeypatch):
-    find = export.importlib.util.find_spec
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda n, *a: None if n == "onnxscript" else find(n, *a))
-    with pytest.raises(UserError, match="onnxscript: pip install onnxscript, or give --format torch"):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "onnxscript" else find(n, *a))
+    with pytest.raises(UserError, match="ONNX needs onnxscript: pip install .*, or give --format torch"):
         exported(published, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     exported(published, tmp_path / "out", "--format", "torch")

@@ -11,20 +11,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import action_recognition
 from data_gen.packed.info import DataSetError
 from data_gen.packed.reader import PackedDataset
-from tests.helpers import GOLDEN, own_dataset, run_python
+from tests.helpers import own_dataset, run_python
 from tools.figures import confusion, curves, encoded, retrieval, tsne
 from tools.figures.__main__ import main
 from tools.utils import checkpoints
 from tools.utils.errors import UserError
-
-
-@pytest.fixture
-def published(tmp_path):
-    """A run's folder that holds a checkpoint in the published layout and nothing else."""
-    folder = tmp_path / "demo_published"
-    folder.mkdir()
-    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
-    return folder
 
 
 @pytest.fixture
@@ -216,7 +207,7 @@ def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
     assert "of its 3 nearest" in capsys.readouterr().out
     width, height = Image.open(published / "figures" / f"retrieval_{name}.png").size
     assert width == 1100 and height == pytest.approx(920, abs=1)
-    encoder = encoded.Encoded.load(str(published), torch.device("cpu"))
+    encoder = encoded.Encoded.open(str(published), torch.device("cpu"))
     features = [encoder.features(packed, rows, "all").numpy() for rows in (queries[:1], gallery)]
     query, others = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in features)
     cosine = (others @ query[0]).astype(float)
@@ -234,7 +225,7 @@ def test_class_names_of_a_file(demo_root, tmp_path):
     file = tmp_path / "names.txt"
     file.write_text("elbow\n\nknee\n")
     names = encoded.names_for(PackedDataset(demo_root / "demo"), file)
-    assert [encoded.name_of(names, i) for i in range(4)] == ["elbow", "A002", "knee", "A004"]
+    assert [encoded.class_name(names, i) for i in range(4)] == ["elbow", "A002", "knee", "A004"]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +243,7 @@ def test_class_names_of_a_file(demo_root, tmp_path):
         (("tsne", "RUN", "--out", "picture.jpg"), "the plot is a .png file"),
         (("tsne", "nothing_there"), "no checkpoint at nothing_there, and no run of that name; in .* there are: "),
         (("retrieval", "RUN", "--query", "S001"), "--query S001: .* has no such recording; the first is S001C001P001R"),
-        (("retrieval", "RUN", "--query", "S001C001P001R001A001"), "is on the training side of cross_subject"),
+        (("retrieval", "RUN", "--query", "S001C001P001R001A001"), "is on the train side of cross_subject"),
         (("retrieval", "RUN", "--query", "S001C001P003R001A001", "-k", 13), "the gallery has only 12 recordings"),
         (
             ("retrieval", "RUN", "--query", "S001C001P003R001A001", "--class-names", "none.txt"),
@@ -279,9 +270,7 @@ def test_runs_without_curves(published, draw):
 
 
 def test_a_missing_package_is_named(tmp_path):
-    (tmp_path / "matplotlib.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'matplotlib'\", name='matplotlib')"
-    )
+    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["matplotlib"] = None')
     done = run_python("-m", "tools.figures", "curves", "demo", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: plots need matplotlib" in done.stderr and "pip install -r requirements.txt" in done.stderr

@@ -45,12 +45,12 @@ def test_views_are_those_of_training(demo_root):
 def test_what_a_joint_map_does_is_told():
     maps = torch.eye(3).repeat(25, 1, 1)
     maps[[1, 7]] = 0
-    kind, hidden = skeleton.describe(maps)
+    kind, hidden = skeleton.describe_map(maps)
     assert kind == "2 masked joints ×" and np.flatnonzero(hidden).tolist() == [1, 7]
     maps[[1, 7]] = torch.full((3, 3), 0.5)
-    assert skeleton.describe(maps)[0] == "2 joints mapped" and not skeleton.describe(maps)[1].any()
+    assert skeleton.describe_map(maps)[0] == "2 joints mapped" and not skeleton.describe_map(maps)[1].any()
     maps[:] = torch.eye(3) + torch.tensor([[0, 0.3, 0], [0, 0, 0], [0, 0, 0]])
-    assert skeleton.describe(maps)[0] == "all joints sheared"
+    assert skeleton.describe_map(maps)[0] == "all joints sheared"
 
 
 def test_masked_joints_are_crosses_without_bones():
@@ -108,12 +108,12 @@ def test_a_raw_recording(runs, tmp_path):
     file = tmp_path / "S001C001P001R001A002.skeleton"
     file.write_bytes(skeleton_text(moving_body(np.random.default_rng(0), 9)))
     args = skeleton.argparse.Namespace(source=file, name=None, class_names=None, skeleton=None)
-    source, name, action = skeleton.load(args)
+    source, name, action = skeleton.open_recording(args)
     assert (len(source), name, action) == (1, file.stem, "")
     assert source.layout.shape == (1, 25, 3)
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(9, 3, 20, 3)))
     args.source, args.name, args.skeleton = tmp_path, "mine", "kinect_v1"
-    source, name, action = skeleton.load(args)
+    source, name, action = skeleton.open_recording(args)
     assert (name, source.layout.shape) == ("mine", (2, 20, 3)) and source.is_centred()
     assert len(skeleton.panels_of(source, 0)) == 7
     assert encoded.plot_path(None, runs, "a.gif") == runs / "figures" / "a.gif"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from data_gen.packed.atomic import atomic_write
 from tools.utils.encoder_options import add_compile_option
 from tools.utils.errors import UserError, run
-from tools.utils.options import HelpFormatter, output_file, positive_int
+from tools.utils.options import HelpFormatter, add_device_option, output_file, positive_int
 from tools.utils.tables import table
 
 # PyTorch is imported late: the worker processes of conversion import this module too, and have no use for it.
@@ -42,27 +42,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m tools.benchmark", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(NAMES)}; default: all")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    add_device_option(parser)
     parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows there, after each stage")
     parser.add_argument(
         "--baseline", action="store_true", help="time a plain textbook version of each stage too, and check its result"
     )
-    parser.add_argument(
-        "--hidden-size", type=positive_int, help="in step, epoch and features; default: 256 on a CPU, 1024 on a GPU"
-    )
-    parser.add_argument(
-        "--batch-size", type=positive_int, help="in objective, step and epoch; default: 128 on a CPU, 512 on a GPU"
-    )
+    hidden = "in step, epoch and features; default: 256 on a CPU, 1024 on a GPU"
+    parser.add_argument("--hidden-size", type=positive_int, help=hidden)
+    batch = "in objective, step and epoch; default: 128 on a CPU, 512 on a GPU"
+    parser.add_argument("--batch-size", type=positive_int, help=batch)
     parser.add_argument("--amp", choices=("bf16", "fp16", "off"), help="in step and epoch; default: as pretrain.py")
     add_compile_option(parser)
-    parser.add_argument(
-        "--profile", action="store_true", help="also print, at the end, the kernels that take most of a step's time"
-    )
-    parser.add_argument(
-        "--whole",
-        action="store_true",
-        help="on a CPU too, run epoch, features, probe and retrieve whole instead of extrapolating",
-    )
+    kernels = "also print, at the end, the kernels that take most of a step's time"
+    parser.add_argument("--profile", action="store_true", help=kernels)
+    whole = "on a CPU too, run epoch, features, probe and retrieve whole instead of extrapolating"
+    parser.add_argument("--whole", action="store_true", help=whole)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, not how fast")
     args = parser.parse_args(argv)
     unknown = [name for name in args.stages if name not in NAMES]
@@ -94,7 +88,7 @@ def choose_sizes(args: argparse.Namespace, device_type: str) -> Sizes:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Collect device, cores, threads and versions."""
+    """Return device, cores, threads and versions."""
     import torch
 
     from data_gen.raw.workers import num_cores
@@ -112,7 +106,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return found | versions()
 
 
-def describe(m: dict[str, Any]) -> str:
+def describe_machine(m: dict[str, Any]) -> str:
     """Describe the machine in a line."""
     where = m.get("gpu", f"{m['cpu']}, {m['cores']} core(s), {m['threads']} thread(s)")
     where += f", load {m['load_before']:.1f} before" if "load_before" in m else ""
@@ -131,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     about = machine(device)
     result = {"machine": about, "options": options, "sizes": vars(sizes), "rows": rows}
-    print(f"{describe(about)}\n\n{table_header(args.baseline)}", flush=True)
+    print(f"{describe_machine(about)}\n\n{table_header(args.baseline)}", flush=True)
     setup = Setup(device, sizes, args.amp, args.compile, args.baseline, args.profile)
     for name in dict.fromkeys(args.stages or NAMES):
         if sys.stderr.isatty():

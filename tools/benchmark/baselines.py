@@ -43,7 +43,7 @@ def parse(text: str) -> np.ndarray:
 
 
 def normalise(bodies: np.ndarray) -> np.ndarray:
-    """Centre and align bodies (T, S, 25, 3), frame by frame: people float32 (T, 2, 25, 3)."""
+    """Make people, float32 (T, 2, 25, 3), centred and aligned frame by frame, of bodies (T, S, 25, 3)."""
     people = _two_people(bodies)
     for person in range(2):
         _fill(people[:, person])
@@ -214,7 +214,7 @@ class PlainTrainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
 
     def step(self, views: Sequence[Tensor]) -> float:
-        """Take one step on four views; returns its loss."""
+        """Take one step on four views. Return its loss."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             projections = forward(self.model, views)
         value = loss(projections)
@@ -229,7 +229,7 @@ class PlainTrainer:
 
 
 def probe_epoch(backbone: Backbone, dataset: ClipDataset, num_classes: int, recipe: ClassifierRecipe) -> nn.Linear:
-    """Train a linear probe for an epoch that encodes each clip when it is visited; seed 0. Returns the layer."""
+    """Train a linear probe for an epoch that encodes each clip when it is visited; seed 0. Return the layer."""
     generator, device = torch.Generator().manual_seed(0), next(backbone.parameters()).device
     linear = nn.Linear(2 * backbone.hidden_size, num_classes, device=device)
     with torch.no_grad():

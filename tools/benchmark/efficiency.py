@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,57 +13,42 @@ from feeder.clips import NUM_FRAMES
 from feeder.layout import NTU_LAYOUT
 from feeder.modalities import ModalityTokens
 from feeder.modality_names import MODALITIES
-from models.flops import pretraining_flops, stream_flops
 from models.umurl import UmURL
 
 SEPARATE = len(MODALITIES)
 
 
 @dataclass(frozen=True)
-class Row:
-    """Parameters, and operations for one clip."""
+class Cost:
+    """The number of parameters, and the operations of a forward pass (multiply-adds count as two) for one clip."""
 
     what: str
     parameters: int
-    textbook: int
-    here: int
+    flop: int
 
 
-def efficiency(hidden_size: int) -> list[Row]:
+def efficiency(hidden_size: int) -> list[Cost]:
     """Return the rows of the table for a hidden size."""
-    h, unified, separate = hidden_size, UmURL(hidden_size), UmURL(hidden_size, MODALITIES[:1])
-
-    def encode(modalities: Sequence[str]) -> Callable[[Tensor], object]:
-        return lambda clips: unified.backbone(ModalityTokens()(clips, modalities))
-
-    one = Row("encoder, one modality", _encoder_size(separate), stream_flops(h, 1), _count(encode(MODALITIES[:1])))
-    size = sum(p.numel() for p in unified.backbone.parameters())
-    fused = Row("encoder, all modalities fused", size, stream_flops(h, SEPARATE), _count(encode(MODALITIES)))
-    whole = sum(p.numel() for p in unified.parameters())
-    together = Row("pre-training", whole, pretraining_flops(h, SEPARATE), _count(_pretrain(unified)))
-    alone = _encoder_size(separate) + sum(p.numel() for p in separate.get_submodule("j_projector").parameters())
-    stream = Row("", alone, pretraining_flops(h, 1), _count(_pretrain(separate)))
+    unified, joint = UmURL(hidden_size), UmURL(hidden_size, MODALITIES[:1])
+    encoder = _size(joint.backbone.j_emb) + _size(joint.backbone.ma_encoder)
+    stream = encoder + _size(joint.get_submodule("j_projector"))
+    one = _count(lambda clips: unified.backbone(ModalityTokens()(clips, MODALITIES[:1])))
+    fused = _count(lambda clips: unified.backbone(ModalityTokens()(clips, MODALITIES)))
     return [
-        one,
-        fused,
-        _times_three("three separate encoders", one),
-        together,
-        _times_three("pre-training of three separate streams", stream),
+        Cost("encoder, one modality", encoder, one),
+        Cost("encoder, all modalities fused", _size(unified.backbone), fused),
+        Cost("three separate encoders", SEPARATE * encoder, SEPARATE * one),
+        Cost("pre-training", _size(unified), _count_training(unified)),
+        Cost("pre-training of three separate streams", SEPARATE * stream, SEPARATE * _count_training(joint)),
     ]
 
 
-def _encoder_size(model: UmURL) -> int:
-    """Parameters that encode one modality."""
-    parts: list[nn.Module] = [model.backbone.j_emb, model.backbone.ma_encoder]
-    return sum(p.numel() for part in parts for p in part.parameters())
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
-def _times_three(what: str, row: Row) -> Row:
-    return Row(what, SEPARATE * row.parameters, SEPARATE * row.textbook, SEPARATE * row.here)
-
-
-def _pretrain(model: UmURL) -> Callable[[Tensor], object]:
-    return lambda clips: model([ModalityTokens()(clips, modalities) for modalities in model.streams])
+def _count_training(model: UmURL) -> int:
+    return _count(lambda clips: model([ModalityTokens()(clips, stream) for stream in model.streams]))
 
 
 def _count(forward: Callable[[Tensor], object]) -> int:

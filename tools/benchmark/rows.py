@@ -63,7 +63,7 @@ class Setup:
 
 
 @dataclass
-class Row:
+class StageRow:
     """The time of one `unit` of work, beside the machine's limit.
 
     needs: what a unit of work takes, in the limit's unit (bytes, FLOP); samples: how many a unit of work has, 0 for
@@ -107,7 +107,7 @@ def table_header(compared: bool) -> str:
 
 
 def table_line(row: dict[str, Any], compared: bool) -> str:
-    """Format a row from `Row.to_json` as a line of the Markdown table."""
+    """Format a row from `StageRow.to_json` as a line of the Markdown table."""
     s, plain, limit = row["seconds"], row.get("baseline"), row["limit"]
     samples = row.get("samples_per_second")
     rate = f"{samples:,.0f} samples" if samples else f"{row['per_second']:,.3g}"

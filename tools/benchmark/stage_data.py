@@ -22,13 +22,13 @@ from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
 from feeder.layout import NTU_LAYOUT
 from tools.benchmark import baselines
 from tools.benchmark.measure import copy_limit, measure, split_limit
-from tools.benchmark.rows import CPU, Row, Setup, check_same
+from tools.benchmark.rows import CPU, Setup, StageRow, check_same
 from tools.benchmark.simulate import simulated_dataset, skeleton_texts, write_recordings
 
 VIEWS = 4  # of a clip in a step: for joint, bone, motion, and all three fused
 
 
-def convert(setup: Setup, folder: Path) -> Iterator[Row]:
+def convert(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Read and normalise recordings from files and from a zip archive, then run the whole program."""
     sizes, dataset = setup.sizes, DATASETS["ntu60"]
     texts = skeleton_texts(sizes.recordings, sizes.num_frame)
@@ -42,7 +42,7 @@ def convert(setup: Setup, folder: Path) -> Iterator[Row]:
             return [normalise(parse_skeleton(recording.read())) for recording in recordings]
 
         measured = measure(normalised, CPU, sizes.seconds, len(texts))
-        row = Row("convert", f"from {what}, one core", "recording", measured, limit, size)
+        row = StageRow("convert", f"from {what}, one core", "recording", measured, limit, size)
         if what == "files":
             row.note = f"{size / 1e3:.0f} kB a recording on average; every fifth shows two people"
             if setup.baseline:
@@ -58,10 +58,10 @@ def convert(setup: Setup, folder: Path) -> Iterator[Row]:
     title = f"the whole program, {cores} core{'s' * (cores > 1)}"
     note = f"{sizes.files} files, its start and that of the worker processes included"
     measured = measure(program, CPU, sizes.seconds, sizes.files)
-    yield Row("convert", title, "recording", measured, limit, size / cores, note=note)
+    yield StageRow("convert", title, "recording", measured, limit, size / cores, note=note)
 
 
-def _compare_conversion(row: Row, texts: list[bytes], protocols: int, setup: Setup) -> None:
+def _compare_conversion(row: StageRow, texts: list[bytes], protocols: int, setup: Setup) -> None:
     some = texts[:5]
     for text in some[-2:]:
         bodies = parse_skeleton(text)
@@ -70,7 +70,7 @@ def _compare_conversion(row: Row, texts: list[bytes], protocols: int, setup: Set
     row.compare(lambda: [baselines.convert(text, protocols) for text in some], len(some), setup)
 
 
-def feed(setup: Setup, folder: Path) -> Iterator[Row]:
+def feed(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Make four augmented views of a batch."""
     sizes, view, steps = setup.sizes, training_view(), itertools.count()
     dataset = simulated_dataset(folder, sizes.clips, sizes.clips, setup.device)
@@ -84,7 +84,7 @@ def feed(setup: Setup, folder: Path) -> Iterator[Row]:
     # The least traffic: each value of a view is written once and one value is read for it.
     needs = 2 * 4 * VIEWS * NUM_FRAMES * NTU_LAYOUT.size
     limit = copy_limit(setup.device, sizes.copy_bytes, sizes.seconds / 5)
-    row = Row("feed", f"{VIEWS} views, batch {sizes.feed_batch}", "sample", measured, limit, needs, samples=1)
+    row = StageRow("feed", f"{VIEWS} views, batch {sizes.feed_batch}", "sample", measured, limit, needs, samples=1)
     if setup.baseline:
         clips = _clips(dataset, 0, sizes.feed_batch)
         check_same("feed", view(clips), baselines.training_view(_clips(dataset, 0, sizes.feed_batch)), 1e-5)

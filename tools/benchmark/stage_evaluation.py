@@ -15,7 +15,7 @@ from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
 from models.flops import stream_flops
 from tools.benchmark import baselines
-from tools.benchmark.rows import Row, Setup, check_same
+from tools.benchmark.rows import Setup, StageRow, check_same
 from tools.benchmark.simulate import simulated_dataset
 from tools.evaluation.features import BATCH_SIZE, extract_features
 from tools.evaluation.knn import CHUNK, nearest
@@ -23,7 +23,7 @@ from tools.evaluation.knn import retrieve as nearest_and_precision
 from tools.evaluation.probe import LinearProbe, train_probes
 
 
-def features(setup: Setup, folder: Path) -> Iterator[Row]:
+def features(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Encode the clips of both sides, all modalities fused."""
     sizes, every = setup.sizes, setup.sizes.train + setup.sizes.val
     count = min(sizes.features_measured, every)
@@ -36,7 +36,7 @@ def features(setup: Setup, folder: Path) -> Iterator[Row]:
     measured = setup.measure(extract, count / every)
     limit = setup.product_limit((min(BATCH_SIZE, count) * NUM_FRAMES, sizes.hidden_size, sizes.hidden_size))
     title, needs = f"{every:,} clips, hidden {sizes.hidden_size}, float32", every * stream_flops(sizes.hidden_size)
-    row = Row("features", title, "data set", measured, limit, needs, every)
+    row = StageRow("features", title, "data set", measured, limit, needs, every)
     row.note = f"extrapolated from {count:,} clips" if count < every else ""
     if setup.baseline:
         some = torch.arange(min(sizes.plain_clips, count), device=dataset.device)
@@ -59,7 +59,7 @@ def _simulated_features(count: int, setup: Setup, seed: int) -> tuple[Tensor, Te
     return scattered.to(setup.device), labels.to(setup.device)
 
 
-def probe(setup: Setup, folder: Path) -> Iterator[Row]:
+def probe(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Train the linear probe on cached features: one run, and three seeds of three learning rates."""
     sizes = setup.sizes
     train, val = (_simulated_features(count, setup, seed) for seed, count in enumerate((sizes.train, sizes.val)))
@@ -76,14 +76,14 @@ def probe(setup: Setup, folder: Path) -> Iterator[Row]:
             train_probes({"all": linear}, {"all": val[0]}, val[1], {})
 
         title = f"{sizes.probe_epochs} epochs, {sizes.train:,} × {sizes.feature_size:,}, {what}"
-        row = Row("probe", title, "probe", setup.measure(run, part), limit, needs * len(lrs) * len(seeds))
+        row = StageRow("probe", title, "probe", setup.measure(run, part), limit, needs * len(lrs) * len(seeds))
         row.note = f"extrapolated from {sizes.probe_measured} epochs" if part < 1 else ""
         if setup.baseline and len(seeds) == 1:
             _compare_probe(row, setup, folder)
         yield row
 
 
-def _compare_probe(row: Row, setup: Setup, folder: Path) -> None:
+def _compare_probe(row: StageRow, setup: Setup, folder: Path) -> None:
     """Time a probe with the encoder in its loop, extrapolated from an epoch of a few clips, without validations."""
     sizes, clips = setup.sizes, setup.sizes.plain_clips
     recipe = replace(LINEAR_PROBE, epochs=1, batch_size=clips // 2)
@@ -101,7 +101,7 @@ def _compare_probe(row: Row, setup: Setup, folder: Path) -> None:
     row.compare(plain, part, setup, f"extrapolated from an epoch of {clips} clips")
 
 
-def retrieve(setup: Setup, folder: Path) -> Iterator[Row]:
+def retrieve(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Find the nearest of the gallery to each query, without and with each query's average precision."""
     sizes, count = setup.sizes, min(setup.sizes.retrieve_measured, setup.sizes.val)
     gallery, labels = _simulated_features(sizes.train, setup, 0)
@@ -114,7 +114,7 @@ def retrieve(setup: Setup, folder: Path) -> Iterator[Row]:
     ):
         measured = setup.measure(call, count / sizes.val)
         title = f"{sizes.val:,} queries, gallery {sizes.train:,} × {sizes.feature_size:,}, {what}"
-        row = Row("retrieve", title, "retrieval", measured, limit, needs)
+        row = StageRow("retrieve", title, "retrieval", measured, limit, needs)
         row.more = {"queries_per_second": sizes.val / measured.median}
         row.note = f"extrapolated from {count:,} queries" if count < sizes.val else ""
         if setup.baseline and what == "nearest":
@@ -122,7 +122,7 @@ def retrieve(setup: Setup, folder: Path) -> Iterator[Row]:
         yield row
 
 
-def _compare_retrieval(row: Row, queries: Tensor, gallery: Tensor, setup: Setup) -> None:
+def _compare_retrieval(row: StageRow, queries: Tensor, gallery: Tensor, setup: Setup) -> None:
     some, every = queries.cpu().numpy(), gallery.cpu().numpy()
     check_same("retrieve", nearest(queries, gallery, 1)[:, 0], baselines.nearest(some, every), 0)
     note = f"extrapolated from {len(some)} queries"

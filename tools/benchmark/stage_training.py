@@ -24,7 +24,7 @@ from models.objective import Weights, umurl_loss
 from models.umurl import Projections
 from tools.benchmark import baselines
 from tools.benchmark.measure import Limit
-from tools.benchmark.rows import Row, Setup, check_same
+from tools.benchmark.rows import Setup, StageRow, check_same
 from tools.benchmark.simulate import simulated_dataset
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
@@ -34,7 +34,7 @@ from tools.utils.precision import DTYPES, choose_amp
 PROFILED_STEPS, PROFILED_ROWS = 5, 25
 
 
-def objective(setup: Setup, folder: Path) -> Iterator[Row]:
+def objective(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Compute the loss of six projections and its gradients."""
     rows, dims = setup.sizes.batch_size, umurl.PROJECTION_SIZE
     z = torch.randn(6, rows, dims, device=setup.device, requires_grad=True)
@@ -51,7 +51,7 @@ def objective(setup: Setup, folder: Path) -> Iterator[Row]:
     # The smaller Gram matrix, and two products with z in the backward pass.
     limit = setup.product_limit((min(rows, dims), max(rows, dims), min(rows, dims)))
     title = f"batch {rows}, 6 projections of {dims}, forward and backward"
-    row = Row("objective", title, "step", measured, limit, 6 * 3 * 2 * rows * dims * min(rows, dims))
+    row = StageRow("objective", title, "step", measured, limit, 6 * 3 * 2 * rows * dims * min(rows, dims))
     if setup.baseline:
         check_same("objective", product(projections), baselines.loss(projections), 1e-5)
         a, b = gradient(product), gradient(baselines.loss)
@@ -60,7 +60,7 @@ def objective(setup: Setup, folder: Path) -> Iterator[Row]:
     yield row
 
 
-def step(setup: Setup, folder: Path) -> Iterator[Row]:
+def step(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Train with feeding, like pretrain.py, and without: the update alone, on tokens that are ready."""
     sizes = setup.sizes
     trainer, title, compiled = _trainer(setup, folder, max(sizes.train, sizes.batch_size))
@@ -79,7 +79,7 @@ def step(setup: Setup, folder: Path) -> Iterator[Row]:
 
     limit, needs = _limit(setup, trainer), sizes.batch_size * training_flops(sizes.hidden_size)
     with_feeding = setup.measure(fed, sizes.queued_steps)
-    row = Row("step", f"with feeding, {title}", "step", with_feeding, limit, needs, sizes.batch_size, compiled)
+    row = StageRow("step", f"with feeding, {title}", "step", with_feeding, limit, needs, sizes.batch_size, compiled)
     if setup.baseline:
         _compare_step(row, trainer, next(batches), setup)
     yield row
@@ -87,7 +87,7 @@ def step(setup: Setup, folder: Path) -> Iterator[Row]:
     computed, feeding = _computed_flops(trainer, ready), with_feeding.median - without_feeding.median
     note = f"feeding adds {1e3 * feeding:.3g} ms; {needs / 1e12:.3g} TFLOP a step by the textbook formula, "
     note += f"{computed / 1e12:.3g} computed"
-    row = Row("step", f"without feeding, {title}", "step", without_feeding, limit, needs, sizes.batch_size, note)
+    row = StageRow("step", f"without feeding, {title}", "step", without_feeding, limit, needs, sizes.batch_size, note)
     row.more = {"computed_flop": computed, "feeding_seconds": feeding}
     if setup.profile:
         row.more["profile"] = _largest_kernels(trainer, batches)
@@ -95,8 +95,8 @@ def step(setup: Setup, folder: Path) -> Iterator[Row]:
 
 
 def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, str, str]:
-    """Make a trainer like that of `pretrain.py`, on `clips` clips; returns it, its title, and a note of the seconds of
-    compiling."""
+    """Make a trainer like that of `pretrain.py`, on `clips` clips. Return it, its title, and a note of the seconds that
+    compiling took."""
     sizes = setup.sizes
     dataset = simulated_dataset(folder, min(sizes.clips, clips), clips, setup.device)
     recipe = vars(DATASETS["ntu60"].protocol("xsub").recipe)
@@ -106,7 +106,7 @@ def _trainer(setup: Setup, folder: Path, clips: int) -> tuple[Trainer, str, str]
     args = argparse.Namespace(**recipe | chosen | weights, wd=1e-5, seed=0)
     trainer = Trainer(args, Processes(0, 1, setup.device), dataset)
     started = time.perf_counter()
-    trainer.prepare()
+    trainer.compile_and_distribute()
     note = f"compiled in {time.perf_counter() - started:.0f} s" if trainer.compiler.sizes else ""
     precision = {"off": "float32"}.get(args.amp, args.amp)
     title = f"hidden {sizes.hidden_size}, batch {sizes.batch_size}, {precision}{', compiled' if note else ''}"
@@ -145,7 +145,7 @@ def _largest_kernels(trainer: Trainer, batches: Iterator[Tensor]) -> list[tuple[
     return [(sum(ms for ms, *_ in found), sum(calls for _, calls, _ in found), "all"), *found[:PROFILED_ROWS]]
 
 
-def _compare_step(row: Row, trainer: Trainer, rows: Tensor, setup: Setup) -> None:
+def _compare_step(row: StageRow, trainer: Trainer, rows: Tensor, setup: Setup) -> None:
     args, model = trainer.args, trainer.model
     plain = baselines.PlainTrainer(copy.deepcopy(model), args.lr, args.wd, DTYPES.get(args.amp))
 
@@ -160,7 +160,7 @@ def _compare_step(row: Row, trainer: Trainer, rows: Tensor, setup: Setup) -> Non
     row.compare(lambda: plain.step(views(rows)), 1, setup)
 
 
-def epoch(setup: Setup, folder: Path) -> Iterator[Row]:
+def epoch(setup: Setup, folder: Path) -> Iterator[StageRow]:
     """Train an epoch, like `pretrain.py`."""
     sizes = setup.sizes
     clips = sizes.epoch_steps * sizes.batch_size if sizes.epoch_steps else sizes.train
@@ -169,4 +169,4 @@ def epoch(setup: Setup, folder: Path) -> Iterator[Row]:
     part = f"extrapolated from {sizes.epoch_steps} steps, {clips} samples" if clips < sizes.train else ""
     needs, note = sizes.train * training_flops(sizes.hidden_size), "; ".join(filter(None, (part, compiled)))
     title = f"{sizes.train:,} samples, {title}"
-    yield Row("epoch", title, "epoch", measured, _limit(setup, trainer), needs, sizes.train, note)
+    yield StageRow("epoch", title, "epoch", measured, _limit(setup, trainer), needs, sizes.train, note)

@@ -1,5 +1,5 @@
 """The stages of the benchmark. Each measures the project's functions on simulated data, has a folder for it, and yields
-a `Row` as soon as it is measured."""
+a `StageRow` as soon as it is measured."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def check_skeleton(encoder: FrozenEncoder, skeleton: Skeleton, coordinates: int,
         )
 
 
-def find_inputs(places: list[Path], encoder: FrozenEncoder, skeleton: str | None = None) -> list[LongInput]:
+def find_inputs(places: list[Path], encoder: FrozenEncoder, skeleton: str | None) -> list[LongInput]:
     """Open the recordings in `places`, in order; `.csv` and `.npy` ones are of that skeleton's joints (`skeleton_in`).
     Raises UserError, DataSetError."""
     found = [recording for place in places for recording in _in_place(place, encoder, skeleton)]

@@ -9,7 +9,8 @@ enter together, so their order does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,28 +23,27 @@ MARKED = 0.5  # the overlap that is usually reported
 
 Found = Sequence[Sequence[Detection]]  # per recording
 Truth = Sequence[Sequence[Segment]]
+Hit = tuple[float, Any]  # a detection's confidence, and what it finds or None
 
 
 def mean_ap(found: Found, truth: Truth, overlap: float) -> dict[str, float]:
     """Compute mAP in %, by action and by video: the mean average precision of the classes, or of the recordings, that
     have a true segment; 0 if none has."""
-    hits = [(v, d, _target(d, truth[v], overlap)) for v, those in enumerate(found) for d in those]
-    segments = [(v, s) for v, those in enumerate(truth) for s in those]
-    by_action = _mean(hits, segments, lambda video, segment: segment.label)
-    return {"by_action": by_action, "by_video": _mean(hits, segments, lambda video, segment: video)}
-
-
-def _mean(hits: list, segments: list, group: Callable[[int, Any], int]) -> float:
-    sizes: dict[int, int] = {}
-    for video, segment in segments:
-        sizes[group(video, segment)] = sizes.get(group(video, segment), 0) + 1
-    members: dict[int, list[tuple[float, tuple | None]]] = {key: [] for key in sizes}
-    for video, detection, target in hits:
-        if group(video, detection) in members:
-            key = None if target is None else (video, target)
-            members[group(video, detection)].append((detection.confidence, key))
-    values = [average_precision(members[key], size) for key, size in sizes.items()]
-    return 100.0 * float(np.mean(values)) if values else 0.0
+    sizes = {"by_action": Counter[int](), "by_video": Counter[int]()}  # true segments of each class, each recording
+    hits = {name: defaultdict[int, list[Hit]](list) for name in sizes}
+    for video, (detections, segments) in enumerate(zip(found, truth)):
+        sizes["by_action"].update(segment.label for segment in segments)
+        sizes["by_video"].update([video] * len(segments))
+        for detection in detections:
+            target = _target(detection, segments, overlap)
+            hit = detection.confidence, None if target is None else (video, target)
+            hits["by_action"][detection.label].append(hit)
+            hits["by_video"][video].append(hit)
+    result = {}
+    for name, counts in sizes.items():
+        values = [average_precision(hits[name][key], size) for key, size in counts.items()]
+        result[name] = 100.0 * float(np.mean(values)) if values else 0.0
+    return result
 
 
 def _target(detection: Detection, segments: Sequence[Segment], overlap: float) -> int | None:
@@ -60,8 +60,8 @@ def intersection_over_union(a: Detection | Segment, b: Detection | Segment) -> f
     return shared / (a.end - a.start + b.end - b.start - shared)
 
 
-def average_precision(detections: Sequence[tuple[float, Any]], positives: int) -> float:
-    """Compute the average precision of detections (confidence, what is found or None), with `positives` to find."""
+def average_precision(detections: Sequence[Hit], positives: int) -> float:
+    """Compute the average precision of detections, with `positives` to find."""
     confidence = np.array([c for c, _ in detections], float)
     order = np.argsort(-confidence, kind="stable")
     seen: set = set()
@@ -90,7 +90,7 @@ def frame_f1(found: Found, truth: Truth) -> float:
     return 100.0 * 2 * right / (marked + there) if right else 0.0
 
 
-def measure(found: Found, truth: Truth) -> dict[str, Any]:
+def measure_detection(found: Found, truth: Truth) -> dict[str, Any]:
     """Compute `mAP` by overlap, `f1`, and the numbers of true (`segments`) and found segments (`found`)."""
     return {
         "mAP": {str(overlap): mean_ap(found, truth, overlap) for overlap in OVERLAPS},

@@ -13,7 +13,7 @@ from data_gen.packed.reader import PackedDataset
 from models.detector import Detector
 from models.loading import fingerprint
 from tools.detection.long_inputs import check_skeleton, packed_blocks
-from tools.detection.metrics import MARKED, OVERLAPS, measure
+from tools.detection.metrics import MARKED, OVERLAPS, measure_detection
 from tools.detection.saved import detector_name, write_detector
 from tools.detection.scoring import Scorer, by_detector
 from tools.detection.training import DetectionRecipe, train_detector
@@ -81,18 +81,17 @@ def _choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[Data
 
 
 def _evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Detect actions in the recordings of the val side, and compare with their segments."""
+    """Detect actions in the val side's recordings, and compare them with the true segments."""
     assert packed.segments is not None
     found, truth = [], []
     for row in progress(packed.split(protocol, "val").tolist(), desc="detect", unit="recording"):
         blocks = packed_blocks(packed, row)
         found.append(list(scorer.detect(blocks, args.window, args.stride, args.threshold, args.shortest)))
         truth.append(packed.segments[row])
-    return measure(found, truth)
+    return measure_detection(found, truth)
 
 
 def _log_scores(result: dict[str, Any]) -> None:
-    """Log the scores."""
     log = logging.getLogger("umurl")
     for overlap in OVERLAPS:
         mean = result["mAP"][str(overlap)]

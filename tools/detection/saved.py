@@ -17,8 +17,8 @@ from tools.utils.errors import UserError
 _TEXTS = ("modality", "encoder", "checkpoint")
 
 
-def detector_name(modality: str = "all", finetune: bool = False, where: str = "") -> str:
-    """What the files of a detector are called, beside the encoder's checkpoint; `where` is the encoder's."""
+def detector_name(modality: str, finetune: bool, where: str) -> str:
+    """Return the name of a detector's files, beside the encoder's checkpoint. `where` is the encoder's."""
     return result_name(f"detection{'_finetune' * finetune}", where, modality)
 
 
@@ -31,7 +31,7 @@ def write_detector(path: Path, detector: Detector, about: dict[str, Any]) -> Non
 
 
 def read_detector(path: Path, encoder: FrozenEncoder) -> tuple[Detector, list[str], int]:
-    """Read a detector that was trained on this encoder; returns it, the names of its classes and the length of its
+    """Read a detector that was trained on this encoder. Return it, the names of its classes and the length of its
     windows in frames. Raises UserError for anything else."""
     remedy = f"train one by python -m tools.detect --pretrained {encoder.path}"
     state = checkpoints.read_plain(path, "detector", remedy)

@@ -14,7 +14,7 @@ from torch import Tensor
 from data_gen.class_names import class_label
 from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens
-from feeder.windows import Window, prepare, slide
+from feeder.windows import Window, normalise_window, slide
 from models.detector import Detector
 from models.inference import ClipEncoder, resize
 from tools.detection.decoding import Detection, decode
@@ -28,17 +28,17 @@ from tools.utils.errors import UserError
 BATCH = 64  # windows
 
 # Windows (B, W, M, V, C) → probabilities of the classes (B, 64, classes), or (B, 1, classes) for whole windows.
-Score = Callable[[Tensor], Tensor]
+ScoreWindows = Callable[[Tensor], Tensor]
 
 
 class Scorer:
-    """Score windows of long recordings. `classes`: their names; `layout`: what a prepared frame holds."""
+    """Score windows of long recordings. `classes`: their names; `layout`: what a window's frame holds."""
 
-    def __init__(self, score: Score, classes: list[str], layout: FrameLayout, device: torch.device):
+    def __init__(self, score: ScoreWindows, classes: list[str], layout: FrameLayout, device: torch.device):
         self.score, self.classes, self.layout, self.device = score, classes, layout, device
 
     @torch.no_grad()
-    def score_windows(self, windows: Iterable[Window], batch: int = BATCH) -> Iterator[tuple[int, np.ndarray]]:
+    def score_windows(self, windows: Iterable[Window], batch: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield each window's start and the scores (W, classes) of its frames, 0 in gaps without a body."""
         left = iter(windows)
         while some := list(islice(left, batch)):
@@ -60,7 +60,7 @@ class Scorer:
     ) -> Iterator[Detection]:
         """Find the segments of a recording that comes in blocks of frames (T, slots, V, C), as recorded. Yields each as
         soon as it is certain, in order. See `slide` for window and stride, `decode` for threshold and shortest."""
-        windows = (prepare(start, frames, self.layout) for start, frames in slide(blocks, window, stride))
+        windows = (normalise_window(start, frames, self.layout) for start, frames in slide(blocks, window, stride))
         return decode(frame_scores(self.score_windows(windows, batch)), threshold, shortest)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_gen.packed.atomic import atomic_write
 from data_gen.raw.long_files import LongFile
-from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, WINDOW, Detection
+from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, WINDOW
 from tools.detection.long_inputs import LongInput, file_input, find_inputs
 from tools.detection.saved import read_detector
 from tools.detection.scoring import BATCH, Scorer, by_classifier, by_detector, by_gallery
@@ -28,12 +28,13 @@ from tools.utils.tables import table
 
 @dataclass
 class Timeline:
-    """What happens in a recording: its segments, in order, by frames; `frames` counts those that were read."""
+    """What happens in a recording: the segments found, in order, as (first frame, frame after the last, name of the
+    class, confidence). `frames` counts those that were read."""
 
     recording: LongInput
     classes: list[str]
     frames: int = 0
-    segments: list[Detection] = field(default_factory=list)
+    segments: list[tuple[int, int, str, float]] = field(default_factory=list)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the recording's blocks, and count their frames."""
@@ -41,11 +42,8 @@ class Timeline:
             self.frames += len(block)
             yield block
 
-    def named(self) -> list[tuple[int, int, str, float]]:
-        return [(s.start, s.end, self.classes[s.label], round(s.confidence, 4)) for s in self.segments]
-
     def truth(self) -> list[tuple[int, int, str]] | None:
-        """What is known of the recording; classes that are told by number have their names."""
+        """Return the true segments, if known, with names for classes that are given by number."""
         if self.recording.truth is None:
             return None
         return [(start, end, _name(label, self.classes)) for start, end, label in self.recording.truth]
@@ -84,8 +82,10 @@ def detect(args: argparse.Namespace, scorer: Scorer, recording: LongInput, batch
     stride = in_frames(args.stride, recording.frame_rate) if args.stride else max(1, window // 4)
     if stride > window:
         raise UserError(f"a --stride of {stride} frames leaves some between windows of {window}: give at most that")
-    for segment in scorer.detect(timeline.blocks(), window, stride, args.threshold, shortest, batch):
-        timeline.segments.append(segment)
+    for start, end, label, confidence in scorer.detect(
+        timeline.blocks(), window, stride, args.threshold, shortest, batch
+    ):
+        timeline.segments.append((start, end, scorer.classes[label], round(confidence, 4)))
         yield timeline
     yield timeline
 
@@ -98,7 +98,7 @@ def as_json(timeline: Timeline) -> dict:
         seconds = {"start_seconds": round(start / rate, 3), "end_seconds": round(end / rate, 3)}
         return {"start": start, "end": end, **seconds, "label": label}
 
-    segments = [entry(s, e, label) | {"confidence": confidence} for s, e, label, confidence in timeline.named()]
+    segments = [entry(s, e, label) | {"confidence": confidence} for s, e, label, confidence in timeline.segments]
     result = {"recording": timeline.recording.name, "frames": timeline.frames, "frame_rate": rate, "segments": segments}
     return result if truth is None else result | {"truth": [entry(*those) for those in truth]}
 
@@ -106,7 +106,7 @@ def as_json(timeline: Timeline) -> dict:
 def as_table(timeline: Timeline) -> str:
     """Format a timeline for the terminal."""
     rate = timeline.recording.frame_rate
-    rows = [[_time(s / rate), _time(e / rate), label, f"{c:.2f}"] for s, e, label, c in timeline.named()]
+    rows = [[_time(s / rate), _time(e / rate), label, f"{c:.2f}"] for s, e, label, c in timeline.segments]
     title = f"{timeline.recording.name}, {_time(timeline.frames / rate)}"
     if not rows:
         return f"{title}: no action was found\n"
@@ -128,9 +128,9 @@ def write_files(timeline: Timeline, folder: Path) -> None:
     with atomic_write(folder / f"{name}.json") as partial:
         partial.write_text(json.dumps(as_json(timeline), indent=1) + "\n", encoding="utf-8")
     with atomic_write(folder / f"{name}.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        rows = [("start", "end", "label", "confidence"), *timeline.named()]
+        rows = [("start", "end", "label", "confidence"), *timeline.segments]
         csv.writer(file, lineterminator="\n").writerows(rows)
-    rate, found = timeline.recording.frame_rate, [(s, e, label) for s, e, label, _ in timeline.named()]
+    rate, found = timeline.recording.frame_rate, [(s, e, label) for s, e, label, _ in timeline.segments]
     figure = draw(name, timeline.frames / rate, rate, found, timeline.truth(), timeline.classes)
     style.save(figure, folder / f"{name}.png")
 
@@ -147,7 +147,7 @@ def _follow(args: argparse.Namespace, scorer: Scorer, recording: LongInput) -> T
     rate, told = recording.frame_rate, 0
     try:
         for timeline in detect(args, scorer, recording, batch=1):
-            for start, finish, label, confidence in timeline.named()[told:]:
+            for start, finish, label, confidence in timeline.segments[told:]:
                 told += 1
                 line = {"start": start, "end": finish, "label": label, "confidence": confidence}
                 plain = f"{_time(start / rate)} - {_time(finish / rate)}  {label}  {confidence:.2f}"

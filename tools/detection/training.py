@@ -15,7 +15,7 @@ from data_gen.packed.reader import PackedDataset
 from data_gen.packed.segments import Segment
 from feeder.clips import NUM_FRAMES
 from feeder.modalities import ModalityTokens
-from feeder.windows import prepare
+from feeder.windows import normalise_window
 from models.detector import Detector
 from models.inference import resize
 from tools.utils.errors import UserError
@@ -44,8 +44,8 @@ def frame_labels(segments: Sequence[Segment], num_frame: int, num_classes: int) 
 
 
 def train_detector(detector: Detector, packed: PackedDataset, rows: np.ndarray, recipe: DetectionRecipe) -> list[float]:
-    """Train on the recordings at `rows`, int64, of a data set with segments, on the detector's device. Returns each
-    epoch's mean loss; raises UserError if that is not finite."""
+    """Train on the recordings at `rows`, int64, of a data set with segments, on the detector's device. Return each
+    epoch's mean loss. Raises UserError if a loss is not finite."""
     device = detector.linear.weight.device
     tokens = ModalityTokens(detector.backbone.layout).to(device)
     optimizer = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], recipe.lr)
@@ -89,7 +89,7 @@ def _batches(
             num_frame = int(packed.num_frame[row])
             start = max(0, min(start, num_frame - recipe.window))
             frames = packed.recording(row)[start : start + recipe.window]
-            window = prepare(start, frames, detector.backbone.layout)
+            window = normalise_window(start, frames, detector.backbone.layout)
             clips.append(resize(torch.from_numpy(window.clip)[None]))
             of_frames = frame_labels(packed.segments[row], num_frame, packed.num_classes)[start : start + len(frames)]
             nearest = (np.arange(NUM_FRAMES) + 0.5) * len(frames) // NUM_FRAMES

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from feeder.clips import ClipDataset
 from tools.evaluation.probe import LinearProbe
 from tools.evaluation.representation import Representation
@@ -27,8 +25,8 @@ def report_earliness(
     shares: Sequence[float],
     seeds: Sequence[int],
 ) -> None:
-    """Classify the val side from the first `shares` of each clip. `probes` are named as the representations; those of
-    the first learning rate after the last epoch are used. Log a table, and write a JSON and a curve for each."""
+    """Classify the val side from the first `shares` of each clip, by the `probes` of the same representations (trained
+    at their first learning rate). Log a table, and write a JSON and a curve for each representation."""
     encoder = setup.encoder
     source = ClipDataset.of_dataset(setup.packed, setup.split["val"], encoder.device)
     labels = source.label.to(encoder.device)
@@ -36,7 +34,9 @@ def report_earliness(
     for share in shares:
         plain = plain_features(setup, source.first_part(share), f"features, first {100 * share:g} %")
         for name, feature in represent(representations, plain).items():
-            found[name].append({"observed": share, **_accuracies(probes[name], feature, labels, len(seeds))})
+            scores = probes[name].scores(feature)[: len(seeds)]
+            top = {m: summary([top_k_accuracy(run, labels, k) for run in scores]) for m, k in _METRICS.items()}
+            found[name].append({"observed": share, **top})
     log = logging.getLogger("umurl")
     columns = [[f"{100 * share:g} %" for share in shares]]
     columns += [[format_summary(entry["top1"], 2) for entry in entries] for entries in found.values()]
@@ -48,8 +48,3 @@ def report_earliness(
             for run, seed in enumerate(seeds)
         }
         setup.write(TASK, name, {"scores": entries}, curves)
-
-
-def _accuracies(probe: LinearProbe, feature: Tensor, labels: Tensor, runs: int) -> dict[str, Any]:
-    scores = probe.scores(feature)[:runs]
-    return {m: summary([top_k_accuracy(run, labels, k) for run in scores]) for m, k in _METRICS.items()}

@@ -52,9 +52,9 @@ class FrozenEncoder:
     state: dict[str, Any]
 
     @classmethod
-    def open(cls: type[Opened], pretrained: Path, device: torch.device) -> Opened:
-        """Load the encoder of a checkpoint, or of the last one in a run's folder. Raises CheckpointError if it cannot
-        be read."""
+    def open(cls: type[Opened], pretrained: str | Path, device: torch.device) -> Opened:
+        """Load the encoder of a checkpoint, or of the last one of a run, given as in `find_run`. Raises UserError if it
+        does not exist, CheckpointError if it cannot be read."""
         path = newest(find_run(pretrained))
         state = load(path)
         return cls(load_backbone(state, path).to(device), device, path, state)
@@ -70,7 +70,7 @@ class FrozenEncoder:
         return takes_centred(self.state, self.layout)
 
     def adapt(self, packed: PackedDataset) -> tuple[PackedDataset, str]:
-        """Adapt a data set to the encoder's people and joints. Returns it, and a message about it. Raises UserError or
+        """Adapt a data set to the encoder's people and joints. Return it, and a message about it. Raises UserError or
         DataSetError if it cannot be adapted."""
         own, said = FrameLayout.of_dataset(packed), ""
         every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))

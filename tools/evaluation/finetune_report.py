@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from tools.evaluation.kept import earlier_result, set_aside
 from tools.evaluation.label_subsets import stratified
 from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
 from tools.evaluation.setup import EvaluationSetup, load_setup
-from tools.training.finetune import Score, finetune, new_classifier
+from tools.training.finetune import Finetuner, Score, finetune, new_classifier
 from tools.training.signals import StopSignal
 from tools.training.unfinished import Keeper, Stopped, Unfinished
+from tools.utils import checkpoints
 from tools.utils.distributed import Processes, check_equal, processes
 from tools.utils.errors import UserError
 from tools.utils.precision import choose_amp
@@ -147,15 +147,15 @@ class _Report:
             if name in self.unfinished.runs:
                 runs.append([Score.of(values) for values in self.unfinished.runs[name]])
                 continue
-            keeper = Keeper(self.unfinished, name, self.stop)
-            if seed == args.seed[0]:
-                told = {"fraction": fraction, "labelled": len(labelled), "seed": seed}
-                keeper.file, keeper.written = self._stem(modality, fraction), partial(self._model, modality, told)
             one = f"{title}, seed {seed}"
             (stream,) = setup.modalities[modality]
             model = new_classifier(setup.encoder.backbone, stream, setup.packed.num_classes, seed, args.from_scratch)
-            options = self.procs, args.amp, args.compile
-            runs.append(finetune(model, self.source, labelled, val, recipe, seed, *options, one, keeper))
+            tuner = Finetuner(model, self.source, recipe, seed, self.procs, args.amp, args.compile)
+            runs.append(finetune(tuner, labelled, val, one, Keeper(self.unfinished, name, self.stop)))
+            if seed == args.seed[0] and self.procs.is_main:
+                told = {"fraction": fraction, "labelled": len(labelled), "seed": seed}
+                self._write_models(tuner, modality, self._stem(modality, fraction), told)
+            self.unfinished.finish(name, runs[-1])
             if len(args.seed) > 1:
                 best = max(score.top1 for score in runs[-1])
                 log.info(f"{one}: last {runs[-1][-1].top1:.2f} %, best {best:.2f} %")
@@ -164,12 +164,16 @@ class _Report:
             for due in zip(*runs)
         ]
 
-    def _model(
-        self, modality: str, told: dict[str, Any], weights: dict[str, Tensor], score: Score, file: str
-    ) -> dict[str, Any]:
-        """Return the contents of a model's file."""
-        told = told | {"epochs": score.epoch, "top1": score.top1, "top5": score.top5, "settings": self._settings()}
-        return finetuned_state(self.setup, modality, weights, file, told, self.args.from_scratch)
+    def _write_models(self, tuner: Finetuner, modality: str, stem: str, told: dict[str, Any]) -> None:
+        """Write the model after the last epoch and the best one into the unfinished folder, where they wait for the
+        JSON."""
+        best = max(tuner.scores, key=lambda score: score.top1)
+        models = {"": (tuner.model.state_dict(), tuner.scores[-1]), "_best": (tuner.best, best)}
+        for which, (weights, score) in models.items():
+            file = f"{stem}{which}.pth.tar"
+            scores = {"epochs": score.epoch, "top1": score.top1, "top5": score.top5, "settings": self._settings()}
+            state = finetuned_state(self.setup, modality, weights, file, told | scores, self.args.from_scratch)
+            checkpoints.write(self.unfinished.folder / file, state)
 
     def _settings(self) -> dict[str, Any]:
         return settings_of(self.setup.result | {"task": self.task})

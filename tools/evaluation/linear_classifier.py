@@ -1,5 +1,4 @@
-"""Read a linear classifier written by action_recognition.py, alone or with a fine-tuned encoder, for use on the same
-encoder."""
+"""Read a linear classifier that action_recognition.py wrote, alone or with a fine-tuned encoder."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _summaries(validations: list[Validation], runs: Sequence[int]) -> dict[str, 
 
 def log_scores(title: str, scores: dict[str, dict[str, Any]]) -> None:
     """Log the result of `best_and_last`."""
-    for which, said in (("last", "last"), ("best", "best (chosen on the test side)")):
+    for which, said in (("last", "last"), ("best", "best (chosen on the val side)")):
         top1, top5 = (format_summary(scores[which][metric], 2) for metric in ("top1", "top5"))
         logging.getLogger("umurl").info(f"{title}, {said}: top-1 {top1} %, top-5 {top5} %")
 
@@ -57,7 +57,7 @@ def history(validations: list[Validation]) -> list[dict[str, Any]]:
     return [{"epoch": v.epoch} | {metric: getattr(v, metric) for metric in METRICS} for v in validations]
 
 
-def curves(validations: list[Validation], runs: Sequence[int], seeds: Sequence[int], suffix: str = "") -> Curves:
+def curves(validations: list[Validation], runs: Sequence[int], seeds: Sequence[int], suffix: str) -> Curves:
     """Return the curve of each metric and seed, by its name in TensorBoard."""
     return {
         f"{metric}_seed{seed}{suffix}": [(v.epoch, values[run]) for v in validations if (values := getattr(v, metric))]

@@ -36,12 +36,15 @@ from tools.utils.result_files import settings_of
 class EvaluationSetup:
     """Hold an encoder, the protocol that it is evaluated on, and where the scores go.
 
-    `modalities` maps each name given to --modality to the streams that it stands for; `variants` are those of their
-    features that are evaluated, '' for the plain ones; `split` holds int64 indices into the data set by side;
-    `is_transfer` tells that the encoder was pre-trained on another data set; `result` is what every task's JSON says of
-    the setup; `because` says why it is this protocol; `adapted` tells how the recordings were made to fit the encoder,
-    '' where they do. The files of a task are called by the task, what `where` says (an earlier checkpoint, other data
-    than the run's own) and the representation.
+    modalities: the streams of each name given to --modality
+    variants: of the features that are evaluated, '' for the plain ones
+    split: int64 indices into the data set, by side
+    is_transfer: the encoder was pre-trained on another data set
+    because: why it is this protocol
+    result: what every task's JSON says of the setup
+
+    A task's files are named by the task, `where` (an earlier checkpoint, other data than the run's own) and the
+    representation.
     """
 
     encoder: FrozenEncoder
@@ -54,7 +57,6 @@ class EvaluationSetup:
     because: str
     folder: Path
     result: dict
-    adapted: str
 
     @property
     def where(self) -> str:
@@ -68,8 +70,8 @@ class EvaluationSetup:
             f"{self.packed.path}, {self.protocol.long_name} ({self.because}), modality {' '.join(self.modalities)}, "
             f"{self.encoder.device}"
         )
-        if self.adapted:
-            log.info(f"note: {self.adapted}")
+        if "adapted" in self.result:
+            log.info(f"note: {self.result['adapted']}")
 
     def write(self, task: str, modality: str, metrics: dict, curves: Curves) -> None:
         """Write the JSON of a task and modality, and its curves to TensorBoard. An earlier result with other settings
@@ -138,9 +140,7 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         because = "by --protocol"
     elif is_own and own_protocol:
         because = "the one that it was pre-trained on"
-    return EvaluationSetup(
-        encoder, modalities, variants, packed, protocol, split, is_transfer, because, folder, result, adapted
-    )
+    return EvaluationSetup(encoder, modalities, variants, packed, protocol, split, is_transfer, because, folder, result)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,97 @@ from __future__ import annotations
 import argparse
 import importlib
 from pathlib import Path
+from typing import Any
 
 from tools.utils.encoder_options import evaluated_name, representation_name
-from tools.utils.errors import UserError, run
+from tools.utils.errors import check_packages, run
 from tools.utils.options import HelpFormatter, add_data_options, positive_int, seed_number
 
-PACKAGES = ("matplotlib", "sklearn", "PIL")  # that only plots need
-CHECKPOINT = "checkpoint, a run's folder, or its name under checkpoints/"
-EVALUATED = "what was evaluated, as its score file is called: all, joint, ensemble_centred"
+
+def _option(*names: str, **details: Any) -> argparse.ArgumentParser:
+    """Make one option, to be a parent of the parsers of the plots that take it."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument(*names, **details)
+    return parent
+
+
+def _data_options() -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False)
+    add_data_options(parent, "--finetune-dataset")
+    return parent
+
+
+_CKPT = {"metavar": "CKPT", "help": "checkpoint, a run's folder, or its name under checkpoints/"}
+CHECKPOINT, CHECKPOINTS = _option("checkpoint", **_CKPT), _option("checkpoints", nargs="+", **_CKPT)
+RUNS = _option("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
+SOURCE = _option("source", type=Path, metavar="PATH", help="recordings: a file, folder, archive or packed data set")
+NAME = _option("--name", help="name of the recording, if there are several")
+QUERY = _option("--query", required=True, metavar="NAME", help="name of a recording of the val side")
+NEIGHBOURS = _option("-k", type=positive_int, default=5, help="number of neighbours")
+LABELS = _option("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
+CLASSES = _option(
+    "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
+)
+SEED = _option("--seed", type=seed_number, default=0, help="seed of what is chosen at random")
+SKELETON = _option(
+    "--skeleton",
+    metavar="NAME|FILE",
+    help="joints of a .csv or .npy recording; default: the skeleton.json of its folder, else kinect_v2",
+)
+ENCODED = _option(
+    "--modality",
+    type=representation_name,
+    default="all",
+    metavar="M",
+    help="what is encoded: all modalities fused, one without fusion, as joint+bone, or the ensemble",
+)
+EVALUATED = _option(
+    "--modality",
+    type=evaluated_name,
+    default="all",
+    metavar="M",
+    help="what was evaluated, as its score file is called: all, joint, ensemble_centred",
+)
+DATA = _data_options()
+CLASS_NAMES = _option(
+    "--class-names",
+    type=Path,
+    metavar="FILE",
+    help="names of the classes, one per line, from A001 on; default: the data set's own",
+)
+# Each plot: what it shows, where it goes, and its options.
+PLOTS = {
+    "tsne": (
+        "t-SNE of the features of some classes of the val side; several checkpoints are drawn side by side",
+        "figures/tsne.png in the first run's folder",
+        [CHECKPOINTS, LABELS, CLASSES, SEED, ENCODED, DATA, CLASS_NAMES],
+    ),
+    "confusion": (
+        "confusion matrix of the linear probe on the val side",
+        "figures/confusion.png in the run's folder",
+        [CHECKPOINT, EVALUATED, DATA, CLASS_NAMES],
+    ),
+    "curves": (
+        "training curves of several runs, and their probes' accuracy",
+        "figures/curves.png in the first run's folder",
+        [RUNS, LABELS],
+    ),
+    "earliness": (
+        "accuracy over the observed part of each clip, of several runs",
+        "figures/earliness.png in the first run's folder",
+        [RUNS, EVALUATED],
+    ),
+    "skeleton": (
+        "a recording with its modalities and four training views, as an animation and a sheet of frames",
+        "checkpoints/figures/NAME.gif, with NAME.png beside it",
+        [SOURCE, NAME, SKELETON, SEED, CLASS_NAMES],
+    ),
+    "retrieval": (
+        "a recording of the val side with its nearest neighbours on the train side",
+        "figures/retrieval_NAME.png in the run's folder",
+        [CHECKPOINT, QUERY, NEIGHBOURS, ENCODED, DATA, CLASS_NAMES],
+    ),
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -28,135 +111,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m tools.figures", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
     )
     plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT")
-    for add in (_tsne, _confusion, _curves, _earliness, _skeleton, _retrieval):
-        add(plots)
+    for name, (what, where, options) in PLOTS.items():
+        plot = plots.add_parser(name, help=what, description=what, parents=options, formatter_class=HelpFormatter)
+        plot.add_argument("--out", type=Path, metavar="FILE", help=f"where the plot goes; default: {where}")
     return parser.parse_args(argv)
-
-
-def _add(plots: argparse._SubParsersAction, name: str, help: str, out: str) -> argparse.ArgumentParser:
-    parser = plots.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"where the plot goes; default: {out}")
-    return parser
-
-
-def _tsne(plots: argparse._SubParsersAction) -> None:
-    parser = _add(
-        plots,
-        "tsne",
-        "t-SNE of the features of some classes of the val side; several checkpoints are drawn side by side",
-        "figures/tsne.png in the first run's folder",
-    )
-    parser.add_argument("checkpoints", nargs="+", metavar="CKPT", help=CHECKPOINT)
-    parser.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
-    parser.add_argument(
-        "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
-    )
-    parser.add_argument("--seed", type=seed_number, default=0, help="seed of the choice and of t-SNE")
-    _add_encoder_options(parser)
-
-
-def _confusion(plots: argparse._SubParsersAction) -> None:
-    parser = _add(
-        plots,
-        "confusion",
-        "confusion matrix of the linear probe on the val side",
-        "figures/confusion.png in the run's folder",
-    )
-    parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
-    parser.add_argument("--modality", type=evaluated_name, default="all", metavar="M", help=EVALUATED)
-    _add_data_options(parser)
-
-
-def _curves(plots: argparse._SubParsersAction) -> None:
-    parser = _add(
-        plots,
-        "curves",
-        "training curves of several runs, and their probes' accuracy",
-        "figures/curves.png in the first run's folder",
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
-    parser.add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
-
-
-def _earliness(plots: argparse._SubParsersAction) -> None:
-    parser = _add(
-        plots,
-        "earliness",
-        "accuracy over the observed part of each clip, of several runs",
-        "figures/earliness.png in the first run's folder",
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
-    parser.add_argument("--modality", type=evaluated_name, default="all", metavar="M", help=EVALUATED)
-
-
-def _skeleton(plots: argparse._SubParsersAction) -> None:
-    parser = _add(
-        plots,
-        "skeleton",
-        "a recording with its modalities and four training views, as an animation and a sheet of frames",
-        "checkpoints/figures/NAME.gif, with NAME.png beside it",
-    )
-    parser.add_argument(
-        "source", type=Path, metavar="PATH", help="a recording, a folder or archive of some, or a packed data set"
-    )
-    parser.add_argument("--name", help="name of the recording, if there are several")
-    parser.add_argument(
-        "--skeleton",
-        metavar="NAME|FILE",
-        help="joints of a .csv or .npy recording; default: the skeleton.json of its folder, else kinect_v2",
-    )
-    parser.add_argument("--seed", type=seed_number, default=0, help="seed of the views")
-    _add_class_names(parser)
-
-
-def _retrieval(plots: argparse._SubParsersAction) -> None:
-    parser = _add(
-        plots,
-        "retrieval",
-        "a recording of the val side with its nearest neighbours on the training side",
-        "figures/retrieval_NAME.png in the run's folder",
-    )
-    parser.add_argument("checkpoint", metavar="CKPT", help=CHECKPOINT)
-    parser.add_argument("--query", required=True, metavar="NAME", help="name of a recording of the val side")
-    parser.add_argument("-k", type=positive_int, default=5, help="number of neighbours")
-    _add_encoder_options(parser)
-
-
-def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--modality",
-        type=representation_name,
-        default="all",
-        metavar="M",
-        help="what is encoded: all modalities fused, one without fusion, as joint+bone, or the ensemble",
-    )
-    _add_data_options(parser)
-
-
-def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    add_data_options(parser, "--finetune-dataset")
-    _add_class_names(parser)
-
-
-def _add_class_names(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--class-names",
-        type=Path,
-        metavar="FILE",
-        help="names of the classes, one per line, from A001 on; default: the data set's own",
-    )
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    try:
-        plot = importlib.import_module(f"tools.figures.{args.plot}")
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in PACKAGES:
-            raise
-        raise UserError(f"plots need {package}, which is not installed: pip install -r requirements.txt") from error
-    plot.main(args)
+    check_packages("plots need", ("matplotlib", "PIL", *["sklearn"] * (args.plot == "tsne")))
+    importlib.import_module(f"tools.figures.{args.plot}").main(args)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tools.evaluation.linear_classifier import (
 )
 from tools.evaluation.setup import folder_of
 from tools.figures import style
-from tools.figures.encoded import Encoded, name_of, names_for, plot_path
+from tools.figures.encoded import Encoded, class_name, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 from tools.utils.options import find_run
@@ -44,11 +44,11 @@ def shares(counts: np.ndarray) -> np.ndarray:
     return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
-def most_confused(counts: np.ndarray, most: int = PAIRS) -> list[tuple[int, int]]:
+def most_confused(counts: np.ndarray) -> list[tuple[int, int]]:
     """List pairs (true class, predicted class), those with the largest share of the true class first."""
     share = shares(counts)
     np.fill_diagonal(share, 0)
-    order = np.argsort(-share, axis=None, kind="stable")[:most]
+    order = np.argsort(-share, axis=None, kind="stable")[:PAIRS]
     return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, share.shape)) if share[i, j] > 0]
 
 
@@ -56,7 +56,7 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     """Draw the shares of the classes that occur or are predicted."""
     classes = np.flatnonzero(counts.sum(0) + counts.sum(1))
     share, n = shares(counts)[np.ix_(classes, classes)], len(classes)
-    labels = [name_of(names, int(c)) for c in classes]
+    labels = [class_name(names, int(c)) for c in classes]
     few = n <= FEW
     size = 8.0 if few else 7.0
     # High enough for the names: lines are 1.45 times the font size.
@@ -67,9 +67,7 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     norm = PowerNorm(1 if few else 0.5, 0, 100)
     image = axes.imshow(share, "cividis", norm=norm, aspect="auto", interpolation="nearest")
     axes.spines[:].set_visible(False)
-    axes.set_title(title)
-    axes.set_ylabel("true class")
-    axes.set_xlabel("predicted class" + ("" if few else ", by number"))
+    axes.set(title=title, ylabel="true class", xlabel="predicted class" + ("" if few else ", by number"))
     axes.set_yticks(range(n), labels if few else [f"{x}  {c + 1}" for x, c in zip(labels, classes)], fontsize=size)
     if few:
         axes.set_xticks(range(n), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
@@ -131,10 +129,10 @@ def main(args: argparse.Namespace) -> None:
     predicted = classifier.scores(features.to(device)).argmax(1).cpu().numpy()
     counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed, args.class_names)
     what = f"{packed.name} {protocol.long_name}, {len(rows)} val recordings, modality {classifier.representation.name}"
-    style.save(draw(counts, names, f"{encoder.title}: {what}"), out)
-    style.to_board(encoder.folder, out.stem if args.out is None else "confusion", out, encoder.epoch)
+    figure, tag = draw(counts, names, f"{encoder.title}: {what}"), out.stem if args.out is None else "confusion"
+    style.publish(figure, out, encoder.folder, tag, encoder.epoch)
     share = shares(counts)
     for true, taken in most_confused(counts):
-        pair = f"{name_of(names, true)} → {name_of(names, taken)}"
+        pair = f"{class_name(names, true)} → {class_name(names, taken)}"
         print(f"{share[true, taken]:5.1f} %  {pair} ({counts[true, taken]} of {counts[true].sum()})")
     print(f"top-1 {100 * counts.trace() / counts.sum():.2f} % of {len(rows)} recordings: {out}")

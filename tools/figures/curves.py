@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 from tools.figures import style
 from tools.figures.encoded import plot_path
+from tools.figures.style import Curve
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
 from tools.utils.options import find_run
@@ -22,14 +23,6 @@ COLUMNS = 3
 LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}  # titles of these keys' panels
 SPREAD = "std of the projections"  # one panel for all keys std/...
 TASK = "action_recognition"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Epochs x (N,) and values y (L, N): drawn as the mean of the L lines, in a band from lowest to highest."""
-
-    x: np.ndarray
-    y: np.ndarray
 
 
 def read_run(folder: Path) -> dict[str, Curve]:
@@ -56,7 +49,7 @@ def _curve(lines: list[dict], keys: list[str]) -> Curve:
 
 
 def _rank(title: str) -> int:
-    """Sort panels: terms of the loss first, probes last."""
+    """Rank a panel: terms of the loss come first, probes last."""
     return 0 if title.startswith("loss/") else 2 if title.startswith("linear probe") else 1
 
 
@@ -74,7 +67,7 @@ def _probe(path: Path) -> dict[str, Curve]:
 
 
 def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
-    """Draw a panel per kind of curve, with a line per run."""
+    """Draw a panel for each kind of curve, with a line for each run."""
     titles = list(dict.fromkeys(title for curves in runs.values() for title in curves))
     titles.sort(key=_rank)
     rows = math.ceil(len(titles) / COLUMNS)
@@ -82,33 +75,11 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
     grid = figure.subplots(rows, min(COLUMNS, len(titles)), squeeze=False)
     for axes in grid.flat[len(titles) :]:
         axes.axis("off")
-    handles = {}
+    handles: dict[str, Line2D] = {}
     for axes, title in zip(grid.flat, titles):
-        for i, (run, curves) in enumerate(runs.items()):
-            if title not in curves:
-                continue
-            curve = curves[title]
-            mean = curve.y.mean(0)
-            step = max(1, len(mean) // 6)  # so that markers of equal curves do not cover each other
-            (handles[run],) = axes.plot(
-                curve.x,
-                mean,
-                style.line(i),
-                color=style.colour(i),
-                linewidth=1.3,
-                marker=style.marker(i),
-                markersize=3,
-                markevery=(i % step, step),
-                clip_on=False,
-            )
-            if len(curve.y) > 1:
-                axes.fill_between(
-                    curve.x, curve.y.min(0), curve.y.max(0), color=style.colour(i), alpha=0.2, linewidth=0
-                )
-        axes.set_title(title)
-        axes.set_xlabel("epoch of the probe" if _rank(title) == 2 else "epoch")
+        handles |= style.draw_lines(axes, {run: curves.get(title) for run, curves in runs.items()})
+        axes.set(title=title, xlabel="epoch of the probe" if _rank(title) == 2 else "epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3, linewidth=0.5)
         if title in (SPREAD, LABELS["samples_per_second"]):
             axes.set_ylim(bottom=0)
         if title == LABELS["lr"]:
@@ -133,6 +104,5 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"two runs are called the same ({', '.join(titles)}): tell them apart by --labels")
     out = plot_path(args.out, folders[0], "curves.png")
     runs = {title: read_run(folder) for title, folder in zip(titles, folders)}
-    style.save(draw(runs), out)
-    style.to_board(folders[0], "curves", out, 0)
+    style.publish(draw(runs), out, folders[0], "curves")
     print(f"{len(runs)} run(s), {len({t for c in runs.values() for t in c})} panels: {out}")

@@ -19,7 +19,7 @@ from models.checkpoint_files import stem_of
 from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.evaluation.setup import data_of
 from tools.utils.errors import UserError
-from tools.utils.options import classes_of, find_run, open_dataset, read_class_names
+from tools.utils.options import classes_of, open_dataset, read_class_names
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:
@@ -43,7 +43,7 @@ def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
     return classes_of(packed) if file is None else read_class_names(file)
 
 
-def name_of(names: Sequence[str], index: int) -> str:
+def class_name(names: Sequence[str], index: int) -> str:
     """Return a class's name, or its number if it has none."""
     return names[index] if index < len(names) and names[index] else class_label(index)
 
@@ -51,11 +51,6 @@ def name_of(names: Sequence[str], index: int) -> str:
 @dataclass(frozen=True)
 class Encoded(FrozenEncoder):
     """Hold a frozen encoder and the folder of its run."""
-
-    @classmethod
-    def load(cls, text: str, device: torch.device) -> Encoded:
-        """Load the encoder that `find_run` finds. Raises UserError if it cannot be used."""
-        return cls.open(find_run(text), device)
 
     @property
     def folder(self) -> Path:
@@ -67,12 +62,12 @@ class Encoded(FrozenEncoder):
 
     @property
     def of(self) -> str:
-        """What tells its plots from those of the run's checkpoints, where it is none of them: `_of_finetune`."""
+        """Return the suffix of its plots' names: `_of_finetune` for fine-tuned weights, else empty."""
         return self.where if self.where.startswith("_of_") else ""
 
     @property
     def title(self) -> str:
-        """Its title in a plot unless --labels gives one: the run, and how long it was trained."""
+        """Return its default title in a plot: the run, and how long it was trained."""
         name = self.folder.resolve().name + f"/{stem_of(self.path)}" * bool(self.of)
         return f"{name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ from tools.figures import style
 # Seen from a little to the side and above: y is up, and depth shows.
 _YAW, _PITCH = np.radians(25), np.radians(12)
 _SECOND = (0, (2.5, 1.5))  # dashes of the second person
+_BONE, _VECTOR = 1.2, 0.9  # widths of lines, points
 
 
 def project(points: np.ndarray) -> np.ndarray:
@@ -31,15 +33,14 @@ def present(clip: np.ndarray) -> list[int]:
     return [person for person in range(clip.shape[1]) if clip[:, person].any()]
 
 
-def set_view(axes: Axes, points: np.ndarray, margin: float = 0.06) -> None:
+def set_view(axes: Axes, points: np.ndarray) -> None:
     """Set equal scales, no frame, and limits that show all points (..., 2)."""
     flat = points.reshape(-1, 2)
     low, high = (flat.min(0), flat.max(0)) if len(flat) else (np.zeros(2), np.zeros(2))
-    middle, half = (low + high) / 2, np.maximum((high - low) / 2 * (1 + 2 * margin), 0.05)
-    axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
-    axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
-    axes.set_aspect("equal")
-    style.hide_frame(axes)
+    margin = np.maximum(0.06 * (high - low), 0.05 - (high - low) / 2)
+    (left, bottom), (right, top) = low - margin, high + margin
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 class StickFigure:
@@ -67,10 +68,8 @@ class StickFigure:
         axes: Axes,
         frame: np.ndarray,
         people: Sequence[int],
-        *,
         hidden: np.ndarray | None = None,
         colours: Sequence[str] = style.COLOURS,
-        width: float = 1.2,
     ) -> None:
         """Draw the bones of a frame (M, V, C), the second person's dashed.
 
@@ -80,45 +79,27 @@ class StickFigure:
         for person in people:
             seen = project(frame[person])
             bones = [(j, p) for j, p in self.bones if there[j] and there[p]]
-            axes.add_collection(
-                LineCollection(
-                    [seen[[j, p]] for j, p in bones],
-                    colors=[colours[self.limbs[j] % len(colours)] for j, _ in bones],
-                    linewidths=width,
-                    linestyles="-" if person == 0 else _SECOND,
-                    capstyle="round" if person == 0 else "butt",
-                )
-            )
-            axes.scatter(seen[there, 0], seen[there, 1], s=(1.5 * width) ** 2, color=style.GREY, linewidths=0, zorder=3)
+            paint = [colours[self.limbs[j] % len(colours)] for j, _ in bones]
+            _draw_lines(axes, [seen[[j, p]] for j, p in bones], paint, person, _BONE)
+            _draw_points(axes, seen[there], 1.5 * _BONE, style.GREY, linewidths=0, zorder=3)
             if not there.all():
-                axes.scatter(
-                    seen[~there, 0],
-                    seen[~there, 1],
-                    s=(3 * width) ** 2,
-                    color=style.GREY,
-                    marker="x",
-                    linewidths=0.8,
-                    zorder=3,
-                )
+                _draw_points(axes, seen[~there], 3 * _BONE, style.GREY, marker="x", linewidths=0.8, zorder=3)
 
-    def draw_vectors(
-        self, axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int], width: float = 0.9
-    ) -> None:
+    def draw_vectors(self, axes: Axes, start: np.ndarray, vectors: np.ndarray, people: Sequence[int]) -> None:
         """Draw vectors (M, V, C) from their starts (M, V, C), the second person's dashed."""
+        paint = [style.colour(limb) for limb in self.limbs]
         for person in people:
             begin, end = project(start[person]), project(start[person] + vectors[person])
-            axes.add_collection(
-                LineCollection(
-                    list(np.stack((begin, end), 1)),
-                    colors=[style.colour(limb) for limb in self.limbs],
-                    linewidths=width,
-                    linestyles="-" if person == 0 else _SECOND,
-                )
-            )
-            axes.scatter(
-                end[:, 0],
-                end[:, 1],
-                s=(1.8 * width) ** 2,
-                color=[style.colour(limb) for limb in self.limbs],
-                linewidths=0,
-            )
+            _draw_lines(axes, list(np.stack((begin, end), 1)), paint, person, _VECTOR)
+            _draw_points(axes, end, 1.8 * _VECTOR, paint, linewidths=0)
+
+
+def _draw_lines(axes: Axes, lines: list[np.ndarray], paint: list[str], person: int, width: float) -> None:
+    """Draw lines (2, 2) of a person in these colours; of the second person dashed."""
+    linestyle, cap = ("-", "round") if person == 0 else (_SECOND, "butt")
+    axes.add_collection(LineCollection(lines, colors=paint, linewidths=width, linestyles=linestyle, capstyle=cap))
+
+
+def _draw_points(axes: Axes, points: np.ndarray, size: float, paint: str | list[str], **look: Any) -> None:
+    """Draw points (N, 2) of a size in points."""
+    axes.scatter(points[:, 0], points[:, 1], s=size**2, color=paint, **look)

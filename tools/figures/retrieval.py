@@ -1,4 +1,4 @@
-"""A val recording with its nearest neighbours on the training side, as stick figures."""
+"""A val recording with its nearest neighbours on the train side, as stick figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data_gen.packed.reader import PackedDataset
 from feeder.clips import NUM_FRAMES, ClipDataset, evaluation_view
 from tools.evaluation.knn import nearest
 from tools.figures import people, style
-from tools.figures.encoded import Encoded, find_name, name_of, names_for, plot_path
+from tools.figures.encoded import Encoded, class_name, find_name, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 
@@ -56,7 +56,7 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Seque
         paint = style.GREY if place == 0 else style.COLOURS[0] if right else style.COLOURS[1]
         band.patch.set(edgecolor=paint, linewidth=2, linestyle="-" if right else "--")
         head = "query" if place == 0 else f"{place} {'✓' if right else '✗'} cosine {found[place - 1].similarity:.3f}"
-        title = f"{head}: {name_of(names, int(packed.label[index]))}"
+        title = f"{head}: {class_name(names, int(packed.label[index]))}"
         band.suptitle(title, x=0.02, ha="left", weight="bold", color=paint, fontsize=8.5)
         band.text(0.98, 0.96, str(packed.names[index]), ha="right", va="top", color=style.GREY, fontsize=6)
         who = people.present(clip)
@@ -69,19 +69,19 @@ def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Seque
 
 def main(args: argparse.Namespace) -> None:
     """Draw a query and its neighbours. Raises UserError."""
-    encoder = Encoded.load(args.checkpoint, single_process(args.device, "tools.figures"))
+    encoder = Encoded.open(args.checkpoint, single_process(args.device, "tools.figures"))
     packed, protocol = encoder.data(args)
     query = find_name(packed, args.query, "--query")
     gallery, queries = packed.split(protocol.name, "train"), packed.split(protocol.name, "val")
     if query not in queries:
         raise UserError(
-            f"--query {args.query} is on the training side of {protocol.long_name}, which is searched: choose one "
+            f"--query {args.query} is on the train side of {protocol.long_name}, which is searched: choose one "
             f"of the val side, such as {packed.names[queries[0]]}"
         )
     out = plot_path(args.out, encoder.folder, f"retrieval_{args.query}{encoder.of}.png")
     names = names_for(packed, args.class_names)
     found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
-    style.save(draw(packed, query, found, names), out)
-    style.to_board(encoder.folder, f"retrieval/{args.query}{encoder.of}", out, encoder.epoch)
+    tag = f"retrieval/{args.query}{encoder.of}"
+    style.publish(draw(packed, query, found, names), out, encoder.folder, tag, encoder.epoch)
     right = sum(packed.label[n.index] == packed.label[query] for n in found)
     print(f"{args.query}: {right} of its {len(found)} nearest are of its class, {out}")

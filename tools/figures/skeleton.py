@@ -22,7 +22,7 @@ from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip, evaluation_view
 from feeder.modalities import ModalityTokens
 from tools.figures import people, style
-from tools.figures.encoded import find_name, name_of, names_for, plot_path
+from tools.figures.encoded import class_name, find_name, names_for, plot_path
 from tools.inference.recordings import read_one
 from tools.utils.errors import UserError
 from tools.utils.options import RUNS
@@ -44,7 +44,8 @@ class Panel:
 
 
 def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
-    """Panels of the only recording of the source: its modalities and its views. Raises UserError if it shows nobody."""
+    """Make the panels of the only recording of the source: its modalities and views. Raises UserError if it shows
+    nobody."""
     whole, derive = evaluation_view(source.clips(slice(0, 1))), ModalityTokens(source.layout).derive
     sticks = people.StickFigure(source.layout.skeleton)
     who = people.present(whole[0].numpy())
@@ -66,7 +67,7 @@ def _joints(
     hidden: np.ndarray | None = None,
     ghost: Tensor | None = None,
 ) -> Panel:
-    """Panel of the joints of a clip (T, M, V, C). Hidden joints are drawn where `ghost` has them."""
+    """Make the panel of the joints of a clip (T, M, V, C). Hidden joints are drawn where `ghost` has them."""
     frames = clip.numpy()
     if hidden is not None and ghost is not None:
         frames = np.where(hidden[:, None], ghost.numpy(), frames)
@@ -105,7 +106,7 @@ def _motion(clip: Tensor, change: Tensor, who: list[int], sticks: people.StickFi
 
 
 def _views(clips: ClipBatch, who: list[int], sticks: people.StickFigure) -> list[Panel]:
-    """Panels of training views; their titles tell the augmentation and the frames."""
+    """Make the panels of training views; their titles tell the augmentation and the frames."""
     cut, drawn = clips, clips
     for transform in training_view().transforms:
         cut = drawn if isinstance(transform, ResampleClip) else cut
@@ -115,14 +116,14 @@ def _views(clips: ClipBatch, who: list[int], sticks: people.StickFigure) -> list
     ghosts = ResampleClip()(replace(cut, joint_map=None)).values
     for i, view in enumerate(drawn.values):
         first, length = int(cut.first[i] - clips.first[i]), int(cut.length[i])
-        kind, hidden = describe(cut.joint_map[i])
+        kind, hidden = describe_map(cut.joint_map[i])
         title = f"view {i + 1}\n{kind}\nframes {first + 1}–{first + length}"
         panels.append(_joints(view, who, sticks, title, hidden if hidden.any() else None, ghosts[i]))
     return panels
 
 
-def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
-    """Describe what linear maps (V, C, C) do to the joints; which joints they set to zero is bool (V,)."""
+def describe_map(joint_map: Tensor) -> tuple[str, np.ndarray]:
+    """Describe what linear maps (V, C, C) do to the joints. Return also which joints become zero, bool (V,)."""
     hidden = (joint_map == 0).all((1, 2)).numpy()
     kept = int((joint_map == torch.eye(joint_map.shape[-1])).all((1, 2)).sum())
     if hidden.any():
@@ -133,7 +134,7 @@ def describe(joint_map: Tensor) -> tuple[str, np.ndarray]:
 
 
 def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int:
-    """Write a GIF of the panels side by side, whole or not at all. Returns the number of its frames."""
+    """Write a GIF of the panels side by side, whole or not at all. Return the number of its frames."""
     figure = style.new_figure(3.8)
     figure.set_dpi(ANIMATION_DPI)
     grid = figure.subplots(2, (len(panels) + 1) // 2, squeeze=False)
@@ -156,26 +157,19 @@ def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int
         figure.savefig(values := io.BytesIO(), format="rgba")
         size = figure.canvas.get_width_height()
         drawn.append(Image.frombytes("RGBA", size, values.getvalue()).convert("RGB"))
+    timing = {"duration": round(1000 / SPEED), "loop": 0}
     with atomic_write(path) as partial:
-        drawn[0].save(
-            partial, format="gif", save_all=True, append_images=drawn[1:], duration=round(1000 / SPEED), loop=0
-        )
+        drawn[0].save(partial, format="gif", save_all=True, append_images=drawn[1:], **timing)
     return len(times)
 
 
 def _explain(axes: Axes, name: str, coordinates: int) -> Text:
-    """Explain axes and signs in an empty panel; returns the text that tells the frame."""
+    """Explain axes and signs in an empty panel. Return the text that tells the frame."""
     axes.axis("off")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.text(0, 0.98, name, va="top", weight="bold", fontsize=8)
-    axes.text(
-        0,
-        0.72,
-        "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero",
-        va="top",
-        fontsize=7,
-    )
+    signs = "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero"
+    axes.text(0, 0.72, signs, va="top", fontsize=7)
     at, length = 0.05, 0.16
     start = at + length * (coordinates == 2)  # an image's y points downwards
     for label, (x, y) in zip("xyz", length * people.project(np.eye(coordinates))):
@@ -207,8 +201,9 @@ def sheet(panels: list[Panel], name: str) -> Figure:
     return figure
 
 
-def load(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
-    """Open the recording: as a source of its own, its name, and its class where that is known. Raises UserError."""
+def open_recording(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
+    """Open the chosen recording. Return a source of it alone, its name, and its class, '' if unknown. Raises
+    UserError."""
     path, cpu = args.source, torch.device("cpu")
     if not (path / INFO).is_file():
         name, frames, layout = read_one(path, args.name, args.skeleton)
@@ -220,16 +215,16 @@ def load(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
     index = find_name(packed, args.name, "--name")
     names = names_for(packed, args.class_names)
     source = ClipDataset.of_dataset(packed, np.array([index]), cpu)
-    return source, args.name, name_of(names, int(packed.label[index]))
+    return source, args.name, class_name(names, int(packed.label[index]))
 
 
 def main(args: argparse.Namespace) -> None:
     """Write the animation, and the contact sheet beside it. Raises UserError."""
-    source, name, action = load(args)
+    source, name, action = open_recording(args)
     out = plot_path(args.out, RUNS, f"{name}.gif")
     panels = panels_of(source, args.seed)
     picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
-    style.save(sheet(panels, caption.strip().replace("\n", ": ")), picture)
-    style.to_board(RUNS / "figures", f"skeleton/{name}", picture, 0)
+    figure = sheet(panels, caption.strip().replace("\n", ": "))
+    style.publish(figure, picture, RUNS / "figures", f"skeleton/{name}")
     frames = animate(panels, caption, source.layout.coordinates, out)
     print(f"{name}: {frames} frames in {out}, a sheet of some in {picture}")

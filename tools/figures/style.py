@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from data_gen.packed.atomic import atomic_write
@@ -51,16 +54,29 @@ def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
 
 
-def line(index: int) -> str:
-    """Return a line style; together with the colour, 8 kinds differ."""
-    return LINES[index % len(LINES)]
+@dataclass(frozen=True)
+class Curve:
+    """The points of L lines: x (N,), and y (L, N)."""
+
+    x: np.ndarray
+    y: np.ndarray
 
 
-def hide_frame(axes: Axes) -> None:
-    """Remove ticks and spines."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+def draw_lines(axes: Axes, curves: Mapping[str, Curve | None]) -> dict[str, Line2D]:
+    """Draw the curve of each run, where it has one: the mean of its lines, in a band from the lowest to the highest.
+    Return the lines of the legend, by run."""
+    drawn = {}
+    for i, (run, curve) in enumerate(curves.items()):
+        if curve is None:
+            continue
+        (line,) = axes.plot(curve.x, curve.y.mean(0), LINES[i % len(LINES)], linewidth=1.3, clip_on=False)
+        step = max(1, len(curve.x) // 6)  # so that markers of equal curves do not cover each other
+        line.set(color=colour(i), marker=marker(i), markersize=3, markevery=(i % step, step))
+        drawn[run] = line
+        if len(curve.y) > 1:
+            axes.fill_between(curve.x, curve.y.min(0), curve.y.max(0), color=colour(i), alpha=0.2, linewidth=0)
+    axes.grid(alpha=0.3, linewidth=0.5)
+    return drawn
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -74,7 +90,8 @@ def save(figure: Figure, path: Path) -> None:
         few.save(partial, format="png", optimize=True)
 
 
-def to_board(folder: Path, tag: str, picture: Path, step: int) -> None:
-    """Add a picture to the run's images in TensorBoard."""
-    with secondary("TensorBoard's log"), Image.open(picture) as image, tensorboard(folder) as board:
+def publish(figure: Figure, path: Path, folder: Path, tag: str, step: int = 0) -> None:
+    """Save a plot, and add it to the images of a run's folder in TensorBoard."""
+    save(figure, path)
+    with secondary("TensorBoard's log"), Image.open(path) as image, tensorboard(folder) as board:
         board.add_image(f"figures/{tag}", np.asarray(image.convert("RGB")), step, dataformats="HWC")

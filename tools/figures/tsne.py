@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from tools.figures import style
-from tools.figures.encoded import Encoded, name_of, names_for, plot_path
+from tools.figures.encoded import Encoded, class_name, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 from tools.utils.logs import secondary, tensorboard
@@ -25,7 +25,7 @@ FEWEST = 5  # recordings that a map needs
 
 
 def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """Choose `count` of the classes that occur, at random by the seed; returns them in ascending order.
+    """Choose `count` of the classes that occur at random, by the seed. Return them in ascending order.
 
     Default: 10, as in the paper's figure, or all if there are fewer. Raises UserError if there are fewer than `count`.
     """
@@ -59,22 +59,10 @@ def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: S
     size = float(np.clip(5000 / len(labels), 6, 25))
     for axes, points, title in zip(panels, maps, titles):
         for i, c in enumerate(classes):
-            x, y = points[labels == c].T
-            axes.scatter(
-                x,
-                y,
-                s=size,
-                c=style.colour(i),
-                marker=style.marker(i),
-                edgecolors="black",
-                linewidths=0.25,
-                label=name_of(names, int(c)),
-            )
-        axes.set_title(title)
-        axes.set_xticks([])
-        axes.set_yticks([])
+            look = {"c": style.colour(i), "marker": style.marker(i), "edgecolors": "black", "linewidths": 0.25}
+            axes.scatter(*points[labels == c].T, s=size, label=class_name(names, int(c)), **look)
+        axes.set(title=title, xticks=[], yticks=[], box_aspect=1)
         axes.spines[:].set(visible=True, color="#BBBBBB")  # the axes of t-SNE mean nothing
-        axes.set_box_aspect(1)
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=columns, markerscale=(25 / size) ** 0.5)
     return figure
@@ -83,7 +71,7 @@ def draw(maps: list[np.ndarray], titles: list[str], labels: np.ndarray, names: S
 def main(args: argparse.Namespace) -> None:
     """Draw, and add the features to TensorBoard's projector. Raises UserError."""
     device = single_process(args.device, "tools.figures")
-    encoders = [Encoded.load(text, device) for text in args.checkpoints]
+    encoders = [Encoded.open(text, device) for text in args.checkpoints]
     first = encoders[0]
     out = plot_path(args.out, first.folder, f"tsne{first.of}.png")
     if args.labels and len(args.labels) != len(encoders):
@@ -101,21 +89,15 @@ def main(args: argparse.Namespace) -> None:
     names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
-    style.save(figure, out)
-    style.to_board(first.folder, f"tsne{first.of}", out, first.epoch)
-    metadata = [[name_of(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
+    style.publish(figure, out, first.folder, f"tsne{first.of}", first.epoch)
+    metadata = [[class_name(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
     for folder in dict.fromkeys(encoder.folder for encoder in encoders):
         # One writer for all checkpoints of a run, as each writer lists only its own embeddings. It prints a line where
         # it replaces an earlier embedding, as intended.
         with secondary("TensorBoard's log"), tensorboard(folder) as board, contextlib.redirect_stdout(io.StringIO()):
             for encoder, values in zip(encoders, features):
                 if encoder.folder == folder:
-                    board.add_embedding(
-                        values,
-                        metadata,
-                        metadata_header=["class", "recording"],
-                        global_step=encoder.epoch,
-                        tag=f"features{encoder.of}",
-                    )
+                    tag = f"features{encoder.of}"
+                    board.add_embedding(values, metadata, None, encoder.epoch, tag, ["class", "recording"])
     what = f"{len(rows)} recordings of {len(classes)} classes, {packed.name} {protocol.long_name}"
     print(f"t-SNE of {what}: {out}")

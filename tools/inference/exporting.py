@@ -20,9 +20,9 @@ from tools.evaluation.linear_classifier import SavedClassifier, load_classifier,
 from tools.evaluation.representation import Streams
 from tools.inference.model_card import card_of, card_text
 from tools.utils.distributed import single_process
+from tools.utils.encoder_options import EXPORTED
 from tools.utils.errors import UserError
 
-FORMATS = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}
 CARD_FILE = "export.json"
 TOLERANCE = 1e-5
 _TRACED = (2, 50)  # clips and frames; a size of 1 would become a constant in the graph
@@ -63,7 +63,7 @@ def _export(model: Exported, formats: list[str], folder: Path) -> dict[str, floa
     program = torch.export.export(model, (_clips(model, *_TRACED),), dynamic_shapes=dims, strict=False)
     found = {}
     for kind in formats:
-        path = folder / FORMATS[kind]
+        path = folder / EXPORTED[kind]
         load = _write_torch if kind == "torch" else _write_onnx
         found[kind] = _largest_difference(model, load(program, path, model.outputs))
         if not found[kind] <= TOLERANCE:  # False for nan too
@@ -162,4 +162,4 @@ def export_encoder(args: argparse.Namespace) -> None:
         found = _export(model, list(dict.fromkeys(args.format)), scratch)
         (scratch / CARD_FILE).write_text(card_text(card), encoding="utf-8")
     for kind, difference in found.items():
-        print(f"{args.out / FORMATS[kind]}: within {difference:.1g} of the encoder")
+        print(f"{args.out / EXPORTED[kind]}: within {difference:.1g} of the encoder")

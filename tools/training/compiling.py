@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,14 +17,16 @@ from tools.utils.encoder_options import MIN_STEPS
 log = logging.getLogger("umurl")
 
 
-def sizes_to_compile(choice: str, device: torch.device, steps: Counter[int]) -> set[int]:
-    """Choose the batch sizes to compile for, by `--compile` and the run's number of `steps` with each size.
+def sizes_to_compile(choice: str, device: torch.device, sizes: Sequence[int], epochs: int) -> set[int]:
+    """Choose the batch sizes to compile for, by `--compile` and how often a size occurs among the `sizes` of an epoch's
+    steps.
 
     Other sizes, such as that of an epoch's partial last batch, run uncompiled. So no shape is dynamic (the compiler
     has a defect there, docs/benchmarks.md), and nothing is compiled for a few steps.
     """
+    steps = Counter(sizes)
     if choice == "auto":
-        return {size for size, count in steps.items() if device.type == "cuda" and count >= MIN_STEPS}
+        return {size for size, count in steps.items() if device.type == "cuda" and count * epochs >= MIN_STEPS}
     return {size for size, _ in steps.most_common(1)} if choice == "on" else set()
 
 
@@ -35,22 +37,13 @@ class StaticCompiler:
         self.sizes = sizes
 
     def compile(
-        self,
-        owner: object,
-        method: str,
-        model: nn.Module,
-        example: Callable[[int], tuple],
-        scalar: Callable[[Any], Tensor],
-    ) -> None:
-        """Replace a method of `owner` by its compiled form, if there are sizes. If the compiler fails, warn and leave
-        the method as it is.
+        self, function: Callable, model: nn.Module, example: Callable[[int], Any], scalar: Callable[[Any], Tensor]
+    ) -> Callable:
+        """Return the compiled function, or with a warning the function itself if the compiler fails.
 
-        For each size, tries a forward and a backward pass with the arguments `example(size)`; `scalar` turns the
-        method's result into one value. The model's gradients and running statistics stay as they were.
+        For each size, try a forward and a backward pass with the argument `example(size)`; `scalar` turns the result
+        into one value. The model's gradients and running statistics stay as they were.
         """
-        if not self.sizes:
-            return
-        function = getattr(owner, method)
         log.info(
             f"compiling the model for batches of {' and '.join(map(str, sorted(self.sizes)))} clips; this takes about "
             "a minute, --compile off starts without"
@@ -61,8 +54,8 @@ class StaticCompiler:
         started, reason = time.perf_counter(), ""
         try:
             for size in sorted(self.sizes):
-                arguments = example(size)
-                if not _is_finite(scalar(compiled(*arguments))) and _is_finite(scalar(function(*arguments))):
+                given = example(size)
+                if not _is_finite(scalar(compiled(given))) and _is_finite(scalar(function(given))):
                     reason = "its result is not finite, while that of the uncompiled model is"
         except Exception as error:  # the compiler raises many kinds
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -72,20 +65,18 @@ class StaticCompiler:
         if reason:
             log.warning(f"warning: --compile does not work here, so the model runs uncompiled: {reason}")
             self.sizes = set()
-            return
+            return function
         log.info(f"compiled in {time.perf_counter() - started:.0f} s")
-        setattr(owner, method, compiled)
+        return compiled
 
     def stance(self, size: int) -> AbstractContextManager:
         """Make the context of a forward pass on a batch of `size`: compiled if that size was, else not."""
-        return (
-            torch.compiler.set_stance("default" if size in self.sizes else "force_eager")
-            if self.sizes
-            else nullcontext()
-        )
+        if not self.sizes:
+            return nullcontext()
+        return torch.compiler.set_stance("default" if size in self.sizes else "force_eager")
 
 
 def _is_finite(scalar: Tensor) -> bool:
-    """Run the backward pass; returns whether the value is finite."""
+    """Run the backward pass. Return whether the value is finite."""
     scalar.backward()
     return bool(scalar.isfinite())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +19,7 @@ from models.encoder import Backbone
 from models.finetune_model import FinetuneModel
 from models.loading import CheckpointError, check_tensors
 from tools.training.compiling import StaticCompiler, sizes_to_compile
+from tools.training.schedule import set_learning_rate
 from tools.training.signals import StopSignal
 from tools.training.unfinished import Keeper, Stopped
 from tools.utils.distributed import Processes, all_reduce_sum, distribute
@@ -29,11 +29,10 @@ from tools.utils.metrics import in_top_k
 from tools.utils.precision import autocast
 
 VALIDATION_BATCH = 256
-ASK_EVERY = 20  # steps between questions for a signal, where they wait for several GPUs
 
 
 class Score(NamedTuple):
-    """Hold a run's scores after `epoch` epochs: top-1 and top-5 accuracy in %, and the epoch's mean loss."""
+    """A run's scores after `epoch` epochs: top-1 and top-5 accuracy in %, and the last epoch's mean loss."""
 
     epoch: int
     top1: float
@@ -52,8 +51,8 @@ class Score(NamedTuple):
 def new_classifier(
     backbone: Backbone, modalities: tuple[str, ...], num_classes: int, seed: int, from_scratch: bool = False
 ) -> FinetuneModel:
-    """Put a new Linear on a copy of the encoder, or with `from_scratch` on a fresh encoder of the same width. The seed
-    decides all initial weights."""
+    """Join a new Linear and a copy of the encoder, or with `from_scratch` an untrained encoder of the same width. The
+    seed decides all initial weights."""
     if from_scratch:
         torch.manual_seed(seed)
         encoder = Backbone(backbone.hidden_size, layout=backbone.layout)
@@ -63,8 +62,8 @@ def new_classifier(
 
 
 class Finetuner:
-    """One run: a model, its optimiser and the recordings of both sides. `amp` is the precision of the model: `bf16`,
-    `fp16` or `off`; `compiling` is --compile's choice.
+    """Train one model: hold it, its optimiser and the `source` of recordings. `amp` is the model's precision (`bf16`,
+    `fp16` or `off`), `compiling` the value of --compile.
 
     Every process holds the same model and computes its share of each batch. The order of visits depends on the seed and
     the epoch alone, so any number of processes train as one does. `state` is all that a step changes.
@@ -80,8 +79,8 @@ class Finetuner:
         amp: str = "off",
         compiling: str = "off",
     ):
-        self.model, self.source, self.recipe, self.seed, self.procs, self.amp = model, source, recipe, seed, procs, amp
-        self.compiling, self.compiler = compiling, StaticCompiler(set())
+        self.model, self.source, self.recipe, self.seed = model.to(procs.device), source, recipe, seed
+        self.procs, self.amp, self.compiling, self.compiler = procs, amp, compiling, StaticCompiler(set())
         self.parallel: nn.Module = model
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(trained, recipe.lr, momentum=recipe.momentum)
@@ -93,28 +92,28 @@ class Finetuner:
         self.scores: list[Score] = []  # of the validations so far
         self.best: dict[str, Tensor] = {}  # the model's weights at the best of them, on the CPU
 
-    def prepare(self, rows: Tensor) -> None:
+    def compile_and_distribute(self, rows: Tensor) -> None:
         """Compile where it saves time for training on `rows`, and wrap the model for several processes."""
         sizes = [len(self._mine(batch)) for batch in self._batches(rows)]
-        steps = Counter({size: n * self.recipe.epochs for size, n in Counter(sizes).items()})
-        self.compiler = StaticCompiler(sizes_to_compile(self.compiling, self.procs.device, steps))
-        with autocast(self.amp, self.procs.device):
-            self.compiler.compile(
-                self.model, "forward", self.model, lambda size: (self._stream(rows[:size]),), lambda y: y.float().sum()
-            )
+        self.compiler = StaticCompiler(sizes_to_compile(self.compiling, self.procs.device, sizes, self.recipe.epochs))
+        if self.compiler.sizes:
+            with autocast(self.amp, self.procs.device):
+                compiled = self.compiler.compile(
+                    self.model.forward, self.model, lambda size: self._stream(rows[:size]), lambda y: y.float().sum()
+                )
+            self.model.forward = compiled  # type: ignore[method-assign]
         self.parallel = distribute(self.model, self.procs)
 
     def train_epoch(self, rows: Tensor, stop: StopSignal | None = None) -> float | None:
         """Train one epoch on the recordings at `rows` of the source, or the rest of a stopped one. Return the mean
         loss, or None if `stop` came first. Raises UserError if the loss is not finite."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * 0.1 ** sum(self.epoch >= at for at in self.recipe.schedule)
+        set_learning_rate(self.optimizer, self.recipe.lr, self.recipe.schedule, self.epoch)
         self.parallel.train()
         batches = self._batches(rows[epoch_order(len(rows), self.seed, self.epoch)].to(self.source.device))
         while self.step < len(batches):
             self.losses += self.train_step(batches[self.step])
             self.step += 1
-            if stop and (self.procs.ask_freely or self.step % ASK_EVERY == 0) and stop.agreed(self.procs.device):
+            if stop and stop.agreed_at(self.step, self.procs):
                 return None
         loss = all_reduce_sum(self.losses).item() / len(rows)
         if not abs(loss) < float("inf"):
@@ -137,11 +136,11 @@ class Finetuner:
         self.scaler.update()
         return losses.detach()
 
-    def score(self, rows: Tensor, loss: float, keep_best: bool = False) -> Score:
-        """Validate on the recordings at `rows` after an epoch with this loss, and store the score; with `keep_best`,
-        also the weights if they are the best so far. Raises UserError if a score is not finite."""
+    def score(self, rows: Tensor, loss: float) -> Score:
+        """Validate on the recordings at `rows` after an epoch with this loss. Store the score, and the weights if they
+        are the best so far. Raises UserError if a score is not finite."""
         score = Score(self.epoch, *self.validate(rows), loss)
-        if keep_best and all(score.top1 > earlier.top1 for earlier in self.scores):
+        if all(score.top1 > earlier.top1 for earlier in self.scores):
             self.best = {key: value.cpu().clone() for key, value in self.model.state_dict().items()}
         self.scores.append(score)
         return score
@@ -178,8 +177,8 @@ class Finetuner:
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Resume from a `state` read from `path`; call it before `prepare`. Raises CheckpointError if it does not
-        belong to this run."""
+        """Resume from a `state` read from `path`, before `compile_and_distribute`. Raises CheckpointError if it is
+        not of this run."""
         try:
             epoch, step, losses = state["epoch"], state["step"], state["losses"]
             model = self.model.state_dict()
@@ -224,40 +223,31 @@ class Finetuner:
 
 
 def finetune(
-    model: FinetuneModel,
-    source: ClipDataset,
-    train: Tensor,
-    val: Tensor,
-    recipe: ClassifierRecipe,
-    seed: int,
-    procs: Processes,
-    amp: str = "off",
-    compiling: str = "off",
-    title: str = "finetune",
-    keeper: Keeper | None = None,
+    tuner: Finetuner, train: Tensor, val: Tensor, title: str = "finetune", keeper: Keeper | None = None
 ) -> list[Score]:
-    """Train the model on the recordings at `train`, int64 rows of the source, and validate it on those at `val` as the
-    recipe says. `title` is the progress bar's. A `keeper` keeps its state at validations and where a signal stops it,
-    and has it go on from there. Raises UserError where a loss or score is not finite, Stopped after a signal."""
-    tuner = Finetuner(model.to(procs.device), source, recipe, seed, procs, amp, compiling)
+    """Train on the recordings at `train`, int64 rows of the source, and validate on those at `val`, as the recipe says.
+    Return the scores of the validations.
+
+    `title` is the progress bar's. A `keeper` saves the state at validations and after a signal, and resumes from it.
+    Raises UserError if a loss or score is not finite, Stopped after a signal.
+    """
+    epochs, is_main = tuner.recipe.epochs, tuner.procs.is_main
     if keeper:
         keeper.restore(tuner)
-    tuner.prepare(train.to(source.device))
-    left = range(tuner.epoch, recipe.epochs)
-    bar = progress(left, desc=title, unit="epoch", initial=tuner.epoch, total=recipe.epochs, disable=not procs.is_main)
+    tuner.compile_and_distribute(train.to(tuner.source.device))
+    left = range(tuner.epoch, epochs)
+    bar = progress(left, desc=title, unit="epoch", initial=tuner.epoch, total=epochs, disable=not is_main)
     for _ in bar:
         loss = tuner.train_epoch(train, keeper.stop if keeper else None)
         if loss is None:
             assert keeper
             keeper.save(tuner, stopped=True)
             raise Stopped
-        if tuner.epoch % recipe.validate_every == 0 or tuner.epoch == recipe.epochs:
-            score = tuner.score(val, loss, bool(keeper and keeper.file))
+        if tuner.epoch % tuner.recipe.validate_every == 0 or tuner.epoch == epochs:
+            score = tuner.score(val, loss)
             bar.set_postfix_str(f"top-1 {score.top1:.1f} %", refresh=False)
-            if keeper and tuner.epoch < recipe.epochs:
+            if keeper and tuner.epoch < epochs:
                 keeper.save(tuner)
-    if keeper:
-        keeper.finish(tuner)
     return tuner.scores
 
 

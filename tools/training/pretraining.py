@@ -6,7 +6,6 @@ import argparse
 import logging
 import signal
 import sys
-import typing
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +16,7 @@ from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
 from models import checkpoint_files, loading
 from models.encoder import Backbone
-from tools.training.report import epoch_line, summary
+from tools.training.report import describe_run, epoch_line
 from tools.training.resuming import restore
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
@@ -29,10 +28,8 @@ from tools.utils.logs import EpochLog, progress, start_log, write_result
 log = logging.getLogger("umurl")
 
 
-class Knn(typing.Protocol):
-    """What --knn-every measures during training."""
-
-    def measure(self, backbone: Backbone, modalities: Sequence[str]) -> float: ...
+# Measures the accuracy of --knn-every, in %, of an encoder on these modalities.
+Knn = Callable[[Backbone, Sequence[str]], float]
 
 
 def pretrain(
@@ -40,16 +37,14 @@ def pretrain(
     sources: list[tuple[PackedDataset, Protocol]],
     make_knn: Callable[[ClipDataset, PackedDataset, str], Knn],
 ) -> None:
-    """Train on the train sides of all `sources`, in all processes. Raises UserError, CheckpointError, DataSetError or
-    OSError if that is impossible."""
+    """Train on the train sides of all `sources`, in all processes; `make_knn` makes the function for --knn-every.
+    Raises UserError, CheckpointError, DataSetError or OSError if that is impossible."""
     with processes(args.device) as procs:
         if args.batch_size < procs.world_size:
             raise UserError(
                 f"--batch-size {args.batch_size} is global and cannot be shared by {procs.world_size} processes"
             )
-        clips = join(
-            [ClipDataset.of_dataset(packed, packed.split(p.name, "train"), procs.device) for packed, p in sources]
-        )
+        clips = join([ClipDataset.of_dataset(d, d.split(p.name, "train"), procs.device) for d, p in sources])
         packed, protocol = sources[0]
         knn = make_knn(clips, packed, protocol.name) if args.knn_every and procs.is_main else None
         trainer = Trainer(args, procs, clips)
@@ -57,7 +52,7 @@ def pretrain(
             resumed = resume(trainer)
             check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
             start_log(args.checkpoint_path, "pretrain", procs.rank)
-            log.info(summary(trainer, sources))
+            log.info(describe_run(trainer, sources))
             if procs.is_main:
                 config = trainer.config() | {"view": repr(trainer.view), "versions": checkpoints.versions()}
                 write_result(args.checkpoint_path, "config", config)
@@ -72,18 +67,14 @@ def join(parts: list[ClipDataset]) -> ClipDataset:
     return ClipDataset.joined(parts)
 
 
-def find_resume(args: argparse.Namespace) -> tuple[Path, dict] | None:
-    """Find the checkpoint to resume from, by --resume. Raises UserError if a named one cannot be read."""
-    if args.resume == "none":
-        return None
-    if args.resume == "auto":
-        return checkpoints.newest_readable(args.checkpoint_path)
-    return Path(args.resume), loading.load(Path(args.resume))
-
-
 def resume(trainer: Trainer) -> str | None:
-    """Restore the trainer if there is a checkpoint to resume from. Return which; free what was read."""
-    found = find_resume(trainer.args)
+    """Restore the trainer from the checkpoint that --resume chooses, if there is one. Return a line for the log that
+    says from which. Raises CheckpointError if it cannot be read."""
+    args, found = trainer.args, None
+    if args.resume == "auto":
+        found = checkpoints.newest_readable(args.checkpoint_path)
+    elif args.resume != "none":
+        found = Path(args.resume), loading.load(Path(args.resume))
     if not found:
         return None
     restore(trainer, *found)
@@ -104,7 +95,7 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
             trainer.save()
         log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
         return
-    trainer.prepare()
+    trainer.compile_and_distribute()
     epochs = EpochLog(args.checkpoint_path, trainer.epoch, trainer.config()) if procs.is_main else None
     with StopSignal() as stop:
         train_epochs(trainer, epochs, stop, knn)
@@ -133,7 +124,7 @@ def train_epochs(trainer: Trainer, epochs: EpochLog | None, stop: StopSignal, kn
         if metrics and epochs:
             if knn and (trainer.epoch % args.knn_every == 0 or trainer.epoch == args.epochs):
                 with trainer.compiler.stance(0):
-                    metrics["knn/top1"] = knn.measure(trainer.model.backbone, args.pretrain_modalities)
+                    metrics["knn/top1"] = knn(trainer.model.backbone, args.pretrain_modalities)
             epochs.write(epoch, metrics)
             log.info(epoch_line(epoch, args.epochs, metrics))
         stopped = stop.agreed(trainer.procs.device)

@@ -11,7 +11,7 @@ from tools.training.trainer import Trainer
 from tools.utils.hardware import device_name
 
 
-def summary(trainer: Trainer, sources: Sequence[tuple[PackedDataset, Protocol]]) -> str:
+def describe_run(trainer: Trainer, sources: Sequence[tuple[PackedDataset, Protocol]]) -> str:
     """Describe what a run is about to do. Checkpoints have every argument."""
     args, model, procs = trainer.args, trainer.model, trainer.procs
     size, batch = len(trainer.dataset), args.batch_size

@@ -9,6 +9,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tools.utils.distributed import Processes
+
+ASK_EVERY = 20  # steps
+
 
 class StopSignal:
     """Within `with`, note SIGTERM, SIGHUP (unless nohup ignores it) and SIGINT instead of ending the program. In a
@@ -38,6 +42,11 @@ class StopSignal:
     def _restore(self) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
+
+    def agreed_at(self, step: int, procs: Processes) -> bool:
+        """Do as `agreed`, but only after every 20th step if the question waits for several GPUs."""
+        is_free = procs.world_size == 1 or procs.device.type == "cpu"
+        return (is_free or step % ASK_EVERY == 0) and self.agreed(procs.device)
 
     def agreed(self, device: torch.device) -> bool:
         """Tell whether any process has received a signal. All processes must call this at the same step."""

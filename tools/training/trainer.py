@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from models.objective import Loss, Weights, baseline_loss, gather, umurl_loss
 from models.umurl import Projections, SimpleBaseline, UmURL
 from tools.training.compiling import StaticCompiler, sizes_to_compile
 from tools.training.meter import LossMeter
+from tools.training.schedule import set_learning_rate
 from tools.training.signals import StopSignal
 from tools.utils import checkpoints
 from tools.utils.distributed import Processes, distribute
@@ -65,7 +65,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(trained, args.lr, weight_decay=args.wd, fused=True)
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=args.amp == "fp16")
         self.view, self.tokens = checked_view(dataset), ModalityTokens(dataset.layout).to(procs.device)
-        self.compiler = StaticCompiler(sizes_to_compile(args.compile, procs.device, self._steps()))
+        self.compiler = StaticCompiler(sizes_to_compile(args.compile, procs.device, self._batch_sizes(), args.epochs))
         self.flops = training_flops(args.hidden_size, len(self.model.modalities), dataset.layout)  # of a sample
         peak = peak_flops(procs.device, args.amp) if args.objective == "umurl" else None
         self.peak = peak and peak * procs.world_size
@@ -73,53 +73,50 @@ class Trainer:
         self.step = 0  # steps done of the next one, where a signal stopped it
         self.meter = LossMeter()
         self.parallel: nn.Module = self.model
-        self.loss_of: Callable[..., Loss] = self.forward
+        self.compute_loss: Callable[..., Loss] = self.forward  # or its compiled form
 
-    def _steps(self) -> Counter[int]:
-        """Count the whole run's steps by this process's number of clips."""
-        args, procs = self.args, self.procs
-        shares = [
-            share(batch.stop - batch.start, procs.rank, procs.world_size)
-            for batch in global_batches(len(self.dataset), args.batch_size)
-        ]
-        return Counter({size: n * args.epochs for size, n in Counter(s.stop - s.start for s in shares).items()})
+    def _batch_sizes(self) -> list[int]:
+        """Return this process's numbers of clips in the steps of an epoch."""
+        batches = global_batches(len(self.dataset), self.args.batch_size)
+        shares = [share(b.stop - b.start, self.procs.rank, self.procs.world_size) for b in batches]
+        return [s.stop - s.start for s in shares]
 
-    def prepare(self) -> None:
+    def compile_and_distribute(self) -> None:
         """Compile where it saves time, and wrap the model for several processes. Call it after loading weights."""
         self.model.train()
-        if self.procs.world_size == 1:
-            self.compiler.compile(self, "loss_of", self.model, self._example, lambda loss: loss.total)
-        else:
-            # The projectors' batch norms and the objective talk to other processes, so the encoder is compiled alone.
-            with autocast(self.args.amp, self.procs.device):
-                encoder = self.model.backbone
-                self.compiler.compile(
-                    encoder, "encode", self.model, self._example, lambda y: torch.stack(y).float().sum()
-                )
+        if self.compiler.sizes:
+            self._compile()
         self.parallel = distribute(self.model, self.procs)
 
-    def _example(self, size: int) -> tuple[list[dict[str, Tokens]]]:
-        return (self.feed(torch.arange(size, device=self.dataset.device)),)
+    def _compile(self) -> None:
+        if self.procs.world_size == 1:
+            self.compute_loss = self.compiler.compile(self.forward, self.model, self._example, lambda loss: loss.total)
+        else:
+            # The projectors' batch norms and the objective talk to other processes, so the encoder is compiled alone.
+            encoder = self.model.backbone
+            with autocast(self.args.amp, self.procs.device):
+                compiled = self.compiler.compile(
+                    encoder.encode, self.model, self._example, lambda y: torch.stack(y).float().sum()
+                )
+            encoder.encode = compiled  # type: ignore[method-assign]
+
+    def _example(self, size: int) -> list[dict[str, Tokens]]:
+        return self.feed(torch.arange(size, device=self.dataset.device))
 
     def train_epoch(self, stop: StopSignal) -> dict[str, float] | None:
         """Train one epoch, or the rest of it. Return its metrics, or None if `stop` came first. Raises UserError if
         the loss is not finite."""
-        args, device, started = self.args, self.procs.device, time.perf_counter()
-        lr = args.lr * 0.1 ** sum(self.epoch >= at for at in args.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        args, started = self.args, time.perf_counter()
+        lr = set_learning_rate(self.optimizer, args.lr, args.schedule, self.epoch)
         order = epoch_order(len(self.dataset), args.seed, self.epoch).to(self.dataset.device)
         batches = global_batches(len(order), args.batch_size)
         clips = batches[-1].stop - batches[self.step].start
-        # Asking several processes for a signal waits for their GPUs, so they are asked when the loss is read.
-        always_ask = self.procs.ask_freely
         self.parallel.train()
         while self.step < len(batches):
             self.train_step(order[batches[self.step]])
-            read = self.step % READ_EVERY == 0
-            if read:
+            if self.step % READ_EVERY == 0:
                 self.meter.read(self.epoch)
-            if (read or always_ask) and self.step < len(batches) and stop.agreed(device):
+            if self.step < len(batches) and stop.agreed_at(self.step, self.procs):
                 return None
         metrics = self.meter.read(self.epoch)
         if not self.is_finite():
@@ -149,7 +146,7 @@ class Trainer:
     def update(self, streams: list[dict[str, Tokens]], sizes: list[int]) -> None:
         """Do one Adam step on this process's streams; `sizes` are all processes' numbers of clips."""
         with self.compiler.stance(sizes[self.procs.rank]):
-            loss = self.loss_of(streams, sizes) if len(sizes) > 1 else self.loss_of(streams)
+            loss = self.compute_loss(streams, sizes) if len(sizes) > 1 else self.compute_loss(streams)
         self.optimizer.zero_grad()
         self.scaler.scale(loss.total).backward()
         self.scaler.step(self.optimizer)

@@ -1,4 +1,4 @@
-"""Keep a fine-tuning command's progress in a folder of the run, so that the same command can resume after a stop."""
+"""Save the progress of a fine-tuning command in the run's folder, so that the same command can resume after a stop."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from data_gen.packed.atomic import locked
 from models.loading import CheckpointError, is_plain, load_plain
@@ -32,23 +30,23 @@ class Stopped(Exception):
 
 
 class Unfinished:
-    """The folder of one command, `unfinished_TASK_...`, and what is in it: the scores of the `runs` that are done, by
-    their names, the state of the one that is not, and files that wait for the result that they belong to.
+    """Save a command's progress in the folder `unfinished_TASK_...`: the scores of its finished `runs` by their names,
+    the state of the run in progress, and finished models that wait for their result.
 
-    `settings` are plain values on which all that is trained depends: a command with others has another folder. Use it
-    within `held`. The main process writes.
+    `settings` are plain values on which all training depends: a command with others has another folder. Use it within
+    `held`. Only the main process writes.
     """
 
     def __init__(self, folder: Path, task: str, settings: dict[str, Any], procs: Processes):
         self.digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self.folder, self.procs = folder / f"unfinished_{task}_{self.digest[:8]}", procs
         self.runs: dict[str, list[list[float]]] = {}
-        self.reported: list[str] = []  # what is done with, results and all
-        self.state: dict[str, Any] = {}  # of the run in progress, as it was read
+        self.reported: list[str] = []  # modalities whose results are written
+        self.state: dict[str, Any] = {}  # of the run in progress, as read
         self._saved = time.monotonic()
 
     def held(self) -> AbstractContextManager[None]:
-        """Make the folder and lock it for this command. Raises DataSetError if another one has locked it."""
+        """Make the folder and lock it for this command. Raises DataSetError if another command has locked it."""
         return locked(self.folder) if self.procs.is_main else nullcontext()
 
     def read(self) -> bool:
@@ -75,25 +73,27 @@ class Unfinished:
             checkpoints.write(self.folder / STATE, state | done)
         self._saved = time.monotonic()
 
+    def finish(self, name: str, scores: Sequence[Sequence[float]]) -> None:
+        """Save the scores of a finished run."""
+        self.runs[name] = [list(score) for score in scores]
+        self.write({})
+
     def is_due(self) -> bool:
         return time.monotonic() - self._saved >= SAVE_EVERY
 
     def remove(self) -> None:
-        """The command is complete."""
+        """Remove the folder of a completed command."""
         if self.procs.is_main:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass
 class Keeper:
-    """Keeps one run of a command: by its name, and where its model is to be kept, the name of that `file` and how its
-    weights and the scores that they have become what is written."""
+    """Save and restore the state of a command's run called `name`, which `stop` may interrupt."""
 
     unfinished: Unfinished
     name: str
     stop: StopSignal
-    file: str = ""
-    written: Callable[[dict[str, Tensor], Any, str], dict[str, Any]] | None = None
 
     def restore(self, tuner: Finetuner) -> None:
         """Restore this run's saved state, if any. Raises CheckpointError if it is damaged."""
@@ -113,16 +113,3 @@ class Keeper:
             barrier()  # or torchrun, seeing one of them end, would kill the one that saves
         elif self.unfinished.procs.is_main and self.unfinished.is_due():
             self.unfinished.write(tuner.state() | {"run": self.name})
-
-    def finish(self, tuner: Finetuner) -> None:
-        """Save the model and the scores of a finished run."""
-        if self.written and self.unfinished.procs.is_main:
-            best = max(tuner.scores, key=lambda score: score.top1)
-            for which, weights, score in (
-                ("", tuner.model.state_dict(), tuner.scores[-1]),
-                ("_best", tuner.best, best),
-            ):
-                file = f"{self.file}{which}.pth.tar"
-                checkpoints.write(self.unfinished.folder / file, self.written(weights, score, file))
-        self.unfinished.runs[self.name] = [list(score) for score in tuner.scores]
-        self.unfinished.write({})

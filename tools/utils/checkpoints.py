@@ -29,10 +29,10 @@ def versions() -> dict[str, str]:
 
 
 def save(folder: Path, state: dict[str, Any], keep: int | None = None) -> Path:
-    """Write a checkpoint into a run's folder and return its path.
+    """Write a checkpoint into a run's folder. Return its path.
 
-    Then remove what it replaces: checkpoints from within an epoch, halves that a killed run left, and, with `keep`, all
-    but the newest `keep` checkpoints. Raises OSError where it cannot be written; earlier ones stay as they are.
+    Then remove checkpoints from within an epoch, partial files of a killed run, and with `keep` all but the newest
+    `keep` checkpoints. Raises OSError if it cannot be written; earlier checkpoints then stay.
     """
     path = folder / name_of(state["epoch"], state.get("step", 0))
     write(path, state)
@@ -62,7 +62,7 @@ def _is_midway(path: Path) -> bool:
 
 
 def read_plain(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Read a file of `write` onto the CPU. Raises UserError, with `what` it should be and the remedy, if it cannot."""
+    """Read a file that `write` wrote onto the CPU. Raises UserError, which says `what` it should be and the remedy."""
     if not path.is_file():
         raise UserError(f"no {what} at {path}: {remedy}")
     try:
@@ -77,10 +77,8 @@ def prefixed(model: nn.Module) -> dict[str, Tensor]:
 
 
 def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Load the newest checkpoint of a run that can be read; warn of those that cannot. None in a folder without any.
-
-    Raises CheckpointError where there are some and none of them can be read.
-    """
+    """Load the newest readable checkpoint of a run, and warn of newer ones. Return None if the folder has none. Raises
+    CheckpointError if none can be read."""
     paths = in_folder(folder)
     for path in paths:
         try:
@@ -93,8 +91,8 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def check_layout(layout: FrameLayout, path: Path, data: FrameLayout, place: object) -> None:
-    """Raise UserError where the checkpoint at `path` was trained on frames of another `layout` than the data at
-    `place` has."""
+    """Raise UserError if the frames of the data at `place` differ from the `layout` that the checkpoint at `path` was
+    trained on."""
     if layout != data:
         differing = ", defined in another way" if str(layout) == str(data) else ""
         raise UserError(

@@ -1,4 +1,4 @@
-"""Processes and devices, detected from the variables that torchrun or SLURM sets."""
+"""Find processes and devices by the variables that torchrun or SLURM sets, and let processes work together."""
 
 from __future__ import annotations
 
@@ -31,13 +31,8 @@ class Processes:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    @property
-    def ask_freely(self) -> bool:
-        """Whether asking all processes after every step waits for no GPU."""
-        return self.world_size == 1 or self.device.type == "cpu"
 
-
-def detect() -> tuple[int, int, int]:
+def find_processes() -> tuple[int, int, int]:
     """Return (rank, world size, local rank), as set by torchrun or a SLURM step of several tasks, else (0, 1, 0)."""
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
@@ -99,7 +94,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Join the process group, if there are several processes (NCCL on GPUs, gloo on CPUs); leave it at the end."""
-    rank, world_size, local_rank = detect()
+    rank, world_size, local_rank = find_processes()
     chosen = choose_device(device, local_rank)
     keep_freed_memory()
     if chosen.type == "cuda":
@@ -150,7 +145,7 @@ def barrier() -> None:
 
 def single_process(device: str, program: str) -> torch.device:
     """Choose the device of a program that runs in one process. Raises UserError if there are several."""
-    _, world_size, _ = detect()
+    _, world_size, _ = find_processes()
     if world_size > 1:
         raise UserError(f"{program} takes one process (it runs in minutes): start it without torchrun or srun")
     keep_freed_memory()

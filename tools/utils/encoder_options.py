@@ -7,11 +7,12 @@ from pathlib import Path
 
 from data_gen.raw.recording_files import SUFFIXES
 from feeder.modality_names import MODALITIES, modalities_of
-from tools.utils.options import add_data_options, run_path
+from tools.utils.options import add_data_options, add_device_option, run_path
 
 PLACES = f"a packed data set, or folders, zip archives and {', '.join(SUFFIXES)} files, as recorded or normalised"
 LONG_PLACES = f"{', '.join(SUFFIXES)} files, folders of them, or packed data sets with segments"
 ENSEMBLE = "ensemble"
+EXPORTED = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}  # files of tools.export, by format
 VARIANTS = CENTRED, STANDARDISED = "centred", "standardised"  # of a representation (tools/evaluation/representation.py)
 MIN_STEPS = 2000  # to compile for a batch size: where a step saves 30 ms, they repay a minute of compiling
 
@@ -38,19 +39,13 @@ def evaluated_name(text: str) -> str:
 
 
 def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--pretrained",
-        type=run_path,
-        required=True,
-        metavar="CKPT",
-        help="a checkpoint, weights of fine-tuning or of tools.slim, or a run (its folder, or its name under "
-        "checkpoints/), whose last checkpoint is taken",
-    )
+    what = "a checkpoint; weights of fine-tuning or of tools.slim; or a run's folder or name, for its last checkpoint"
+    parser.add_argument("--pretrained", type=run_path, required=True, metavar="CKPT", help=what)
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     add_pretrained_option(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    add_device_option(parser)
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
@@ -66,16 +61,10 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
         "ensemble: the fused feature and each modality's own, side by side; several are evaluated in one pass; "
         "default: all",
     )
-    parser.add_argument(
-        "--centre",
-        action="store_true",
-        help="evaluate the frozen features minus their mean on the train side, too (under the name M_centred)",
-    )
-    parser.add_argument(
-        "--standardise",
-        action="store_true",
-        help="evaluate them with mean 0 and deviation 1 in each dimension of the train side, too (M_standardised)",
-    )
+    centred = "evaluate the frozen features minus their mean on the train side, too (under the name M_centred)"
+    parser.add_argument("--centre", action="store_true", help=centred)
+    standardised = "evaluate them with mean 0 and deviation 1 of each dimension on the train side, too (M_standardised)"
+    parser.add_argument("--standardise", action="store_true", help=standardised)
 
 
 def add_skeleton_option(parser: argparse.ArgumentParser) -> None:
@@ -95,8 +84,7 @@ def add_query_options(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=Path,
         metavar="FOLDER",
-        help=f"then answer for each {', '.join(SUFFIXES)} file that appears in this folder, until Ctrl-C; those that "
-        "are there already are passed over",
+        help=f"then answer for each {', '.join(SUFFIXES)} file that newly appears in this folder, until Ctrl-C",
     )
     add_skeleton_option(parser)
     parser.add_argument("--json", action="store_true", help="print a line of JSON per recording instead of a table")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from data_gen.packed.info import DataSetError
 from data_gen.raw.conversion import end_quietly, prepare_process
@@ -15,13 +16,22 @@ _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory"
 
 
 class UserError(Exception):
-    """Something is wrong with the arguments, the files or the machine; the message says what to change."""
+    """A mistake in the arguments, the files or the machine; the message says what to change."""
+
+
+def check_packages(purpose: str, names: Sequence[str], otherwise: str = "") -> None:
+    """Raise UserError if optional packages of these names are not installed."""
+    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{purpose} {', '.join(missing)}: pip install -r requirements.txt{otherwise}")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program. An error that the user can mend, or a file that cannot be read or written, ends it with status 1
-    and `error: ...` on stderr, and in the log once there is one; Ctrl-C ends it with status 130, a reader of its output
-    that is gone with 141, and SIGTERM, once files are tidied up, with 143."""
+    """Run a program, and turn errors that the user can mend into a line `error: ...` on stderr, and in the log once
+    there is one.
+
+    Exit status: 1 after such an error, or if a file cannot be read or written; 130 after Ctrl-C; 141 if the reader of
+    the output is gone; 143 after SIGTERM, once files are tidied up.
+    """
     prepare_process()
     try:
         main()

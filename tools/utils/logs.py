@@ -1,4 +1,4 @@
-"""Report to the console, a log file, TensorBoard, one JSON line per epoch, one JSON file per task."""
+"""Write to the console, to log files, to TensorBoard, and to a run's JSON files."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SAY_EVERY = 60.0  # seconds between lines about work in progress
 
 
 def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
-    """Make the run's folder, and log to the console and to `folder/name.log`; uncaught exceptions, too.
+    """Make the run's folder, and log to the console and to `folder/name.log`, uncaught exceptions too.
 
-    Call it after the arguments are accepted: errors in them belong on stderr alone. Processes of a rank above 0 log
-    only warnings. Raises DataSetError if another program has the same log open, and so writes the same files.
+    Call it after the arguments are accepted, as errors in them belong on stderr alone. Processes of a rank above 0 log
+    only warnings. Raises DataSetError if another program has this log open, since it would write the same files.
     """
     logger = logging.getLogger("umurl")
     for handler in logger.handlers[:]:
@@ -109,7 +109,7 @@ def _warn_in_thread(args: threading.ExceptHookArgs) -> None:
 
 
 class EpochLog:
-    """`log.jsonl` and TensorBoard's log of a pre-training run.
+    """Write `log.jsonl` and TensorBoard's log of a pre-training run.
 
     Lines of an earlier attempt from `start_epoch` on are removed, so that the log of a resumed run reads like that of
     an uninterrupted one.
@@ -146,8 +146,7 @@ class EpochLog:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Read the lines of a `log.jsonl` that tell of an epoch, passing over what else stands there; none
-    where there is no file."""
+    """Read the lines of a `log.jsonl` that tell of an epoch, and skip others. Return none if there is no file."""
     lines = []
     for text in path.read_text("utf-8", "replace").split("\n") if path.is_file() else []:
         try:

@@ -37,7 +37,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     the description and epilog."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, argparse.SUPPRESS) or "default" in (action.help or ""):
+        if action.default is None or action.default is False or "default" in (action.help or ""):
             return action.help
         return super()._get_help_string(action)
 
@@ -56,20 +56,22 @@ def add_data_options(parser: argparse.ArgumentParser, dataset_flag: str) -> None
         help="cross_subject, cross_view or cross_setup (or xsub, xview, xsetup), one of the data set's own, or all: "
         "every recording to train on; default: as for the data set",
     )
-    parser.add_argument(
-        "--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets, or one packed data set"
-    )
+    root = "folder that holds packed data sets, or one packed data set"
+    parser.add_argument("--data-root", type=Path, default=DATA_ROOT, help=root)
+    add_device_option(parser)
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
 
 def run_path(text: str | Path) -> Path:
-    """Return the path of a checkpoint or a run's folder, given as a path or as a name under checkpoints/. For
-    argparse."""
+    """Return the path of a checkpoint or of a run's folder, given as a path or as a name under checkpoints/."""
     return RUNS / text if not Path(text).exists() and (RUNS / text).exists() else Path(text)
 
 
 def find_run(text: str | Path) -> Path:
-    """Do as `run_path`. Raises UserError if the path does not exist."""
+    """Return the path of a checkpoint or a run's folder, as `run_path` does. Raises UserError if it does not exist."""
     path = run_path(text)
     if path.exists():
         return path
@@ -80,8 +82,8 @@ def find_run(text: str | Path) -> Path:
 def choose_data(
     dataset: str | None, protocol: str | None, test_name: str, root: Path = DATA_ROOT
 ) -> tuple[DataSet, Protocol]:
-    """Choose a data set and a protocol of the table or under `root`: those named, else those that `test_name` begins
-    with. Raises UserError."""
+    """Choose a data set and a protocol, of the table or under `root`, by their names; where one is None, by the
+    protocol's name with which `test_name` begins. Raises UserError if there is none."""
     rows = rows_in(root)
     known, its_protocol = from_test_name(test_name, rows) or (None, None)
     try:
@@ -102,9 +104,11 @@ def choose_data(
 def open_dataset(
     root: Path, dataset: DataSet, protocol: Protocol, sides: Sequence[str] = SIDES, long: bool = False
 ) -> PackedDataset:
-    """Open the packed data set under `root`, or `root` itself if it is one: of clips, or with `long` of long
-    recordings. Raises UserError where it is missing, is another or has too few recordings on the `sides` that are
-    needed, and DataSetError where it is damaged."""
+    """Open the packed data set under `root`, or `root` itself if it is one.
+
+    It holds clips, or with `long` long recordings. Raises UserError if it is missing, another one, or has fewer than
+    two recordings on one of the `sides`; DataSetError if it is damaged.
+    """
     path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
     if not (path / INFO).is_file():
         raise UserError(
@@ -144,7 +148,7 @@ def read_class_names(file: Path) -> list[str]:
 
 
 def check_schedule(schedule: list[int], epochs: int) -> None:
-    """Raise UserError if the learning rate would drop after the last epoch."""
+    """Raise UserError if the learning rate would drop twice in an epoch, or after the last one."""
     if len(set(schedule)) < len(schedule):
         raise UserError(f"--schedule {' '.join(map(str, schedule))}: an epoch stands there twice; name each once")
     late = [at for at in schedule if at >= epochs]
@@ -156,7 +160,7 @@ def check_schedule(schedule: list[int], epochs: int) -> None:
 
 
 def output_file(text: str) -> Path:
-    """Check that a file can be written, before any work is done. For argparse."""
+    """Check for argparse, before any work is done, that a file can be written. Raises argparse.ArgumentTypeError."""
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder; name a file")

@@ -64,7 +64,7 @@ def test_the_set_is_large_enough_and_splits_as_ntu_does():
 
 @pytest.mark.parametrize("action", sim.ACTIONS)
 def test_bones_keep_their_length_and_belong_to_the_performer(action):
-    for body, number in zip(sim.perform(0, 3, 1, action), (3, 3 + sim.PARTNERS)):
+    for body, number in zip(sim.perform(0, 3, 1, action).people, (3, 3 + sim.PARTNERS)):
         lengths = bone_lengths(body)
         assert np.ptp(lengths, axis=0).max() < 1e-9
         offsets = sim.make_subject(0, number).offsets
@@ -103,7 +103,7 @@ def test_paired_actions_run_the_same_way_in_opposite_order(left_handed):
     hand, shoulder = (sim.L_HAND, sim.L_SHOULDER) if left_handed else (sim.R_HAND, sim.R_SHOULDER)
 
     def gain(action: int, height) -> float:
-        values = height(sim.perform(0, subject, 1, action))
+        values = height(sim.perform(0, subject, 1, action).people)
         return values[-3:].mean() - values[:3].mean()
 
     lift = [gain(action, lambda people: people[0][:, hand, 1] - people[0][:, shoulder, 1]) for action in (1, 2)]
@@ -122,7 +122,7 @@ def test_circles_turn_in_opposite_directions(left_handed):
     hand = sim.L_HAND if left_handed else sim.R_HAND
 
     def turned(action: int) -> float:
-        body = sim.perform(0, subject, 1, action)[0]
+        body = sim.perform(0, subject, 1, action).people[0]
         across = body[:, sim.R_SHOULDER] - body[:, sim.L_SHOULDER]
         across /= np.linalg.norm(across, axis=1, keepdims=True)
         arm = body[:, hand] - body[:, sim.CHEST]
@@ -137,7 +137,7 @@ def test_circles_turn_in_opposite_directions(left_handed):
 
 def test_claps_differ_in_number_only():
     def claps(action: int) -> int:
-        body = sim.perform(0, 2, 1, action)[0]
+        body = sim.perform(0, 2, 1, action).people[0]
         gap = np.linalg.norm(body[:, sim.L_HAND] - body[:, sim.R_HAND], axis=1)
         near = gap < 0.5 * (gap[5:-5].min() + np.median(gap))
         return int((np.diff(near.astype(int)) == 1).sum())
@@ -147,7 +147,7 @@ def test_claps_differ_in_number_only():
 
 def test_a_pose_alone_does_not_tell_paired_actions_apart():
     """Half of the frames of `raise` have a near twin among those of `lower`."""
-    frames = [np.concatenate([centred(sim.perform(0, p, 2, a)[0]) for p in sim.SUBJECTS]) for a in (1, 2)]
+    frames = [np.concatenate([centred(sim.perform(0, p, 2, a).people[0]) for p in sim.SUBJECTS]) for a in (1, 2)]
     raised, lowered = frames
     nearest = np.linalg.norm(raised[::5, None] - lowered[None, ::5], axis=-1).mean(-1).min(1)
     assert np.median(nearest) < np.linalg.norm(raised - raised.mean(0), axis=-1).mean()
@@ -155,7 +155,7 @@ def test_a_pose_alone_does_not_tell_paired_actions_apart():
 
 def test_performances_vary_and_last_one_and_a_half_to_four_seconds():
     frames = np.array(
-        [[len(sim.perform(0, p, r, a)[0]) for a in sim.ACTIONS] for p in sim.SUBJECTS for r in sim.REPLICATIONS]
+        [[len(sim.perform(0, p, r, a).people[0]) for a in sim.ACTIONS] for p in sim.SUBJECTS for r in sim.REPLICATIONS]
     )
     assert frames.min() >= 40 and frames.max() <= 125 and 65 < frames.mean() < 100
     assert len(np.unique(frames)) > 30
@@ -163,12 +163,12 @@ def test_performances_vary_and_last_one_and_a_half_to_four_seconds():
 
 def test_feet_stay_on_the_floor():
     for action in sim.ACTIONS:
-        for body in sim.perform(0, 4, 1, action):
+        for body in sim.perform(0, 4, 1, action).people:
             np.testing.assert_allclose(body[:, [sim.L_FOOT, sim.R_FOOT], 1].min(axis=1), 0, atol=1e-9)
 
 
 def test_cameras_agree_after_undoing_their_rotation():
-    body = sim.perform(0, 1, 1, 3)[0]
+    body = sim.perform(0, 1, 1, 3).people[0]
     views = {c: demo.make_camera(1, c) for c in sim.CAMERA_ANGLES}
     seen = {c: demo.to_camera(body, view) for c, view in views.items()}
     for camera, view in views.items():
@@ -187,7 +187,7 @@ def test_who_faces_a_camera_has_the_right_shoulder_on_its_positive_side():
     for replication, camera in ((1, 2), (2, 1)):
         across = []
         for subject in sim.SUBJECTS:
-            seen = demo.to_camera(sim.perform(0, subject, replication, 1)[0], demo.make_camera(1, camera))
+            seen = demo.to_camera(sim.perform(0, subject, replication, 1).people[0], demo.make_camera(1, camera))
             across.append((seen[0, sim.R_SHOULDER] - seen[0, sim.L_SHOULDER])[0])
         assert np.mean(across) > 0.2
 
@@ -195,7 +195,7 @@ def test_who_faces_a_camera_has_the_right_shoulder_on_its_positive_side():
 @pytest.fixture(scope="module")
 def recordings() -> dict[tuple[int, int], demo.SensedBodies]:
     view = demo.make_camera(1, 2)
-    people = {a: [demo.to_camera(body, view) for body in sim.perform(0, 1, 1, a)] for a in sim.ACTIONS}
+    people = {a: [demo.to_camera(body, view) for body in sim.perform(0, 1, 1, a).people] for a in sim.ACTIONS}
     return {(a, n): demo.sense(people[a], np.random.default_rng([a, n])) for a in sim.ACTIONS for n in range(100)}
 
 
@@ -219,10 +219,10 @@ def test_faults_occur_at_the_stated_rates(recordings):
         ghosts += r.shown.shape[1] > genuine[key]
         swaps += bool((r.body_id != r.body_id[0]).any())
     pairs = [r for (a, _), r in recordings.items() if a in PAIRS]
-    near(nobody, sum(len(r.shown) for r in pairs), sim.DROPPED)
-    near(late_pairs, len(pairs), sim.LATE)
-    near(ghosts, len(recordings), sim.GHOST)
-    near(swaps, len(pairs), sim.SWAP)
+    near(nobody, sum(len(r.shown) for r in pairs), demo.DROPPED)
+    near(late_pairs, len(pairs), demo.LATE)
+    near(ghosts, len(recordings), demo.GHOST)
+    near(swaps, len(pairs), demo.SWAP)
 
 
 def test_a_swap_moves_a_whole_body_to_the_other_slot(recordings):
@@ -234,10 +234,10 @@ def test_a_swap_moves_a_whole_body_to_the_other_slot(recordings):
 
 def test_hidden_joints_are_inferred_and_noisier():
     view = demo.make_camera(1, 3)
-    seen = demo.to_camera(sim.perform(0, 1, 2, 1)[0], view)  # from the side
+    seen = demo.to_camera(sim.perform(0, 1, 2, 1).people[0], view)  # from the side
     noisy, state = demo.sense_body(seen, np.random.default_rng(0))
     assert 0.005 < (state == 1).mean() < 0.5
-    calm = [j for j in range(sim.JOINTS) if j not in sim.EXTREMITIES]
+    calm = [j for j in range(sim.JOINTS) if j not in demo.EXTREMITIES]
     error, hidden = np.linalg.norm(noisy - seen, axis=-1)[:, calm], (state == 1)[:, calm]
     assert error[hidden].mean() > 2 * error[~hidden].mean()
     assert 0.003 < error[~hidden].mean() < 0.03
@@ -272,7 +272,7 @@ def test_files_are_ntu_text(folder):
 
 
 def test_the_text_holds_what_the_camera_saw(folder):
-    people = [demo.to_camera(body, demo.make_camera(3, 2)) for body in sim.perform(0, 3, 2, 10)]
+    people = [demo.to_camera(body, demo.make_camera(3, 2)) for body in sim.perform(0, 3, 2, 10).people]
     recording = demo.sense(people, np.random.default_rng([0, 3, 2, 10, 2]))
     text = (folder / demo.recording_name(3, 2, 10, 2)).read_text()
     bodies = re.findall(r"\n25\n((?:[^\n]+\n){25})", text)

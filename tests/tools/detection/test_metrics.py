@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data_gen.packed.segments import Segment
 from tools.detection.decoding import Detection
-from tools.detection.metrics import OVERLAPS, average_precision, frame_f1, mean_ap, measure
+from tools.detection.metrics import OVERLAPS, average_precision, frame_f1, mean_ap, measure_detection
 
 
 def segments_of(frames):
@@ -107,8 +107,8 @@ def test_doubles_are_false_and_ties_have_no_order():
 def test_empties():
     nothing, one = [[]], [[Segment(0, 5, 1)]]
     found = [[Detection(0, 5, 1, 0.5)]]
-    assert measure(nothing, nothing)["f1"] == 0 == mean_ap(nothing, nothing, 0.5)["by_video"]
-    assert measure(nothing, one) | {"segments": 1} == measure(nothing, one)
+    assert measure_detection(nothing, nothing)["f1"] == 0 == mean_ap(nothing, nothing, 0.5)["by_video"]
+    assert measure_detection(nothing, one) | {"segments": 1} == measure_detection(nothing, one)
     assert mean_ap(nothing, one, 0.5) == {"by_action": 0, "by_video": 0}
     # A recording without segments counts for the classes, but it has no precision of its own.
     assert mean_ap([found[0], found[0]], [one[0], []], 0.5) == {"by_action": 50, "by_video": 100}

@@ -75,7 +75,7 @@ def test_it_is_the_textbooks_training(data, backbone):
     source, train, val = data
     recipe = ClassifierRecipe(0.05, 7, (3, 6), 5)
     model = new_classifier(backbone, MODALITIES, CLASSES, seed=3)
-    found = finetune(model, source, train, val, recipe, 3, ALONE)
+    found = finetune(Finetuner(model, source, recipe, 3, ALONE), train, val)
     linear = nn.Linear(32, CLASSES)
     with torch.no_grad():
         linear.weight.copy_(0.01 * torch.randn(CLASSES, 32, generator=torch.Generator().manual_seed(3)))
@@ -96,7 +96,7 @@ def test_a_tiny_set_is_learnt_by_heart_and_the_seed_decides_alone(data, backbone
     runs = []
     for seed in (0, 1, 0):
         model = new_classifier(backbone, MODALITIES, CLASSES, seed)
-        runs.append(finetune(model, source, train, train, recipe, seed, ALONE))
+        runs.append(finetune(Finetuner(model, source, recipe, seed, ALONE), train, train))
     assert all(run[-1].top1 == 100 and run[-1].loss < 0.1 for run in runs)
     assert runs[0] == runs[2] != runs[1]
 
@@ -105,7 +105,7 @@ def test_the_encoder_is_trained_and_the_given_one_is_not(data, backbone):
     source, train, val = data
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     model = new_classifier(backbone, MODALITIES, CLASSES, seed=0)
-    finetune(model, source, train, val, replace(FINETUNE, epochs=1, schedule=()), 0, ALONE)
+    finetune(Finetuner(model, source, replace(FINETUNE, epochs=1, schedule=()), 0, ALONE), train, val)
     torch.testing.assert_close(backbone.state_dict(), before, rtol=0, atol=0)
     for name, weight in model.backbone.named_parameters():
         assert not torch.equal(weight, before[name]), name
@@ -162,7 +162,7 @@ def test_what_is_not_finite_stops_it(data, backbone, recipe, message):
     source, train, val = data
     model = new_classifier(backbone, MODALITIES, CLASSES, seed=0)
     with pytest.raises(UserError, match=message):
-        finetune(model, source, train, val, recipe, 0, ALONE)
+        finetune(Finetuner(model, source, recipe, 0, ALONE), train, val)
 
 
 def test_bf16_changes_the_precision_of_the_model_alone(data, backbone):
@@ -171,7 +171,7 @@ def test_bf16_changes_the_precision_of_the_model_alone(data, backbone):
     losses = []
     for amp in ("off", "bf16"):
         model = new_classifier(backbone, MODALITIES, CLASSES, seed=0)
-        losses.append(finetune(model, source, train, val, recipe, 0, ALONE, amp)[-1].loss)
+        losses.append(finetune(Finetuner(model, source, recipe, 0, ALONE, amp), train, val)[-1].loss)
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[1] != losses[0]
 

@@ -23,12 +23,12 @@ def setenv(monkeypatch, **variables):
 
 
 def test_alone(clean):
-    assert distributed.detect() == (0, 1, 0)
+    assert distributed.find_processes() == (0, 1, 0)
 
 
 def test_torchrun(clean):
     setenv(clean, RANK=5, WORLD_SIZE=8, LOCAL_RANK=1, SLURM_STEP_NUM_TASKS=2)
-    assert distributed.detect() == (5, 8, 1)
+    assert distributed.find_processes() == (5, 8, 1)
 
 
 def test_slurm_step(clean):
@@ -43,14 +43,14 @@ def test_slurm_step(clean):
     clean.setattr(
         subprocess, "check_output", lambda command, text: "gpu03\ngpu04\n" if command[-1] == "gpu[03-04]" else None
     )
-    assert distributed.detect() == (9, 16, 1)
+    assert distributed.find_processes() == (9, 16, 1)
     assert distributed.os.environ["MASTER_ADDR"] == "gpu03"
     assert distributed.os.environ["MASTER_PORT"] == str(20000 + 123456 % 40000)
 
 
 def test_slurm_batch_script_and_single_task_are_one_process(clean):
     setenv(clean, SLURM_NTASKS=8, SLURM_PROCID=0, SLURM_JOB_ID=1)
-    assert distributed.detect() == (0, 1, 0)
+    assert distributed.find_processes() == (0, 1, 0)
 
 
 def test_evaluation_takes_one_process(clean):
@@ -104,4 +104,4 @@ def test_processes_that_see_different_folders_stop(monkeypatch):
 
 def test_a_slurm_step_on_plainly_listed_nodes(clean):
     setenv(clean, SLURM_STEP_NUM_TASKS=2, SLURM_PROCID=1, SLURM_LOCALID=0, SLURM_JOB_ID=7, SLURM_STEP_NODELIST="a1,b2")
-    assert distributed.detect() == (1, 2, 0) and distributed.os.environ["MASTER_ADDR"] == "a1"
+    assert distributed.find_processes() == (1, 2, 0) and distributed.os.environ["MASTER_ADDR"] == "a1"
