@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # run as a file, Python looks for modules in data_gen/ only
-    sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
-from data_gen.packed.atomic import atomic_write  # noqa: E402
-from data_gen.packed.info import DataSetError  # noqa: E402
-from data_gen.raw import simulation as sim  # noqa: E402
-from data_gen.raw.conversion import add_workers_option, exit_status  # noqa: E402
-from data_gen.raw.long_simulation import act_out  # noqa: E402
-from data_gen.raw.workers import map_in_workers  # noqa: E402
+from data_gen.datasets import DATA_ROOT
+from data_gen.packed.atomic import atomic_write
+from data_gen.packed.info import DataSetError
+from data_gen.raw import simulation as sim
+from data_gen.raw.conversion import add_workers_option
+from data_gen.raw.long_simulation import act_out
+from data_gen.raw.process import exit_status
+from data_gen.raw.workers import map_in_workers
 
 LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
 LONG = 1  # part of the seeds of long recordings alone
@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _generate(args: argparse.Namespace) -> Iterator[str]:
-    out = args.out or ROOT / "data" / ("demo_untrimmed_raw" if args.long else "demo_raw")
+    out = args.out or DATA_ROOT / ("demo_untrimmed_raw" if args.long else "demo_raw")
     if args.long:
         segments = generate_long(out, args.long, args.seed, args.workers)
         yield f"{args.long} long recordings with {segments} segments in {out}"

@@ -1,5 +1,6 @@
 import logging
 import shutil
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -21,11 +22,13 @@ def demo_root(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def leave_no_log():
-    """Programs run inside a test direct the log and uncaught errors to their folder; undo that."""
-    hook = sys.excepthook
+def leave_no_trace():
+    """Programs run inside a test direct the log and uncaught errors to their folder, and handle signals; undo that."""
+    hook, handlers = sys.excepthook, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     sys.excepthook = hook
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     logger = logging.getLogger("umurl")
     logger.propagate = True  # pytest adds a handler of its own to loggers that do not propagate
     for handler in logger.handlers[:]:

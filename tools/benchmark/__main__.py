@@ -22,6 +22,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a file, too
+
 from data_gen.packed.atomic import atomic_write
 from tools.utils.encoder_options import add_compile_option
 from tools.utils.errors import UserError, run

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from data_gen.packed.info import DataSetError
-from data_gen.raw.conversion import end_quietly, prepare_process
+from data_gen.raw.process import end_quietly, prepared_process
 from models.checkpoint_files import CheckpointError
 
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -22,10 +22,10 @@ def run(main: Callable[[], None]) -> None:
     """Run a program. An error that the user can mend, or a file that cannot be read or written, ends it with status 1
     and `error: ...` on stderr, and in the log once there is one; Ctrl-C ends it with status 130, a reader of its output
     that is gone with 141, and SIGTERM, once files are tidied up, with 143."""
-    prepare_process()
     try:
-        main()
-        sys.stdout.flush()
+        with prepared_process():
+            main()
+            sys.stdout.flush()
     except BrokenPipeError:
         end_quietly()
     except (UserError, DataSetError, CheckpointError, OSError) as error:
