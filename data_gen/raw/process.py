@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import zipfile
@@ -49,15 +50,17 @@ def prepared_process() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that is left of _end
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is _end:
                 signal.signal(number, signal.SIG_DFL)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt or SystemExit. Not through an import, where PyTorch's C++ would abort, but after it."""
+    """Raise KeyboardInterrupt or SystemExit: after an import, through which PyTorch's C++ would abort, and after the
+    start of a worker, which would print a traceback."""
     while frame:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        if re.search("^<frozen importlib|popen_spawn_posix.py$", frame.f_code.co_filename):
             # Sent again, so that it finds the handler of that time. A thread's timer could wait for a lock held here.
             signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
             signal.setitimer(signal.ITIMER_REAL, 0.02)

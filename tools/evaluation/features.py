@@ -44,20 +44,23 @@ def result_name(task: str, where: str, modality: str) -> str:
 
 @dataclass(frozen=True)
 class FrozenEncoder:
-    """Hold an encoder in evaluation mode on `device`, its checkpoint's path and the checkpoint's contents."""
+    """Hold an encoder in evaluation mode on `device`, its checkpoint's path and contents, and the checkpoints that the
+    run had then, newest first: pre-training may go on meanwhile."""
 
     backbone: Backbone
     device: torch.device
     path: Path
     state: dict[str, Any]
+    run: list[Path]
 
     @classmethod
     def open(cls: type[Opened], pretrained: Path, device: torch.device) -> Opened:
         """Load the encoder of a checkpoint, or of the last one in a run's folder. Raises CheckpointError if it cannot
         be read."""
         path = newest(find_run(pretrained))
+        run = in_folder(path.parent)
         state = load(path)
-        return cls(load_backbone(state, path).to(device), device, path, state)
+        return cls(load_backbone(state, path).to(device), device, path, state, run)
 
     @property
     def layout(self) -> FrameLayout:
@@ -89,8 +92,7 @@ class FrozenEncoder:
     def where(self) -> str:
         """Return its suffix in the names of result files: empty for a run's last checkpoint, `_epoch40` for an earlier
         one, `_of_finetune` for other weights."""
-        run = in_folder(self.path.parent)
-        if self.path in run[:1] or not run and CLASSIFIER not in self.state:
+        if self.path in self.run[:1] or not self.run and CLASSIFIER not in self.state:
             return ""
         done = progress_of(self.path)
         return f"_epoch{done[0]}" if done else f"_of_{stem_of(self.path)}"
