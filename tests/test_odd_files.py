@@ -1,5 +1,6 @@
 """Files that a user names by mistake, has edited or got from somebody else: programs refuse them in a line."""
 
+import os
 import shutil
 
 import numpy as np
@@ -42,6 +43,16 @@ def test_an_edited_gallery_is_refused(run, recording, tmp_path, change):
     features = dict(np.load(run.parent / "f.npz"))
     np.savez(tmp_path / "g.npz", **features | change(features))
     assert_refused(call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording))
+
+
+def test_a_gallery_that_is_a_pipe_is_refused(run, recording, tmp_path):
+    os.mkfifo(tmp_path / "g.npz")
+    assert_refused(call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording))
+
+
+def test_a_folder_whose_name_is_not_utf8_is_no_run(demo_root, tmp_path):
+    flags = ("--data-root", demo_root, *CPU, "--hidden-size", 8, "--epochs", 1, "--schedule")
+    assert_refused(call("pretrain", "--checkpoint-path", tmp_path / "demo_\udce9", *flags), "not UTF-8")
 
 
 def test_features_of_a_data_set_do_not_serve_for_its_successor(run, demo_root, tmp_path):
@@ -129,11 +140,15 @@ def test_edited_scores_are_refused_and_weights_are_slimmed_all_the_same(run, tmp
         ("data_gen.export_dataset", "npz", "--data", "DEMO", "--out"),
     ],
 )
-def test_a_folder_is_no_file_to_write_to(run, demo_root, tmp_path, command):
+def test_a_folder_a_pipe_and_a_link_are_no_files_to_write_to(run, demo_root, tmp_path, command):
+    """Devices such as /dev/null are none either; no test tries them, as one that failed would replace them."""
     places = {"RUN": run, "DEMO": demo_root / "demo"}
-    for out in (tmp_path, "."):
+    pipe, link = tmp_path / "pipe.png", tmp_path / "link.png"
+    os.mkfifo(pipe)
+    link.symlink_to("nowhere")
+    for out in (tmp_path, ".", pipe, link):
         assert_refused(call(*(places.get(arg, arg) for arg in command), out))
-    assert not list(tmp_path.iterdir())
+    assert pipe.is_fifo() and link.is_symlink() and len(list(tmp_path.iterdir())) == 2
 
 
 def test_slim_weights_do_not_overwrite_scores(run, tmp_path):

@@ -85,9 +85,9 @@ def test_an_evaluation_of_a_run_is_done_by_one_program_at_a_time(pretrain, demo_
 
 
 def test_odd_lines_of_a_log_are_passed_over(tmp_path):
-    path = tmp_path / "log.jsonl"
-    path.write_bytes(b'{"epoch": 0, "lr": 1}\n{"lr": 2}\n[1]\n{"epoch": "x"}\n\xff\n{"epoch": 1}\n{"epo')
-    assert read_lines(path) == [{"epoch": 0, "lr": 1}, {"epoch": 1}]
+    path, huge = tmp_path / "log.jsonl", b'{"epoch": 2, "lr": 1%s}\n' % (b"0" * 400)
+    path.write_bytes(b'{"epoch": 0, "lr": 1}\n{"lr": 2}\n[1]\n{"epoch": "x"}\n\xff\n{"epoch": 1}\n' + huge + b'{"epo')
+    assert read_lines(path) == [{"epoch": 0, "lr": 1}, {"epoch": 1}, {"epoch": 2}]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ def _gallery(
 
 def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
     try:
+        if not place.is_file():
+            raise ValueError("no such file")
         with zipfile.ZipFile(place) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("it is compressed")  # and might unpack to anything
