@@ -24,7 +24,7 @@ WORDS = [
     *("", "a" * 300, "9" * 30, "\xe9", "\udce9", "$x^{$", "../x", ONE),
     *"0 1 2 -1 7 1e-3 0.5 1e30 1e300 nan inf x all joint+bone joint+x xsub none auto demo ntu60 tuned".split(),
     *"kfold:2 a=kfold:3 runs/demo runs/demo/checkpoint_0000.pth.tar runs/demo/action_recognition.json".split(),
-    *"runs/f.npz data data/demo data/demo/dataset.json data/demo/joints.npy raw a.pkl nowhere/x /proc/version .".split(),
+    *"runs/f.npz data data/demo data/demo/dataset.json data/demo/joints.npy raw a.pkl /proc/version .".split(),
 ]
 CONTENTS = [b"", b"{}", b"[]", b"null", b"[" * 10**5, b"\x00" * 1000, b"\x1b[31m", b'{"task": 1}']
 

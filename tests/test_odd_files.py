@@ -24,6 +24,7 @@ def recording(demo_root):
 ARRAYS = {
     "float64": lambda f: {"feature": f["feature"].astype(float)},
     "big endian": lambda f: {"feature": f["feature"].astype(">f4")},
+    "huge": lambda f: {"feature": f["feature"] * 0 + np.float32(3e38)},
     "nan": lambda f: {"feature": f["feature"] * np.nan},
     "one axis": lambda f: {"feature": f["feature"][0]},
     "empty": lambda f: {key: f[key][:0] for key in ("feature", "name", "label")},
@@ -67,6 +68,24 @@ def test_features_of_a_data_set_do_not_serve_for_its_successor(run, demo_root, t
     assert call("tools.search", *flags, tmp_path / "mine").status == 0  # of another name
 
 
+def test_weights_that_are_too_large_are_told(run, demo_root, recording, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "demo")
+    state = torch.load(path := checkpoint_files.newest(folder))
+    for key, weight in state["state_dict"].items():
+        if "backbone" in key and weight.is_floating_point():
+            weight *= 1e25
+    torch.save(state, path)
+    flags, data = ("--pretrained", folder, *CPU), ("--data-root", demo_root)
+    for command in (
+        ("action_retrieval", *flags, *data),
+        ("action_recognition", *flags, *data),
+        ("tools.search", *flags, "--gallery", demo_root / "demo", recording),
+        ("tools.extract", *flags, "--data", recording, "--out", tmp_path / "g.npz"),
+        ("tools.figures", "tsne", folder, *data, "--out", tmp_path / "a.png"),
+    ):
+        assert_refused(call(*command), "too large")
+
+
 @pytest.mark.parametrize("program", [("tools.predict",), ("tools.search", "--gallery", "F"), ("tools.timeline",)])
 def test_names_of_files_with_control_characters_are_refused(run, recording, tmp_path, program):
     shutil.copy(recording, tmp_path / "a\x1b[31mb.skeleton")
@@ -91,6 +110,7 @@ def test_a_damaged_data_set_is_called_so(run, demo_root, tmp_path):
         lambda s: s.update(weight=s["weight"].to(torch.float8_e4m3fn)),
         lambda s: s.update(weight=s["weight"][:0], bias=s["bias"][:0], classes=[]),
         lambda s: s.update(bias=s["bias"] * float("nan")),
+        lambda s: s.update(weight=s["weight"] * 0 + 3e38),
         lambda s: s.update(classes=["\x1b[31m"] * len(s["classes"])),
         lambda s: s.update(modality=["joint"]),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from tools.utils.logs import progress
 from tools.utils.options import find_run
 
 BATCH_SIZE = 256
+LARGEST = 1e15  # of a feature or a classifier's weight: products of two can be added up in float32
 _NOT_CENTRED = "people in {} are not centred, but the encoder was trained on centred ones: scores may suffer"
 Opened = TypeVar("Opened", bound="FrozenEncoder")
 
@@ -126,14 +127,21 @@ def extract_features(
     (N, 2·hidden) on `device`.
 
     One modality is encoded without fusion, several are fused; all combinations take one pass over the clips. `backbone`
-    must be in evaluation mode on `device`.
+    must be in evaluation mode on `device`. Raises UserError as `check_features`.
     """
     results = [torch.empty(len(source), 2 * backbone.hidden_size, device=device) for _ in combinations]
     batches = feature_batches(backbone, source, combinations, device)
     for rows, features in progress(batches, desc=title, unit="batch", total=-(-len(source) // BATCH_SIZE)):
         for result, feature in zip(results, features):
             result[rows] = feature
+    check_features(results)
     return results
+
+
+def check_features(features: Iterable[Tensor]) -> None:
+    """Raise UserError if features are NaN or too large to be compared."""
+    if not all(bool((feature.abs() < LARGEST).all()) for feature in features):
+        raise UserError("features are not finite or too large, as the checkpoint's weights or the coordinates are")
 
 
 @torch.no_grad()
