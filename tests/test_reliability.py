@@ -18,7 +18,7 @@ from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
 from tests.helpers import own_dataset, write_recordings
 from tests.programs import assert_refused, call
-from tools.utils.distributed import detect
+from tools.utils.distributed import detect, processes
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
 from tools.utils.options import check_schedule
@@ -90,6 +90,9 @@ def test_odd_lines_of_a_log_are_passed_over(tmp_path):
     assert read_lines(path) == [{"epoch": 0, "lr": 1}, {"epoch": 1}, {"epoch": 2}]
 
 
+STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+
+
 @pytest.mark.parametrize(
     "env",
     [
@@ -97,6 +100,8 @@ def test_odd_lines_of_a_log_are_passed_over(tmp_path):
         {"RANK": "2", "WORLD_SIZE": "2"},
         {"SLURM_STEP_NUM_TASKS": "2"},
         {"SLURM_STEP_NUM_TASKS": "two"},
+        {**STEP, "SLURM_STEP_NODELIST": ""},
+        {**STEP, "SLURM_STEP_NODELIST": "n[1-2]", "PATH": ""},
     ],
 )
 def test_variables_of_launchers_are_checked(monkeypatch, env):
@@ -104,6 +109,13 @@ def test_variables_of_launchers_are_checked(monkeypatch, env):
         monkeypatch.setenv(key, value)
     with pytest.raises(UserError):
         detect()
+
+
+def test_an_address_where_processes_cannot_meet_is_told(monkeypatch):
+    for key, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": "abc"}.items():
+        monkeypatch.setenv(key, str(value))
+    with pytest.raises(UserError, match="MASTER_PORT"), processes("cpu"):
+        pass
 
 
 def test_an_epoch_that_stands_twice_in_a_schedule_is_refused():
