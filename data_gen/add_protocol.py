@@ -10,13 +10,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+
 from data_gen.packed.atomic import atomic_files, locked
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.info import INFO, DataSetError
 from data_gen.packed.protocols import Rule, Table, derive, parse_split
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import describe, index_arrays, write_files
-from data_gen.raw.conversion import exit_status
+from data_gen.raw.process import exit_status
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:

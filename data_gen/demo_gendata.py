@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-if __package__ in (None, ""):  # run as a file
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from data_gen.datasets import DATA_ROOT
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.info import DataSetError
 from data_gen.raw import simulation as sim
-from data_gen.raw.conversion import add_workers_option, exit_status
+from data_gen.raw.conversion import add_workers_option
 from data_gen.raw.long_simulation import act_out
+from data_gen.raw.process import exit_status
 from data_gen.raw.workers import map_in_workers
 
 # --- The sensor's noise -------------------------------------------------------------------------------------

@@ -13,13 +13,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+
 from data_gen.formats.folder import export_folder
 from data_gen.formats.npz import export_npz
 from data_gen.formats.padded import export_padded
 from data_gen.formats.pyskl import export_pyskl
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.reader import DataSetError, PackedDataset
-from data_gen.raw.conversion import exit_status
+from data_gen.raw.process import exit_status
 from data_gen.raw.skeleton_file import MAX_FRAMES
 
 _FORMATS = {

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+
 from data_gen.datasets import DATA_ROOT, DataSet, nearest_first, protocols_by_name
 from data_gen.packed.catalogue import rows_in
-from data_gen.raw.conversion import exit_status
+from data_gen.raw.process import exit_status
 
 
 def folds_of(test_name: str, rows: dict[str, DataSet]) -> list[str]:

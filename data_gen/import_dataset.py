@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+
 from data_gen.datasets import DATA_ROOT, DATASETS
 from data_gen.formats.base import Options, Source, pack
 from data_gen.formats.folder import read_folder, skeleton_in
@@ -24,7 +26,8 @@ from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.info import INFO, MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
-from data_gen.raw.conversion import count_lines, exit_status, reason_lines, warning_lines
+from data_gen.raw.conversion import count_lines, reason_lines, warning_lines
+from data_gen.raw.process import exit_status
 from data_gen.skeletons import KINECT_V2, load_skeleton
 
 _FORMATS = {

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-if __package__ in (None, ""):  # run as a file
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from tqdm import tqdm
 
@@ -21,8 +20,9 @@ from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.protocols import derive_splits
 from data_gen.packed.reader import DataSetError
 from data_gen.packed.writer import packing
-from data_gen.raw.conversion import BadRecordings, count_lines, exit_status, parse_arguments, warning_lines
+from data_gen.raw.conversion import BadRecordings, count_lines, parse_arguments, warning_lines
 from data_gen.raw.number_lines import SkeletonError
+from data_gen.raw.process import exit_status
 from data_gen.raw.recordings import Recording, convert_all, find_missing_lists, find_recordings, read_missing_list
 
 

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-if __package__ in (None, ""):  # run as a file
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 import numpy as np
 from tqdm import tqdm
@@ -26,7 +25,6 @@ from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import (
     BadRecordings,
     count_lines,
-    exit_status,
     first_names,
     in_brackets,
     parse_arguments,
@@ -34,6 +32,7 @@ from data_gen.raw.conversion import (
     warning_lines,
 )
 from data_gen.raw.pku_files import SUFFIX, Cut, Split, Untrimmed, Video, cut_video, find_split, keep_video, read_split
+from data_gen.raw.process import exit_status
 from data_gen.raw.recordings import Recording
 from data_gen.raw.workers import map_in_workers
 

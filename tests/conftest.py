@@ -1,5 +1,6 @@
 import logging
 import shutil
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from tests.helpers import GOLDEN, tiny_dataset
+from tests.lab import make_lab
 from tests.programs import call
 
 torch.set_num_threads(1)
@@ -21,11 +23,13 @@ def demo_root(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def leave_no_log():
-    """Programs run inside a test direct the log and uncaught errors to their folder; undo that."""
-    hook = sys.excepthook
+def leave_no_trace():
+    """Programs run inside a test direct the log and uncaught errors to their folder, and handle signals; undo that."""
+    hook, handlers = sys.excepthook, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     sys.excepthook = hook
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     logger = logging.getLogger("umurl")
     logger.propagate = True  # pytest adds a handler of its own to loggers that do not propagate
     for handler in logger.handlers[:]:
@@ -72,4 +76,12 @@ def run(demo_root, tmp_path_factory):
         assert ended.status == 0, ended
     features = ("--data", demo_root / "demo", "--out", folder.parent / "f.npz")
     assert call("tools.extract", "--pretrained", folder, "--device", "cpu", *features).status == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lab(run, demo_root, tmp_path_factory):
+    """A folder with something for every command in tests/lab.py to work on, which tests copy."""
+    folder = tmp_path_factory.mktemp("lab")
+    make_lab(folder, run, demo_root / "demo")
     return folder

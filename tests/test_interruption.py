@@ -14,9 +14,11 @@ import torch.distributed as dist
 
 from data_gen.datasets import ROOT
 from models import checkpoint_files, loading
+from tests.programs import call
 from tests.runs import assert_equal_runs, figures, launched
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
+from tools.utils.result_files import read_result
 
 
 def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):
@@ -174,6 +176,26 @@ def test_a_killed_worker_ends_the_whole_run(demo_root, tmp_path):
     process.communicate(timeout=60)
     assert process.returncode not in (0, None) and time.monotonic() - started < 60
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_a_run_is_evaluated_by_two_programs_while_it_trains(demo_root, tmp_path):
+    folder = tmp_path / "demo"
+    flags = ("--pretrained", folder, "--data-root", demo_root, "--device", "cpu")
+    command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root, "--device", "cpu"]
+    small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--epochs", "100000"]
+    training = start_and_wait_for_epochs([*command, *small], folder)
+    probe = [sys.executable, "action_recognition.py", *flags, "--epochs", "1", "--schedule"]
+    probe = subprocess.Popen(probe, cwd=ROOT, stdout=subprocess.DEVNULL)
+    retrieval, results = call("action_retrieval", *flags), call("tools.results", folder)
+    assert (probe.wait(60), retrieval.status, results.status, training.poll()) == (0, 0, 0, None)
+    training.send_signal(signal.SIGTERM)
+    training.communicate(timeout=60)
+    assert training.returncode == 128 + signal.SIGTERM
+    lines, saved = figures(folder), checkpoint_files.in_folder(folder)
+    assert [line["epoch"] for line in lines] == list(range(len(lines))) and len(lines) > 2
+    assert loading.load(saved[0])["epoch"] == len(lines)
+    for task in ("action_recognition", "action_retrieval"):
+        assert 0 < read_result(folder / f"{task}.json")["epoch"] <= len(lines)
 
 
 def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):

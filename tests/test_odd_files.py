@@ -1,5 +1,6 @@
 """Files that a user names by mistake, has edited or got from somebody else: programs refuse them in a line."""
 
+import os
 import shutil
 
 import numpy as np
@@ -23,6 +24,7 @@ def recording(demo_root):
 ARRAYS = {
     "float64": lambda f: {"feature": f["feature"].astype(float)},
     "big endian": lambda f: {"feature": f["feature"].astype(">f4")},
+    "huge": lambda f: {"feature": f["feature"] * 0 + np.float32(3e38)},
     "nan": lambda f: {"feature": f["feature"] * np.nan},
     "one axis": lambda f: {"feature": f["feature"][0]},
     "empty": lambda f: {key: f[key][:0] for key in ("feature", "name", "label")},
@@ -44,6 +46,16 @@ def test_an_edited_gallery_is_refused(run, recording, tmp_path, change):
     assert_refused(call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording))
 
 
+def test_a_gallery_that_is_a_pipe_is_refused(run, recording, tmp_path):
+    os.mkfifo(tmp_path / "g.npz")
+    assert_refused(call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording))
+
+
+def test_a_folder_whose_name_is_not_utf8_is_no_run(demo_root, tmp_path):
+    flags = ("--data-root", demo_root, *CPU, "--hidden-size", 8, "--epochs", 1, "--schedule")
+    assert_refused(call("pretrain", "--checkpoint-path", tmp_path / "demo_\udce9", *flags), "not UTF-8")
+
+
 def test_features_of_a_data_set_do_not_serve_for_its_successor(run, demo_root, tmp_path):
     flags = ("--pretrained", run, *CPU, "--gallery", run.parent / "f.npz", "--json")
     assert call("tools.search", *flags, demo_root / "demo").status == 0
@@ -54,6 +66,24 @@ def test_features_of_a_data_set_do_not_serve_for_its_successor(run, demo_root, t
     assert_refused(call("tools.search", *flags, tmp_path / "demo"), "features are of other recordings of demo")
     own_dataset(tmp_path / "mine", "kinect_v2", 2, 3)
     assert call("tools.search", *flags, tmp_path / "mine").status == 0  # of another name
+
+
+def test_weights_that_are_too_large_are_told(run, demo_root, recording, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "demo")
+    state = torch.load(path := checkpoint_files.newest(folder))
+    for key, weight in state["state_dict"].items():
+        if "backbone" in key and weight.is_floating_point():
+            weight *= 1e25
+    torch.save(state, path)
+    flags, data = ("--pretrained", folder, *CPU), ("--data-root", demo_root)
+    for command in (
+        ("action_retrieval", *flags, *data),
+        ("action_recognition", *flags, *data),
+        ("tools.search", *flags, "--gallery", demo_root / "demo", recording),
+        ("tools.extract", *flags, "--data", recording, "--out", tmp_path / "g.npz"),
+        ("tools.figures", "tsne", folder, *data, "--out", tmp_path / "a.png"),
+    ):
+        assert_refused(call(*command), "too large")
 
 
 @pytest.mark.parametrize("program", [("tools.predict",), ("tools.search", "--gallery", "F"), ("tools.timeline",)])
@@ -80,6 +110,7 @@ def test_a_damaged_data_set_is_called_so(run, demo_root, tmp_path):
         lambda s: s.update(weight=s["weight"].to(torch.float8_e4m3fn)),
         lambda s: s.update(weight=s["weight"][:0], bias=s["bias"][:0], classes=[]),
         lambda s: s.update(bias=s["bias"] * float("nan")),
+        lambda s: s.update(weight=s["weight"] * 0 + 3e38),
         lambda s: s.update(classes=["\x1b[31m"] * len(s["classes"])),
         lambda s: s.update(modality=["joint"]),
     ],
@@ -129,11 +160,15 @@ def test_edited_scores_are_refused_and_weights_are_slimmed_all_the_same(run, tmp
         ("data_gen.export_dataset", "npz", "--data", "DEMO", "--out"),
     ],
 )
-def test_a_folder_is_no_file_to_write_to(run, demo_root, tmp_path, command):
+def test_a_folder_a_pipe_and_a_link_are_no_files_to_write_to(run, demo_root, tmp_path, command):
+    """Devices such as /dev/null are none either; no test tries them, as one that failed would replace them."""
     places = {"RUN": run, "DEMO": demo_root / "demo"}
-    for out in (tmp_path, "."):
+    pipe, link = tmp_path / "pipe.png", tmp_path / "link.png"
+    os.mkfifo(pipe)
+    link.symlink_to("nowhere")
+    for out in (tmp_path, ".", pipe, link):
         assert_refused(call(*(places.get(arg, arg) for arg in command), out))
-    assert not list(tmp_path.iterdir())
+    assert pipe.is_fifo() and link.is_symlink() and len(list(tmp_path.iterdir())) == 2
 
 
 def test_slim_weights_do_not_overwrite_scores(run, tmp_path):

@@ -7,6 +7,10 @@ python -m tools.detect --pretrained checkpoints/pku1_xsub --finetune        the 
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from tools.detection.decoding import DETECTOR_THRESHOLD
 from tools.utils.encoder_options import add_pretrained_option, modality_name

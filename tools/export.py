@@ -7,7 +7,10 @@ python -m tools.export --pretrained CKPT --classifier action_recognition_joint.p
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from tools.utils.encoder_options import EXPORTED, add_pretrained_option, representation_name
 from tools.utils.errors import check_packages, run

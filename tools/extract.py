@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+
 from data_gen.raw.conversion import BadRecordings
 from tools.utils.encoder_options import ENSEMBLE, PLACES, add_encoder_options, add_skeleton_option, representation_name
 from tools.utils.errors import run

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+
 from tools.utils.encoder_options import add_query_options
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, read_class_names

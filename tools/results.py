@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+
 from data_gen.datasets import DATASETS
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.info import is_one_line

@@ -7,8 +7,11 @@ python -m tools.search --pretrained checkpoints/ntu60_xsub --gallery features.np
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from tools.utils.encoder_options import add_query_options, representation_name
 from tools.utils.errors import run

@@ -6,7 +6,10 @@ python -m tools.slim --pretrained checkpoints/ntu60_xsub --out FOLDER
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from models.checkpoint_files import WEIGHTS_FILE, WEIGHTS_SUFFIX
 from tools.utils.encoder_options import add_pretrained_option

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, FRAME_RATE, WINDOW
 from tools.utils.encoder_options import LONG_PLACES, add_encoder_options, add_skeleton_option, representation_name

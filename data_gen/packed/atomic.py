@@ -23,6 +23,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Only writing belongs into the block: an OSError or RuntimeError in it is raised as an OSError that says in one line
     that `path` cannot be written, and why.
     """
+    if not is_replaceable(path):
+        raise OSError(f"cannot write {path}: it is there already, and is no regular file")
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         yield partial
@@ -33,6 +35,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise OSError(_fault(path, "the disk is full" if _is_full(path.parent) else error)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether nothing or a regular file is at `path`. A file would replace a device, such as /dev/null, or a link."""
+    return not os.path.lexists(path) or path.is_file() and not path.is_symlink()
 
 
 @contextmanager

@@ -1,18 +1,9 @@
-"""What the conversion programs share: the error that lists bad recordings, the report, flags and exit status."""
+"""What the conversion programs share: the error that lists bad recordings, the report and flags."""
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
-import signal
-import sys
-import zipfile
-from collections.abc import Iterable
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from data_gen.datasets import DataSet
 from data_gen.packed.info import SIDES, DataSetError
@@ -101,55 +92,3 @@ def _workers(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 5 and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, from 1 to 9999")
     return int(text)
-
-
-def exit_status(reports: Iterable[str]) -> int:
-    """Print each report when it is ready, or an error in one line; returns the command's exit status."""
-    prepare_process()
-    try:
-        for text in reports:
-            print(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        end_quietly()
-    except BrokenProcessPool:
-        print("error: a worker was killed, perhaps because memory ran out; nothing was written", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
-
-
-def prepare_process() -> None:
-    """Make every text printable in any locale, and SIGTERM, like Ctrl-C, end a single process like an error, with its
-    cleanup."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    if "RANK" not in os.environ:  # torchrun's processes may wait in a collective, where no handler runs
-        signal.signal(signal.SIGTERM, _end)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
-        signal.signal(signal.SIGINT, _end)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt or SystemExit. Not through an import, where PyTorch's C++ would abort, but after it."""
-    while frame:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            signal.signal(signal.SIGALRM, lambda _, later: _end(number, later))
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            return
-        frame = frame.f_back
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
-
-
-def end_quietly() -> NoReturn:
-    """End the program without a message, as nobody reads its output any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail when it flushes
-    sys.exit(128 + signal.SIGPIPE)

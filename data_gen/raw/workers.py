@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ def map_in_workers(function: Callable[[Item], Result], items: list[Item], worker
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             for some in chunks:
-                pending.append(pool.submit(_map, function, some))
+                pending.append(submit(pool, _map, function, some))
                 if len(pending) > 4 * workers:
                     yield from pending.popleft().result()
             while pending:
@@ -44,8 +44,23 @@ def map_in_workers(function: Callable[[Item], Result], items: list[Item], worker
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def submit(pool: ProcessPoolExecutor, function: Callable[..., Result], *args: object) -> Future[Result]:
+    """Submit a task, which may start a worker: with Ctrl-C blocked, or it would tell of it in a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, *args)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _map(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
     return [function(item) for item in items]
+
+
+def end_at_ctrl_c() -> None:
+    """Make a worker end at Ctrl-C, without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_with_parent() -> None:

@@ -22,7 +22,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a file, too
+
 from data_gen.packed.atomic import atomic_write
+from data_gen.raw.workers import end_at_ctrl_c, submit
 from tools.utils.encoder_options import add_compile_option
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, add_device_option, output_file, positive_int
@@ -130,9 +133,9 @@ def main(argv: list[str] | None = None) -> None:
     for name in dict.fromkeys(args.stages or NAMES):
         if sys.stderr.isatty():
             print(f"{name} ...", end="\r", file=sys.stderr, flush=True)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, get_context("spawn"), initializer=end_at_ctrl_c) as pool:
             try:
-                rows += pool.submit(run_stage, name, setup).result()
+                rows += submit(pool, run_stage, name, setup).result()
             except BrokenProcessPool as error:
                 raise UserError(f"{name}: its process was killed, perhaps because memory ran out") from error
         if args.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from tools.utils.logs import progress
 from tools.utils.options import find_run
 
 BATCH_SIZE = 256
+LARGEST = 1e15  # of a feature or a classifier's weight: products of two can be added up in float32
 _NOT_CENTRED = "people in {} are not centred, but the encoder was trained on centred ones: scores may suffer"
 Opened = TypeVar("Opened", bound="FrozenEncoder")
 
@@ -44,20 +45,23 @@ def result_name(task: str, where: str, modality: str) -> str:
 
 @dataclass(frozen=True)
 class FrozenEncoder:
-    """Hold an encoder in evaluation mode on `device`, its checkpoint's path and the checkpoint's contents."""
+    """Hold an encoder in evaluation mode on `device`, its checkpoint's path and contents, and the checkpoints that the
+    run had then, newest first: pre-training may go on meanwhile."""
 
     backbone: Backbone
     device: torch.device
     path: Path
     state: dict[str, Any]
+    run: list[Path]
 
     @classmethod
     def open(cls: type[Opened], pretrained: str | Path, device: torch.device) -> Opened:
         """Load the encoder of a checkpoint, or of the last one of a run, given as in `find_run`. Raises UserError if it
         does not exist, CheckpointError if it cannot be read."""
         path = newest(find_run(pretrained))
+        run = in_folder(path.parent)
         state = load(path)
-        return cls(load_backbone(state, path).to(device), device, path, state)
+        return cls(load_backbone(state, path).to(device), device, path, state, run)
 
     @property
     def layout(self) -> FrameLayout:
@@ -89,8 +93,7 @@ class FrozenEncoder:
     def where(self) -> str:
         """Return its suffix in the names of result files: empty for a run's last checkpoint, `_epoch40` for an earlier
         one, `_of_finetune` for other weights."""
-        run = in_folder(self.path.parent)
-        if self.path in run[:1] or not run and CLASSIFIER not in self.state:
+        if self.path in self.run[:1] or not self.run and CLASSIFIER not in self.state:
             return ""
         done = progress_of(self.path)
         return f"_epoch{done[0]}" if done else f"_of_{stem_of(self.path)}"
@@ -124,14 +127,21 @@ def extract_features(
     (N, 2·hidden) on `device`.
 
     One modality is encoded without fusion, several are fused; all combinations take one pass over the clips. `backbone`
-    must be in evaluation mode on `device`.
+    must be in evaluation mode on `device`. Raises UserError as `check_features`.
     """
     results = [torch.empty(len(source), 2 * backbone.hidden_size, device=device) for _ in combinations]
     batches = feature_batches(backbone, source, combinations, device)
     for rows, features in progress(batches, desc=title, unit="batch", total=-(-len(source) // BATCH_SIZE)):
         for result, feature in zip(results, features):
             result[rows] = feature
+    check_features(results)
     return results
+
+
+def check_features(features: Iterable[Tensor]) -> None:
+    """Raise UserError if features are NaN or too large to be compared."""
+    if not all(bool((feature.abs() < LARGEST).all()) for feature in features):
+        raise UserError("features are not finite or too large, as the checkpoint's weights or the coordinates are")
 
 
 @torch.no_grad()

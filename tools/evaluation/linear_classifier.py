@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data_gen.packed.info import is_one_line
 from models.loading import CLASSIFIER, fingerprint
-from tools.evaluation.features import FrozenEncoder, result_name
+from tools.evaluation.features import LARGEST, FrozenEncoder, result_name
 from tools.evaluation.representation import Representation
 from tools.utils.checkpoints import read_plain
 from tools.utils.encoder_options import CENTRED, STANDARDISED, VARIANTS
@@ -132,5 +132,6 @@ def _is_classifier(state: dict[str, Any]) -> bool:
         and all(t.shape == weight.shape[1:] for t in others)
         and isinstance(classes, list)
         and len(classes) == len(bias) > 0
+        and bool((weight.abs() < LARGEST).all() and (bias.abs() < LARGEST).all())
         and all(isinstance(name, str) and is_one_line(name) for name in classes)
     )

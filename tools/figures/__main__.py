@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a file, too
 
 from tools.utils.encoder_options import evaluated_name, representation_name
 from tools.utils.errors import check_packages, run

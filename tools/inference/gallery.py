@@ -16,7 +16,7 @@ from torch import Tensor
 from data_gen.packed.info import INFO, is_one_line
 from data_gen.packed.reader import PackedDataset
 from models.loading import fingerprint
-from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.features import LARGEST, FrozenEncoder
 from tools.evaluation.knn import nearest
 from tools.evaluation.representation import Representation, Streams
 from tools.inference.recordings import RecordingsInput, action_of, identity_of
@@ -95,6 +95,8 @@ def _gallery(
 
 def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
     try:
+        if not place.is_file():
+            raise ValueError("no such file")
         with zipfile.ZipFile(place) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("it is compressed")  # and might unpack to anything
@@ -110,7 +112,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
         or (label.dtype, label.ndim) != (np.int64, 1)
         or any(texts.dtype.kind != "U" or texts.ndim != 1 for texts in (name, classes))
         or not len(name) == len(label) > 0
-        or not np.isfinite(feature).all()
+        or not (np.abs(feature) < LARGEST).all()
         or not all(map(is_one_line, (*name.tolist(), *classes.tolist())))
     ):
         raise UserError(f"--gallery {place}: not features as tools.extract writes them; write them again")

@@ -29,7 +29,7 @@ from data_gen.raw.workers import num_cores
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
-from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, feature_batches
+from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, check_features, feature_batches
 from tools.evaluation.representation import Streams
 from tools.utils.encoder_options import PLACES
 from tools.utils.errors import UserError
@@ -117,6 +117,7 @@ class RecordingsInput:
             for names, source in self.parts(encoder.device):
                 if not (only_whole and self.bad):
                     for rows, parts in feature_batches(encoder.backbone, source, streams, encoder.device):
+                        check_features(parts)
                         yield Features(names[rows], source.label[rows].cpu().numpy(), torch.cat(parts, 1))
                         bar.update(len(parts[0]))
 

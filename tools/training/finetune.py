@@ -113,7 +113,7 @@ class Finetuner:
         while self.step < len(batches):
             self.losses += self.train_step(batches[self.step])
             self.step += 1
-            if stop and stop.agreed_at(self.step, self.procs):
+            if stop and stop.agreed_at(self.step % len(batches), self.procs):  # at an epoch's end, however short, too
                 return None
         loss = all_reduce_sum(self.losses).item() / len(rows)
         if not abs(loss) < float("inf"):

@@ -40,7 +40,7 @@ def find_processes() -> tuple[int, int, int]:
     # A batch script itself has SLURM_NTASKS too; only `srun` sets the step's variables.
     if _number("SLURM_STEP_NUM_TASKS", "1") > 1:
         _need("SLURM_STEP_NODELIST")
-        env.setdefault("MASTER_ADDR", _first_slurm_host())
+        env["MASTER_ADDR"] = env.get("MASTER_ADDR") or _first_slurm_host()
         env.setdefault("MASTER_PORT", str(20000 + _number("SLURM_JOB_ID") % 40000))
         return _checked(_number("SLURM_PROCID"), _number("SLURM_STEP_NUM_TASKS"), _number("SLURM_LOCALID"))
     return 0, 1, 0
@@ -48,7 +48,7 @@ def find_processes() -> tuple[int, int, int]:
 
 def _need(*names: str) -> None:
     for name in names:
-        if name not in os.environ:
+        if not os.environ.get(name):
             raise UserError(f"{name} is not set, as torchrun or srun would: start with them, or unset RANK and SLURM_*")
 
 
@@ -71,7 +71,10 @@ def _first_slurm_host() -> str:
     nodes = os.environ["SLURM_STEP_NODELIST"]
     if "[" not in nodes:
         return nodes.split(",")[0]
-    return subprocess.check_output(["scontrol", "show", "hostnames", nodes], text=True).split()[0]
+    try:
+        return subprocess.check_output(["scontrol", "show", "hostnames", nodes], text=True).split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise UserError(f"scontrol does not name the hosts of {ascii(nodes)}: set MASTER_ADDR ({error})") from error
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -103,7 +106,11 @@ def processes(device: str) -> Iterator[Processes]:
         yield Processes(0, 1, chosen)
         return
     _need("MASTER_ADDR", "MASTER_PORT")
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+    try:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+    except (ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"the processes cannot join; check MASTER_ADDR and MASTER_PORT ({why})") from error
     yield Processes(rank, world_size, chosen)
     # Not after an error: the others may be waiting for this process, and its exit ends them.
     gc.collect()  # a DDP model, part of reference cycles, would keep the group's threads until Python itself shuts down

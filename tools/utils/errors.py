@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from data_gen.packed.info import DataSetError
-from data_gen.raw.conversion import end_quietly, prepare_process
+from data_gen.raw.process import end_quietly, prepared_process
 from models.checkpoint_files import CheckpointError
 
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -32,10 +32,10 @@ def run(main: Callable[[], None]) -> None:
     Exit status: 1 after such an error, or if a file cannot be read or written; 130 after Ctrl-C; 141 if the reader of
     the output is gone; 143 after SIGTERM, once files are tidied up.
     """
-    prepare_process()
     try:
-        main()
-        sys.stdout.flush()
+        with prepared_process():
+            main()
+            sys.stdout.flush()
     except BrokenPipeError:
         end_quietly()
     except (UserError, DataSetError, CheckpointError, OSError) as error:

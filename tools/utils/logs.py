@@ -91,7 +91,10 @@ def tensorboard(folder: Path, **options: Any) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter  # slow to load, and few programs write curves
 
     threading.excepthook = _warn_in_thread  # TensorBoard writes in a thread
-    return SummaryWriter(str(folder), **options)
+    try:
+        return SummaryWriter(str(folder), **options)
+    except UnicodeEncodeError as error:
+        raise OSError(f"{folder}: TensorBoard takes no folder whose name is not UTF-8") from error
 
 
 @contextmanager
@@ -153,9 +156,14 @@ def read_lines(path: Path) -> list[dict]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and type(line.get("epoch")) is int:
-            lines.append({k: v for k, v in line.items() if isinstance(v, int | float)})
+        numbers = {k: v for k, v in line.items() if _is_number(v)} if isinstance(line, dict) else {}
+        if type(numbers.get("epoch")) is int:
+            lines.append(numbers)
     return lines
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or isinstance(value, int) and abs(value) < 2**63
 
 
 def write_result(folder: Path, task: str, result: dict) -> Path:

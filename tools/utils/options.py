@@ -19,6 +19,7 @@ from data_gen.datasets import (
     nearest_first,
     protocols_by_name,
 )
+from data_gen.packed.atomic import is_replaceable
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
 from data_gen.packed.info import is_one_line, read_text
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
@@ -162,8 +163,8 @@ def check_schedule(schedule: list[int], epochs: int) -> None:
 def output_file(text: str) -> Path:
     """Check for argparse, before any work is done, that a file can be written. Raises argparse.ArgumentTypeError."""
     path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file")
+    if not is_replaceable(path):
+        raise argparse.ArgumentTypeError(f"{path} is there already, and is no regular file; name another file")
     if not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
     try:
