@@ -163,6 +163,8 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
     lines += warning_lines(out, info)
     if "normalised" in info["made"]:
         lines.append("  they were raw: their people are now centred and aligned")
+    elif args.format in ("folder", "pyskl") and not args.as_stored:
+        lines.append("  their people were centred already, or have no centre, and are kept as they are")
     yield "\n".join(lines)
 
 

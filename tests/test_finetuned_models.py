@@ -104,6 +104,24 @@ def test_every_program_takes_it(tuned, demo_root, tmp_path, capsys):
         pretrain_program.main([*again, "--resume", str(path)])
 
 
+def test_recordings_on_which_an_encoder_may_have_been_trained_are_told_of(tuned, demo_root, tmp_path, capsys):
+    def overlap(source, *more, on=""):
+        capsys.readouterr()
+        evaluate(action_retrieval, source, demo_root, *more)
+        name = f"action_retrieval{on}" + "_of_finetune" * (source != tuned)
+        told = json.loads((tuned / f"{name}.json").read_text()).get("overlap", "")
+        assert (f"note: {told}" if told else "note:") in capsys.readouterr().out or not told
+        return told
+
+    file = tuned / "finetune.pth.tar"
+    assert not overlap(tuned) and not overlap(file)
+    assert overlap(tuned, "--protocol", "xsub", on="_on_demo_xsub").startswith("the encoder was pre-trained on xview, ")
+    assert "fine-tuned with the labels of xview" in overlap(file, "--protocol", "xsub", on="_on_demo_xsub")
+    path = checkpoint_files.newest(tuned)
+    torch.save(torch.load(path, weights_only=True) | {"data": "0" * 64}, path)
+    assert "another train side of xview than the data set has now" in overlap(tuned)
+
+
 def test_slim_weights_keep_the_classifier(tuned, demo_root, tmp_path, capsys):
     path = tuned / "finetune_best.pth.tar"
     slim.main(["--pretrained", str(path), "--out", str(tmp_path / "slim")])

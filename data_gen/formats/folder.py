@@ -137,7 +137,8 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
         if known != heading or len(set(heading)) < len(heading) or not needed <= set(heading):
             more = f", perhaps with {', '.join(others)} and split:NAME" if others else ""
             wanted = ",".join(sorted(needed, key=_COLUMNS.index))
-            raise DataSetError(f"{path}:1: the heading {shown(','.join(heading))} is not {wanted}{more}")
+            hint = "; columns stand between commas" if len(heading) == 1 and re.search("[;\t]", heading[0]) else ""
+            raise DataSetError(f"{path}:1: the heading {shown(','.join(heading))} is not {wanted}{more}{hint}")
         for values in lines:
             if len(values) not in (0, len(heading)):
                 raise DataSetError(f"{path}:{lines.line_num}: has {len(values)} values, the heading {len(heading)}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_gen.datasets import DataSet
-from data_gen.packed.info import NAME, SIDES, TABLES, DataSetError, read_text
+from data_gen.packed.info import ALL, NAME, SIDES, TABLES, DataSetError, read_text
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import Splits
@@ -47,7 +47,10 @@ class Table:
         """Return each recording's `subject` or `camera`. Raises DataSetError if they are unknown."""
         values = getattr(self, kind)
         if values is None:
-            raise DataSetError(f"the recordings' {kind}s are not known, so no protocol can split by them")
+            raise DataSetError(
+                f"the recordings' {kind}s are not known, so no protocol can split by them; a folder's recordings.csv "
+                f"may have a column {kind}"
+            )
         return [_by_value(value) for value in values]
 
     @classmethod
@@ -79,6 +82,8 @@ def parse_split(text: str) -> Rule:
         raise ValueError(f"{text!r} is not NAME=KIND:VALUES, with a KIND of {', '.join(KINDS)}")
     if not NAME.fullmatch(name):
         raise ValueError(f"{text!r}: a protocol's name has 1 to 64 letters, digits, - and _")
+    if name == ALL:
+        raise ValueError(f"{text!r}: {ALL} is the protocol of every data set that trains on all recordings")
     values = (rest,) if kind == "names" else tuple(_by_value(value.strip()) for value in rest.split(","))
     if not all(values):
         raise ValueError(f"{text!r}: a value is empty")

@@ -23,6 +23,7 @@ from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
 
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
 _EMPTY = re.compile(r"(?:^|(?<=,))\s*(?=,|$)")  # a cell of a table
+_CROWD = 10  # people; more of them than frames are rather frames
 _SHORTEST_LINE = 20  # bytes, on average over a table
 # Values per joint in a frame: (people, coordinates).
 _FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
@@ -111,6 +112,8 @@ def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tu
             f"holds {dtype} {shape}, expected floats (T, V, 3) or (T, M, V, 3), or 2 in place of 3: time, people, "
             "joints, coordinates"
         )
+    if full[1] > max(full[0], _CROWD):
+        raise SkeletonError(f"holds {full[1]} people in {full[0]} frames: its axes must be (T, M, V, C), time first")
     if full[2] != len(skeleton.joints):
         fitting = [name for name, other in SKELETONS.items() if len(other.joints) == full[2]]
         raise SkeletonError(
@@ -162,6 +165,7 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
     columns = lines[0][1].count(",") + 1 if lines else 1
     shape = csv_shape(lines[0][1] if lines else "", skeleton)
     if not any(map(_is_number, lines[0][1].split(","))):
+        _check_heading(lines[0][1].lower().split(","), skeleton, shape[2])
         del lines[0]
     if not lines:
         raise SkeletonError("holds no frames")
@@ -179,6 +183,23 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
             number, value = next(wrong)
             raise SkeletonError(f"{quote(value.encode())} is no number", number) from None
     return values.reshape(len(values), *shape)
+
+
+def _check_heading(cells: list[str], skeleton: Skeleton, coordinates: int) -> None:
+    """Raise SkeletonError if a heading names axes or joints of the skeleton in another order than values are read."""
+    words = [re.findall(r"[a-z]+|\d+", cell) or [""] for cell in cells]
+    axes = set("xyz"[:coordinates])
+    place = next((place for place in (-1, 0) if {found[place] for found in words} == axes), None)  # hip_x or x1
+    joints = [re.findall(r"[a-z]+|\d+", joint) for joint in skeleton.joints]
+    for i, found in enumerate(words):
+        joint, axis = joints[i // coordinates % len(joints)], "xyz"[i % coordinates]
+        named = [word for at, word in enumerate(found) if place is None or at != place % len(found)]
+        named = named[1:] if named not in joints and named[1:] in joints else named  # behind the person's number
+        if (place is not None and found[place] != axis) or (named in joints and named != joint):
+            raise SkeletonError(
+                f"its heading has {quote(cells[i].strip().encode())} where {axis} of {'_'.join(joint)} is read: order "
+                "the columns joint by joint, x y z of each (docs/data.md)"
+            )
 
 
 def _to_numbers(lines: list[str]) -> np.ndarray:

@@ -123,6 +123,10 @@ def test_a_classifier_that_does_not_fit_is_refused(published, demo_root, draw):
             {"weight": torch.zeros(4, 16), "bias": torch.zeros(4), "classes": list("abcd")},
             r"knows the 4 classes of demo, .* has the 12 of demo: run action_recognition.py --pretrained",
         ),
+        (
+            {"classes": list("abcdefghijkl")},
+            r"knows the 12 classes of demo, .* has others now: run action",
+        ),
         ({"dataset": "other"}, r"knows the 12 classes of other, .* has the 12 of demo: run action_recognition.py"),
         ({"dataset": None}, r"is not a classifier .*run action_recognition.py"),
         ({"protocol": 1}, r"is not a classifier .*run action_recognition.py"),

@@ -70,8 +70,9 @@ class EvaluationSetup:
             f"{self.packed.path}, {self.protocol.long_name} ({self.because}), modality {' '.join(self.modalities)}, "
             f"{self.encoder.device}"
         )
-        if "adapted" in self.result:
-            log.info(f"note: {self.result['adapted']}")
+        for note in ("adapted", "overlap"):
+            if note in self.result:
+                log.info(f"note: {self.result[note]}")
 
     def write(self, task: str, modality: str, metrics: dict, curves: Curves) -> None:
         """Write the JSON of a task and modality, and its curves to TensorBoard. An earlier result with other settings
@@ -113,8 +114,8 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
     modalities = {name: encoder.streams(name) for name in args.modality}
     variants = ("", *[CENTRED] * args.centre, *[STANDARDISED] * args.standardise)
     dataset, protocol = data_of(args, state, folder)
-    packed = open_dataset(args.data_root, dataset, protocol)
-    packed, adapted = encoder.adapt(packed)
+    stored = open_dataset(args.data_root, dataset, protocol)
+    packed, adapted = encoder.adapt(stored)
     if packed.num_classes < 2:
         raise UserError(f"{packed.path} has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
     split = {side: packed.split(protocol.name, side) for side in SIDES}
@@ -132,6 +133,7 @@ def load_setup(args: argparse.Namespace, device: torch.device) -> EvaluationSetu
         **{side: len(indices) for side, indices in split.items()},
         "data": ClipDataset.of_dataset(packed, np.concatenate([*split.values()]), torch.device("cpu")).fingerprint(),
         **({"adapted": adapted} if adapted else {}),
+        **({"overlap": overlap} if (overlap := _overlap(state, own, own_protocol, stored, protocol)) else {}),
         "args": vars(args),
         "versions": checkpoints.versions(),
     }
@@ -181,6 +183,23 @@ def plain_features(setup: EvaluationSetup, source: ClipDataset, title: str) -> d
 def represent(representations: Sequence[Representation], plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Represent what `plain_features` computed, by the representations' names."""
     return {each.name: each(plain[each.modality]) for each in representations}
+
+
+def _overlap(state: dict, own: str | None, own_protocol: str | None, packed: PackedDataset, protocol: Protocol) -> str:
+    """Say how the encoder may have been trained on recordings of the val side; empty if it was not, or who knows."""
+    names, tuned = (protocol.name, protocol.long_name), state.get("finetuned")
+    if isinstance(tuned, dict) and tuned.get("dataset") == packed.name and tuned.get("protocol") not in names:
+        trained = f"fine-tuned with the labels of {tuned.get('protocol')}"
+    elif not own or not own_protocol or packed.name not in own.split("+"):
+        return ""
+    elif not set(names) & set(own_protocol.split("+")):
+        trained = f"pre-trained on {own_protocol}"
+    else:
+        train = ClipDataset.of_dataset(packed, packed.split(protocol.name, "train"), torch.device("cpu"))
+        if own != packed.name or state.get("data", train.fingerprint()) == train.fingerprint():
+            return ""
+        trained = f"pre-trained on another train side of {own_protocol} than the data set has now"
+    return f"the encoder was {trained}, which may have recordings of this val side"
 
 
 def folder_of(pretrained: Path) -> Path:

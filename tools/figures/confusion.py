@@ -26,7 +26,7 @@ from tools.figures import style
 from tools.figures.encoded import Encoded, class_name, names_for, plot_path
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
-from tools.utils.options import find_run
+from tools.utils.options import classes_of, find_run
 
 WIDTH = 9.0  # inches, for 60 classes
 FEW = 20  # with at most so many classes, both axes have names and cells have numbers
@@ -117,10 +117,12 @@ def main(args: argparse.Namespace) -> None:
     device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
     encoder, classifier = load_both(run, args.modality, device)
     packed, protocol = encoder.data(args, {"dataset": classifier.dataset, "protocol": classifier.protocol})
-    if (packed.name, packed.num_classes) != (classifier.dataset, len(classifier.classes)):
+    if (packed.name, classes_of(packed)) != (classifier.dataset, classifier.classes):
+        same = (packed.name, packed.num_classes) == (classifier.dataset, len(classifier.classes))
         raise UserError(
             f"{classifier.path} knows the {len(classifier.classes)} classes of {classifier.dataset}, {packed.path} has "
-            f"the {packed.num_classes} of {packed.name}: run {training_command(run, args.modality)} on it first"
+            f"{'others now' if same else f'the {packed.num_classes} of {packed.name}'}: run "
+            f"{training_command(run, args.modality)} on it first"
         )
     where = "" if run.is_dir() else encoder.where
     out = plot_path(args.out, encoder.folder, f"{result_name('confusion', where, args.modality)}.png")

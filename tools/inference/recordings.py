@@ -39,7 +39,7 @@ from tools.utils.options import classes_of
 _DONE = {
     MAPPED: "joints are mapped onto {}",
     NORMALISED: "raw people are centred and aligned",
-    DROPPED: "there are more than {} in a frame; the others are left out",
+    DROPPED: "frames show more people than the encoder takes ({}); the others are left out",
     ADDED: "there are fewer than {}; absent ones are zeros",
 }
 _DOUBTFUL = {

@@ -163,6 +163,8 @@ def check_schedule(schedule: list[int], epochs: int) -> None:
 def output_file(text: str) -> Path:
     """Check for argparse, before any work is done, that a file can be written. Raises argparse.ArgumentTypeError."""
     path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file")
     if not is_replaceable(path):
         raise argparse.ArgumentTypeError(f"{path} is there already, and is no regular file; name another file")
     if not path.absolute().parent.is_dir():

@@ -201,6 +201,7 @@ def test_names_of_classes_are_numbered_by_the_alphabet_or_by_the_list(folder, tm
     "heading, lines, message",
     [
         ("", [], "recordings.csv:1: the heading '' is not name, perhaps"),
+        ("name;label", ["a;0"], "camera and split:NAME; columns stand between commas"),
         ("name;label", ["a;0"], "recordings.csv:1: the heading 'name;label' is not name, perhaps"),
         ("name,label,age", ["a,0,3"], "the heading 'name,label,age' is not name, perhaps"),
         ("name,label,label", ["a,0,3"], "the heading 'name,label,label' is not name, perhaps"),
@@ -242,7 +243,13 @@ def test_splits_and_rules(folder, tmp_path, capsys):
     refused(capsys, tmp_path / "no", "there is a protocol x already", "folder", folder, *again)
     message = "the recordings' subjects are not known"
     refused(capsys, tmp_path / "no", message, "folder", folder, *OWN, "--split", "y=subject:1")
+    refused(capsys, tmp_path / "no", "all is the protocol of every", "folder", folder, *OWN, "--split", "all=kfold:2")
     refused(capsys, tmp_path / "no", "is not NAME=KIND:VALUES", "folder", folder, *OWN, "--split", "y")
+
+
+def heading(joints, axes: str = "xyz") -> str:
+    names = [SKELETONS["kinect_v2"].joints[j] for j in joints]
+    return ",".join(f"{name}_{axis}" for name in names for axis in axes) + "\n" + ",".join("0" * 75)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +262,9 @@ def test_splits_and_rules(folder, tmp_path, capsys):
         (",".join("0" * 75) + "\n" + ",".join("0" * 74) + "\n", "b.csv:2: has 74 values, the first line 75"),
         (",".join("0" * 75) + "\n\n" + ",".join("0" * 74 + "x") + "\n", "b.csv:3: 'x' is no number"),
         (",".join("0" * 74) + ",\n", "b.csv: b holds values that are not finite in 1 of its 1 frames"),
+        (heading(reversed(range(25))), "its heading has 'right_thumb_x' where x of spine_base is read"),
+        (heading(range(25), "zyx"), "its heading has 'spine_base_z' where x of spine_base is read"),
+        (",".join(f"{a}{i}" for a in "xyz" for i in range(25)) + "\n", "has 'x1' where y of spine_base is read"),
         (";".join("0" * 75) + "\n", "b.csv: its values must stand between commas, not semicolons, tabs or blanks"),
         (";".join(["0,5"] * 75) + "\n", "b.csv: its values must stand between commas"),
         (" ".join("0" * 75) + "\n", "b.csv: its values must stand between commas"),
@@ -280,6 +290,7 @@ def test_csv_recordings_that_are_wrong_are_refused(content, message, folder, tmp
         (np.zeros((3, 20, 3)), "b.npy: has 20 joints, kinect_v2 25: pass --skeleton"),
         (np.zeros((3, 25, 4)), "b.npy: holds float64 (3, 25, 4), expected floats (T, V, 3) or (T, M, V, 3)"),
         (np.zeros((3, 0, 25, 3)), "b.npy: holds float64 (3, 0, 25, 3), expected floats"),
+        (np.zeros((2, 40, 25, 3)), "b.npy: holds 40 people in 2 frames: its axes must be (T, M, V, C), time first"),
         (np.zeros((3, 75)), "b.npy: holds float64 (3, 75), expected floats"),
         (np.zeros((3, 25, 3), int), "b.npy: holds int64 (3, 25, 3), expected floats"),
         (np.zeros((0, 25, 3)), "b.npy: b has 0 frames, of 1 to 20000"),
