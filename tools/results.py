@@ -31,7 +31,7 @@ from tools.utils.tables import table
 
 FROZEN = ("run", "data", "epochs", "modality"), ("recognition last", "recognition best*", "retrieval", "mAP")
 FINETUNED = (*FROZEN[0], "task", "labelled"), ("recognition last", "recognition best*")
-BEST = "* the highest of the validations of that classifier, so chosen on the test side"
+BEST = "* the highest of the validations of that classifier, so chosen on the val side"
 DETECTED = (*FROZEN[0], "encoder"), ("mAP by action", "mAP by video", "F1 of frames")
 MODALITY_ORDER = ("all", "joint", "bone", "motion")
 _SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
