@@ -109,6 +109,19 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_no_halves(small, demo_root, wr
     assert refused, "the disk was never full"
 
 
+def test_a_read_only_disk_is_told_in_a_line(small, demo_root):
+    disk = small(4000)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    try:
+        export = ("data_gen.export_dataset", "npz", "--data", demo_root / "demo", "--out", disk / "new.npz")
+        assert_refused(call(*export), f"cannot write {disk}/new.npz: [Errno 30] Read-only")
+        assert_refused(
+            call("action_retrieval", "--pretrained", disk / "demo", *CPU, "--data-root", demo_root), "Read-only"
+        )
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
 def test_the_last_checkpoint_before_a_full_disk_is_sound(small, demo_root):
     folder = small(8000) / "demo_run"
     run = ("--checkpoint-path", folder, "--data-root", demo_root, *CPU, "--hidden-size", 8, "--save-freq", 1)

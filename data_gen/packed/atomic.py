@@ -34,7 +34,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         raise OSError(_fault(path, "the disk is full" if _is_full(path.parent) else error)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # as on a read-only disk, where the error above says more
+            partial.unlink()
 
 
 def is_replaceable(path: Path) -> bool:

@@ -25,13 +25,13 @@ def exit_status(reports: Iterable[str]) -> int:
     except BrokenPipeError:
         end_quietly()
     except BrokenProcessPool:
-        print("error: a worker was killed, perhaps because memory ran out; nothing was written", file=sys.stderr)
+        print("error: a worker was killed, perhaps for lack of memory; nothing half-written is left", file=sys.stderr)
         return 1
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; nothing half-written is left", file=sys.stderr)
         return 130
     return 0
 

@@ -305,7 +305,7 @@ def test_of_many_bad_recordings_the_first_hundred_are_listed():
     "error, status, message",
     [
         (BrokenProcessPool(), 1, "error: a worker was killed"),
-        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing half-written is left"),
         (PermissionError(13, "Permission denied", "out"), 1, "error: [Errno 13] Permission denied: 'out'"),
     ],
 )

@@ -22,7 +22,7 @@ def test_signals_end_a_program_with_its_cleanup_and_afterwards_at_once(capsys):
         os.kill(os.getpid(), signal.SIGINT)
 
     assert exit_status(interrupted()) == 130
-    assert capsys.readouterr() == ("started\n", "interrupted; nothing was written\n")
+    assert capsys.readouterr() == ("started\n", "interrupted; nothing half-written is left\n")
     with pytest.raises(SystemExit) as ended, prepared_process():
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from data_gen.datasets import ROOT
+from data_gen.packed.reader import PackedDataset
 from tests.helpers import write_recordings
 
 
-@pytest.mark.parametrize("seconds", [0, 0.02, 0.2])
+@pytest.mark.parametrize("seconds", [0, 0.02, 0.08])
 def test_ctrl_c_while_workers_start_is_told_once(tmp_path, seconds):
     write_recordings(tmp_path / "raw", subjects=range(1, 20), cameras=(1, 2, 3), num_frame=(3, 4))
     command = [sys.executable, "data_gen/ntu_gendata.py", "--dataset", "demo", "--workers", "2"]
@@ -32,5 +33,8 @@ def test_ctrl_c_while_workers_start_is_told_once(tmp_path, seconds):
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors.splitlines()[-1]) == (130, "interrupted; nothing was written")
-    assert "Traceback" not in errors and not (tmp_path / "new").exists()
+    assert "Traceback" not in errors, errors
+    if (tmp_path / "new").exists():  # it was faster
+        assert process.returncode in (0, 130, -signal.SIGINT) and PackedDataset(tmp_path / "new")
+    else:
+        assert (process.returncode, errors.splitlines()[-1]) == (130, "interrupted; nothing half-written is left")
