@@ -22,7 +22,7 @@ from data_gen.raw.process import exit_status
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
-    """Add protocols to the packed data set in `folder`; returns their entries in dataset.json.
+    """Add protocols to the packed data set in `folder`. Return their entries in dataset.json.
 
     Raises DataSetError if a rule does not fit or a protocol of its name exists; then nothing has changed.
     """
@@ -43,7 +43,7 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command. Return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the packed data set")
     parser.add_argument(

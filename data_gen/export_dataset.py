@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def export(args: argparse.Namespace) -> list[Path]:
-    """Write the data set in the chosen format; returns the written files. Raises DataSetError, ValueError."""
+    """Write the data set in the chosen format. Return the written files. Raises DataSetError, ValueError."""
     packed = PackedDataset(args.data)
     if packed.segments is not None:
         raise DataSetError(f"{args.data} holds long recordings, of which no format keeps the segments")
@@ -68,7 +68,7 @@ def export(args: argparse.Namespace) -> list[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command. Return its exit status."""
     return exit_status(_export(make_parser().parse_args(argv)))
 
 

@@ -35,7 +35,7 @@ def folds_of(test_name: str, rows: dict[str, DataSet]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command. Return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("test_name", metavar="TEST_NAME", help="data set and kfold rule, such as mine_fold")
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets")

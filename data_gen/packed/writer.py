@@ -49,7 +49,7 @@ class PackedWriter:
         self._append(name, label, [people])
 
     def add_long(self, name: str, blocks: Iterable[np.ndarray], segments: Sequence[Segment]) -> int:
-        """Append a long recording, given in blocks of frames, float32 (T, M, V, C); returns its length.
+        """Append a long recording, given in blocks of frames, float32 (T, M, V, C). Return its length.
 
         Either all recordings of a data set are long or none is.
         """

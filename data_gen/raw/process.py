@@ -16,7 +16,7 @@ from typing import NoReturn
 
 
 def exit_status(reports: Iterable[str]) -> int:
-    """Print each report when it is ready, or an error in one line; returns the command's exit status."""
+    """Print each report when it is ready, or an error in one line. Return the command's exit status."""
     try:
         with prepared_process():
             for text in reports:

@@ -139,7 +139,8 @@ class Finetuner:
     def score(self, rows: Tensor, loss: float) -> Score:
         """Validate on the recordings at `rows` after an epoch with this loss. Store the score, and the weights if they
         are the best so far. Raises UserError if a score is not finite."""
-        score = Score(self.epoch, *self.validate(rows), loss)
+        top1, top5 = self.validate(rows)
+        score = Score(self.epoch, top1, top5, loss)
         if all(score.top1 > earlier.top1 for earlier in self.scores):
             self.best = {key: value.cpu().clone() for key, value in self.model.state_dict().items()}
         self.scores.append(score)
