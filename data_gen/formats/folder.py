@@ -52,7 +52,7 @@ def skeleton_in(place: Path, given: str | None) -> Skeleton | None:
     """Return the `given` skeleton (name or file), else the skeleton.json of a folder or beside a file, else None.
     Raises ValueError if it is invalid."""
     file = (place if place.is_dir() else place.parent) / SKELETON_JSON
-    return load_skeleton(given) if given else load_skeleton(str(file)) if file.is_file() else None
+    return load_skeleton(given) if given else load_skeleton(str(file)) if file.exists() else None
 
 
 class Files:

@@ -396,3 +396,6 @@ def test_an_exported_folder_remembers_its_skeleton(tmp_path, capsys):
     refused(capsys, tmp_path / "no", "has 60 columns, 25 joints", "folder", folder, *OWN)
     (tmp_path / "exported" / "skeleton.json").write_text("{")
     refused(capsys, tmp_path / "no", "skeleton.json: ", "folder", tmp_path / "exported", *OWN)
+    (tmp_path / "exported" / "skeleton.json").unlink()
+    (tmp_path / "exported" / "skeleton.json").mkdir()
+    refused(capsys, tmp_path / "no", "skeleton.json: no such skeleton", "folder", tmp_path / "exported", *OWN)
