@@ -82,10 +82,10 @@ class Files:
         return found[0]
 
 
-def read_listed(folder: Path) -> tuple[list[Row], list[int] | None, list[str] | None]:
-    """Read a folder's table, or without a table list its recordings. Return the rows, their labels and the names of
-    the classes (None if unknown). Raises DataSetError if the table is invalid or there are no recordings."""
-    table, files = folder / TABLE, Files(folder)
+def read_listed(files: Files) -> tuple[list[Row], list[int] | None, list[str] | None]:
+    """Read the table of a folder's recordings, or without a table list them. Return the rows, their labels and the
+    names of the classes (None if unknown). Raises DataSetError if the table is invalid or there are no recordings."""
+    table = files.folder / TABLE
     listed = read_table(table, {"name"}, ("label", *TABLES)) if table.exists() else _unlisted(files)
     if not listed:
         raise DataSetError(f"{table}: names no recordings")
@@ -97,11 +97,11 @@ def read_listed(folder: Path) -> tuple[list[Row], list[int] | None, list[str] | 
 
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     """Read the folder's tables and the shape of each recording. Raises DataSetError if one is invalid."""
-    table = folder / TABLE
-    rows, found, class_names = read_listed(folder)
+    table, files = folder / TABLE, Files(folder)
+    rows, found, class_names = read_listed(files)
     labels = found or [0] * len(rows)
     class_names = class_names if found else [UNLABELLED]
-    unlisted = len(Files(folder).paths) - len(rows)
+    unlisted = len(files.paths) - len(rows)
     entries = in_order(
         [Entry(row.path.stem, label, table, row.path, row.path.stem, row) for row, label in zip(rows, labels)]
     )

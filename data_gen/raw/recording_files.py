@@ -123,10 +123,12 @@ def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tu
 
 
 def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
-    """Return people, joints and coordinates of a table's lines, by one of them. Raises SkeletonError if they do not
-    fit the skeleton."""
+    """Return people, joints and coordinates of a table's lines, by the first one. Raises SkeletonError if they do not
+    fit the skeleton, or if this line is a heading that names them in another order."""
     columns = line.count(",") + 1
     if found := frame_shape(columns, skeleton):
+        if re.search("[a-df-z]", line, re.IGNORECASE):  # an e stands in numbers
+            _check_heading(line, skeleton, found[2])
         return found
     if ";" in line or "\t" in line or (columns == 1 and " " in line.strip()):
         raise SkeletonError("its values must stand between commas, not semicolons, tabs or blanks")
@@ -148,8 +150,8 @@ def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
         header = read_header(file, len(content))
     except ValueError as error:
         raise SkeletonError(f"cannot be read ({error})") from error
-    npy_shape(header.dtype, header.shape, skeleton)  # raises before values of an unsuitable dtype or shape are read
-    return as_bodies(header.array(memoryview(content)[file.tell() :]), skeleton)
+    shape = npy_shape(header.dtype, header.shape, skeleton)  # before values of an unsuitable dtype or shape are read
+    return header.array(memoryview(content)[file.tell() :]).reshape(shape)
 
 
 def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
@@ -165,7 +167,6 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
     columns = lines[0][1].count(",") + 1 if lines else 1
     shape = csv_shape(lines[0][1] if lines else "", skeleton)
     if not any(map(_is_number, lines[0][1].split(","))):
-        _check_heading(lines[0][1].lower().split(","), skeleton, shape[2])
         del lines[0]
     if not lines:
         raise SkeletonError("holds no frames")
@@ -185,8 +186,9 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
     return values.reshape(len(values), *shape)
 
 
-def _check_heading(cells: list[str], skeleton: Skeleton, coordinates: int) -> None:
-    """Raise SkeletonError if a heading names axes or joints of the skeleton in another order than values are read."""
+def _check_heading(line: str, skeleton: Skeleton, coordinates: int) -> None:
+    """Raise SkeletonError if a line names axes or joints of the skeleton in another order than values are read."""
+    cells = line.lower().split(",")
     words = [re.findall(r"[a-z]+|\d+", cell) or [""] for cell in cells]
     axes = set("xyz"[:coordinates])
     place = next((place for place in (-1, 0) if {found[place] for found in words} == axes), None)  # hip_x or x1

@@ -196,7 +196,7 @@ def _overlap(state: dict, own: str | None, own_protocol: str | None, packed: Pac
         trained = f"pre-trained on {own_protocol}"
     else:
         train = ClipDataset.of_dataset(packed, packed.split(protocol.name, "train"), torch.device("cpu"))
-        if own != packed.name or state.get("data", train.fingerprint()) == train.fingerprint():
+        if own != packed.name or state.get("data") in (None, train.fingerprint()):
             return ""
         trained = f"pre-trained on another train side of {own_protocol} than the data set has now"
     return f"the encoder was {trained}, which may have recordings of this val side"

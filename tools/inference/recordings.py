@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from data_gen.class_names import class_label
-from data_gen.formats.folder import CLASSES, SKELETON_JSON, TABLE, read_listed, skeleton_in
+from data_gen.formats.folder import CLASSES, SKELETON_JSON, TABLE, Files, read_listed, skeleton_in
 from data_gen.packed.info import UNLABELLED, is_one_line
 from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
@@ -170,7 +170,7 @@ class RecordingsInput:
         for place in places:
             own = self._skeleton_of(place, skeleton)
             if (place / TABLE).is_file():
-                rows, labels, names = read_listed(place)
+                rows, labels, names = read_listed(Files(place))
                 recordings = [Recording(row.path.stem, str(row.path)) for row in rows]
                 if labels:
                     numbered.append(names or [])

@@ -72,6 +72,7 @@ def edited(line, new, frames=20):
         ("a.skeleton", edited(2, b"29", 5), "frame 1 is cut short"),
         ("a.skeleton", b"", "the file ends where the number of frames should stand"),
         ("a.csv", b"1,2\n", "a.csv: has 2 columns, 25 joints of kinect_v2 take 2 or 3 each"),
+        ("a.csv", b",".join([b"z,y,x"] * 25) + b"\n", "a.csv: its heading has 'z' where x of spine_base is read"),
         ("a.csv", b"x" + b",x" * 74 + b"\n", "a.csv: holds no frames"),
         ("a.csv", (b"1" + b",1" * 74 + b"\n") * 3 + b"1,2\n", "a.csv:4: is not 75 numbers between commas"),
         ("a.csv", b"1" + b",1" * 74 + b"\n" + b"nan" + b",1" * 74 + b"\n", "not a finite number of metres"),
