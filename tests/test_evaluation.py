@@ -19,7 +19,7 @@ from feeder.modality_names import modalities_of
 from models import checkpoint_files, loading
 from tests.helpers import tiny_dataset
 from tools import extract, predict, results
-from tools.evaluation.features import extract_features
+from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.figures import __main__ as figures
 from tools.utils import options
 from tools.utils.errors import UserError, run
@@ -95,6 +95,17 @@ def test_protocol_comes_from_flags_then_checkpoint_then_name(pretrain, published
         action_retrieval.main(flags(folder, demo_root, *more))
         assert json.loads((folder / f"action_retrieval{where}.json").read_text())["protocol"] == expected
         assert f"({because})" in (folder / f"action_retrieval{where}.log").read_text()
+
+
+def test_a_run_that_saves_while_it_is_opened_is_evaluated_under_its_own_name(published, monkeypatch):
+    def newest(path):
+        found = checkpoint_files.newest(path)
+        (published / "checkpoint_0500.pth.tar").write_bytes(found.read_bytes())
+        return found
+
+    monkeypatch.setattr("tools.evaluation.features.newest", newest)
+    assert FrozenEncoder.open(published, torch.device("cpu")).where == ""
+    assert FrozenEncoder.open(published / "checkpoint_0450.pth.tar", torch.device("cpu")).where == "_epoch451"
 
 
 @pytest.mark.parametrize("program", [action_recognition, action_retrieval])

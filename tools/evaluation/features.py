@@ -45,23 +45,26 @@ def result_name(task: str, where: str, modality: str) -> str:
 
 @dataclass(frozen=True)
 class FrozenEncoder:
-    """Hold an encoder in evaluation mode on `device`, its checkpoint's path and contents, and the checkpoints that the
-    run had then, newest first: pre-training may go on meanwhile."""
+    """Hold an encoder in evaluation mode on `device`, its checkpoint's path and contents, and whether that was
+    the run's last one when it was opened: pre-training may go on meanwhile."""
 
     backbone: Backbone
     device: torch.device
     path: Path
     state: dict[str, Any]
-    run: list[Path]
+    is_last: bool
 
     @classmethod
     def open(cls: type[Opened], pretrained: str | Path, device: torch.device) -> Opened:
         """Load the encoder of a checkpoint, or of the last one of a run, given as in `find_run`. Raises UserError if it
         does not exist, CheckpointError if it cannot be read."""
-        path = newest(find_run(pretrained))
-        run = in_folder(path.parent)
+        place = find_run(pretrained)
+        path = newest(place)
+        # A folder's checkpoint was the newest one when it was chosen; pre-training may have saved others since.
+        run = [path] if place.is_dir() else in_folder(path.parent)
         state = load(path)
-        return cls(load_backbone(state, path).to(device), device, path, state, run)
+        is_last = path in run[:1] or not run
+        return cls(load_backbone(state, path).to(device), device, path, state, is_last and CLASSIFIER not in state)
 
     @property
     def layout(self) -> FrameLayout:
@@ -93,7 +96,7 @@ class FrozenEncoder:
     def where(self) -> str:
         """Return its suffix in the names of result files: empty for a run's last checkpoint, `_epoch40` for an earlier
         one, `_of_finetune` for other weights."""
-        if self.path in self.run[:1] or not self.run and CLASSIFIER not in self.state:
+        if self.is_last:
             return ""
         done = progress_of(self.path)
         return f"_epoch{done[0]}" if done else f"_of_{stem_of(self.path)}"
