@@ -30,5 +30,5 @@ class Detector(nn.Module):
         """Score the frames of windows, given the tokens of `modalities`: (B, 64, classes + 1)."""
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
             temporal, spatial = self.backbone.encode_tokens(stream)
-        feature = spatial.amax(1, keepdim=True).expand_as(temporal)
+        feature = spatial.max(1, keepdim=True).values.expand_as(temporal)
         return self.linear(torch.cat((temporal, feature), dim=-1))

@@ -132,8 +132,9 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         query, key, value = attention.in_proj_weight.chunk(3)
         query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
         scale = x.shape[-1] ** -0.5
-        weight, bias = key.T @ query * scale, query_bias @ key * scale
-        out_weight, out_bias = out.weight @ value, F.linear(value_bias, out.weight, out.bias)
+        # Vectors stand on the right: in PyTorch 2.11 the compiler fails on the gradient of a product with one row.
+        weight, bias = key.T @ query * scale, key.T @ query_bias * scale
+        out_weight, out_bias = out.weight @ value, out.weight @ value_bias + out.bias
         scores = F.linear(x, weight, bias) @ x.mT
         mixed = scores.softmax(-1).to(x.dtype) @ x
         return F.linear(mixed, out_weight, out_bias)
@@ -160,8 +161,9 @@ class ModalityAgnosticEncoder(nn.Module):
         self.s_tr = Transformer(hidden_size)
 
     def forward(self, embedded: Tokens) -> Tensor:
-        temporal, spatial = self.encode_tokens(embedded)
-        return torch.cat((temporal.amax(-2), spatial.amax(-2)), dim=-1)
+        # Not amax: its gradient compares tokens with their maximum. Compiled code computes the tokens anew, in another
+        # precision than the maximum that it kept, so that none may be equal: 0 / 0.
+        return torch.cat([tokens.max(-2).values for tokens in self.encode_tokens(embedded)], dim=-1)
 
     def encode_tokens(self, embedded: Tokens) -> Tokens:
         """Return the encoded tokens, (B, N, H) of each kind."""

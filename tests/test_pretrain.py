@@ -200,8 +200,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, pretrain, value):
 
 
 def test_bf16_trains_and_keeps_float32_weights(pretrain, tmp_path):
-    exact = figures(pretrain.run(folder=tmp_path / "exact" / "demo"))
-    folder = pretrain.run("--amp", "bf16")
+    exact = figures(pretrain.run("--hidden-size", "64", folder=tmp_path / "exact" / "demo"))
+    folder = pretrain.run("--hidden-size", "64", "--amp", "bf16")
     rough = figures(folder)
     assert rough[0]["loss/total"] == pytest.approx(exact[0]["loss/total"], rel=0.02)
     assert rough[0]["loss/total"] != exact[0]["loss/total"]
@@ -351,14 +351,25 @@ def test_two_processes_compile_the_encoder(pretrain, demo_root, tmp_path):
         assert a == pytest.approx(b, rel=2e-3)
 
 
-def test_a_compiled_loss_that_is_not_finite_where_the_eager_one_is_falls_back(pretrain, tmp_path, monkeypatch, capsys):
-    def broken(function, **options):
-        return lambda *arguments: function(*arguments)._replace(total=torch.tensor(math.nan, requires_grad=True))
+@pytest.mark.parametrize(
+    "broken",
+    [lambda total: total * math.nan, lambda total: total + (total - total.detach()).sqrt()],  # its gradient is infinite
+    ids=["loss", "gradient"],
+)
+def test_where_only_compiled_training_is_not_finite_the_model_runs_uncompiled(
+    pretrain, tmp_path, monkeypatch, capsys, broken
+):
+    def compiled(function, **options):
+        def call(*arguments):
+            loss = function(*arguments)
+            return loss._replace(total=broken(loss.total))
+
+        return call
 
     plain = figures(pretrain.run(folder=tmp_path / "plain" / "demo"))
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch, "compile", compiled)
     assert figures(pretrain.run("--compile", "on")) == plain
-    assert "its result is not finite, while that of the uncompiled model is" in capsys.readouterr().err
+    assert "its loss or gradient is not finite, while that of the uncompiled model is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@ import pytest
 import torch
 
 from feeder.clips import evaluation_view
-from feeder.modalities import ModalityTokens
+from feeder.modalities import ModalityTokens, Tokens
 from feeder.modality_names import MODALITIES
+from models.encoder import ModalityAgnosticEncoder
 from models.loading import load, load_backbone, weights
 from models.objective import umurl_loss
 from models.umurl import SimpleBaseline, UmURL
 from tests.feeder.test_clips import golden_source
-from tests.helpers import GOLDEN, streams_of
+from tests.helpers import GOLDEN, needs_compiler, streams_of
 
 
 @pytest.fixture
@@ -177,3 +178,24 @@ def test_the_baseline_is_two_fused_views_through_one_projector():
     views[1] += 5  # batch statistics are those of one view
     moved, same = streams_of(model, views), streams_of(model, (views[0], views[0]))
     torch.testing.assert_close(model(moved)["view_1"], model(same)["view_1"])
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_compiled_gradients_in_bf16_are_as_exact_as_eager_ones():
+    torch.manual_seed(0)
+    encoder, tokens = ModalityAgnosticEncoder(64), Tokens(torch.randn(8, 64, 64), torch.randn(8, 50, 64))
+    direction = torch.randn(8, 128)
+
+    def encode(dtype):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            return encoder(Tokens(*(t.to(dtype) for t in tokens)))
+
+    def gradient(encode, dtype=torch.bfloat16):
+        encoder.zero_grad()
+        (encode(dtype).float() * direction).sum().backward()
+        return torch.cat([p.grad.flatten() for p in encoder.parameters()])
+
+    exact = gradient(encode, torch.float32)
+    eager, compiled = ((gradient(f) - exact).norm() / exact.norm() for f in (encode, torch.compile(encode)))
+    assert 0 < eager < 0.2 and compiled < 1.5 * eager

@@ -130,7 +130,7 @@ def _largest_kernels(trainer: Trainer, batches: Iterator[Tensor]) -> list[tuple[
     """Profile a step: ms, calls and name of the kernels (on a CPU: operators) that take most of it, after a first row
     for all together."""
     on_gpu = trainer.procs.device.type == "cuda"
-    with profile() as profiler:
+    with profile(acc_events=True) as profiler:
         for _ in range(PROFILED_STEPS):
             trainer.train_step(next(batches))
         if on_gpu:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -53,10 +54,12 @@ class StaticCompiler:
         buffers = {name: value.clone() for name, value in model.named_buffers()}
         started, reason = time.perf_counter(), ""
         try:
-            for size in sorted(self.sizes):
-                given = example(size)
-                if not _is_finite(scalar(compiled(given))) and _is_finite(scalar(function(given))):
-                    reason = "its result is not finite, while that of the uncompiled model is"
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "TensorFloat32")  # the loss is float32 for its precision
+                for size in sorted(self.sizes):
+                    given = example(size)
+                    if not _is_finite(scalar(compiled(given)), model) and _is_finite(scalar(function(given)), model):
+                        reason = "its loss or gradient is not finite, while that of the uncompiled model is"
         except Exception as error:  # the compiler raises many kinds
             reason = " ".join(str(error).split())[:200] or type(error).__name__
         model.zero_grad()
@@ -76,7 +79,9 @@ class StaticCompiler:
         return torch.compiler.set_stance("default" if size in self.sizes else "force_eager")
 
 
-def _is_finite(scalar: Tensor) -> bool:
-    """Run the backward pass. Return whether the value is finite."""
+def _is_finite(scalar: Tensor, model: nn.Module) -> bool:
+    """Run the backward pass. Return whether the value and the gradients are finite."""
+    model.zero_grad()
     scalar.backward()
-    return bool(scalar.isfinite())
+    found = [scalar, *(p.grad for p in model.parameters() if p.grad is not None)]
+    return all(bool(x.isfinite().all()) for x in found)
