@@ -98,7 +98,7 @@ def test_a_finished_run_is_left_alone(pretrain, capsys):
     folder = pretrain.run()
     before = {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
     pretrain.run()
-    assert "nothing to train: 2 of 2 epochs are done" in capsys.readouterr().out
+    assert "nothing to train: 2 of 2 epochs done" in capsys.readouterr().out
     assert before == {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
 
 
@@ -438,8 +438,8 @@ def test_the_log_tells_people_what_is_trained_and_how_far_it_is(pretrain):
     folder = pretrain.run("--epochs", "3", "--schedule", "1", "--batch-size", "20")
     text = (folder / "pretrain.log").read_text()
     assert "12 recordings to train on" in text and "hidden size 8, 0.22 M parameters" in text
-    assert "3 epochs of 1 step(s), 20 clips a step, rate 0.001, a tenth from epoch 1 on" in text
-    assert "warning: --batch-size 20 is more than all 12 recordings" in text
+    assert "3 epochs of 1 step, 20 clips a step, rate 0.001, a tenth from epoch 1 on" in text
+    assert "warning: --batch-size 20 is above all 12 recordings" in text
     lines = [line for line in text.splitlines() if " of 3): " in line]
     assert len(lines) == 3 and "epoch 1 (2 of 3): total " in lines[1] and "rate 0.0001, " in lines[1]
     assert lines[2].endswith(" samples/s, 0 s left")

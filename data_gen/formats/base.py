@@ -17,6 +17,7 @@ from data_gen.packed.info import MAX_CLASSES, NAME, TABLES
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
+from data_gen.packed.words import counted
 from data_gen.packed.writer import PackedWriter, Splits, packing
 from data_gen.raw.normalise import is_centred, is_too_large, normalise
 from data_gen.raw.number_lines import SkeletonError
@@ -143,8 +144,8 @@ def _read_and_repair(
         start, stop = max(gaps, key=lambda gap: gap[1] - gap[0])
         if stop - start > longest:
             raise DataSetError(
-                f"{entry.where} holds values that are not finite in {stop - start} frames on end, {start} to "
-                f"{stop - 1} (counted from 0), more than --repair {longest}"
+                f"{entry.where} holds values that are not finite in {counted(stop - start, 'frame')} on end, "
+                f"{start} to {stop - 1} (counted from 0), more than --repair {longest}"
             )
         repaired[entry.name] = "frames " + ", ".join(f"{a}" if b - a == 1 else f"{a}-{b - 1}" for a, b in gaps)
     return people

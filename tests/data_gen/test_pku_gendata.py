@@ -222,9 +222,9 @@ def test_bad_videos_and_labels_stop_the_conversion_and_are_all_listed(raw, damag
 def test_skip_bad_goes_on_without_them_and_records_them(raw, damaged, tmp_path, capsys):
     arguments = ["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]
     assert main(arguments) == 1
-    assert "11 files or lines cannot be converted, nothing was written" in capsys.readouterr().err
+    assert "11 parts cannot be converted, nothing was written" in capsys.readouterr().err
     assert main([*arguments, "--skip-bad"]) == 0
-    assert "11 bad files or lines skipped" in capsys.readouterr().out
+    assert "11 bad parts skipped" in capsys.readouterr().out
     packed = PackedDataset(tmp_path / "out")
     assert packed.info["skipped"] == {str(raw / place): reason for place, reason in damaged.items()}
     assert packed.names.tolist() == ["0002-L_001_A001", "0002-L_002_A051", "0002-L_003_A012"]
@@ -298,7 +298,7 @@ def test_the_program_for_ntus_layout_does_not_offer_it(capsys):
 def test_names_in_the_folder_that_no_terminal_prints_are_escaped(raw, tmp_path, capsys):
     (raw / "label" / "a\udcff\n.txt").touch()
     assert main(["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
-    assert r"1 videos in no split, passed over: 'a\udcff\n'" in capsys.readouterr().out
+    assert r"1 video in no split, passed over: 'a\udcff\n'" in capsys.readouterr().out
 
 
 def test_without_a_packed_data_set_the_right_program_is_named(tmp_path):

@@ -198,7 +198,7 @@ def test_curves_of_runs_that_differ_in_length(pretrain, tmp_path, draw, capsys):
     pretrain.run("--epochs", 1)
     pretrain.run("--epochs", 2, folder=other)
     draw("curves", pretrain.folder, other, data=False)
-    assert "2 run(s), " in capsys.readouterr().out
+    assert "2 runs, " in capsys.readouterr().out
     assert Image.open(pretrain.folder / "figures" / "curves.png").size[0] == 1100
     assert board_of(pretrain.folder).Images("figures/curves")
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_gen.packed.words import counted
 from data_gen.recipes import FINETUNE
 from feeder.clips import ClipDataset
 from tools.evaluation.features import result_name
@@ -204,7 +205,7 @@ class _Report:
 
     def _title(self, modality: str, fraction: float, labelled: int) -> str:
         what = "training from scratch" if self.args.from_scratch else "fine-tuning"
-        return f"{what}, {modality}, {100 * fraction:g} % of the labels ({labelled:,} recordings)"
+        return f"{what}, {modality}, {100 * fraction:g} % of the labels ({counted(labelled, 'recording')})"
 
 
 def _together(shares: list[dict[str, Any]], earlier: dict[str, Any]) -> list[dict[str, Any]]:

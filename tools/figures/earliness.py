@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from data_gen.packed.words import counted
 from tools.evaluation.earliness import TASK
 from tools.evaluation.features import suffix_of
 from tools.figures import style
@@ -46,4 +47,4 @@ def main(args: argparse.Namespace) -> None:
     out = plot_path(args.out, folders[0], "earliness.png")
     runs = {folder.resolve().name: read_scores(folder, args.modality) for folder in folders}
     style.publish(draw(runs), out, folders[0], "earliness")
-    print(f"{len(folders)} run(s): {out}")
+    print(f"{counted(len(folders), 'run')}: {out}")

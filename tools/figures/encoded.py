@@ -14,6 +14,7 @@ from torch import Tensor
 from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from feeder.clips import ClipDataset
 from models.checkpoint_files import stem_of
 from tools.evaluation.features import FrozenEncoder, extract_features
@@ -69,7 +70,7 @@ class Encoded(FrozenEncoder):
     def title(self) -> str:
         """Return its default title in a plot: the run, and how long it was trained."""
         name = self.folder.resolve().name + f"/{stem_of(self.path)}" * bool(self.of)
-        return f"{name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
+        return f"{name}, " + (counted(self.epoch, "epoch") if self.epoch else "untrained")
 
     def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
         """Open the data set and protocol of the flags, else of `own` (a classifier), else of the checkpoint.

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
+from data_gen.packed.words import counted
 from tools.figures import style
 from tools.figures.encoded import Encoded, class_name, names_for, plot_path
 from tools.utils.distributed import single_process
@@ -33,7 +34,7 @@ def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarr
     count = count or min(CLASSES, len(there))
     if count > len(there):
         raise UserError(
-            f"--classes {count}: only {len(there)} classes occur among the {len(labels)} val recordings; "
+            f"--classes {count}: only {counted(len(there), 'class')} among the {len(labels)} val recordings; "
             f"give --classes {len(there)} or fewer"
         )
     return np.sort(np.random.default_rng(seed).permutation(there)[:count])
@@ -75,16 +76,18 @@ def main(args: argparse.Namespace) -> None:
     first = encoders[0]
     out = plot_path(args.out, first.folder, f"tsne{first.of}.png")
     if args.labels and len(args.labels) != len(encoders):
-        raise UserError(f"--labels: {len(args.labels)} titles for {len(encoders)} checkpoint(s); give one for each")
+        given, needed = counted(len(args.labels), "title"), counted(len(encoders), "checkpoint")
+        raise UserError(f"--labels: {given} for {needed}; give one for each")
     titles = args.labels or [encoder.title for encoder in encoders]
     packed, protocol = first.data(args)
     rows = packed.split(protocol.name, "val")
     classes = choose_classes(packed.label[rows], args.classes, args.seed)
     rows = rows[np.isin(packed.label[rows], classes)]
     if len(rows) < FEWEST:
+        there = f"{counted(len(rows), 'val recording')} of {counted(len(classes), 'class')}"
         raise UserError(
-            f"only {len(rows)} val recordings are of {len(classes)} class(es), and a map takes {FEWEST}: choose more "
-            "--classes, or a data set or protocol with more recordings"
+            f"only {there}, and a map takes {FEWEST}: choose more --classes, or a data set or protocol with more "
+            "recordings"
         )
     names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
@@ -99,5 +102,5 @@ def main(args: argparse.Namespace) -> None:
                 if encoder.folder == folder:
                     tag = f"features{encoder.of}"
                     board.add_embedding(values, metadata, None, encoder.epoch, tag, ["class", "recording"])
-    what = f"{len(rows)} recordings of {len(classes)} classes, {packed.name} {protocol.long_name}"
+    what = f"{len(rows)} recordings of {counted(len(classes), 'class')}, {packed.name} {protocol.long_name}"
     print(f"t-SNE of {what}: {out}")

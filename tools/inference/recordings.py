@@ -20,6 +20,7 @@ from data_gen.formats.folder import CLASSES, SKELETON_JSON, TABLE, Files, read_l
 from data_gen.packed.info import UNLABELLED, is_one_line
 from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.words import counted
 from data_gen.raw.conversion import first_names
 from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, LARGE, MAPPED, NORMALISED, fit_people
 from data_gen.raw.number_lines import SkeletonError
@@ -147,10 +148,9 @@ class RecordingsInput:
                 frames, num_frame = torch.from_numpy(np.concatenate(people)), np.array([len(p) for p in people])
                 yield list(names), ClipDataset(frames, num_frame, np.array(labels), layout=layout)
         target = {MAPPED: layout.skeleton.name}
-        count = "1 person" if layout.people == 1 else f"{layout.people} people"
         for what, text in _DONE.items():
             if counts[what]:
-                self._tell(text.format(target.get(what, count)), counts[what])
+                self._tell(text.format(target.get(what, counted(layout.people, "person"))), counts[what])
         for what, names in doubtful.items():
             self._warn(what, names)
 
@@ -214,7 +214,7 @@ class RecordingsInput:
         """Print a note on what was done to the recordings, once."""
         if what and what not in self._told:
             self._told.add(what)
-            print(f"note: {what}" + (f" ({count:,} recordings)" if count else ""), file=sys.stderr)
+            print(f"note: {what}" + (f" ({counted(count, 'recording')})" if count else ""), file=sys.stderr)
 
     def _warn(self, what: str, names: list[str]) -> None:
         """Print a warning of recordings that are read, but hardly meant."""

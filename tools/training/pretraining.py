@@ -13,6 +13,7 @@ from pathlib import Path
 from data_gen.datasets import Protocol
 from data_gen.packed.atomic import locked
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from feeder.clips import ClipDataset
 from models import checkpoint_files, loading
 from models.encoder import Backbone
@@ -78,8 +79,13 @@ def resume(trainer: Trainer) -> str | None:
     if not found:
         return None
     restore(trainer, *found)
-    step = f" and {trainer.step} steps" if trainer.step else ""
-    return f"going on from {found[0]}, after {trainer.epoch} epochs{step}"
+    return f"going on from {found[0]}, after {progress_text(trainer)}"
+
+
+def progress_text(trainer: Trainer) -> str:
+    """Format how much of a run is done: `3 epochs and 1 step`."""
+    step = f" and {counted(trainer.step, 'step')}" if trainer.step else ""
+    return counted(trainer.epoch, "epoch") + step
 
 
 def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
@@ -93,7 +99,7 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
     if trainer.epoch >= args.epochs:
         if not resumed:  # --epochs 0
             trainer.save()
-        log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
+        log.info(f"nothing to train: {trainer.epoch} of {counted(args.epochs, 'epoch')} done")
         return
     trainer.compile_and_distribute()
     epochs = EpochLog(args.checkpoint_path, trainer.epoch, trainer.config()) if procs.is_main else None
@@ -103,7 +109,7 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
         epochs.close()
     if stop.received and trainer.epoch < args.epochs:
         name = signal.Signals(stop.received).name
-        log.info(f"stopped by {name} after {trainer.epoch} epochs and {trainer.step} steps; the same command goes on")
+        log.info(f"stopped by {name} after {progress_text(trainer)}; the same command goes on")
         sys.exit(128 + stop.received)
 
 

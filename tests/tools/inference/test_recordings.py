@@ -116,7 +116,7 @@ def test_recordings_that_are_hardly_meant_are_warned_of(encoder, folder, clips, 
     assert said.splitlines()[-1].endswith(": millimetres")
     bring("folder", bad, "--name", "own", "--skeleton", "kinect_v1", "--out", tmp_path / "packed")
     said = capsys.readouterr().out
-    assert "warning: 1 have no body in any frame and are kept as zeros: nobody\n" in said
+    assert "warning: 1 recording without a body in any frame, kept as zeros: nobody\n" in said
     assert "warning: in 1 people are more than ten metres tall" in said and "1000): millimetres\n" in said
     _, labels, recordings = features(encoder, tmp_path / "packed")
     assert set(labels.values()) == {-1} and not recordings.classes  # it has no labels
