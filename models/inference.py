@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_gen.raw.normalise import LARGE, OFF_CENTRE, fit_people
+from data_gen.raw.normalise import OFF_CENTRE, UNITS, fit_people, in_unit
 from data_gen.raw.recording_files import as_bodies, check_values
 from data_gen.skeletons import load_skeleton
 from feeder.clips import NUM_FRAMES
@@ -60,8 +60,8 @@ class Encoder(nn.Module):
         bodies = check_values(as_bodies(np.asarray(recording), source))
         shape = layout.people, layout.coordinates
         people, found = fit_people(bodies, source, layout.skeleton, shape, self.takes_centred)
-        if LARGE in found:
-            warnings.warn("people are more than ten metres tall; coordinates must be in metres", stacklevel=2)
+        for unit in UNITS.keys() & found:
+            warnings.warn(in_unit(unit), stacklevel=2)
         return people
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
 from data_gen.packed.words import counted
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import is_centred, is_too_large, normalise
+from data_gen.raw.normalise import is_centred, normalise, other_unit
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import check_values, fill_gaps
 from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
@@ -260,20 +260,19 @@ def _write(
     options: Options,
     skeleton: Skeleton,
     normalised: bool,
-) -> list[str]:
+) -> dict[str, list[str]]:
     """Check, map and normalise the recordings, and pass them to the writer. Return the names of those that seem not to
-    be measured in metres. Raises DataSetError."""
-    large: list[str] = []
+    be measured in metres, by their unit. Raises DataSetError."""
+    large: dict[str, list[str]] = {}
     for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
         people = source.read(entry)
         people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
         try:
             check_values(people)
         except SkeletonError as error:
-            remedy = "; fill gaps of up to N frames by --repair N" if "not finite" in error.reason else ""
-            raise DataSetError(f"{entry.where} {error}{remedy}") from None
-        if is_too_large(people):
-            large.append(entry.name)
+            raise DataSetError(f"{entry.where} {error}") from None
+        if unit := other_unit(people):
+            large.setdefault(unit, []).append(entry.name)
         people = map_joints(people, source.skeleton, skeleton)
         if options.normalise is None and skeleton.centre is not None and people.any():
             centred = is_centred(people, skeleton, source.every_frame)

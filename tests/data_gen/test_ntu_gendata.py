@@ -153,7 +153,7 @@ def test_a_damaged_archive_entry_is_a_bad_recording(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--dataset", "ntu60", "--raw", "nowhere"], "no such folder or archive: nowhere"),
+        (["--dataset", "ntu60", "--raw", "nowhere"], "no such file, folder or archive: nowhere"),
         (["--raw", "."], "--raw needs --dataset"),
         (["--dataset", "ntu60", "--raw", "README.md"], "README.md is not a zip archive"),
         (

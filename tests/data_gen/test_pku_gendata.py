@@ -170,11 +170,13 @@ def test_repairs_are_made_by_the_rules_and_reported(raw, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["repaired"] == repaired
     printed = capsys.readouterr().out
     assert "3 label lines repaired" in printed and all(f"{k}: {v}" in printed for k, v in repaired.items())
-    assert "PKU-MMD I: 19 recordings, 1,980 frames" in printed and "(published: 18,841 / 2,704)" in printed
+    assert (
+        "PKU-MMD I: 19 recordings of 51 classes, 1,980 frames" in printed and "(published: 18,841 / 2,704)" in printed
+    )
     assert "cross_subject (xsub): 10 train, 9 val" in printed and "4 of 51 classes occur" in printed
     assert "cut from 6 videos" in printed
     assert "xsub lists 3 train, 3 val videos (published: 944 / 132)\n  xview lists 4 train, 2 val videos\n" in printed
-    assert "5 exceed 300 frames (published: 407)" in printed
+    assert "longer than 300 frames: 5 (published: 407)" in printed
     packed = PackedDataset(tmp_path / "out")
     assert packed.names[:4].tolist() == ["0002-L_001_A001", "0002-L_003_A051", "0002-L_004_A012", "0002-L_005_A007"]
     assert packed.num_frame[:4].tolist() == [50, 15, 10, 5]

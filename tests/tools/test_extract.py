@@ -73,11 +73,17 @@ def test_memory_does_not_grow_with_the_recordings(published, demo_root, monkeypa
     assert sizes == [2] * 12 and [len(batch.names) for batch in found] == [2] * 12
 
 
+def test_all_places_that_are_missing_are_named(tmp_path, published):
+    places = [tmp_path / "a.npy", tmp_path, tmp_path / "b.npy"]
+    with pytest.raises(OSError, match=r"no such file, .*a.npy, [^,]*b.npy$"):
+        RecordingsInput(places, FrozenEncoder.open(published, torch.device("cpu")))
+
+
 @pytest.mark.parametrize(
     "place, message",
     [
         ("mine.txt", "mine.txt is not a zip archive.*what is read: a packed data set, or folders"),
-        ("nowhere", "no such folder or archive: .*nowhere"),
+        ("nowhere", "no such file, folder or archive: .*nowhere$"),
         ("empty", "no recording .*.csv, .npy, .skeleton. in .*empty"),
     ],
 )

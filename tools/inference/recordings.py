@@ -22,10 +22,10 @@ from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.words import counted
 from data_gen.raw.conversion import first_names
-from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, LARGE, MAPPED, NORMALISED, fit_people
+from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, fit_people, in_unit
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import SKELETON, SUFFIXES, check_values, parse_recording
-from data_gen.raw.recordings import Recording, find_recordings, prepare_all
+from data_gen.raw.recordings import Recording, check_there, find_recordings, prepare_all
 from data_gen.raw.workers import num_cores
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 from feeder.clips import ClipDataset
@@ -45,7 +45,7 @@ _DONE = {
 }
 _DOUBTFUL = {
     EMPTY: "nobody is in any frame, so their answers mean nothing",
-    LARGE: "people are more than ten metres tall; coordinates must be in metres (millimetres / 1000)",
+    **{unit: in_unit(unit) for unit in UNITS},
 }
 
 
@@ -85,7 +85,7 @@ class RecordingsInput:
         self._packed: PackedDataset | None = None
         self._stored: PackedDataset | None = None  # as it is on the disk, not adapted
         self._found: list[_Found] = []
-        packed = [place for place in places if (place / INFO).is_file()]
+        packed = [place for place in check_there(places) if (place / INFO).is_file()]
         if packed and len(places) > 1:
             raise UserError(f"{packed[0]} is a packed data set: give it by itself")
         if packed:
@@ -132,7 +132,7 @@ class RecordingsInput:
             return
         read, layout = zip(self._found, self._read()), self._encoder.layout
         counts: Counter[str] = Counter()
-        doubtful: dict[str, list[str]] = {EMPTY: [], LARGE: []}
+        doubtful: dict[str, list[str]] = {what: [] for what in _DOUBTFUL}
         while part := list(islice(read, BATCH_SIZE)):
             good = []
             for found, result in part:

@@ -17,7 +17,7 @@ V1 = SKELETONS["kinect_v1"]
 
 
 def bodies(people=1, joints=20, frames=7, coordinates=3):
-    return np.random.default_rng(people).normal(2, 1, (frames, people, joints, coordinates))
+    return np.random.default_rng(people).normal(2, 0.4, (frames, people, joints, coordinates))
 
 
 def npy(array, **options):
