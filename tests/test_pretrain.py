@@ -102,6 +102,25 @@ def test_a_finished_run_is_left_alone(pretrain, capsys):
     assert before == {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
 
 
+def test_results_of_the_run_before_are_kept_under_their_date(pretrain, demo_root, capsys):
+    folder = pretrain.run("--epochs", "1")
+    action_retrieval.main(["--pretrained", str(folder), "--data-root", str(demo_root), "--device", "cpu"])
+    pretrain.run("--epochs", "1", "--seed", "1", "--resume", "none")
+    (kept,) = folder.glob("action_retrieval*.json")
+    assert kept.name != "action_retrieval.json"
+    assert f"an earlier action_retrieval, of the run before, is kept as {kept.stem}" in capsys.readouterr().out
+    pretrain.run("--epochs", "1", "--seed", "2", "--resume", "none")
+    assert [*folder.glob("action_retrieval*.json")] == [kept]
+
+
+def test_another_schedule_in_mid_run_is_told(pretrain, capsys):
+    pretrain.run("--epochs", "1", "--schedule")
+    pretrain.run("--epochs", "2", "--schedule")
+    assert "warning: --schedule" not in capsys.readouterr().out
+    pretrain.run("--epochs", "4", "--schedule", "3")
+    assert "after 2 epochs; warning: --schedule was [], now it is [3]" in capsys.readouterr().out
+
+
 def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
     folder = pretrain.run("--epochs", "3", "--seed", "1")
     pretrain.run("--epochs", "2", "--resume", "none")
@@ -287,6 +306,8 @@ def test_the_configuration_is_kept(pretrain):
     config = json.loads((folder / "config.json").read_text())
     assert (config["lr"], config["dataset"], config["epochs"]) == (0.01, "demo", 2)
     assert "RandomTemporalCrop(min_ratio=0.1" in config["view"]
+    pretrain.run("--lr", "0.01", "--epochs", "1")  # has nothing to train
+    assert json.loads((folder / "config.json").read_text()) == config
     assert "_hparams_/session_start_info" in EventAccumulator(str(folder)).Reload().summary_metadata
 
 

@@ -19,11 +19,11 @@ from tools.detection.saved import detector_name, write_detector
 from tools.detection.scoring import Scorer, by_detector
 from tools.detection.training import DetectionRecipe, train_detector
 from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.kept import set_aside
 from tools.evaluation.setup import folder_of
 from tools.utils import checkpoints
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
+from tools.utils.kept_results import set_aside
 from tools.utils.logs import progress, start_log, write_result
 from tools.utils.options import choose_data, classes_of, open_dataset
 from tools.utils.result_files import settings_of

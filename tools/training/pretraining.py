@@ -24,6 +24,7 @@ from tools.training.trainer import Trainer
 from tools.utils import checkpoints
 from tools.utils.distributed import barrier, check_equal, processes
 from tools.utils.errors import UserError
+from tools.utils.kept_results import set_all_aside
 from tools.utils.logs import EpochLog, progress, start_log, write_result
 
 log = logging.getLogger("umurl")
@@ -54,7 +55,7 @@ def pretrain(
             check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
             start_log(args.checkpoint_path, "pretrain", procs.rank)
             log.info(describe_run(trainer, sources))
-            if procs.is_main:
+            if procs.is_main and (trainer.epoch < args.epochs or not resumed):
                 config = trainer.config() | {"view": repr(trainer.view), "versions": checkpoints.versions()}
                 write_result(args.checkpoint_path, "config", config)
             train(trainer, resumed, knn)
@@ -79,7 +80,9 @@ def resume(trainer: Trainer) -> str | None:
     if not found:
         return None
     restore(trainer, *found)
-    return f"going on from {found[0]}, after {progress_text(trainer)}"
+    before = found[1].get("args", {}).get("schedule", args.schedule)
+    changed = f"; warning: --schedule was {before}, now it is {args.schedule}" if before != args.schedule else ""
+    return f"going on from {found[0]}, after {progress_text(trainer)}{changed}"
 
 
 def progress_text(trainer: Trainer) -> str:
@@ -96,6 +99,7 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
     if args.resume == "none" and procs.is_main:
         for path in checkpoint_files.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
             path.unlink()
+        set_all_aside(args.checkpoint_path)
     if trainer.epoch >= args.epochs:
         if not resumed:  # --epochs 0
             trainer.save()

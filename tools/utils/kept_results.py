@@ -44,8 +44,16 @@ def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     for path in paths:
         path.rename(folder / (kept + path.name.removeprefix(name)))
     differing = ", ".join(k for k in settings if earlier and (k not in earlier or earlier[k] != settings[k]))
-    why = f"made with other settings ({differing})" if earlier else "of unknown origin"
+    unknown = "of the run before" if earlier else "of unknown origin"
+    why = f"made with other settings ({differing})" if differing else unknown
     logging.getLogger("umurl").info(f"an earlier {name}, {why}, is kept as {kept}")
+
+
+def set_all_aside(folder: Path) -> None:
+    """Rename the files of all results of a run that starts anew."""
+    for path in sorted(folder.glob("*.json")):
+        if (earlier_result(folder, path.stem) or {}).get("task") == path.stem:  # else renamed already, or no result
+            set_aside(folder, path.stem, {})
 
 
 def _settings_of_model(path: Path) -> dict[str, Any] | None:
