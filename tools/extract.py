@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from data_gen.packed.words import counted
 from data_gen.raw.conversion import BadRecordings
-from tools.utils.encoder_options import ENSEMBLE, PLACES, add_encoder_options, add_skeleton_option, representation_name
+from feeder.modality_names import ENSEMBLE
+from tools.utils.encoder_options import PLACES, add_encoder_options, add_skeleton_option, representation_name
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter, output_file
 

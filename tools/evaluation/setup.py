@@ -19,9 +19,10 @@ from data_gen.datasets import DataSet, Protocol
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
+from feeder.modality_names import Streams
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, extract_features, result_name
-from tools.evaluation.representation import Representation, Streams
+from tools.evaluation.representation import Representation
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
 from tools.utils.encoder_options import CENTRED, STANDARDISED

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_gen.packed.words import counted
 from tools.figures import style
-from tools.figures.encoded import Encoded, class_name, names_for, plot_path
+from tools.figures.encoded import Encoded, class_name, names_for, plot_path, with_others
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 from tools.utils.logs import secondary, tensorboard
@@ -74,12 +74,14 @@ def main(args: argparse.Namespace) -> None:
     device = single_process(args.device, "tools.figures")
     encoders = [Encoded.open(text, device) for text in args.checkpoints]
     first = encoders[0]
-    out = plot_path(args.out, first.folder, f"tsne{first.of}.png")
     if args.labels and len(args.labels) != len(encoders):
         given, needed = counted(len(args.labels), "title"), counted(len(encoders), "checkpoint")
         raise UserError(f"--labels: {given} for {needed}; give one for each")
     titles = args.labels or [encoder.title for encoder in encoders]
     packed, protocol = first.data(args)
+    chosen = f"_{args.classes}_classes" * bool(args.classes) + f"_seed{args.seed}" * bool(args.seed)
+    stem = with_others(first.plot_name("tsne", args, packed, protocol) + chosen, [e.run for e in encoders[1:]])
+    out = plot_path(args.out, first.folder, f"{stem}.png")
     rows = packed.split(protocol.name, "val")
     classes = choose_classes(packed.label[rows], args.classes, args.seed)
     rows = rows[np.isin(packed.label[rows], classes)]
@@ -92,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
     names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
-    style.publish(figure, out, first.folder, f"tsne{first.of}", first.epoch)
+    style.publish(figure, out, first.folder, stem, first.epoch)
     metadata = [[class_name(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
     for folder in dict.fromkeys(encoder.folder for encoder in encoders):
         # One writer for all checkpoints of a run, as each writer lists only its own embeddings. It prints a line where

@@ -30,8 +30,8 @@ from data_gen.raw.workers import num_cores
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
+from feeder.modality_names import Streams
 from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, check_features, feature_batches
-from tools.evaluation.representation import Streams
 from tools.utils.encoder_options import PLACES
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
