@@ -111,6 +111,10 @@ def test_results_of_the_run_before_are_kept_under_their_date(pretrain, demo_root
     assert f"an earlier action_retrieval, of the run before, is kept as {kept.stem}" in capsys.readouterr().out
     pretrain.run("--epochs", "1", "--seed", "2", "--resume", "none")
     assert [*folder.glob("action_retrieval*.json")] == [kept]
+    (folder / "semi_supervised.json").write_text('{"task": "semi_supervised", "fractions": [1]}')
+    with pytest.raises(UserError, match="semi_supervised.json is damaged"):
+        pretrain.run("--epochs", "1", "--resume", "none")
+    assert checkpoint_files.in_folder(folder)
 
 
 def test_another_schedule_in_mid_run_is_told(pretrain, capsys):

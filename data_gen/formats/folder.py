@@ -27,6 +27,7 @@ from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staging
 from data_gen.packed.info import NAME, SIDES, TABLES, UNLABELLED, DataSetError, is_one_line, read_text
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from data_gen.packed.writer import Splits
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import SUFFIXES, parse_recording, shape_of
@@ -148,7 +149,9 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
             raise DataSetError(f"{path}:1: the heading {shown(','.join(heading))} is not {wanted}{more}{hint}")
         for values in lines:
             if len(values) not in (0, len(heading)):
-                raise DataSetError(f"{path}:{lines.line_num}: has {len(values)} values, the heading {len(heading)}")
+                raise DataSetError(
+                    f"{path}:{lines.line_num}: has {counted(len(values), 'value')}, the heading {len(heading)}"
+                )
             if values:
                 rows.append((lines.line_num, {c: v.strip() for c, v in zip(heading, values)}))
     except csv.Error as error:

@@ -19,6 +19,7 @@ import numpy as np
 from data_gen.packed.info import DataSetError, check_file, read_text
 from data_gen.packed.npy import read_header
 from data_gen.packed.reader import map_array
+from data_gen.packed.words import counted
 from data_gen.raw.number_lines import SkeletonError, quote
 from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, MAX_BYTES, MAX_FRAMES, parse_skeleton
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
@@ -56,8 +57,8 @@ def check_values(people: np.ndarray) -> np.ndarray:
     broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
     if len(broken):
         raise SkeletonError(
-            f"holds values that are not finite in {len(broken)} of its {len(people)} frames, the first of them frame "
-            f"{broken[0]} (counted from 0); import_dataset --repair N fills gaps of up to N frames"
+            f"holds values that are not finite in {len(broken)} of its {counted(len(people), 'frame')}, the first of them "
+            f"frame {broken[0]} (counted from 0); import_dataset --repair N fills gaps of up to N frames"
         )
     if people.size and float(np.abs(people).max()) > FARTHEST:
         raise SkeletonError(f"holds values beyond {FARTHEST:.0e}")
@@ -148,8 +149,8 @@ def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
         raise SkeletonError("its values must stand between commas, not semicolons, tabs or blanks")
     fitting = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
     raise SkeletonError(
-        f"has {columns} columns, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or twice that for "
-        f"two people: pass --skeleton{_suggested(fitting)}"
+        f"has {counted(columns, 'column')}, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or twice that "
+        f"for two people: pass --skeleton{_suggested(fitting)}"
     )
 
 
@@ -186,7 +187,7 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
         raise SkeletonError("holds no frames")
     for number, line in lines:
         if line.count(",") + 1 != columns:
-            raise SkeletonError(f"has {line.count(',') + 1} values, the first line {columns}", number)
+            raise SkeletonError(f"has {counted(line.count(',') + 1, 'value')}, the first line {columns}", number)
     texts = [line for _, line in lines]
     try:
         values = _to_numbers(texts)

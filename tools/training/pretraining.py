@@ -97,9 +97,9 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
     if resumed:
         log.info(resumed)
     if args.resume == "none" and procs.is_main:
+        set_all_aside(args.checkpoint_path)
         for path in checkpoint_files.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
             path.unlink()
-        set_all_aside(args.checkpoint_path)
     if trainer.epoch >= args.epochs:
         if not resumed:  # --epochs 0
             trainer.save()

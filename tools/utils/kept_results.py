@@ -9,7 +9,7 @@ from typing import Any
 
 from models.loading import CheckpointError, load_plain
 from tools.utils.errors import UserError
-from tools.utils.result_files import read_result, settings_of
+from tools.utils.result_files import read_result, reading, settings_of
 
 _ENDINGS = (".json", ".pth.tar", "_best.pth.tar", "_predictions.csv")
 
@@ -24,13 +24,14 @@ def earlier_result(folder: Path, name: str) -> dict[str, Any] | None:
 
 def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     """Rename the files of the result called `name` if it exists with other settings. For few labels, also rename the
-    models of its fractions."""
+    models of its fractions. Raises UserError if it is damaged."""
     result = earlier_result(folder, name)
     earlier = settings_of(result) if result else _settings_of_model(folder / f"{name}.pth.tar")
     if earlier == settings:
         return
-    shares = (result or {}).get("fractions", [])
-    names = dict.fromkeys([name, *(f"{name}_{share['fraction']:g}" for share in shares)])
+    with reading(folder / f"{name}.json"):
+        shares = (result or {}).get("fractions", [])
+        names = dict.fromkeys([name, *(f"{name}_{share['fraction']:g}" for share in shares)])
     paths = [path for each in names for end in _ENDINGS if (path := folder / f"{each}{end}").is_file()]
     if result is None:  # an unreadable result is useless
         paths = [path for path in paths if path.suffix != ".json"]
