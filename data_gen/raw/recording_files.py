@@ -56,9 +56,10 @@ def check_values(people: np.ndarray) -> np.ndarray:
         raise SkeletonError(f"has {len(people)} frames, of 1 to {MAX_FRAMES}")
     broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
     if len(broken):
+        frames = counted(len(people), "frame")
         raise SkeletonError(
-            f"holds values that are not finite in {len(broken)} of its {counted(len(people), 'frame')}, the first of them "
-            f"frame {broken[0]} (counted from 0); import_dataset --repair N fills gaps of up to N frames"
+            f"holds values that are not finite in {len(broken)} of its {frames}, the first of them frame {broken[0]} "
+            f"(counted from 0); import_dataset --repair N fills gaps of up to N frames"
         )
     if people.size and float(np.abs(people).max()) > FARTHEST:
         raise SkeletonError(f"holds values beyond {FARTHEST:.0e}")
@@ -149,8 +150,8 @@ def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
         raise SkeletonError("its values must stand between commas, not semicolons, tabs or blanks")
     fitting = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
     raise SkeletonError(
-        f"has {counted(columns, 'column')}, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or twice that "
-        f"for two people: pass --skeleton{_suggested(fitting)}"
+        f"has {counted(columns, 'column')}, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or "
+        f"twice that for two people: pass --skeleton{_suggested(fitting)}"
     )
 
 

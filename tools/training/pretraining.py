@@ -82,13 +82,12 @@ def resume(trainer: Trainer) -> str | None:
     restore(trainer, *found)
     before = found[1].get("args", {}).get("schedule", args.schedule)
     changed = f"; warning: --schedule was {before}, now it is {args.schedule}" if before != args.schedule else ""
-    return f"going on from {found[0]}, after {progress_text(trainer)}{changed}"
+    return f"going on from {found[0]}, after {progress_text(trainer.epoch, trainer.step)}{changed}"
 
 
-def progress_text(trainer: Trainer) -> str:
+def progress_text(epochs: int, steps: int) -> str:
     """Format how much of a run is done: `3 epochs and 1 step`."""
-    step = f" and {counted(trainer.step, 'step')}" if trainer.step else ""
-    return counted(trainer.epoch, "epoch") + step
+    return counted(epochs, "epoch") + (f" and {counted(steps, 'step')}" if steps else "")
 
 
 def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
@@ -113,7 +112,8 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
         epochs.close()
     if stop.received and trainer.epoch < args.epochs:
         name = signal.Signals(stop.received).name
-        log.info(f"stopped by {name} after {progress_text(trainer)}; the same command goes on")
+        done = progress_text(trainer.epoch, trainer.step)
+        log.info(f"stopped by {name} after {done}; the same command goes on")
         sys.exit(128 + stop.received)
 
 
