@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 from data_gen.recipes import FINETUNE, LINEAR_PROBE
-from tools.utils.encoder_options import ENSEMBLE, add_amp_option, add_compile_option, add_evaluation_options
+from feeder.modality_names import ENSEMBLE
+from tools.utils.encoder_options import add_amp_option, add_compile_option, add_evaluation_options
 from tools.utils.errors import UserError, run
 from tools.utils.options import (
     HelpFormatter,

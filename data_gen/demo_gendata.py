@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from data_gen.datasets import DATA_ROOT
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.info import DataSetError
+from data_gen.packed.words import counted
 from data_gen.raw import simulation as sim
 from data_gen.raw.conversion import add_workers_option
 from data_gen.raw.long_simulation import act_out
@@ -270,7 +271,7 @@ def _generate(args: argparse.Namespace) -> Iterator[str]:
     out = args.out or DATA_ROOT / ("demo_untrimmed_raw" if args.long else "demo_raw")
     if args.long:
         segments = generate_long(out, args.long, args.seed, args.workers)
-        yield f"{args.long} long recordings with {segments} segments in {out}"
+        yield f"{counted(args.long, 'long recording')} with {counted(segments, 'segment')} in {out}"
     else:
         yield f"{generate(out, args.seed, args.workers)} recordings in {out}"
 

@@ -26,6 +26,7 @@ from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.catalogue import row_of
 from data_gen.packed.info import INFO, MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
+from data_gen.packed.words import counted
 from data_gen.raw.conversion import count_lines, reason_lines, warning_lines
 from data_gen.raw.process import exit_status
 from data_gen.skeletons import KINECT_V2, load_skeleton
@@ -156,9 +157,9 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
     info = pack(read(args, options), out, options)
     lines = count_lines(row_of(info), out, info)
     if info.get("unlisted"):
-        lines.append(f"  left out: {info['unlisted']:,} recordings that the table does not list")
+        lines.append(f"  left out: {counted(info['unlisted'], 'recording')} that the table does not list")
     if info.get("repaired"):
-        lines.append(f"  {len(info['repaired'])} recordings had gaps, which are filled by interpolation:")
+        lines.append(f"  {counted(len(info['repaired']), 'recording')} had gaps, which are filled by interpolation:")
         lines += reason_lines(info["repaired"], "    ")
     lines += warning_lines(out, info)
     if "normalised" in info["made"]:
@@ -172,7 +173,9 @@ def _import_long(args: argparse.Namespace, out: Path) -> str:
     _check_name(args.name)
     skeleton = skeleton_in(args.place, args.skeleton) or KINECT_V2
     info = pack_long(read_long(args.place, skeleton), args.name, out, [parse_split(text) for text in args.split])
-    return "\n".join([*count_lines(row_of(info), out, info), f"  long recordings with {info['segments']:,} segments"])
+    return "\n".join(
+        [*count_lines(row_of(info), out, info), f"  long recordings with {counted(info['segments'], 'segment')}"]
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from data_gen.class_names import class_names
 from data_gen.datasets import DATA_ROOT, PKU, UNTRIMMED, DataSet
 from data_gen.packed.reader import SIDES, DataSetError
+from data_gen.packed.words import counted
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import (
     BadRecordings,
@@ -37,7 +38,7 @@ from data_gen.raw.recordings import Recording
 from data_gen.raw.workers import map_in_workers
 
 LONG = 300  # frames, which related projects keep of a clip
-_WHAT = "files or lines"
+_WHAT = "part"
 
 
 def convert(
@@ -146,21 +147,20 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
     """Report in a few lines what was converted, beside the published counts."""
     lines = count_lines(dataset, out, info)
     if "segments" in info:
-        lines.append(f"  whole videos with {info['segments']:,} segments")
+        lines.append(f"  whole videos with {counted(info['segments'], 'segment')}")
     else:
-        lines.append(f"  cut from {info['videos']:,} videos")
+        lines.append(f"  cut from {counted(info['videos'], 'video')}")
     for name, counts in info["videos_listed"].items():
         line = f"  {name} lists {counts['train']:,} train, {counts['val']:,} val videos"
         lines.append(line + in_brackets(dataset.protocol(name).published_videos))
     long = info[f"longer_than_{LONG}"]
-    lines.append(
-        f"  {long:,} exceed {LONG} frames{in_brackets((dataset.published_long,) if dataset.published_long else None)}"
-    )
+    published = in_brackets((dataset.published_long,) if dataset.published_long else None)
+    lines.append(f"  longer than {LONG} frames: {long:,}{published}")
     lines.append(f"  {info['classes_found']} of {dataset.classes} classes occur")
     if names := info["in_no_split"]:
-        lines.append(f"  {len(names):,} videos in no split, passed over: {first_names(names)}")
+        lines.append(f"  {counted(len(names), 'video')} in no split, passed over: {first_names(names)}")
     if info["repaired"]:
-        lines.append(f"  warning: {len(info['repaired']):,} label lines repaired:")
+        lines.append(f"  warning: {counted(len(info['repaired']), 'label line')} repaired:")
         lines += reason_lines(info["repaired"], "    ")
     return "\n".join(lines + warning_lines(out, info, _WHAT))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from data_gen.packed.reader import FRAME_SHAPE, PackedDataset
+from data_gen.packed.words import counted
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, Skeleton
 
 
@@ -39,8 +40,8 @@ class FrameLayout:
         return places[:, list(self.skeleton.parents)].flatten()
 
     def __str__(self) -> str:
-        people = "1 person" if self.people == 1 else f"{self.people} people"
-        return f"{self.skeleton.name} ({self.joints} joints, {people}, {self.coordinates} coordinates)"
+        people, joints = counted(self.people, "person"), counted(self.joints, "joint")
+        return f"{self.skeleton.name} ({joints}, {people}, {self.coordinates} coordinates)"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, for `from_json`."""

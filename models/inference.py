@@ -11,42 +11,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data_gen.raw.normalise import LARGE, OFF_CENTRE, fit_people
+from data_gen.raw.normalise import OFF_CENTRE, UNITS, fit_people, in_unit
 from data_gen.raw.recording_files import as_bodies, check_values
 from data_gen.skeletons import load_skeleton
 from feeder.clips import NUM_FRAMES
 from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens
-from feeder.modality_names import modalities_of
+from feeder.modality_names import Streams, streams_of
 from models import loading
 from models.checkpoint_files import newest
 from models.encoder import Backbone
 
 
 class ClipEncoder(nn.Module):
-    """Map clips of any length, float32 (B, T, M, V, C), to features (B, 2H). One modality is encoded without fusion,
-    several are fused. It can be traced, since it does tensor arithmetic only."""
+    """Map clips of any length, float32 (B, T, M, V, C), to the features of all streams, (B, streams·2H). One modality
+    is encoded without fusion, several are fused. It can be traced, since it does tensor arithmetic only."""
 
-    def __init__(self, backbone: Backbone, modalities: Sequence[str]):
+    def __init__(self, backbone: Backbone, streams: Streams):
         super().__init__()
         self.backbone = backbone
-        self.modalities = tuple(modalities)
+        self.streams = streams
         self.tokens = ModalityTokens(backbone.layout)
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.backbone(self.tokens(resize(clips), self.modalities))
+        clips = resize(clips)
+        return torch.cat([self.backbone(self.tokens(clips, stream)) for stream in self.streams], 1)
+
+
+def equalise(features: Tensor, streams: Streams) -> Tensor:
+    """Scale the features of each of several streams, (N, streams·D), to the same length, √D. It suits the learning rate
+    of the linear probe; cosines are the same for any."""
+    if len(streams) == 1:
+        return features
+    parts = features.unflatten(1, (len(streams), -1))
+    return (F.normalize(parts, dim=2) * parts.shape[2] ** 0.5).flatten(1)
 
 
 class Encoder(nn.Module):
-    """Compute features; `load_encoder` returns this class. `feature_size` is 2H; `modalities` are the ones it uses;
-    `layout` holds people, joints and coordinates per frame, (2, 25, 3) for NTU; `takes_centred` is True if it was
-    trained on people centred and aligned as by conversion."""
+    """Compute features; `load_encoder` returns this class. `feature_size` is 2H, of an ensemble 2H for each stream;
+    `modalities` are the ones it uses; `layout` holds people, joints and coordinates per frame, (2, 25, 3) for NTU;
+    `takes_centred` is True if it was trained on people centred and aligned as by conversion."""
 
-    def __init__(self, backbone: Backbone, modalities: Sequence[str], takes_centred: bool = True):
+    def __init__(self, backbone: Backbone, streams: Streams, takes_centred: bool = True):
         super().__init__()
-        self.clip_encoder = ClipEncoder(backbone, modalities)
-        self.modalities, self.layout = self.clip_encoder.modalities, backbone.layout
-        self.feature_size, self.takes_centred = 2 * backbone.hidden_size, takes_centred
+        self.clip_encoder = ClipEncoder(backbone, streams)
+        self.modalities, self.layout = streams[0], backbone.layout
+        self.feature_size, self.takes_centred = 2 * backbone.hidden_size * len(streams), takes_centred
 
     def prepare(self, recording: np.ndarray | Tensor, skeleton: str | None = None) -> np.ndarray:
         """Convert a raw recording to the encoder's input: float32 (T, M, V, C), centred and aligned, with the
@@ -60,15 +70,15 @@ class Encoder(nn.Module):
         bodies = check_values(as_bodies(np.asarray(recording), source))
         shape = layout.people, layout.coordinates
         people, found = fit_people(bodies, source, layout.skeleton, shape, self.takes_centred)
-        if LARGE in found:
-            warnings.warn("people are more than ten metres tall; coordinates must be in metres", stacklevel=2)
+        for unit in UNITS.keys() & found:
+            warnings.warn(in_unit(unit), stacklevel=2)
         return people
 
     @torch.no_grad()
     def forward(self, clips: Tensor | Sequence[np.ndarray | Tensor]) -> Tensor:
-        """Compute features, float32 (B, 2H) on the encoder's device, of one batch of whole normalised recordings: a
-        tensor (B, T, M, V, C), or arrays (T, M, V, C) of any lengths. Raises ValueError for other shapes, and for
-        people that are not centred if the encoder was trained on centred ones (see `prepare`)."""
+        """Compute features, float32 (B, feature_size) on the encoder's device, of one batch of whole normalised
+        recordings: a tensor (B, T, M, V, C), or arrays (T, M, V, C) of any lengths. Raises ValueError for other shapes,
+        and for people that are not centred if the encoder was trained on centred ones (see `prepare`)."""
         device = next(self.parameters()).device
         if not isinstance(clips, Tensor):
             parts = [c if isinstance(c, Tensor) else torch.tensor(np.asarray(c)) for c in clips]
@@ -79,7 +89,7 @@ class Encoder(nn.Module):
             clips = torch.cat([resize(part[None].to(device, torch.float32)) for part in parts])
         else:
             self._check(clips, "B, ")
-        return self.clip_encoder(clips.to(device, torch.float32))
+        return equalise(self.clip_encoder(clips.to(device, torch.float32)), self.clip_encoder.streams)
 
     def _check(self, clips: Tensor, batch: str) -> None:
         if clips.shape[-3:] != self.layout.shape or clips.dim() != 5 or clips.shape[1] == 0:
@@ -115,7 +125,8 @@ def resize(clips: Tensor) -> Tensor:
 def load_encoder(path: str | Path, modality: str = "all", device: str | torch.device = "auto") -> Encoder:
     """Load the frozen encoder of a checkpoint, of the last checkpoint in a run's folder, or of tools.slim's weights.
 
-    `modality`: `all` fuses all modalities of pre-training, `joint` is one without fusion, `joint+bone` fuses some.
+    `modality`: `all` fuses all modalities of pre-training, `joint` is one without fusion, `joint+bone` fuses some,
+    `ensemble` is the fused feature and each modality's own side by side, each scaled to the same length.
     `device`: `auto` is a GPU if available. Raises CheckpointError if it cannot be read, ValueError if the encoder does
     not have the modality.
     """
@@ -125,5 +136,5 @@ def load_encoder(path: str | Path, modality: str = "all", device: str | torch.de
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     takes_centred = loading.takes_centred(state, backbone.layout)
-    encoder = Encoder(backbone, modalities_of(modality, loading.modalities(state)), takes_centred)
+    encoder = Encoder(backbone, streams_of(modality, loading.modalities(state)), takes_centred)
     return encoder.to(device).eval().requires_grad_(False)

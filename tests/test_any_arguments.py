@@ -76,7 +76,7 @@ def damage(rng: random.Random, folder, args: list[str]) -> None:
 
 
 def contents(folder) -> dict:
-    """Every file but logs, and config.json, which tells of the last start."""
+    """Every file but logs, and config.json, which tells of the last start that trained."""
     kept = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("events"))
     return {path: path.read_bytes() for path in kept if path.suffix not in (".log", ".jsonl") and path.stem != "config"}
 

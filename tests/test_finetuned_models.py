@@ -93,8 +93,8 @@ def test_every_program_takes_it(tuned, demo_root, tmp_path, capsys):
     top1 = json.loads((tuned / "finetune.json").read_text())["last"]["top1"]["per_seed"][0]
     assert f"top-1 {top1:.2f} % of 12 recordings" in capsys.readouterr().out
     plots = {p.name for p in (tuned / "figures").iterdir()}
-    names = ("tsne", "confusion", "retrieval_S001C001P001R001A001")
-    assert plots == {f"{name}_of_finetune.png" for name in names}
+    names = ("tsne_of_finetune_3_classes", "confusion_of_finetune", "retrieval_S001C001P001R001A001_of_finetune")
+    assert plots == {f"{name}.png" for name in names}
     with pytest.raises(UserError, match="was fine-tuned for modality all: leave out --modality bone"):
         draw(["confusion", str(path), "--modality", "bone", *flags])
     # Neither is it taken for a checkpoint of pre-training.

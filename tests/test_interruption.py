@@ -16,6 +16,7 @@ from data_gen.datasets import ROOT
 from models import checkpoint_files, loading
 from tests.programs import call
 from tests.runs import assert_equal_runs, figures, launched
+from tools.training.pretraining import progress_text
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
 from tools.utils.result_files import read_result
@@ -107,7 +108,7 @@ def test_a_signal_saves_the_step_reached_and_the_run_goes_on_from_there(pretrain
         assert stopped.value.code == 128 + number and len(steps) == at
         name = checkpoint_files.name_of(at // 3, at % 3)
         assert checkpoint_files.newest(folder).name == name and signal.getsignal(number) is not None
-        assert f"stopped by {number.name} after {at // 3} epochs and {at % 3} steps" in capsys.readouterr().out
+        assert f"stopped by {number.name} after {progress_text(at // 3, at % 3)}; the" in capsys.readouterr().out
         pretrain.run("--epochs", "3", folder=folder)
         assert f"going on from {folder / name}" in capsys.readouterr().out
         assert_equal_runs(folder, whole, 3)
@@ -160,8 +161,10 @@ def test_a_signal_to_torchrun_stops_all_processes_at_the_same_step(pretrain, dem
     output, errors = process.communicate(timeout=60)
     assert process.returncode != 0 and b"stopped by SIGTERM after" in output, errors.decode()
     state = loading.load(checkpoint_files.newest(folder))
-    reached = f"{state['epoch']} epochs and {state.get('step', 0)} steps"
-    assert reached in (folder / "pretrain.log").read_text()
+    assert (
+        f"after {progress_text(state['epoch'], state.get('step', 0))}; the same"
+        in (folder / "pretrain.log").read_text()
+    )
     pretrain.run("--epochs", state["epoch"] + 1, folder=folder)  # in one process, too
     assert f"going on from {folder}" in (folder / "pretrain.log").read_text()
     assert len(figures(folder)) == state["epoch"] + 1

@@ -98,8 +98,31 @@ def test_a_finished_run_is_left_alone(pretrain, capsys):
     folder = pretrain.run()
     before = {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
     pretrain.run()
-    assert "nothing to train: 2 of 2 epochs are done" in capsys.readouterr().out
+    assert "nothing to train: 2 of 2 epochs done" in capsys.readouterr().out
     assert before == {p.name: p.read_bytes() for p in folder.glob("checkpoint*")}
+
+
+def test_results_of_the_run_before_are_kept_under_their_date(pretrain, demo_root, capsys):
+    folder = pretrain.run("--epochs", "1")
+    action_retrieval.main(["--pretrained", str(folder), "--data-root", str(demo_root), "--device", "cpu"])
+    pretrain.run("--epochs", "1", "--seed", "1", "--resume", "none")
+    (kept,) = folder.glob("action_retrieval*.json")
+    assert kept.name != "action_retrieval.json"
+    assert f"an earlier action_retrieval, of the run before, is kept as {kept.stem}" in capsys.readouterr().out
+    pretrain.run("--epochs", "1", "--seed", "2", "--resume", "none")
+    assert [*folder.glob("action_retrieval*.json")] == [kept]
+    (folder / "semi_supervised.json").write_text('{"task": "semi_supervised", "fractions": [1]}')
+    with pytest.raises(UserError, match="semi_supervised.json is damaged"):
+        pretrain.run("--epochs", "1", "--resume", "none")
+    assert checkpoint_files.in_folder(folder)
+
+
+def test_another_schedule_in_mid_run_is_told(pretrain, capsys):
+    pretrain.run("--epochs", "1", "--schedule")
+    pretrain.run("--epochs", "2", "--schedule")
+    assert "warning: --schedule" not in capsys.readouterr().out
+    pretrain.run("--epochs", "4", "--schedule", "3")
+    assert "after 2 epochs; warning: --schedule was [], now it is [3]" in capsys.readouterr().out
 
 
 def test_resume_none_starts_anew_and_a_file_can_be_named(pretrain, tmp_path):
@@ -287,6 +310,8 @@ def test_the_configuration_is_kept(pretrain):
     config = json.loads((folder / "config.json").read_text())
     assert (config["lr"], config["dataset"], config["epochs"]) == (0.01, "demo", 2)
     assert "RandomTemporalCrop(min_ratio=0.1" in config["view"]
+    pretrain.run("--lr", "0.01", "--epochs", "1")  # has nothing to train
+    assert json.loads((folder / "config.json").read_text()) == config
     assert "_hparams_/session_start_info" in EventAccumulator(str(folder)).Reload().summary_metadata
 
 
@@ -449,8 +474,8 @@ def test_the_log_tells_people_what_is_trained_and_how_far_it_is(pretrain):
     folder = pretrain.run("--epochs", "3", "--schedule", "1", "--batch-size", "20")
     text = (folder / "pretrain.log").read_text()
     assert "12 recordings to train on" in text and "hidden size 8, 0.22 M parameters" in text
-    assert "3 epochs of 1 step(s), 20 clips a step, rate 0.001, a tenth from epoch 1 on" in text
-    assert "warning: --batch-size 20 is more than all 12 recordings" in text
+    assert "3 epochs of 1 step, 20 clips a step, rate 0.001, a tenth from epoch 1 on" in text
+    assert "warning: --batch-size 20 is above all 12 recordings" in text
     lines = [line for line in text.splitlines() if " of 3): " in line]
     assert len(lines) == 3 and "epoch 1 (2 of 3): total " in lines[1] and "rate 0.0001, " in lines[1]
     assert lines[2].endswith(" samples/s, 0 s left")

@@ -51,7 +51,7 @@ def test_from_recordings_to_scores(copy):
     folder = copy / "checkpoints" / "demo_small"
     assert (folder / "checkpoint_0001.pth.tar").is_file()
     done = run(copy, "./script_pretrain.sh", "demo_small", *SMALL, "--epochs", "3", NPROC="2")
-    assert done.returncode == 0 and "2 process(es)" in done.stdout, done.stderr
+    assert done.returncode == 0 and "2 processes" in done.stdout, done.stderr
     assert "going on from" in done.stdout and len((folder / "log.jsonl").read_text().splitlines()) == 3
     for task in ("recognition", "retrieval"):
         done = run(copy, f"./script_action_{task}.sh", "demo_small", "--modality", "bone", "--device", "cpu")

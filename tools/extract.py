@@ -13,8 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
+from data_gen.packed.words import counted
 from data_gen.raw.conversion import BadRecordings
-from tools.utils.encoder_options import ENSEMBLE, PLACES, add_encoder_options, add_skeleton_option, representation_name
+from feeder.modality_names import ENSEMBLE
+from tools.utils.encoder_options import PLACES, add_encoder_options, add_skeleton_option, representation_name
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter, output_file
 
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     modality = ENSEMBLE if args.modality == ENSEMBLE else "+".join(streams[0])
     more = {"modality": modality, "encoder": fingerprint(encoder.backbone), "data": recordings.identity}
     count = write_features(args.out, batches(), size, more | {"classes": recordings.classes})
-    print(f"{count} features of {size} values: {args.out}")
+    print(f"{counted(count, 'feature')} of {size} values: {args.out}")
     for place, reason in recordings.bad.items():
         print(f"warning: left out: {place}: {reason}", file=sys.stderr)
 

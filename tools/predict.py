@@ -14,8 +14,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from tools.utils.encoder_options import add_query_options
-from tools.utils.errors import UserError, run
-from tools.utils.options import HelpFormatter, read_class_names
+from tools.utils.errors import run
+from tools.utils.options import HelpFormatter, check_class_names, read_class_names
 
 MOST = 5
 
@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> None:
 
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.predict"))
     classifier = load_classifier(args.classifier, encoder)
-    if names and len(names) != len(classifier.classes):
-        raise UserError(f"--class-names: {len(names)} names for {len(classifier.classes)} classes")
+    if names:
+        check_class_names(names, len(classifier.classes))
     print(classifier.title, file=sys.stderr)
 
     def answer(batch: Features) -> list[list[dict[str, Any]]]:

@@ -17,8 +17,9 @@ from data_gen.packed.info import MAX_CLASSES, NAME, TABLES
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits
 from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
+from data_gen.packed.words import counted
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import is_centred, is_too_large, normalise
+from data_gen.raw.normalise import is_centred, normalise, other_unit
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import check_values, fill_gaps
 from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
@@ -143,8 +144,8 @@ def _read_and_repair(
         start, stop = max(gaps, key=lambda gap: gap[1] - gap[0])
         if stop - start > longest:
             raise DataSetError(
-                f"{entry.where} holds values that are not finite in {stop - start} frames on end, {start} to "
-                f"{stop - 1} (counted from 0), more than --repair {longest}"
+                f"{entry.where} holds values that are not finite in {counted(stop - start, 'frame')} on end, "
+                f"{start} to {stop - 1} (counted from 0), more than --repair {longest}"
             )
         repaired[entry.name] = "frames " + ", ".join(f"{a}" if b - a == 1 else f"{a}-{b - 1}" for a, b in gaps)
     return people
@@ -259,20 +260,19 @@ def _write(
     options: Options,
     skeleton: Skeleton,
     normalised: bool,
-) -> list[str]:
+) -> dict[str, list[str]]:
     """Check, map and normalise the recordings, and pass them to the writer. Return the names of those that seem not to
-    be measured in metres. Raises DataSetError."""
-    large: list[str] = []
+    be measured in metres, by their unit. Raises DataSetError."""
+    large: dict[str, list[str]] = {}
     for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
         people = source.read(entry)
         people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
         try:
             check_values(people)
         except SkeletonError as error:
-            remedy = "; fill gaps of up to N frames by --repair N" if "not finite" in error.reason else ""
-            raise DataSetError(f"{entry.where} {error}{remedy}") from None
-        if is_too_large(people):
-            large.append(entry.name)
+            raise DataSetError(f"{entry.where} {error}") from None
+        if unit := other_unit(people):
+            large.setdefault(unit, []).append(entry.name)
         people = map_joints(people, source.skeleton, skeleton)
         if options.normalise is None and skeleton.centre is not None and people.any():
             centred = is_centred(people, skeleton, source.every_frame)

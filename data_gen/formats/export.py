@@ -10,6 +10,7 @@ import numpy as np
 
 from data_gen.packed.atomic import PARTIAL, atomic_files, atomic_write, locked
 from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.words import counted
 
 
 def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:
@@ -22,8 +23,8 @@ def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: in
     if len(longer):
         longest = longer[packed.num_frame[longer].argmax()]
         raise DataSetError(
-            f"{packed.path}: {len(longer)} recordings of {protocol} {side} are longer than {num_frame} frames, such as "
-            f"{packed.names[longest]} with {packed.num_frame[longest]}: pass --frames {packed.num_frame.max()}"
+            f"{packed.path}: more than {num_frame} frames in {counted(len(longer), 'recording')} of {protocol} {side}, "
+            f"such as {packed.names[longest]} with {packed.num_frame[longest]}: pass --frames {packed.num_frame.max()}"
         )
     return chosen
 

@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +27,15 @@ from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staging
 from data_gen.packed.info import NAME, SIDES, TABLES, UNLABELLED, DataSetError, is_one_line, read_text
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from data_gen.packed.writer import Splits
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import SUFFIXES, parse_recording, shape_of
-from data_gen.raw.recordings import Recording, recordings_under
+from data_gen.raw.recordings import OTHER_TABLES, Recording, recordings_under
 from data_gen.skeletons import Skeleton, load_skeleton
 
-TABLE, CLASSES, SKELETON_JSON = "recordings.csv", "classes.txt", "skeleton.json"
+TABLE, SEGMENTS = OTHER_TABLES
+CLASSES, SKELETON_JSON = "classes.txt", "skeleton.json"
 _SPLIT = "split:"
 _COLUMNS = ("name", "start", "end", "label")  # the order in which errors list required columns
 _MAX_TABLE = 64 * 2**20  # bytes
@@ -99,6 +102,8 @@ def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     """Read the folder's tables and the shape of each recording. Raises DataSetError if one is invalid."""
     table, files = folder / TABLE, Files(folder)
     rows, found, class_names = read_listed(files)
+    if found is None and (folder / SEGMENTS).exists():
+        raise DataSetError(f"{folder / SEGMENTS}: the labels of long recordings, which import_dataset long imports")
     labels = found or [0] * len(rows)
     class_names = class_names if found else [UNLABELLED]
     unlisted = len(files.paths) - len(rows)
@@ -138,10 +143,15 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
             more = f", perhaps with {', '.join(others)} and split:NAME" if others else ""
             wanted = ",".join(sorted(needed, key=_COLUMNS.index))
             hint = "; columns stand between commas" if len(heading) == 1 and re.search("[;\t]", heading[0]) else ""
+            odd = [column for column in heading if column not in known]
+            meant = [get_close_matches(column.lower(), {*needed, *others} - {*known}, 1) for column in odd]
+            hint += "".join(f"; did you mean {names[0]}?" for names in meant if names)
             raise DataSetError(f"{path}:1: the heading {shown(','.join(heading))} is not {wanted}{more}{hint}")
         for values in lines:
             if len(values) not in (0, len(heading)):
-                raise DataSetError(f"{path}:{lines.line_num}: has {len(values)} values, the heading {len(heading)}")
+                raise DataSetError(
+                    f"{path}:{lines.line_num}: has {counted(len(values), 'value')}, the heading {len(heading)}"
+                )
             if values:
                 rows.append((lines.line_num, {c: v.strip() for c, v in zip(heading, values)}))
     except csv.Error as error:

@@ -21,8 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.formats.base import shown
+from data_gen.formats.folder import SEGMENTS, Files, Row, number_labels, read_table, splits_of, tables_of
 from data_gen.formats.folder import TABLE as RECORDINGS
-from data_gen.formats.folder import Files, Row, number_labels, read_table, splits_of, tables_of
 from data_gen.packed.info import TABLES, DataSetError
 from data_gen.packed.protocols import Rule, Table, derive
 from data_gen.packed.segments import Segment, find_fault
@@ -30,7 +30,6 @@ from data_gen.packed.writer import Splits, packing
 from data_gen.raw.long_files import LongFile
 from data_gen.skeletons import Skeleton
 
-SEGMENTS = "segments.csv"
 _FRAME = re.compile(r"-?\d{1,9}")
 _FOREVER = 10**9  # frames
 

@@ -16,6 +16,7 @@ from data_gen.datasets import DataSet
 from data_gen.packed.info import ALL, NAME, SIDES, TABLES, DataSetError, read_text
 from data_gen.packed.names import RecordingName, parse_name
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from data_gen.packed.writer import Splits
 
 KINDS = (*TABLES, "names", "kfold")
@@ -148,7 +149,7 @@ def _folds(rule: Rule, subjects: list[str]) -> list[set[str]]:
     """Deal the subjects out to folds, in ascending order."""
     count, known = int(rule.values[0]), sorted(set(subjects), key=_sort_key)
     if count > len(known):
-        raise DataSetError(f"protocol {rule.name}: {count} folds of only {len(known)} subjects")
+        raise DataSetError(f"protocol {rule.name}: {counted(count, 'fold')} of only {counted(len(known), 'subject')}")
     return [set(known[k::count]) for k in range(count)]
 
 

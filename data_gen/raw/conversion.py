@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 from data_gen.datasets import DataSet
-from data_gen.packed.info import SIDES, DataSetError
+from data_gen.packed.info import SIDES, UNLABELLED, DataSetError
+from data_gen.packed.words import counted
+from data_gen.raw.normalise import in_unit
 from data_gen.raw.workers import num_cores
 
 _MAX_LISTED = 100
@@ -15,10 +17,10 @@ _MAX_LISTED = 100
 class BadRecordings(DataSetError):
     """Recordings, or other parts of the raw data, that cannot be converted; `bad` maps each one to its reason."""
 
-    def __init__(self, bad: dict[str, str], what: str = "recordings"):
+    def __init__(self, bad: dict[str, str], what: str = "recording"):
         self.bad = bad
         super().__init__(
-            f"{len(bad)} {what} cannot be converted, nothing was written:\n"
+            f"{counted(len(bad), what)} cannot be converted, nothing was written:\n"
             + "\n".join(reason_lines(bad, "  "))
             + "\nMend or remove them, or pass --skip-bad to leave them out."
         )
@@ -34,7 +36,10 @@ def reason_lines(reasons: dict[str, str], indent: str) -> list[str]:
 
 def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
     """Report the counts in dataset.json beside the published ones: a line for the data set, one per protocol."""
-    lines = [f"{dataset.title}: {info['recordings']:,} recordings, {info['frames']:,} frames in {out}"]
+    recordings, frames = counted(info["recordings"], "recording"), counted(info["frames"], "frame")
+    has_labels = info.get("class_names") != [UNLABELLED]
+    classes = f"of {counted(info['classes'], 'class')}" if has_labels else "without labels"
+    lines = [f"{dataset.title}: {recordings} {classes}, {frames} in {out}"]
     for name, counts in info["protocols"].items():
         protocol = dataset.protocol(name)
         line = f"  {protocol.title}: {counts['train']:,} train, {counts['val']:,} val"
@@ -50,22 +55,19 @@ def in_brackets(counts: tuple[int, ...] | None) -> str:
     return f" (published: {' / '.join(f'{n:,}' for n in counts)})" if counts else ""
 
 
-def warning_lines(out: Path, info: dict, what: str = "recordings") -> list[str]:
+def warning_lines(out: Path, info: dict, what: str = "recording") -> list[str]:
     """Warn of recordings without a body, of ones that are not in metres and of what was skipped, as dataset.json lists
     them."""
     lines = []
-    if info["without_a_body"]:
-        lines.append(
-            f"  warning: {len(info['without_a_body'])} have no body in any frame and are kept as zeros: "
-            + first_names(info["without_a_body"])
-        )
-    if large := info.get("too_large"):
-        lines.append(
-            f"  warning: in {len(large)} people are more than ten metres tall; coordinates must be in metres "
-            f"(millimetres / 1000): {first_names(large)}"
-        )
+    if empty := info["without_a_body"]:
+        without = counted(len(empty), "recording") + " without a body in any frame"
+        lines.append(f"  warning: {without}, kept as zeros: {first_names(empty)}")
+    for unit, names in info.get("too_large", {}).items():
+        lines.append(f"  warning: in {counted(len(names), 'recording')} {in_unit(unit)}: {first_names(names)}")
     if info.get("skipped"):
-        lines.append(f"  warning: {len(info['skipped'])} bad {what} skipped (reasons in {out / 'dataset.json'}):")
+        lines.append(
+            f"  warning: {counted(len(info['skipped']), f'bad {what}')} skipped (reasons in {out / 'dataset.json'}):"
+        )
         lines += reason_lines(info["skipped"], "    ")
     return lines
 

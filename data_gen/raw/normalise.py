@@ -7,9 +7,10 @@ import numpy as np
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton, map_joints
 
 OFF_CENTRE = 1e-3  # metres; the centre of normalised people is at zero
-FAR_TOO_LARGE = 10.0  # metres
+TALLEST = 3.5  # metres over which the joints of a body spread
+UNITS = {"feet": 0.3048, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}  # in metres
 MAPPED, NORMALISED, DROPPED, ADDED = "mapped", "normalised", "dropped", "added"  # what fit_people did
-EMPTY, LARGE = "empty", "large"  # what it found: nobody in any frame; somebody who is not measured in metres
+EMPTY = "empty"  # what it found: nobody in any frame; or the unit in which people seem to be measured
 _EPSILON = 1e-6
 
 
@@ -48,7 +49,7 @@ def fit_people(
     bodies = map_joints(bodies, source, target)
     present = int(bodies.any(axis=(0, 2, 3)).sum())
     done |= {DROPPED} if present > people else {ADDED} if bodies.shape[1] < people else set()
-    done |= {EMPTY} if not present else {LARGE} if is_too_large(bodies) else set()
+    done |= {EMPTY} if not present else {unit} if (unit := other_unit(bodies)) else set()
     if centred and not is_centred(bodies, target):
         return normalise(bodies.astype(np.float64), target, people), done | {NORMALISED}
     # Centred people are in the order of their energy before that.
@@ -67,13 +68,17 @@ def is_centred(people: np.ndarray, skeleton: Skeleton, every_frame: bool = True)
     return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= OFF_CENTRE)
 
 
-def is_too_large(people: np.ndarray) -> bool:
-    """Tell whether the joints of a body of (T, M, V, 3) typically spread over more than ten metres, as if they were
-    measured in millimetres. False for two coordinates, which may be pixels."""
-    if people.shape[3] != 3:
-        return False
+def other_unit(people: np.ndarray) -> str:
+    """Return the unit of UNITS in which bodies (T, M, V, 3) seem to be measured, if their joints typically spread over
+    more than TALLEST; else an empty text. So it is for two coordinates, which may be pixels."""
     shown = people[people.any(axis=(2, 3))]
-    return len(shown) > 0 and float(np.median(np.ptp(shown, axis=1).max(axis=1))) > FAR_TOO_LARGE
+    height = float(np.median(np.ptp(shown, axis=1).max(axis=1))) if len(shown) and people.shape[3] == 3 else 0.0
+    return min(UNITS, key=lambda unit: abs(np.log(height * UNITS[unit] / 1.7))) if height > TALLEST else ""
+
+
+def in_unit(unit: str) -> str:
+    """Say that people are too tall, and the unit that would fit."""
+    return f"people are more than {TALLEST:g} metres tall, as if measured in {unit} (× {UNITS[unit]:g} are metres)"
 
 
 def select_people(bodies: np.ndarray, num_people: int = NUM_PEOPLE) -> np.ndarray:

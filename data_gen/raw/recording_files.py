@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy as np
 from data_gen.packed.info import DataSetError, check_file, read_text
 from data_gen.packed.npy import read_header
 from data_gen.packed.reader import map_array
+from data_gen.packed.words import counted
 from data_gen.raw.number_lines import SkeletonError, quote
 from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, MAX_BYTES, MAX_FRAMES, parse_skeleton
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
@@ -53,9 +56,10 @@ def check_values(people: np.ndarray) -> np.ndarray:
         raise SkeletonError(f"has {len(people)} frames, of 1 to {MAX_FRAMES}")
     broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
     if len(broken):
+        frames = counted(len(people), "frame")
         raise SkeletonError(
-            f"holds values that are not finite in {len(broken)} of its {len(people)} frames, the first of them frame "
-            f"{broken[0]} (counted from 0)"
+            f"holds values that are not finite in {len(broken)} of its {frames}, the first of them frame {broken[0]} "
+            f"(counted from 0); import_dataset --repair N fills gaps of up to N frames"
         )
     if people.size and float(np.abs(people).max()) > FARTHEST:
         raise SkeletonError(f"holds values beyond {FARTHEST:.0e}")
@@ -106,20 +110,32 @@ def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
 
 def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tuple[int, int, int, int]:
     """Return frames, people, joints and coordinates of an array. Raises SkeletonError if it does not fit."""
-    full = (*shape[:1], 1, *shape[1:]) if len(shape) == 3 else shape
-    if dtype.kind != "f" or len(full) != 4 or not 1 <= full[1] <= MAX_PEOPLE or full[3] not in (2, 3):
-        raise SkeletonError(
-            f"holds {dtype} {shape}, expected floats (T, V, 3) or (T, M, V, 3), or 2 in place of 3: time, people, "
-            "joints, coordinates"
-        )
-    if full[1] > max(full[0], _CROWD):
-        raise SkeletonError(f"holds {full[1]} people in {full[0]} frames: its axes must be (T, M, V, C), time first")
-    if full[2] != len(skeleton.joints):
-        fitting = [name for name, other in SKELETONS.items() if len(other.joints) == full[2]]
-        raise SkeletonError(
-            f"has {full[2]} joints, {skeleton.name} {len(skeleton.joints)}: pass --skeleton{_suggested(fitting)}"
-        )
-    return full
+    joints, hint = len(skeleton.joints), ""
+    if dtype.kind == "f" and len(shape) in (3, 4):
+        if full := _bodies(shape, joints):
+            return full
+        orders = [
+            order for order in permutations(range(len(shape))) if _bodies([shape[axis] for axis in order], joints)
+        ]
+        if orders:
+            fewest = min(orders, key=lambda order: shape[order[1]])  # rather two people than two coordinates
+            hint = f"; np.transpose(array, {fewest}) would fit"
+        elif _bodies(shape, shape[-2]):
+            fitting = [name for name, other in SKELETONS.items() if len(other.joints) == shape[-2]]
+            raise SkeletonError(
+                f"has {shape[-2]} joints, {skeleton.name} {joints}: pass --skeleton{_suggested(fitting)}"
+            )
+    raise SkeletonError(
+        f"holds {dtype} {shape}, expected floats (T, {joints}, 3) or (T, M, {joints}, 3), or 2 in place of 3: time, "
+        f"people, joints, coordinates{hint}"
+    )
+
+
+def _bodies(shape: Sequence[int], joints: int) -> tuple[int, int, int, int] | None:
+    """Return (T, M, V, C) of an array (T, V, C) or (T, M, V, C), or None if it cannot be one."""
+    frames, people, (v, c) = shape[0], shape[1] if len(shape) == 4 else 1, shape[-2:]
+    is_one = v == joints and c in (2, 3) and 1 <= people <= min(MAX_PEOPLE, max(frames, _CROWD))
+    return (frames, people, v, c) if is_one else None
 
 
 def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
@@ -134,8 +150,8 @@ def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
         raise SkeletonError("its values must stand between commas, not semicolons, tabs or blanks")
     fitting = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
     raise SkeletonError(
-        f"has {columns} columns, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or twice that for "
-        f"two people: pass --skeleton{_suggested(fitting)}"
+        f"has {counted(columns, 'column')}, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or "
+        f"twice that for two people: pass --skeleton{_suggested(fitting)}"
     )
 
 
@@ -172,7 +188,7 @@ def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
         raise SkeletonError("holds no frames")
     for number, line in lines:
         if line.count(",") + 1 != columns:
-            raise SkeletonError(f"has {line.count(',') + 1} values, the first line {columns}", number)
+            raise SkeletonError(f"has {counted(line.count(',') + 1, 'value')}, the first line {columns}", number)
     texts = [line for _, line in lines]
     try:
         values = _to_numbers(texts)

@@ -23,7 +23,7 @@ from data_gen.raw.skeleton_file import MAX_BYTES, parse_skeleton
 from data_gen.raw.workers import map_in_workers
 from data_gen.skeletons import Skeleton
 
-OTHER_TABLES = ("recordings.csv", "segments.csv")  # that are no recordings (formats/folder.py, formats/long.py)
+OTHER_TABLES = ("recordings.csv", "segments.csv")  # of clips, of long recordings; no recordings themselves
 MISSING_LISTS = (
     "samples_with_missing_skeletons.txt",
     "NTU_RGBD_samples_with_missing_skeletons.txt",
@@ -100,13 +100,20 @@ def find_recordings(places: Iterable[Path], suffixes: Sequence[str] = (SKELETON,
     """
     found: dict[str, Recording] = {}
     repeated = 0
-    for place in places:
-        for recording in _in_place(Path(place), suffixes):
+    for place in check_there(list(map(Path, places))):
+        for recording in _in_place(place, suffixes):
             first = found.setdefault(recording.stem, recording)
             if first is not recording:
                 repeated += 1
                 first.check_same(recording)
     return [found[stem] for stem in sorted(found)], repeated
+
+
+def check_there(places: list[Path]) -> list[Path]:
+    """Return the places. Raises FileNotFoundError, which names all that do not exist."""
+    if missing := [str(place) for place in places if not place.exists()]:
+        raise FileNotFoundError(f"no such file, folder or archive: {', '.join(missing)}")
+    return places
 
 
 def is_recording(name: str, suffixes: Sequence[str]) -> bool:
@@ -122,7 +129,7 @@ def _in_place(place: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
             yield from _in_archive(place, suffixes)
         return
     if not place.is_dir():
-        raise FileNotFoundError(f"no such folder or archive: {place}")
+        raise FileNotFoundError(f"neither a file, folder nor archive: {place}")
     yield from recordings_under(place, suffixes)
     for name in sorted(os.listdir(place)):
         if name.lower().endswith(".zip") and not (place / name).is_dir():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_gen.packed.words import counted
 from data_gen.raw.number_lines import SkeletonError, read_count, read_row, read_rows, split_lines
 from data_gen.skeletons import KINECT_V2
 
@@ -64,7 +65,9 @@ def _read_num_frame(lines: list[bytes]) -> int:
     if num_frame > MAX_FRAMES:
         raise SkeletonError(f"{num_frame} frames are announced, more than the {MAX_FRAMES} of the longest", 1)
     if num_frame >= len(lines):
-        raise SkeletonError(f"{num_frame} frames are announced, the file ends after {len(lines)} lines", 1)
+        raise SkeletonError(
+            f"announces {counted(num_frame, 'frame')}, the file ends after {counted(len(lines), 'line')}", 1
+        )
     return num_frame
 
 

@@ -146,14 +146,14 @@ def test_a_damaged_archive_entry_is_a_bad_recording(tmp_path):
     content = bytearray(path.read_bytes())
     content[300:310] = b"0123456789"
     path.write_bytes(content)
-    with pytest.raises(BadRecordings, match="(?s)1 recordings cannot be converted.*cannot be read"):
+    with pytest.raises(BadRecordings, match="(?s)1 recording cannot be converted.*cannot be read"):
         convert(DATASETS["demo"], [path], tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--dataset", "ntu60", "--raw", "nowhere"], "no such folder or archive: nowhere"),
+        (["--dataset", "ntu60", "--raw", "nowhere"], "no such file, folder or archive: nowhere"),
         (["--raw", "."], "--raw needs --dataset"),
         (["--dataset", "ntu60", "--raw", "README.md"], "README.md is not a zip archive"),
         (

@@ -170,11 +170,13 @@ def test_repairs_are_made_by_the_rules_and_reported(raw, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["repaired"] == repaired
     printed = capsys.readouterr().out
     assert "3 label lines repaired" in printed and all(f"{k}: {v}" in printed for k, v in repaired.items())
-    assert "PKU-MMD I: 19 recordings, 1,980 frames" in printed and "(published: 18,841 / 2,704)" in printed
+    assert (
+        "PKU-MMD I: 19 recordings of 51 classes, 1,980 frames" in printed and "(published: 18,841 / 2,704)" in printed
+    )
     assert "cross_subject (xsub): 10 train, 9 val" in printed and "4 of 51 classes occur" in printed
     assert "cut from 6 videos" in printed
     assert "xsub lists 3 train, 3 val videos (published: 944 / 132)\n  xview lists 4 train, 2 val videos\n" in printed
-    assert "5 exceed 300 frames (published: 407)" in printed
+    assert "longer than 300 frames: 5 (published: 407)" in printed
     packed = PackedDataset(tmp_path / "out")
     assert packed.names[:4].tolist() == ["0002-L_001_A001", "0002-L_003_A051", "0002-L_004_A012", "0002-L_005_A007"]
     assert packed.num_frame[:4].tolist() == [50, 15, 10, 5]
@@ -222,9 +224,9 @@ def test_bad_videos_and_labels_stop_the_conversion_and_are_all_listed(raw, damag
 def test_skip_bad_goes_on_without_them_and_records_them(raw, damaged, tmp_path, capsys):
     arguments = ["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]
     assert main(arguments) == 1
-    assert "11 files or lines cannot be converted, nothing was written" in capsys.readouterr().err
+    assert "11 parts cannot be converted, nothing was written" in capsys.readouterr().err
     assert main([*arguments, "--skip-bad"]) == 0
-    assert "11 bad files or lines skipped" in capsys.readouterr().out
+    assert "11 bad parts skipped" in capsys.readouterr().out
     packed = PackedDataset(tmp_path / "out")
     assert packed.info["skipped"] == {str(raw / place): reason for place, reason in damaged.items()}
     assert packed.names.tolist() == ["0002-L_001_A001", "0002-L_002_A051", "0002-L_003_A012"]
@@ -298,7 +300,7 @@ def test_the_program_for_ntus_layout_does_not_offer_it(capsys):
 def test_names_in_the_folder_that_no_terminal_prints_are_escaped(raw, tmp_path, capsys):
     (raw / "label" / "a\udcff\n.txt").touch()
     assert main(["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
-    assert r"1 videos in no split, passed over: 'a\udcff\n'" in capsys.readouterr().out
+    assert r"1 video in no split, passed over: 'a\udcff\n'" in capsys.readouterr().out
 
 
 def test_without_a_packed_data_set_the_right_program_is_named(tmp_path):

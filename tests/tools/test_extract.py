@@ -13,6 +13,7 @@ from models import checkpoint_files, load_encoder, loading
 from tests.helpers import moving_body, skeleton_text
 from tools import extract
 from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.representation import Representation
 from tools.inference import recordings
 from tools.inference.recordings import RecordingsInput
 from tools.utils.errors import UserError
@@ -73,11 +74,17 @@ def test_memory_does_not_grow_with_the_recordings(published, demo_root, monkeypa
     assert sizes == [2] * 12 and [len(batch.names) for batch in found] == [2] * 12
 
 
+def test_all_places_that_are_missing_are_named(tmp_path, published):
+    places = [tmp_path / "a.npy", tmp_path, tmp_path / "b.npy"]
+    with pytest.raises(OSError, match=r"no such file, .*a.npy, [^,]*b.npy$"):
+        RecordingsInput(places, FrozenEncoder.open(published, torch.device("cpu")))
+
+
 @pytest.mark.parametrize(
     "place, message",
     [
         ("mine.txt", "mine.txt is not a zip archive.*what is read: a packed data set, or folders"),
-        ("nowhere", "no such folder or archive: .*nowhere"),
+        ("nowhere", "no such file, folder or archive: .*nowhere$"),
         ("empty", "no recording .*.csv, .npy, .skeleton. in .*empty"),
     ],
 )
@@ -104,6 +111,18 @@ def test_the_library_gives_the_features_that_extract_writes(published, demo_root
     alone = encoder(torch.tensor(dataset.recording(3))[None])  # of its own length
     np.testing.assert_allclose(alone, packed["feature"][3:4], atol=1e-5)
     assert encoder([]).shape == (0, 16)
+
+
+def test_the_ensemble_of_the_library_is_that_of_the_evaluation(published, demo_root, tmp_path):
+    written = extracted(published, tmp_path / "a.npz", demo_root / "demo", more=["--modality", "ensemble"])
+    streams = FrozenEncoder.open(published, torch.device("cpu")).streams("ensemble")
+    wanted = Representation("ensemble", streams)(torch.from_numpy(written["feature"]))
+    encoder, packed = load_encoder(published, "ensemble", device="cpu"), PackedDataset(demo_root / "demo")
+    feature = encoder([packed.recording(i) for i in range(len(packed))])
+    assert feature.shape == (24, encoder.feature_size) == (24, 4 * 16)
+    np.testing.assert_allclose(feature, wanted, atol=1e-4)
+    np.testing.assert_allclose(feature.unflatten(1, (4, 16)).norm(dim=2), 4.0, rtol=1e-5)
+    assert encoder([]).shape == (0, 64)
 
 
 def test_the_readme_shows_how_to_use_the_library(published, demo_root):

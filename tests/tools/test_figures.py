@@ -37,9 +37,9 @@ def test_tsne_of_two_encoders_goes_to_the_run_and_the_projector(published, draw,
     other = tmp_path / "demo_other"
     shutil.copytree(published, other)
     draw("tsne", published, other, "--classes", 2, "--labels", "first", "second")
-    picture = published / "figures" / "tsne.png"
+    picture = published / "figures" / "tsne_2_classes_demo_other.png"
     assert Image.open(picture).size[0] == 1100 and "8 recordings of 2 classes" in capsys.readouterr().out
-    (shown,) = board_of(published).Images("figures/tsne")
+    (shown,) = board_of(published).Images("figures/tsne_2_classes_demo_other")
     assert (shown.step, shown.width) == (451, 1100)
     for folder in (published, other):
         assert 'tensor_name: "features:00451"' in (folder / "projector_config.pbtxt").read_text()
@@ -198,9 +198,9 @@ def test_curves_of_runs_that_differ_in_length(pretrain, tmp_path, draw, capsys):
     pretrain.run("--epochs", 1)
     pretrain.run("--epochs", 2, folder=other)
     draw("curves", pretrain.folder, other, data=False)
-    assert "2 run(s), " in capsys.readouterr().out
-    assert Image.open(pretrain.folder / "figures" / "curves.png").size[0] == 1100
-    assert board_of(pretrain.folder).Images("figures/curves")
+    assert "2 runs, " in capsys.readouterr().out
+    assert Image.open(pretrain.folder / "figures" / "curves_demo_longer.png").size[0] == 1100
+    assert board_of(pretrain.folder).Images("figures/curves_demo_longer")
 
 
 def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
@@ -227,9 +227,12 @@ def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
 
 def test_class_names_of_a_file(demo_root, tmp_path):
     file = tmp_path / "names.txt"
-    file.write_text("elbow\n\nknee\n")
+    file.write_text("elbow\n\nknee" + 10 * "\n")
     names = encoded.names_for(PackedDataset(demo_root / "demo"), file)
     assert [encoded.class_name(names, i) for i in range(4)] == ["elbow", "A002", "knee", "A004"]
+    file.write_text("elbow\nknee\n")
+    with pytest.raises(UserError, match="--class-names: 2 names for 12 classes; give one for each"):
+        encoded.names_for(PackedDataset(demo_root / "demo"), file)
 
 
 @pytest.mark.parametrize(
@@ -237,13 +240,13 @@ def test_class_names_of_a_file(demo_root, tmp_path):
     [
         (
             ("tsne", "RUN", "--classes", 4),
-            r"--classes 4: only 3 classes occur among the 12 val .*give --classes 3 or fewer",
+            r"--classes 4: only 3 classes among the 12 val .*give --classes 3 or fewer",
         ),
         (
             ("tsne", "RUN", "--classes", 1),
-            r"only 4 val recordings are of 1 class\(es\), and a map takes 5: choose more --classes",
+            r"only 4 val recordings of 1 class, and a map takes 5: choose more --classes",
         ),
-        (("tsne", "RUN", "--labels", "a", "b"), r"2 titles for 1 checkpoint\(s\)"),
+        (("tsne", "RUN", "--labels", "a", "b"), "2 titles for 1 checkpoint; give"),
         (("tsne", "RUN", "--out", "picture.jpg"), "the plot is a .png file"),
         (("tsne", "nothing_there"), "no checkpoint at nothing_there, and no run of that name; in .* there are: "),
         (("retrieval", "RUN", "--query", "S001"), "--query S001: .* has no such recording; the first is S001C001P001R"),
@@ -285,3 +288,14 @@ def test_a_checkpoint_of_other_bodies_is_refused(published, draw, tmp_path):
     flags = ["--data-root", tmp_path, "--finetune-dataset", "mine", "--device", "cpu"]
     with pytest.raises(UserError, match=r"was trained on kinect_v2 .*mine holds coco \(17 joints"):
         draw("tsne", published, *flags, data=False)
+
+
+def test_another_picture_has_another_name(published, draw):
+    for flags in ((), ("--modality", "bone"), ("--seed", 1), ("--protocol", "xview")):
+        draw("tsne", published, *flags)
+    query = ("--query", "S001C001P003R001A001", "-k", 1)
+    for flags in ((), ("--modality", "joint")):
+        draw("retrieval", published, *query, *flags)
+    drawn = sorted(path.name for path in (published / "figures").iterdir())
+    found = ["retrieval_S001C001P003R001A001.png", "retrieval_S001C001P003R001A001_joint.png"]
+    assert drawn == [*found, "tsne.png", "tsne_bone.png", "tsne_on_demo_xview.png", "tsne_seed1.png"]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a file, too
 
 from data_gen.packed.atomic import atomic_write
+from data_gen.packed.words import counted
 from data_gen.raw.workers import end_at_ctrl_c, submit
 from tools.utils.encoder_options import add_compile_option
 from tools.utils.errors import UserError, run
@@ -111,7 +112,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def describe_machine(m: dict[str, Any]) -> str:
     """Describe the machine in a line."""
-    where = m.get("gpu", f"{m['cpu']}, {m['cores']} core(s), {m['threads']} thread(s)")
+    where = m.get("gpu", f"{m['cpu']}, {counted(m['cores'], 'core')}, {counted(m['threads'], 'thread')}")
     where += f", load {m['load_before']:.1f} before" if "load_before" in m else ""
     return f"{where}; " + ", ".join(f"{k} {m[k]}" for k in ("python", "torch", "numpy", "cuda") if k in m)
 

@@ -15,7 +15,7 @@ from data_gen.packed.reader import INFO, DataSetError, PackedDataset
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.long_files import BLOCK, LongFile
 from data_gen.raw.recording_files import SKELETON, SUFFIXES
-from data_gen.raw.recordings import is_recording
+from data_gen.raw.recordings import check_there, is_recording
 from data_gen.skeletons import KINECT_V2, Skeleton, has_mapping, map_joints
 from tools.detection.decoding import FRAME_RATE
 from tools.evaluation.features import FrozenEncoder
@@ -64,7 +64,7 @@ def check_skeleton(encoder: FrozenEncoder, skeleton: Skeleton, coordinates: int,
 def find_inputs(places: list[Path], encoder: FrozenEncoder, skeleton: str | None) -> list[LongInput]:
     """Open the recordings in `places`, in order; `.csv` and `.npy` ones are of that skeleton's joints (`skeleton_in`).
     Raises UserError, DataSetError."""
-    found = [recording for place in places for recording in _in_place(place, encoder, skeleton)]
+    found = [recording for place in check_there(places) for recording in _in_place(place, encoder, skeleton)]
     if not found:
         raise UserError(f"no recording in {', '.join(map(str, places))}; what is read: {LONG_PLACES}")
     names = [recording.name for recording in found]

@@ -10,6 +10,7 @@ from typing import Any
 from data_gen.datasets import UNTRIMMED, DataSet, Protocol
 from data_gen.packed.catalogue import packed_in
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from models.detector import Detector
 from models.loading import fingerprint
 from tools.detection.long_inputs import check_skeleton, packed_blocks
@@ -18,11 +19,11 @@ from tools.detection.saved import detector_name, write_detector
 from tools.detection.scoring import Scorer, by_detector
 from tools.detection.training import DetectionRecipe, train_detector
 from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.kept import set_aside
 from tools.evaluation.setup import folder_of
 from tools.utils import checkpoints
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
+from tools.utils.kept_results import set_aside
 from tools.utils.logs import progress, start_log, write_result
 from tools.utils.options import choose_data, classes_of, open_dataset
 from tools.utils.result_files import settings_of
@@ -97,4 +98,5 @@ def _log_scores(result: dict[str, Any]) -> None:
         mean = result["mAP"][str(overlap)]
         mark = "  <- the figure that is usually reported" if overlap == MARKED else ""
         log.info(f"overlap {overlap}: mAP by action {mean['by_action']:.1f} %, by video {mean['by_video']:.1f} %{mark}")
-    log.info(f"F1 of frames {result['f1']:.1f} %; {result['found']:,} found of {result['segments']:,} segments")
+    of_all = counted(result["segments"], "segment")
+    log.info(f"F1 of frames {result['f1']:.1f} %; {result['found']:,} found of {of_all}")

@@ -21,7 +21,6 @@ from tools.detection.decoding import Detection, decode
 from tools.detection.overlap import frame_scores
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.linear_classifier import load_classifier
-from tools.evaluation.representation import Streams
 from tools.inference.gallery import Gallery
 from tools.utils.errors import UserError
 
@@ -67,7 +66,7 @@ class Scorer:
 def by_classifier(encoder: FrozenEncoder, path: Path | None) -> Scorer:
     """Score by the classifier of clips at `path`; default: the one beside the checkpoint. Raises UserError."""
     classifier = load_classifier(path, encoder)
-    encode = _encoder_of(classifier.representation.streams, encoder)
+    encode = ClipEncoder(encoder.backbone, classifier.representation.streams).to(encoder.device)
 
     def score(clips: Tensor) -> Tensor:
         return classifier.scores(encode(clips)).softmax(1)[:, None]
@@ -83,7 +82,8 @@ def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
         raise UserError("--gallery: some of its recordings have no label")
     count = max(len(gallery.classes), int(labels.max()) + 1)
     classes = gallery.classes or [class_label(label) for label in range(count)]
-    encode, represent = _encoder_of(gallery.representation.streams, encoder), gallery.representation
+    represent = gallery.representation
+    encode = ClipEncoder(encoder.backbone, represent.streams).to(encoder.device)
     unit, k = F.normalize(gallery.feature), min(k, len(labels))
 
     def score(clips: Tensor) -> Tensor:
@@ -92,12 +92,6 @@ def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
         return votes.scatter_add_(1, labels[place], cosine.clamp(min=0) / k)[:, None]
 
     return Scorer(score, classes, encoder.backbone.layout, encoder.device)
-
-
-def _encoder_of(streams: Streams, encoder: FrozenEncoder) -> Callable[[Tensor], Tensor]:
-    """Return a function that encodes clips to the streams' features, concatenated."""
-    encoders = [ClipEncoder(encoder.backbone, stream).to(encoder.device) for stream in streams]
-    return lambda clips: torch.cat([encode(clips) for encode in encoders], 1)
 
 
 def by_detector(detector: Detector, classes: list[str], device: torch.device) -> Scorer:

@@ -16,13 +16,11 @@ from data_gen.skeletons import has_mapping
 from feeder.clips import ClipDataset, evaluation_view
 from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens
-from feeder.modality_names import MODALITIES, modalities_of
+from feeder.modality_names import ENSEMBLE, MODALITIES, Streams, modalities_of, streams_of
 from models.checkpoint_files import in_folder, newest, progress_of, stem_of
 from models.encoder import Backbone
 from models.loading import CLASSIFIER, load, load_backbone, modalities, takes_centred
-from tools.evaluation.representation import Streams
 from tools.utils.checkpoints import check_layout
-from tools.utils.encoder_options import ENSEMBLE
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
 from tools.utils.options import find_run
@@ -104,19 +102,15 @@ class FrozenEncoder:
     def modalities(self, name: str, what: str = "--modality") -> tuple[str, ...]:
         """Return the modalities that a name stands for; `all` means those of pre-training. Raises UserError if the
         encoder does not have them; `what` is the option that gave the name."""
-        trained = modalities(self.state)
         try:
-            return modalities_of(name, trained)
+            return modalities_of(name, modalities(self.state))
         except ValueError as error:
             raise UserError(f"{what} {name}: {error}") from error
 
     def streams(self, name: str, what: str = "--modality") -> Streams:
         """Return the streams that a name of --modality stands for: several for `ensemble`. Raises UserError if the
         encoder does not have them."""
-        if name != ENSEMBLE:
-            return (self.modalities(name, what),)
-        trained = modalities(self.state)
-        return tuple(dict.fromkeys([trained, *((m,) for m in trained)]))
+        return streams_of(name, modalities(self.state)) if name == ENSEMBLE else (self.modalities(name, what),)
 
 
 def extract_features(

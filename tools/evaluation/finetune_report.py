@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_gen.packed.words import counted
 from data_gen.recipes import FINETUNE
 from feeder.clips import ClipDataset
 from tools.evaluation.features import result_name
 from tools.evaluation.finetuned import finetuned_state
-from tools.evaluation.kept import earlier_result, set_aside
 from tools.evaluation.label_subsets import stratified
 from tools.evaluation.scores import Curves, Validation, best_and_last, curves, history, log_scores
 from tools.evaluation.setup import EvaluationSetup, load_setup
@@ -28,6 +28,7 @@ from tools.training.unfinished import Keeper, Stopped, Unfinished
 from tools.utils import checkpoints
 from tools.utils.distributed import Processes, check_equal, processes
 from tools.utils.errors import UserError
+from tools.utils.kept_results import earlier_result, set_aside
 from tools.utils.precision import choose_amp
 from tools.utils.result_files import settings_of
 
@@ -204,7 +205,7 @@ class _Report:
 
     def _title(self, modality: str, fraction: float, labelled: int) -> str:
         what = "training from scratch" if self.args.from_scratch else "fine-tuning"
-        return f"{what}, {modality}, {100 * fraction:g} % of the labels ({labelled:,} recordings)"
+        return f"{what}, {modality}, {100 * fraction:g} % of the labels ({counted(labelled, 'recording')})"
 
 
 def _together(shares: list[dict[str, Any]], earlier: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_gen.packed.info import is_one_line
+from data_gen.packed.words import counted
 from models.loading import CLASSIFIER, fingerprint
 from tools.evaluation.features import LARGEST, FrozenEncoder, result_name
 from tools.evaluation.representation import Representation
@@ -41,7 +42,7 @@ class SavedClassifier:
     @property
     def title(self) -> str:
         """Describe its file and what it knows, for the log."""
-        return f"{self.path}: the {len(self.classes)} classes of {self.dataset} {self.protocol}"
+        return f"{self.path}: the {counted(len(self.classes), 'class')} of {self.dataset} {self.protocol}"
 
     def scores(self, feature: Tensor) -> Tensor:
         """Return scores (B, classes) of features (B, D), the representation's streams concatenated."""

@@ -11,13 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from feeder.modality_names import Streams
+from models.inference import equalise
 from tools.utils.encoder_options import STANDARDISED
-
-Stream = tuple[str, ...]  # the modalities of one feature
-Streams = tuple[Stream, ...]
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,4 @@ class Representation:
         """Transform features (N, streams·D), the streams concatenated, to the same shape."""
         if self.mean is not None and self.scale is not None:
             features = (features - self.mean) * self.scale
-        if len(self.streams) == 1:
-            return features
-        # Cosines are the same for any common length; this one suits the learning rate of the linear probe.
-        parts = features.unflatten(1, (len(self.streams), -1))
-        return (F.normalize(parts, dim=2) * parts.shape[2] ** 0.5).flatten(1)
+        return equalise(features, self.streams)

@@ -19,14 +19,15 @@ from data_gen.datasets import DataSet, Protocol
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
+from feeder.modality_names import Streams
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, extract_features, result_name
-from tools.evaluation.kept import set_aside
-from tools.evaluation.representation import Representation, Streams
+from tools.evaluation.representation import Representation
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
 from tools.utils.encoder_options import CENTRED, STANDARDISED
 from tools.utils.errors import UserError
+from tools.utils.kept_results import set_aside
 from tools.utils.logs import secondary, start_log, tensorboard, write_result
 from tools.utils.options import choose_data, classes_of, open_dataset
 from tools.utils.result_files import settings_of

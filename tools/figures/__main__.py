@@ -78,7 +78,7 @@ CLASS_NAMES = _option(
 PLOTS = {
     "tsne": (
         "t-SNE of the features of some classes of the val side; several checkpoints are drawn side by side",
-        "figures/tsne.png in the first run's folder",
+        "figures/tsne.png in the first run's folder, or named by the other options, too",
         [CHECKPOINTS, LABELS, CLASSES, SEED, ENCODED, DATA, CLASS_NAMES],
     ),
     "confusion": (
@@ -88,12 +88,12 @@ PLOTS = {
     ),
     "curves": (
         "training curves of several runs, and their probes' accuracy",
-        "figures/curves.png in the first run's folder",
+        "figures/curves.png in the first run's folder; of several runs, named by them, too",
         [RUNS, LABELS],
     ),
     "earliness": (
         "accuracy over the observed part of each clip, of several runs",
-        "figures/earliness.png in the first run's folder",
+        "figures/earliness.png in the first run's folder; of several runs, named by them, too",
         [RUNS, EVALUATED],
     ),
     "skeleton": (

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
+from data_gen.packed.words import counted
 from tools.figures import style
-from tools.figures.encoded import plot_path
+from tools.figures.encoded import plot_path, with_others
 from tools.figures.style import Curve
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
@@ -99,10 +100,12 @@ def main(args: argparse.Namespace) -> None:
             raise UserError(f"{folder} is a file: give the folder of the run")
     titles = args.labels or [folder.resolve().name for folder in folders]
     if len(titles) != len(folders):
-        raise UserError(f"--labels: {len(titles)} titles for {len(folders)} run(s); give one for each")
+        raise UserError(f"--labels: {counted(len(titles), 'title')} for {counted(len(folders), 'run')}: give one each")
     if len(set(titles)) < len(titles):
         raise UserError(f"two runs are called the same ({', '.join(titles)}): tell them apart by --labels")
-    out = plot_path(args.out, folders[0], "curves.png")
+    stem = with_others("curves", [folder.resolve().name for folder in folders[1:]])
+    out = plot_path(args.out, folders[0], f"{stem}.png")
     runs = {title: read_run(folder) for title, folder in zip(titles, folders)}
-    style.publish(draw(runs), out, folders[0], "curves")
-    print(f"{len(runs)} run(s), {len({t for c in runs.values() for t in c})} panels: {out}")
+    style.publish(draw(runs), out, folders[0], stem)
+    panels = {title for curves in runs.values() for title in curves}
+    print(f"{counted(len(runs), 'run')}, {counted(len(panels), 'panel')}: {out}")

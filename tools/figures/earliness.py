@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from data_gen.packed.words import counted
 from tools.evaluation.earliness import TASK
 from tools.evaluation.features import suffix_of
 from tools.figures import style
-from tools.figures.encoded import plot_path
+from tools.figures.encoded import plot_path, with_others
 from tools.figures.style import Curve
 from tools.utils.errors import UserError
 from tools.utils.options import find_run
@@ -43,7 +44,9 @@ def draw(runs: dict[str, Curve]) -> Figure:
 def main(args: argparse.Namespace) -> None:
     """Draw. Raises UserError."""
     folders = [find_run(text) for text in args.runs]
-    out = plot_path(args.out, folders[0], "earliness.png")
+    others = [folder.resolve().name for folder in folders[1:]]
+    stem = with_others(TASK + suffix_of(args.modality), others)
+    out = plot_path(args.out, folders[0], f"{stem}.png")
     runs = {folder.resolve().name: read_scores(folder, args.modality) for folder in folders}
-    style.publish(draw(runs), out, folders[0], "earliness")
-    print(f"{len(folders)} run(s): {out}")
+    style.publish(draw(runs), out, folders[0], stem)
+    print(f"{counted(len(folders), 'run')}: {out}")

@@ -14,12 +14,15 @@ from torch import Tensor
 from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from feeder.clips import ClipDataset
 from models.checkpoint_files import stem_of
-from tools.evaluation.features import FrozenEncoder, extract_features
+from tools.evaluation.features import FrozenEncoder, extract_features, result_name
 from tools.evaluation.setup import data_of
 from tools.utils.errors import UserError
-from tools.utils.options import classes_of, open_dataset, read_class_names
+from tools.utils.options import check_class_names, classes_of, open_dataset, read_class_names
+
+_LONGEST = 200  # letters of a plot's name
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:
@@ -28,6 +31,11 @@ def plot_path(given: Path | None, folder: Path, name: str) -> Path:
     if path.suffix != Path(name).suffix:
         raise UserError(f"--out {path}: the plot is a {Path(name).suffix} file")
     return path
+
+
+def with_others(stem: str, others: Sequence[str]) -> str:
+    """Add to a plot's name the runs that are drawn beside the first, in whose folder it lies."""
+    return "_".join([stem, *others])[:_LONGEST]
 
 
 def find_name(packed: PackedDataset, name: str, flag: str) -> int:
@@ -40,7 +48,7 @@ def find_name(packed: PackedDataset, name: str, flag: str) -> int:
 
 def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
     """Return the data set's names of its classes, or those in a file. Raises UserError, DataSetError."""
-    return classes_of(packed) if file is None else read_class_names(file)
+    return classes_of(packed) if file is None else check_class_names(read_class_names(file), packed.num_classes)
 
 
 def class_name(names: Sequence[str], index: int) -> str:
@@ -62,14 +70,24 @@ class Encoded(FrozenEncoder):
 
     @property
     def of(self) -> str:
-        """Return the suffix of its plots' names: `_of_finetune` for fine-tuned weights, else empty."""
+        """Return `_of_finetune` for fine-tuned weights, else an empty text."""
         return self.where if self.where.startswith("_of_") else ""
+
+    @property
+    def run(self) -> str:
+        """Return the name of its run, with that of the weights if they are not the last checkpoint's."""
+        return self.folder.resolve().name + self.where
+
+    def plot_name(self, plot: str, args: argparse.Namespace, packed: PackedDataset, protocol: Protocol) -> str:
+        """Name a plot by what it shows, as results are named: other data or weights than the run's, the modality."""
+        on = f"_on_{packed.name}_{protocol.name}" if args.dataset or args.protocol else ""
+        return result_name(plot, on + self.where, args.modality)
 
     @property
     def title(self) -> str:
         """Return its default title in a plot: the run, and how long it was trained."""
         name = self.folder.resolve().name + f"/{stem_of(self.path)}" * bool(self.of)
-        return f"{name}, " + (f"{self.epoch} epochs" if self.epoch else "untrained")
+        return f"{name}, " + (counted(self.epoch, "epoch") if self.epoch else "untrained")
 
     def data(self, args: argparse.Namespace, own: dict | None = None) -> tuple[PackedDataset, Protocol]:
         """Open the data set and protocol of the flags, else of `own` (a classifier), else of the checkpoint.

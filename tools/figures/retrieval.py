@@ -78,10 +78,11 @@ def main(args: argparse.Namespace) -> None:
             f"--query {args.query} is on the train side of {protocol.long_name}, which is searched: choose one "
             f"of the val side, such as {packed.names[queries[0]]}"
         )
-    out = plot_path(args.out, encoder.folder, f"retrieval_{args.query}{encoder.of}.png")
+    stem = encoder.plot_name(args.query, args, packed, protocol)
+    out = plot_path(args.out, encoder.folder, f"retrieval_{stem}.png")
     names = names_for(packed, args.class_names)
     found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
-    tag = f"retrieval/{args.query}{encoder.of}"
-    style.publish(draw(packed, query, found, names), out, encoder.folder, tag, encoder.epoch)
+    figure = draw(packed, query, found, names)
+    style.publish(figure, out, encoder.folder, f"retrieval/{stem}", encoder.epoch)
     right = sum(packed.label[n.index] == packed.label[query] for n in found)
     print(f"{args.query}: {right} of its {len(found)} nearest are of its class, {out}")

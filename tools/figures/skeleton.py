@@ -18,6 +18,7 @@ from torch import Tensor
 
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.words import counted
 from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip, evaluation_view
 from feeder.modalities import ModalityTokens
@@ -52,7 +53,7 @@ def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
     if not who:
         raise UserError("the recording shows nobody: all of its joints are zero")
     return [
-        _joints(whole[0], who, sticks, f"joint\nwhole clip,\n{int(source.num_frame[0])} frames"),
+        _joints(whole[0], who, sticks, f"joint\nwhole clip,\n{counted(int(source.num_frame[0]), 'frame')}"),
         _bones(derive(whole, "bone")[0], who, sticks),
         _motion(whole[0], derive(whole, "motion")[0], who, sticks),
         *_views(source.views(torch.arange(1), VIEWS, seed, 0), who, sticks),
@@ -130,7 +131,7 @@ def describe_map(joint_map: Tensor) -> tuple[str, np.ndarray]:
         return f"{hidden.sum()} masked joints ×", hidden
     if kept == 0:
         return "all joints sheared", hidden
-    return f"{len(joint_map) - kept} joints mapped", hidden
+    return f"{counted(len(joint_map) - kept, 'joint')} mapped", hidden
 
 
 def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int:
@@ -227,4 +228,4 @@ def main(args: argparse.Namespace) -> None:
     figure = sheet(panels, caption.strip().replace("\n", ": "))
     style.publish(figure, picture, RUNS / "figures", f"skeleton/{name}")
     frames = animate(panels, caption, source.layout.coordinates, out)
-    print(f"{name}: {frames} frames in {out}, a sheet of some in {picture}")
+    print(f"{name}: {counted(frames, 'frame')} in {out}, a sheet of some in {picture}")

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
+from data_gen.packed.words import counted
 from tools.figures import style
-from tools.figures.encoded import Encoded, class_name, names_for, plot_path
+from tools.figures.encoded import Encoded, class_name, names_for, plot_path, with_others
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
 from tools.utils.logs import secondary, tensorboard
@@ -33,7 +34,7 @@ def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarr
     count = count or min(CLASSES, len(there))
     if count > len(there):
         raise UserError(
-            f"--classes {count}: only {len(there)} classes occur among the {len(labels)} val recordings; "
+            f"--classes {count}: only {counted(len(there), 'class')} among the {len(labels)} val recordings; "
             f"give --classes {len(there)} or fewer"
         )
     return np.sort(np.random.default_rng(seed).permutation(there)[:count])
@@ -73,23 +74,27 @@ def main(args: argparse.Namespace) -> None:
     device = single_process(args.device, "tools.figures")
     encoders = [Encoded.open(text, device) for text in args.checkpoints]
     first = encoders[0]
-    out = plot_path(args.out, first.folder, f"tsne{first.of}.png")
     if args.labels and len(args.labels) != len(encoders):
-        raise UserError(f"--labels: {len(args.labels)} titles for {len(encoders)} checkpoint(s); give one for each")
+        given, needed = counted(len(args.labels), "title"), counted(len(encoders), "checkpoint")
+        raise UserError(f"--labels: {given} for {needed}; give one for each")
     titles = args.labels or [encoder.title for encoder in encoders]
     packed, protocol = first.data(args)
+    chosen = f"_{args.classes}_classes" * bool(args.classes) + f"_seed{args.seed}" * bool(args.seed)
+    stem = with_others(first.plot_name("tsne", args, packed, protocol) + chosen, [e.run for e in encoders[1:]])
+    out = plot_path(args.out, first.folder, f"{stem}.png")
     rows = packed.split(protocol.name, "val")
     classes = choose_classes(packed.label[rows], args.classes, args.seed)
     rows = rows[np.isin(packed.label[rows], classes)]
     if len(rows) < FEWEST:
+        there = f"{counted(len(rows), 'val recording')} of {counted(len(classes), 'class')}"
         raise UserError(
-            f"only {len(rows)} val recordings are of {len(classes)} class(es), and a map takes {FEWEST}: choose more "
-            "--classes, or a data set or protocol with more recordings"
+            f"only {there}, and a map takes {FEWEST}: choose more --classes, or a data set or protocol with more "
+            "recordings"
         )
     names, labels = names_for(packed, args.class_names), packed.label[rows]
     features = [encoder.features(packed, rows, args.modality) for encoder in encoders]
     figure = draw([embed(f, args.seed) for f in features], titles, labels, names)
-    style.publish(figure, out, first.folder, f"tsne{first.of}", first.epoch)
+    style.publish(figure, out, first.folder, stem, first.epoch)
     metadata = [[class_name(names, int(c)), packed.names[row]] for c, row in zip(labels, rows)]
     for folder in dict.fromkeys(encoder.folder for encoder in encoders):
         # One writer for all checkpoints of a run, as each writer lists only its own embeddings. It prints a line where
@@ -99,5 +104,5 @@ def main(args: argparse.Namespace) -> None:
                 if encoder.folder == folder:
                     tag = f"features{encoder.of}"
                     board.add_embedding(values, metadata, None, encoder.epoch, tag, ["class", "recording"])
-    what = f"{len(rows)} recordings of {len(classes)} classes, {packed.name} {protocol.long_name}"
+    what = f"{len(rows)} recordings of {counted(len(classes), 'class')}, {packed.name} {protocol.long_name}"
     print(f"t-SNE of {what}: {out}")

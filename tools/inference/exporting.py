@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from data_gen.packed.atomic import atomic_files, locked
 from feeder.clips import NUM_FRAMES
+from feeder.modality_names import Streams
 from models.inference import ClipEncoder, is_raw
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.linear_classifier import SavedClassifier, load_classifier, own_classifier
-from tools.evaluation.representation import Streams
 from tools.inference.model_card import card_of, card_text
 from tools.utils.distributed import single_process
 from tools.utils.encoder_options import EXPORTED
@@ -39,7 +39,7 @@ class Exported(nn.Module):
 
     def __init__(self, encoder: FrozenEncoder, streams: Streams, classifier: SavedClassifier | None):
         super().__init__()
-        self.encoders = nn.ModuleList(ClipEncoder(encoder.backbone, stream) for stream in streams)
+        self.encode = ClipEncoder(encoder.backbone, streams)
         self.layout, self.takes_centred, self.classifier = encoder.layout, encoder.takes_centred, classifier
 
     @property
@@ -47,7 +47,7 @@ class Exported(nn.Module):
         return ["feature", "logits"] if self.classifier else ["feature"]
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-        feature = torch.cat([encode(clips) for encode in self.encoders], 1)
+        feature = self.encode(clips)
         if self.takes_centred:
             feature = torch.where(is_raw(clips, self.layout)[:, None], torch.nan, feature)
         return (feature, self.classifier.scores(feature)) if self.classifier else (feature,)

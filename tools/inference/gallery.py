@@ -15,12 +15,13 @@ from torch import Tensor
 
 from data_gen.packed.info import INFO, is_one_line
 from data_gen.packed.reader import PackedDataset
+from feeder.modality_names import ENSEMBLE, Streams
 from models.loading import fingerprint
 from tools.evaluation.features import LARGEST, FrozenEncoder
 from tools.evaluation.knn import nearest
-from tools.evaluation.representation import Representation, Streams
+from tools.evaluation.representation import Representation
 from tools.inference.recordings import RecordingsInput, action_of, identity_of
-from tools.utils.encoder_options import CENTRED, ENSEMBLE
+from tools.utils.encoder_options import CENTRED
 from tools.utils.errors import UserError
 
 

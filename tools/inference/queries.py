@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.packed.reader import DataSetError
+from feeder.modality_names import Streams
 from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.representation import Streams
 from tools.inference.recordings import Features, RecordingsInput
 from tools.inference.watch import appearing
 from tools.utils.errors import UserError

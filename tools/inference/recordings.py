@@ -20,17 +20,18 @@ from data_gen.formats.folder import CLASSES, SKELETON_JSON, TABLE, Files, read_l
 from data_gen.packed.info import UNLABELLED, is_one_line
 from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.words import counted
 from data_gen.raw.conversion import first_names
-from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, LARGE, MAPPED, NORMALISED, fit_people
+from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, fit_people, in_unit
 from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import SKELETON, SUFFIXES, check_values, parse_recording
-from data_gen.raw.recordings import Recording, find_recordings, prepare_all
+from data_gen.raw.recordings import Recording, check_there, find_recordings, prepare_all
 from data_gen.raw.workers import num_cores
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 from feeder.clips import ClipDataset
 from feeder.layout import FrameLayout
+from feeder.modality_names import Streams
 from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, check_features, feature_batches
-from tools.evaluation.representation import Streams
 from tools.utils.encoder_options import PLACES
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
@@ -44,7 +45,7 @@ _DONE = {
 }
 _DOUBTFUL = {
     EMPTY: "nobody is in any frame, so their answers mean nothing",
-    LARGE: "people are more than ten metres tall; coordinates must be in metres (millimetres / 1000)",
+    **{unit: in_unit(unit) for unit in UNITS},
 }
 
 
@@ -84,7 +85,7 @@ class RecordingsInput:
         self._packed: PackedDataset | None = None
         self._stored: PackedDataset | None = None  # as it is on the disk, not adapted
         self._found: list[_Found] = []
-        packed = [place for place in places if (place / INFO).is_file()]
+        packed = [place for place in check_there(places) if (place / INFO).is_file()]
         if packed and len(places) > 1:
             raise UserError(f"{packed[0]} is a packed data set: give it by itself")
         if packed:
@@ -131,7 +132,7 @@ class RecordingsInput:
             return
         read, layout = zip(self._found, self._read()), self._encoder.layout
         counts: Counter[str] = Counter()
-        doubtful: dict[str, list[str]] = {EMPTY: [], LARGE: []}
+        doubtful: dict[str, list[str]] = {what: [] for what in _DOUBTFUL}
         while part := list(islice(read, BATCH_SIZE)):
             good = []
             for found, result in part:
@@ -147,10 +148,9 @@ class RecordingsInput:
                 frames, num_frame = torch.from_numpy(np.concatenate(people)), np.array([len(p) for p in people])
                 yield list(names), ClipDataset(frames, num_frame, np.array(labels), layout=layout)
         target = {MAPPED: layout.skeleton.name}
-        count = "1 person" if layout.people == 1 else f"{layout.people} people"
         for what, text in _DONE.items():
             if counts[what]:
-                self._tell(text.format(target.get(what, count)), counts[what])
+                self._tell(text.format(target.get(what, counted(layout.people, "person"))), counts[what])
         for what, names in doubtful.items():
             self._warn(what, names)
 
@@ -214,7 +214,7 @@ class RecordingsInput:
         """Print a note on what was done to the recordings, once."""
         if what and what not in self._told:
             self._told.add(what)
-            print(f"note: {what}" + (f" ({count:,} recordings)" if count else ""), file=sys.stderr)
+            print(f"note: {what}" + (f" ({counted(count, 'recording')})" if count else ""), file=sys.stderr)
 
     def _warn(self, what: str, names: list[str]) -> None:
         """Print a warning of recordings that are read, but hardly meant."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from data_gen.datasets import Protocol
 from data_gen.packed.atomic import locked
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from feeder.clips import ClipDataset
 from models import checkpoint_files, loading
 from models.encoder import Backbone
@@ -23,6 +24,7 @@ from tools.training.trainer import Trainer
 from tools.utils import checkpoints
 from tools.utils.distributed import barrier, check_equal, processes
 from tools.utils.errors import UserError
+from tools.utils.kept_results import set_all_aside
 from tools.utils.logs import EpochLog, progress, start_log, write_result
 
 log = logging.getLogger("umurl")
@@ -53,7 +55,7 @@ def pretrain(
             check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
             start_log(args.checkpoint_path, "pretrain", procs.rank)
             log.info(describe_run(trainer, sources))
-            if procs.is_main:
+            if procs.is_main and (trainer.epoch < args.epochs or not resumed):
                 config = trainer.config() | {"view": repr(trainer.view), "versions": checkpoints.versions()}
                 write_result(args.checkpoint_path, "config", config)
             train(trainer, resumed, knn)
@@ -78,8 +80,14 @@ def resume(trainer: Trainer) -> str | None:
     if not found:
         return None
     restore(trainer, *found)
-    step = f" and {trainer.step} steps" if trainer.step else ""
-    return f"going on from {found[0]}, after {trainer.epoch} epochs{step}"
+    before = found[1].get("args", {}).get("schedule", args.schedule)
+    changed = f"; warning: --schedule was {before}, now it is {args.schedule}" if before != args.schedule else ""
+    return f"going on from {found[0]}, after {progress_text(trainer.epoch, trainer.step)}{changed}"
+
+
+def progress_text(epochs: int, steps: int) -> str:
+    """Format how much of a run is done: `3 epochs and 1 step`."""
+    return counted(epochs, "epoch") + (f" and {counted(steps, 'step')}" if steps else "")
 
 
 def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
@@ -88,12 +96,13 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
     if resumed:
         log.info(resumed)
     if args.resume == "none" and procs.is_main:
+        set_all_aside(args.checkpoint_path)
         for path in checkpoint_files.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
             path.unlink()
     if trainer.epoch >= args.epochs:
         if not resumed:  # --epochs 0
             trainer.save()
-        log.info(f"nothing to train: {trainer.epoch} of {args.epochs} epochs are done")
+        log.info(f"nothing to train: {trainer.epoch} of {counted(args.epochs, 'epoch')} done")
         return
     trainer.compile_and_distribute()
     epochs = EpochLog(args.checkpoint_path, trainer.epoch, trainer.config()) if procs.is_main else None
@@ -103,7 +112,8 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
         epochs.close()
     if stop.received and trainer.epoch < args.epochs:
         name = signal.Signals(stop.received).name
-        log.info(f"stopped by {name} after {trainer.epoch} epochs and {trainer.step} steps; the same command goes on")
+        done = progress_text(trainer.epoch, trainer.step)
+        log.info(f"stopped by {name} after {done}; the same command goes on")
         sys.exit(128 + stop.received)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from data_gen.datasets import Protocol
 from data_gen.packed.reader import PackedDataset
+from data_gen.packed.words import counted
 from feeder.sampling import global_batches
 from tools.training.trainer import Trainer
 from tools.utils.hardware import device_name
@@ -17,20 +18,21 @@ def describe_run(trainer: Trainer, sources: Sequence[tuple[PackedDataset, Protoc
     size, batch = len(trainer.dataset), args.batch_size
     sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, model.backbone)]
     drops = f", a tenth from epoch {' and '.join(map(str, args.schedule))} on" if args.schedule else ""
+    epochs = counted(args.epochs, "epoch")
     lines = [
         f"data: {size:,} recordings to train on, of "
         + " and ".join(f"{packed.title}, {protocol.long_name} ({packed.path})" for packed, protocol in sources),
         f"model: {args.objective} of {', '.join(args.pretrain_modalities)}, hidden size {args.hidden_size}, "
         f"{sizes[0]:.2f} M parameters, {sizes[1]:.2f} M of them in the encoder",
-        f"schedule: {args.epochs} epochs of {len(global_batches(size, batch))} step(s), {batch} clips a step, rate "
+        f"schedule: {epochs} of {counted(len(global_batches(size, batch)), 'step')}, {batch} clips a step, rate "
         f"{args.lr:g}{drops}, weight decay {args.wd:g}, seed {args.seed}",
-        f"machine: {procs.world_size} process(es), {device_name(procs.device)}, "
+        f"machine: {counted(procs.world_size, 'process')}, {device_name(procs.device)}, "
         + ("float32" if args.amp == "off" else args.amp),
     ]
     if batch > size:
-        lines.append(f"warning: --batch-size {batch} is more than all {size} recordings: every epoch is one step")
+        lines.append(f"warning: --batch-size {batch} is above all {size} recordings: an epoch is one step; lower it")
     if late := [at for at in args.schedule if at >= args.epochs > 0]:
-        lines.append(f"warning: the rate does not drop at epoch {late[0]}, as there are only {args.epochs} epochs")
+        lines.append(f"warning: the rate does not drop at epoch {late[0]}, as the run has only {epochs}")
     return "\n  ".join(lines)
 
 

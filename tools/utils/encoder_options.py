@@ -6,12 +6,11 @@ import argparse
 from pathlib import Path
 
 from data_gen.raw.recording_files import SUFFIXES
-from feeder.modality_names import MODALITIES, modalities_of
+from feeder.modality_names import ENSEMBLE, MODALITIES, modalities_of
 from tools.utils.options import add_data_options, add_device_option, run_path
 
 PLACES = f"a packed data set, or folders, zip archives and {', '.join(SUFFIXES)} files, as recorded or normalised"
 LONG_PLACES = f"{', '.join(SUFFIXES)} files, folders of them, or packed data sets with segments"
-ENSEMBLE = "ensemble"
 EXPORTED = {"torch": "encoder.pt2", "onnx": "encoder.onnx"}  # files of tools.export, by format
 VARIANTS = CENTRED, STANDARDISED = "centred", "standardised"  # of a representation (tools/evaluation/representation.py)
 MIN_STEPS = 2000  # to compile for a batch size: where a step saves 30 ms, they repay a minute of compiling

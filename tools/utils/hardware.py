@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from data_gen.packed.words import counted
+
 # FLOP/s of dense products in bf16 (fp16 for cards without bf16), from the makers' data sheets. The first row that
 # matches the card's name counts.
 _PEAK = {
@@ -18,7 +20,7 @@ def device_name(device: torch.device) -> str:
     """Return the GPU's name, or `CPU` and its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} thread(s)"
+    return f"CPU, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def peak_flops(device: torch.device, amp: str) -> float | None:

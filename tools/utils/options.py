@@ -23,6 +23,7 @@ from data_gen.packed.atomic import is_replaceable
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
 from data_gen.packed.info import is_one_line, read_text
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
+from data_gen.packed.words import counted
 from models.checkpoint_files import in_folder
 from tools.utils.errors import UserError
 
@@ -145,6 +146,15 @@ def read_class_names(file: Path) -> list[str]:
     names = [line.strip() for line in read_text(file, _MAX_NAMES).removesuffix("\n").split("\n")]
     if not all(map(is_one_line, names)):
         raise UserError(f"--class-names {file}: a name has control characters")
+    return names
+
+
+def check_class_names(names: list[str], classes: int) -> list[str]:
+    """Return the names. Raises UserError if there is not one for each class."""
+    if len(names) != classes:
+        raise UserError(
+            f"--class-names: {counted(len(names), 'name')} for {counted(classes, 'class')}; give one for each"
+        )
     return names
 
 

@@ -54,7 +54,11 @@ def test_raw_recordings_are_normalised_and_keep_their_table(folder, tmp_path, ca
     for i, clip in enumerate(clips().values()):
         np.testing.assert_array_equal(packed.recording(i), normalise(clip, num_people=1))
     said = capsys.readouterr().out
-    assert "own: 3 recordings, 12 frames" in said and "  s: 2 train, 1 val" in said and "they were raw" in said
+    assert (
+        "own: 3 recordings of 2 classes, 12 frames" in said
+        and "  s: 2 train, 1 val" in said
+        and "they were raw" in said
+    )
 
 
 def test_labels_and_the_table_may_be_unknown(folder, tmp_path, capsys):
@@ -204,11 +208,12 @@ def test_names_of_classes_are_numbered_by_the_alphabet_or_by_the_list(folder, tm
         ("name;label", ["a;0"], "camera and split:NAME; columns stand between commas"),
         ("name;label", ["a;0"], "recordings.csv:1: the heading 'name;label' is not name, perhaps"),
         ("name,label,age", ["a,0,3"], "the heading 'name,label,age' is not name, perhaps"),
+        ("Name,lable", ["a,0"], "and split:NAME; did you mean name?; did you mean label?"),
         ("name,label,label", ["a,0,3"], "the heading 'name,label,label' is not name, perhaps"),
         ("label,subject", ["0,0"], "the heading 'label,subject' is not name, perhaps"),
         ("name,label,split:a/b", ["a,0,"], "is not name, perhaps with label, subject, camera and split:NAME"),
         ("name,label", [], "recordings.csv: names no recordings"),
-        ("name,label", ["a,0", "b"], "recordings.csv:3: has 1 values, the heading 2"),
+        ("name,label", ["a,0", "b"], "recordings.csv:3: has 1 value, the heading 2"),
         ("name,label", ["a,0", "", "x,1"], "recordings.csv:4: 'x': there is no x.csv or .npy or .skeleton in the"),
         ("name,label", ["a.npy,0"], "recordings.csv:2: 'a.npy': there is no a.npy in the folder"),
         ("name,label", ["../folder/a,0"], "recordings.csv:2: '../folder/a' is no name of 1 to 64 letters"),
@@ -255,13 +260,13 @@ def heading(joints, axes: str = "xyz") -> str:
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("", "b.csv: has 1 columns, 25 joints of kinect_v2 take 2 or 3 each"),
+        ("", "b.csv: has 1 column, 25 joints of kinect_v2 take 2 or 3 each"),
         (",".join("0" * 60) + "\n", "b.csv: has 60 columns, 25 joints of kinect_v2 take 2 or 3 each"),
         (",".join("x" * 75) + "\n", "b.csv: holds no frames"),
         (",".join("x" * 75) + "\n" + ",".join("0" * 150), "b.csv:2: has 150 values, the first line 75"),
         (",".join("0" * 75) + "\n" + ",".join("0" * 74) + "\n", "b.csv:2: has 74 values, the first line 75"),
         (",".join("0" * 75) + "\n\n" + ",".join("0" * 74 + "x") + "\n", "b.csv:3: 'x' is no number"),
-        (",".join("0" * 74) + ",\n", "b.csv: b holds values that are not finite in 1 of its 1 frames"),
+        (",".join("0" * 74) + ",\n", "b.csv: b holds values that are not finite in 1 of its 1 frame"),
         (heading(reversed(range(25))), "its heading has 'right_thumb_x' where x of spine_base is read"),
         (heading(range(25), "zyx"), "its heading has 'spine_base_z' where x of spine_base is read"),
         (",".join(f"{a}{i}" for a in "xyz" for i in range(25)) + "\n", "has 'x1' where y of spine_base is read"),
@@ -288,9 +293,12 @@ def test_csv_recordings_that_are_wrong_are_refused(content, message, folder, tmp
     "values, message",
     [
         (np.zeros((3, 20, 3)), "b.npy: has 20 joints, kinect_v2 25: pass --skeleton"),
-        (np.zeros((3, 25, 4)), "b.npy: holds float64 (3, 25, 4), expected floats (T, V, 3) or (T, M, V, 3)"),
+        (np.zeros((3, 25, 4)), "b.npy: holds float64 (3, 25, 4), expected floats (T, 25, 3) or (T, M, 25, 3)"),
         (np.zeros((3, 0, 25, 3)), "b.npy: holds float64 (3, 0, 25, 3), expected floats"),
-        (np.zeros((2, 40, 25, 3)), "b.npy: holds 40 people in 2 frames: its axes must be (T, M, V, C), time first"),
+        (np.zeros((2, 40, 25, 3)), "coordinates; np.transpose(array, (1, 0, 2, 3)) would fit"),
+        (np.zeros((25, 60, 3)), "coordinates; np.transpose(array, (1, 0, 2)) would fit"),
+        (np.zeros((3, 60, 25)), "coordinates; np.transpose(array, (1, 2, 0)) would fit"),
+        (np.zeros((3, 60, 25, 2)), "coordinates; np.transpose(array, (1, 3, 2, 0)) would fit"),
         (np.zeros((3, 75)), "b.npy: holds float64 (3, 75), expected floats"),
         (np.zeros((3, 25, 3), int), "b.npy: holds int64 (3, 25, 3), expected floats"),
         (np.zeros((0, 25, 3)), "b.npy: b has 0 frames, of 1 to 20000"),
@@ -361,7 +369,9 @@ def test_gaps_are_refused_by_frame_or_repaired_where_asked(folder, tmp_path, cap
     broken = whole.copy()
     broken[1:3, 0, 7] = np.nan
     np.savetxt(folder / "b.csv", broken.reshape(4, -1), delimiter=",")
-    message = "not finite in 2 of its 4 frames, the first of them frame 1 (counted from 0); fill gaps of up to N frames"
+    message = (
+        "not finite in 2 of its 4 frames, the first of them frame 1 (counted from 0); import_dataset --repair N fills"
+    )
     refused(capsys, tmp_path / "out", message, "folder", folder, *OWN)
     message = (
         "b.csv: b holds values that are not finite in 2 frames on end, 1 to 2 (counted from 0), more than --repair 1"
@@ -399,3 +409,9 @@ def test_an_exported_folder_remembers_its_skeleton(tmp_path, capsys):
     (tmp_path / "exported" / "skeleton.json").unlink()
     (tmp_path / "exported" / "skeleton.json").mkdir()
     refused(capsys, tmp_path / "no", "skeleton.json: no such skeleton", "folder", tmp_path / "exported", *OWN)
+
+
+def test_labels_of_long_recordings_are_not_passed_over(folder, tmp_path, capsys):
+    (folder / "segments.csv").write_text("name,start,end,label\na,0,2,1\n")
+    (folder / "recordings.csv").unlink()
+    refused(capsys, tmp_path / "out", "segments.csv: the labels of long recordings, ", "folder", folder, *OWN)

@@ -100,7 +100,7 @@ def test_a_round_trip_changes_no_bit(protocol, made, tmp_path, capsys):
     assert after.pop("made") == {"padded": str(folder), "protocol": protocol.replace("cross_subject", "xsub")}
     assert after == {key: before[key] for key in after}
     assert capsys.readouterr().out.splitlines() == [
-        f"simulated demo: 24 recordings, {before['frames']:,} frames in {tmp_path / 'out'}",
+        f"simulated demo: 24 recordings of 12 classes, {before['frames']:,} frames in {tmp_path / 'out'}",
         "  cross_subject (xsub): 12 train, 12 val",
         "  cross_view (xview): 12 train, 12 val",
     ]

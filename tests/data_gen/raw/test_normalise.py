@@ -3,7 +3,15 @@ import zipfile
 import numpy as np
 import pytest
 
-from data_gen.raw.normalise import fill_null_frames, normalise, rotation_in_plane, rotation_to_x, select_people
+from data_gen.raw.normalise import (
+    UNITS,
+    fill_null_frames,
+    normalise,
+    other_unit,
+    rotation_in_plane,
+    rotation_to_x,
+    select_people,
+)
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import SKELETONS, Skeleton
 from tests.helpers import GOLDEN
@@ -120,3 +128,11 @@ def test_a_step_without_joints_is_left_out():
     np.testing.assert_array_equal(normalise(bodies, plain, 1), bodies.astype(np.float32))
     centred = normalise(bodies, Skeleton("mine", ("a", "b", "c"), (0, 0, 0), centre=2), 1)
     np.testing.assert_array_equal(centred[:, 0], bodies[:, 0].astype(np.float32) - bodies[:, 0, 2:].astype(np.float32))
+
+
+@pytest.mark.parametrize("unit", [*UNITS, ""])
+def test_the_unit_of_people_who_are_too_tall_is_guessed(unit):
+    body = np.random.default_rng(0).uniform(0, [0.6, 1.7, 0.4], (9, 1, 20, 3)) / UNITS.get(unit, 1)
+    assert other_unit(body) == unit
+    assert other_unit(body[..., :2]) == ""  # perhaps pixels
+    assert other_unit(np.zeros_like(body)) == ""

@@ -17,7 +17,7 @@ V1 = SKELETONS["kinect_v1"]
 
 
 def bodies(people=1, joints=20, frames=7, coordinates=3):
-    return np.random.default_rng(people).normal(2, 1, (frames, people, joints, coordinates))
+    return np.random.default_rng(people).normal(2, 0.4, (frames, people, joints, coordinates))
 
 
 def npy(array, **options):
@@ -42,7 +42,7 @@ def test_tables_and_arrays_hold_the_same(people):
 @pytest.mark.parametrize(
     "content, suffix, message",
     [
-        (b"", ".csv", "has 1 columns, 20 joints of kinect_v1 take 2 or 3 each"),
+        (b"", ".csv", "has 1 column, 20 joints of kinect_v1 take 2 or 3 each"),
         (b"", ".npy", "cannot be read"),
         (csv(bodies(joints=25)), ".csv", "has 75 columns, .* pass --skeleton .it may be kinect_v2."),
         (npy(bodies(joints=17)), ".npy", "has 17 joints, kinect_v1 20: pass --skeleton .it may be coco."),

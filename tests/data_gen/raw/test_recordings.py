@@ -129,6 +129,9 @@ def test_recordings_without_anybody_are_zeros_with_a_warning(tmp_path, capsys):
     write_recordings(tmp_path / "raw", subjects=(1, 3), actions=(1,), cameras=(1,))
     (tmp_path / "raw" / "S001C001P001R001A002.skeleton").write_bytes(b"3\n0\n0\n0\n")
     assert main(["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]) == 0
-    assert "warning: 1 have no body in any frame and are kept as zeros: S001C001P001R001A002" in capsys.readouterr().out
+    assert (
+        "warning: 1 recording without a body in any frame, kept as zeros: S001C001P001R001A002"
+        in capsys.readouterr().out
+    )
     packed = PackedDataset(tmp_path / "out")
     assert packed.recording(1).shape == (3, 2, 25, 3) and not packed.recording(1).any()

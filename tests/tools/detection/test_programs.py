@@ -263,7 +263,7 @@ def test_wrong_options_end_with_a_message(detected, evaluated, demo_root, long_r
         ([raw, "--detector", evaluated / "action_recognition.pth.tar"], "is not a detector"),
         ([raw, "--gallery", long_root / "mine_untrimmed"], "mine_untrimmed holds long recordings, not clips"),
     ):
-        with pytest.raises((UserError, ValueError), match=message):
+        with pytest.raises((UserError, ValueError, OSError), match=message):
             timeline.main(["--pretrained", str(detected), *COMMON, *map(str, flags)])
     path = detected / "checkpoint_untrained.pth.tar"
     state = torch.load(path, weights_only=True)

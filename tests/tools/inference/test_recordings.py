@@ -35,7 +35,7 @@ def clips() -> dict[str, np.ndarray]:
     """Raw recordings of one person with the joints of Kinect v1, (T, V, C)."""
     rng = np.random.default_rng(2)
     walk = {name: rng.normal(size=(30 + i, 20, 3)).cumsum(0) * 0.02 for i, name in enumerate("abcdef")}
-    return {name: steps + rng.normal(size=(20, 3)) + 2 for name, steps in walk.items()}
+    return {name: steps + 0.4 * rng.normal(size=(20, 3)) + 2 for name, steps in walk.items()}
 
 
 @pytest.fixture
@@ -112,16 +112,18 @@ def test_recordings_that_are_hardly_meant_are_warned_of(encoder, folder, clips, 
     said = capsys.readouterr().err
     assert len(found) == 3 and "sound" not in said
     assert "warning: nobody is in any frame, so their answers mean nothing: nobody\n" in said
-    assert "warning: people are more than ten metres tall; coordinates must be in metres (mill" in said
-    assert said.splitlines()[-1].endswith(": millimetres")
+    assert (
+        "people are more than 3.5 metres tall, as if measured in millimetres (× 0.001 are metres): millimetres\n"
+        in said
+    )
     bring("folder", bad, "--name", "own", "--skeleton", "kinect_v1", "--out", tmp_path / "packed")
     said = capsys.readouterr().out
-    assert "warning: 1 have no body in any frame and are kept as zeros: nobody\n" in said
-    assert "warning: in 1 people are more than ten metres tall" in said and "1000): millimetres\n" in said
+    assert "warning: 1 recording without a body in any frame, kept as zeros: nobody\n" in said
+    assert "warning: in 1 recording people are more than 3.5 metres tall, as if measured in millimetres (" in said
     _, labels, recordings = features(encoder, tmp_path / "packed")
     assert set(labels.values()) == {-1} and not recordings.classes  # it has no labels
     assert "so their answers mean nothing: nobody\n" in capsys.readouterr().err
-    with pytest.warns(UserWarning, match="more than ten metres tall"):
+    with pytest.warns(UserWarning, match="more than 3.5 metres tall"):
         load_encoder(encoder.path, device="cpu").prepare(1000 * clips["a"], "kinect_v1")
 
 
@@ -257,7 +259,7 @@ def test_the_library_prepares_a_recording_and_refuses_raw_ones(published, clips,
     for raw in (clip, clip[:, None], torch.tensor(clip)):
         np.testing.assert_array_equal(encoder.prepare(raw, "kinect_v1"), wanted)
     np.testing.assert_array_equal(encoder.prepare(wanted), wanted)  # nothing is done twice
-    crowd = np.random.default_rng(0).normal(size=(9, 4, 25, 3)) + 2
+    crowd = np.random.default_rng(0).normal(2, 0.4, (9, 4, 25, 3))
     np.testing.assert_array_equal(encoder.prepare(crowd), normalise(crowd))
     assert encoder([encoder.prepare(clip, "kinect_v1")]).isfinite().all()
     for raw in ([crowd[:, :2]], torch.tensor(crowd[None, :, :2])):

@@ -5,6 +5,7 @@ import torch
 
 from models import loading
 from models.checkpoint_files import CheckpointError
+from tools.training.pretraining import progress_text
 from tools.utils.errors import UserError
 
 
@@ -87,3 +88,11 @@ def test_a_claimed_width_takes_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", lambda t, **_: t if t.is_meta else pytest.fail("allocated"))
     with pytest.raises(CheckpointError, match="another model"):
         loading.load_backbone(state, tmp_path)
+
+
+def test_progress_in_words():
+    assert [progress_text(*done) for done in ((0, 1), (1, 0), (3, 2))] == [
+        "0 epochs and 1 step",
+        "1 epoch",
+        "3 epochs and 2 steps",
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.loading import CheckpointError, load_plain
 from tools.utils.errors import UserError
-from tools.utils.result_files import read_result, settings_of
+from tools.utils.result_files import read_result, reading, settings_of
 
 _ENDINGS = (".json", ".pth.tar", "_best.pth.tar", "_predictions.csv")
 
@@ -24,13 +24,14 @@ def earlier_result(folder: Path, name: str) -> dict[str, Any] | None:
 
 def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     """Rename the files of the result called `name` if it exists with other settings. For few labels, also rename the
-    models of its fractions."""
+    models of its fractions. Raises UserError if it is damaged."""
     result = earlier_result(folder, name)
     earlier = settings_of(result) if result else _settings_of_model(folder / f"{name}.pth.tar")
     if earlier == settings:
         return
-    shares = (result or {}).get("fractions", [])
-    names = dict.fromkeys([name, *(f"{name}_{share['fraction']:g}" for share in shares)])
+    with reading(folder / f"{name}.json"):
+        shares = (result or {}).get("fractions", [])
+        names = dict.fromkeys([name, *(f"{name}_{share['fraction']:g}" for share in shares)])
     paths = [path for each in names for end in _ENDINGS if (path := folder / f"{each}{end}").is_file()]
     if result is None:  # an unreadable result is useless
         paths = [path for path in paths if path.suffix != ".json"]
@@ -44,8 +45,16 @@ def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
     for path in paths:
         path.rename(folder / (kept + path.name.removeprefix(name)))
     differing = ", ".join(k for k in settings if earlier and (k not in earlier or earlier[k] != settings[k]))
-    why = f"made with other settings ({differing})" if earlier else "of unknown origin"
+    unknown = "of the run before" if earlier else "of unknown origin"
+    why = f"made with other settings ({differing})" if differing else unknown
     logging.getLogger("umurl").info(f"an earlier {name}, {why}, is kept as {kept}")
+
+
+def set_all_aside(folder: Path) -> None:
+    """Rename the files of all results of a run that starts anew."""
+    for path in sorted(folder.glob("*.json")):
+        if (earlier_result(folder, path.stem) or {}).get("task") == path.stem:  # else renamed already, or no result
+            set_aside(folder, path.stem, {})
 
 
 def _settings_of_model(path: Path) -> dict[str, Any] | None:
