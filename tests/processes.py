@@ -24,9 +24,10 @@ tqdm.get_lock()  # or each process would make one, which is left when it is kill
 
 def start(count: int, module: str, *args: object) -> list[BaseProcess]:
     """Start a program in so many processes, which find each other as those of torchrun do. Their exit status is the
-    program's; what it says is lost."""
+    program's; what it says is lost. Those that still run when the tests end are stopped."""
     port = free_port()
-    processes = [FORKS.Process(target=_program, args=(count, port, module, args, rank)) for rank in range(count)]
+    tasks = [(count, port, module, args, rank) for rank in range(count)]
+    processes = [FORKS.Process(target=_program, args=task, daemon=True) for task in tasks]
     for process in processes:
         process.start()
     return processes
