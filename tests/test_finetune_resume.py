@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ import torch
 import action_recognition
 from data_gen.packed.info import DataSetError
 from models import CheckpointError, loading
-from tests.processes import start
+from tests.processes import start, together
 from tools.training import unfinished
 from tools.training.finetune import Finetuner
+from tools.training.signals import StopSignal
+from tools.utils.distributed import processes
 from tools.utils.errors import UserError
 
 FLAGS = "--finetune --batch-size 5 --schedule 4 --device cpu".split()
@@ -189,19 +192,32 @@ def test_a_command_that_runs_already_is_refused_and_one_that_diverges_leaves_not
     assert not list(published.glob("unfinished*"))
 
 
+def save_slowly(folder):
+    """Save the state of a stopped run; returns whether the file is there."""
+    with processes("cpu") as procs:
+        state = unfinished.Unfinished(folder, "finetune", {}, procs)
+        tuner = SimpleNamespace(losses=torch.zeros(1), state=lambda: time.sleep(0.3 * procs.is_main) or {})
+        with state.held():
+            unfinished.Keeper(state, "run", StopSignal()).save(tuner, stopped=True)
+        return (state.folder / unfinished.STATE).is_file()
+
+
+def test_no_process_ends_before_the_main_one_has_saved(tmp_path):
+    assert together(2, save_slowly, tmp_path) == [True, True]  # torchrun, seeing one of them end, kills the others
+
+
 def test_a_signal_to_one_of_two_processes_stops_both_and_one_goes_on_alone(published, demo_root, tmp_path):
     alone = tmp_path / "alone" / published.name
     shutil.copytree(published, alone)
     long = ["--modality", "bone", "--epochs", "150"]
-    processes = start(2, "action_recognition", *command(published, demo_root, long))
-    while all(process.is_alive() for process in processes) and not (published / "finetune.log").is_file():
+    both = start(2, "action_recognition", *command(published, demo_root, long))
+    while all(process.is_alive() for process in both) and not (published / "finetune.log").is_file():
         time.sleep(0.05)
     time.sleep(0.5)  # it notes a signal from its start on, and the run takes much longer
-    processes[1].terminate()
-    processes[1].join(60)
-    assert list(published.glob("unfinished_*/state.pth.tar"))  # torchrun would kill the one that still saves
-    processes[0].join(60)
-    assert [process.exitcode for process in processes] == [128 + signal.SIGTERM] * 2
+    both[1].terminate()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [128 + signal.SIGTERM] * 2
     assert "stopped by SIGTERM" in (published / "finetune.log").read_text()
     (path,) = published.glob("unfinished_*/state.pth.tar")
     state = loading.load_plain(path)
