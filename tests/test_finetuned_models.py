@@ -69,6 +69,7 @@ def test_the_file_is_the_model_that_scored(tuned, demo_root, which, capsys):
     assert right == pytest.approx(result[which]["top1"]["per_seed"][0])
 
 
+@pytest.mark.no_cover  # an export would take twice as long
 def test_every_program_takes_it(tuned, demo_root, tmp_path, capsys, monkeypatch):
     path, packed = tuned / "finetune.pth.tar", PackedDataset(demo_root / "demo")
     clip, encoder = packed.recording(3), load_encoder(path, device="cpu")
