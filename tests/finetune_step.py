@@ -1,9 +1,5 @@
-"""Steps of fine-tuning on the tiny data set, run by tests in several processes: their gradients and a validation.
+"""Steps of fine-tuning on the tiny data set, run by tests in several processes: their gradients and a validation."""
 
-python -m torch.distributed.run --nproc_per_node=N -m tests.finetune_step DATA_SET OUT
-"""
-
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +30,10 @@ def step(folder: Path, batch: int, modalities: tuple[str, ...], procs: Processes
 # Unequal shares of a batch, and empty ones where there are fewer clips than processes.
 CASES = ((5, ("joint", "bone", "motion")), (2, ("motion",)))
 
-if __name__ == "__main__":
-    folder, out = sys.argv[1:]
+
+def save_steps(folder: Path, out: Path) -> None:
+    """Have the main one of the processes that call this save a step of each case."""
     with processes("cpu") as procs:
-        results = [step(Path(folder), *case, procs) for case in CASES]
+        results = [step(folder, *case, procs) for case in CASES]
         if procs.is_main:
             torch.save(results, out)

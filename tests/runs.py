@@ -22,8 +22,13 @@ def assert_equal_runs(a, b, epoch: int) -> None:
     assert figures(a) == figures(b)
 
 
+def of(folder, demo_root):
+    """The program and its flags for a small run."""
+    small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--device", "cpu"]
+    return ["pretrain", "--checkpoint-path", str(folder), "--data-root", str(demo_root), *small]
+
+
 def launched(count, folder, demo_root, *flags):
     """The command of `count` processes under torchrun."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "pretrain.py"]
-    small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--device", "cpu"]
-    return [*launch, "--checkpoint-path", str(folder), "--data-root", str(demo_root), *small, *flags]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "-m"]
+    return [*launch, *of(folder, demo_root), *flags]

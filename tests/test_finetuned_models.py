@@ -15,6 +15,7 @@ from models import CheckpointError, checkpoint_files, load_encoder, loading
 from tests.helpers import tiny_dataset
 from tools import export, extract, predict, results, search, slim
 from tools.figures.__main__ import main as draw
+from tools.inference import exporting
 from tools.utils.errors import UserError
 
 CPU = ["--device", "cpu"]
@@ -68,7 +69,8 @@ def test_the_file_is_the_model_that_scored(tuned, demo_root, which, capsys):
     assert right == pytest.approx(result[which]["top1"]["per_seed"][0])
 
 
-def test_every_program_takes_it(tuned, demo_root, tmp_path, capsys):
+@pytest.mark.no_cover  # an export would take twice as long
+def test_every_program_takes_it(tuned, demo_root, tmp_path, capsys, monkeypatch):
     path, packed = tuned / "finetune.pth.tar", PackedDataset(demo_root / "demo")
     clip, encoder = packed.recording(3), load_encoder(path, device="cpu")
     feature = encoder([clip])
@@ -87,6 +89,7 @@ def test_every_program_takes_it(tuned, demo_root, tmp_path, capsys):
         if not more:
             found = torch.export.load(tmp_path / "out" / "encoder.pt2").module()(torch.tensor(clip[None]))
             torch.testing.assert_close(found[1], logits, atol=1e-4, rtol=1e-4)
+            monkeypatch.setattr(exporting, "_export", lambda *_: {})  # takes seconds; of the next, the card is told
     flags = ["--data-root", str(demo_root), *CPU]
     for plot in (["tsne", "--classes", "3"], ["confusion"], ["retrieval", "--query", "S001C001P001R001A001"]):
         draw([plot[0], str(path), *plot[1:], *flags])

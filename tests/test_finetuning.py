@@ -9,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import action_recognition
 from models import CheckpointError
-from tests.helpers import GOLDEN, needs_compiler, run_python, tiny_dataset
+from tests.helpers import GOLDEN, needs_compiler, tiny_dataset
+from tests.processes import run_together
 from tools.evaluation import finetune_report
 from tools.utils.errors import UserError
 
@@ -142,13 +143,10 @@ def test_any_number_of_processes_report_the_same(published, demo_root, tmp_path)
     more = ("--modality", "motion", "--label-fraction", 0.7, "--seed", 1, "--lr", 0.1)
     several = tmp_path / "demo_several"
     shutil.copytree(published, several)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", "action_recognition.py"]
-    done = run_python(*launch, *flags(several, demo_root, *more))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("written to") == 1
+    assert run_together(3, "action_recognition", *flags(several, demo_root, *more)).count("written to") == 1
     action_recognition.main(flags(published, demo_root, *more))
     one, three = (result_of(f, "semi_supervised_motion")["fractions"][0] for f in (published, several))
-    for a, b in zip(one["history"], three["history"]):
+    for a, b in zip(one["history"], three["history"], strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
         assert (a["top1"], a["top5"]) == (b["top1"], b["top5"])
 

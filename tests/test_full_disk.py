@@ -82,6 +82,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.no_cover  # an export would take twice as long
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_full_disk_is_told_in_a_line_and_leaves_no_halves(small, demo_root, writer):
     places = {"DEMO": demo_root / "demo", "RAW": demo_root / "raw"}

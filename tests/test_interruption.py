@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import torch.distributed as dist
 
 from data_gen.datasets import ROOT
 from models import checkpoint_files, loading
+from tests.processes import start
 from tests.programs import call
-from tests.runs import assert_equal_runs, figures, launched
+from tests.runs import assert_equal_runs, figures, launched, of
 from tools.training.pretraining import progress_text
 from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
@@ -46,33 +46,26 @@ def test_where_no_checkpoint_can_be_read_nothing_starts_anew_by_itself(pretrain)
     assert "checkpoint_0000.pth.tar" in (folder / "pretrain.log").read_text()
 
 
-def start(folder, demo_root, epochs):
-    command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root]
-    flags = f"--hidden-size 8 --batch-size 5 --epochs {epochs} --save-freq 1 --keep 3 --device cpu".split()
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, *flags], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
 def kill_and_rerun(folder, demo_root, epochs, kills, rng):
     """Start the run again and again, killing it some time after it has saved a checkpoint; every second time while
     another one is being written. Then let it finish. Returns how many runs were killed, and how many of these left a
     half-written checkpoint."""
+    command = [*of(folder, demo_root), "--epochs", epochs, "--keep", 3]
     killed = halves = 0
     for kill in range(kills):
-        process = start(folder, demo_root, epochs)
         before = set(folder.glob("*.tar"))
-        while process.poll() is None and before >= set(folder.glob("*.tar")):
+        (process,) = start(1, *command)
+        while process.is_alive() and before >= set(folder.glob("*.tar")):
             time.sleep(0.002)
         time.sleep(rng.random() * 0.05)
-        while kill % 2 and process.poll() is None and not list(folder.glob("*.partial")):
+        while kill % 2 and process.is_alive() and not list(folder.glob("*.partial")):
             pass
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
         halves += bool(list(folder.glob("checkpoint*.partial")))
-    process = start(folder, demo_root, epochs)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    ended = call(*command)
+    assert ended.status == 0, ended
     return killed, halves
 
 
@@ -184,16 +177,16 @@ def test_a_killed_worker_ends_the_whole_run(demo_root, tmp_path):
 def test_a_run_is_evaluated_by_two_programs_while_it_trains(demo_root, tmp_path):
     folder = tmp_path / "demo"
     flags = ("--pretrained", folder, "--data-root", demo_root, "--device", "cpu")
-    command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root, "--device", "cpu"]
-    small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--epochs", "100000"]
-    training = start_and_wait_for_epochs([*command, *small], folder)
-    probe = [sys.executable, "action_recognition.py", *flags, "--epochs", "1", "--schedule"]
-    probe = subprocess.Popen(probe, cwd=ROOT, stdout=subprocess.DEVNULL)
+    (training,) = start(1, *of(folder, demo_root), "--epochs", 100_000)
+    while training.is_alive() and not (folder / checkpoint_files.name_of(2)).exists():
+        time.sleep(0.05)
+    (probe,) = start(1, "action_recognition", *flags, "--epochs", 1, "--schedule")
     retrieval, results = call("action_retrieval", *flags), call("tools.results", folder)
-    assert (probe.wait(60), retrieval.status, results.status, training.poll()) == (0, 0, 0, None)
-    training.send_signal(signal.SIGTERM)
-    training.communicate(timeout=60)
-    assert training.returncode == 128 + signal.SIGTERM
+    probe.join(60)
+    assert (probe.exitcode, retrieval.status, results.status, training.exitcode) == (0, 0, 0, None)
+    training.terminate()
+    training.join(60)
+    assert training.exitcode == 128 + signal.SIGTERM
     lines, saved = figures(folder), checkpoint_files.in_folder(folder)
     assert [line["epoch"] for line in lines] == list(range(len(lines))) and len(lines) > 2
     assert loading.load(saved[0])["epoch"] == len(lines)

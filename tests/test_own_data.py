@@ -57,6 +57,7 @@ def test_another_skeleton_is_trained_on_and_evaluated(skeleton, people, coordina
     assert loading.load_plain(run / "action_recognition.pth.tar")["protocol"] == "fold2"
 
 
+@pytest.mark.no_cover  # an export would take twice as long
 def test_the_encoder_of_another_skeleton_is_used_slimmed_and_exported(tmp_path, capsys):
     packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
     info = json.loads((packed.path / "dataset.json").read_text()) | {"class_names": ["wave", "nod", "bow"]}

@@ -16,7 +16,8 @@ from feeder.clips import ResampleClip
 from models import checkpoint_files, loading
 from models.umurl import UmURL
 from tests.helpers import needs_compiler, run_python, tiny_dataset
-from tests.runs import assert_equal_runs, figures, launched
+from tests.processes import run_together
+from tests.runs import assert_equal_runs, figures, launched, of
 from tools.training import trainer
 from tools.training.compiling import sizes_to_compile
 from tools.training.report import duration
@@ -321,9 +322,8 @@ def test_loss_and_weights_do_not_depend_on_the_processes(pretrain, demo_root, tm
     one = pretrain.run(*flags)
     for count in (2, 4):
         folder = tmp_path / f"of{count}" / "demo"
-        done = run_python(*launched(count, folder, demo_root, *flags)[1:])
-        assert done.returncode == 0, done.stderr
-        for a, b in zip(figures(one), figures(folder)):
+        run_together(count, *of(folder, demo_root), *flags)
+        for a, b in zip(figures(one), figures(folder), strict=True):
             assert a == pytest.approx(b, rel=2e-3)
         first, second = (loading.weights(loading.load(checkpoint_files.newest(f))) for f in (one, folder))
         for key, value in first.items():
@@ -457,9 +457,8 @@ def test_weights_change_what_is_learnt_and_define_the_run(pretrain, tmp_path):
 @pytest.mark.parametrize("flags", [["--pretrain-modalities", "joint", "bone"], ["--objective", "baseline"]])
 def test_several_processes_train_a_part_of_the_model(pretrain, demo_root, tmp_path, flags):
     one, folder = pretrain.run(*flags), tmp_path / "two" / "demo"
-    done = run_python(*launched(2, folder, demo_root, "--epochs", "2", *flags)[1:])
-    assert done.returncode == 0, done.stderr
-    for a, b in zip(figures(one), figures(folder)):
+    run_together(2, *of(folder, demo_root), "--epochs", "2", *flags)
+    for a, b in zip(figures(one), figures(folder), strict=True):
         assert a == pytest.approx(b, rel=2e-3)
 
 

@@ -6,19 +6,21 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from data_gen.datasets import ROOT
 from tests.helpers import GOLDEN, write_recordings
+from tests.programs import call
 
 CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the project with raw recordings, whose scripts find the running Python."""
+    """A copy of the project with recordings that its program has packed, whose scripts find the running Python."""
     root = tmp_path_factory.mktemp("project") / "a folder"
     root.mkdir()
     for name in (*CODE, *[p.name for p in ROOT.glob("*.py")], *[p.name for p in ROOT.glob("script_*.sh")]):
@@ -28,14 +30,14 @@ def copy(tmp_path_factory):
         else:
             shutil.copy(source, root / name)
     write_recordings(root / "data" / "demo_raw", cameras=(1,))
+    done = run(root, sys.executable, "data_gen/ntu_gendata.py")
+    assert done.returncode == 0 and "simulated demo: 12 recordings" in done.stdout, done.stderr
     return root
 
 
 def run(copy: Path, *command: str, **env: str) -> subprocess.CompletedProcess:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # A copy is not the code whose coverage is measured, so it is spared the time that measuring takes.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    environment |= {"OMP_NUM_THREADS": "1", "NPROC": "1", "PATH": path, **env}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NPROC": "1", "PATH": path, **env}
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -43,8 +45,6 @@ SMALL = ("--hidden-size", "8", "--batch-size", "4", "--epochs", "2", "--device",
 
 
 def test_from_recordings_to_scores(copy):
-    done = run(copy, sys.executable, "data_gen/ntu_gendata.py")
-    assert done.returncode == 0 and "simulated demo: 12 recordings" in done.stdout, done.stderr
     done = run(copy, "./script_pretrain.sh", "demo_small", *SMALL)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # quiet: no bars, no warnings
@@ -64,7 +64,6 @@ def test_from_recordings_to_scores(copy):
 
 @pytest.mark.slow
 def test_cross_validation_ends_with_the_mean_over_folds(copy):
-    run(copy, sys.executable, "data_gen/ntu_gendata.py")
     run(copy, sys.executable, "-m", "data_gen.add_protocol", "data/demo", "--split", "fold=kfold:2")
     done = run(copy, "./script_cross_validate.sh", "demo_fold", *SMALL[:-4], "--epochs", "1", "--device=cpu")
     assert done.returncode == 0 and done.stderr == "", done.stderr
@@ -78,7 +77,6 @@ def test_cross_validation_ends_with_the_mean_over_folds(copy):
 
 
 def test_fine_tuning_scripts(copy):
-    run(copy, sys.executable, "data_gen/ntu_gendata.py")
     folder = copy / "checkpoints" / "demo_labels"
     folder.mkdir(parents=True)
     shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
@@ -102,8 +100,8 @@ def test_fine_tuning_scripts(copy):
 
 
 def test_from_long_recordings_to_a_timeline(copy):
-    run(copy, sys.executable, "data_gen/ntu_gendata.py")
-    run(copy, "./script_pretrain.sh", "demo_long", *SMALL, "--epochs", "0", NPROC="1")
+    untrained = ("--checkpoint-path", copy / "checkpoints" / "demo_long", "--data-root", copy / "data", *SMALL)
+    assert call("pretrain", *untrained, "--epochs", 0).status == 0
     done = run(copy, sys.executable, "data_gen/demo_gendata.py", "--long", "4")
     assert "4 long recordings with 32 segments in" in done.stdout, done.stderr
     folder = "data/demo_untrimmed_raw"
@@ -172,40 +170,42 @@ def test_all_checks_of_a_sound_project_pass(small_project):
     assert "Total coverage: 100.00%" in done.stdout and "1 passed" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "files, failed",
-    [
-        (
-            {
-                "feeder/bad.py": "import os\n",
-                "feeder/ugly.py": "NUMBER   = 1\n",
-                "tests/test_bad.py": "def test_bad():\n    assert len([]) == 1\n",
-                "tools/bad.py": "def twice(x):\n    return 2 * x\n",
-            },
-            ["ruff check", "ruff format", "mypy", "pytest"],
-        ),
-        ({"tools/bad.py": "A = 1\n" * 40}, ["pytest"]),  # no test covers it
-    ],
-)
-def test_each_check_that_fails_makes_the_script_fail_and_the_tests_run_all_the_same(small_project, files, failed):
+@contextmanager
+def also(project: Path, files: dict[str, str]):
+    """Have more files in the project, of these texts."""
     for file, text in files.items():
-        (small_project / file).write_text(text)
+        (project / file).write_text(text)
     try:
-        done = run(small_project, "./script_test.sh")
+        yield
     finally:
         for file in files:
-            (small_project / file).unlink()
+            (project / file).unlink()
+
+
+def test_each_check_that_fails_makes_the_script_fail_and_the_tests_run_all_the_same(small_project):
+    files = {
+        "feeder/bad.py": "import os\n",
+        "feeder/ugly.py": "NUMBER   = 1\n",
+        "tests/test_bad.py": "def test_bad():\n    assert len([]) == 1\n",
+        "tools/bad.py": "def twice(x):\n    return 2 * x\n",
+    }
+    with also(small_project, files):
+        done = run(small_project, "./script_test.sh")
     assert done.returncode == 1 and "1 passed" in done.stdout
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    failed = ["ruff check", "ruff format", "mypy", "pytest"]
     assert errors == [f"error: failed: {name}" for name in failed], done.stdout + done.stderr
 
 
+def test_tests_that_cover_too_little_fail(small_project):
+    with also(small_project, {"tools/bad.py": "A = 1\n" * 40}):
+        done = run(small_project, "./script_test.sh", "--cov")
+    assert done.returncode == 1 and "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "Required test coverage of 90.0% not reached" in done.stdout
+
+
 def test_with_arguments_the_tests_run_alone(small_project):
-    bad = small_project / "feeder" / "bad.py"
-    bad.write_text("import   os\n")
-    try:
+    with also(small_project, {"feeder/bad.py": "import   os\n"}):
         done = run(small_project, "./script_test.sh", "-k", "half")
-    finally:
-        bad.unlink()
     assert done.returncode == 0 and "1 passed" in done.stdout and done.stderr == ""
     assert "bad.py" not in done.stdout and "coverage" not in done.stdout

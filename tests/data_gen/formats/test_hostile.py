@@ -23,6 +23,7 @@ from data_gen.skeletons import KINECT_V2
 from tests.data_gen.formats.samples import export, make_packed
 from tests.mutations import HOW, WORDS, Change, apply
 
+pytestmark = pytest.mark.no_cover  # it would take twice as long
 MORE = (
     *WORDS,
     b"}",

@@ -21,6 +21,7 @@ from tests.helpers import run_python, tiny_dataset, write_recordings
 from tests.mutations import HOW, WORDS, Change, apply, skeleton_texts
 from tools.benchmark import baselines
 
+pytestmark = pytest.mark.no_cover  # it would take half as long again
 SECONDS = 5  # far above what any of these small files takes
 TEXTS = skeleton_texts()
 deterministic = settings(max_examples=400, derandomize=True, deadline=None, database=None)

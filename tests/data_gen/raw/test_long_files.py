@@ -125,6 +125,7 @@ def test_other_bodies_and_missing_files_are_refused(tmp_path):
         LongFile(tmp_path / "a.npy", follow=True)
 
 
+@pytest.mark.no_cover  # it would take twice as long
 def test_more_frames_than_a_clip_may_have_take_little_memory(tmp_path):
     body = skeleton_text(frames_of(1)).split(b"\n", 1)[1]
     with open(tmp_path / "a.skeleton", "wb") as file:

@@ -46,10 +46,10 @@ def slow_ap(found, truth, overlap, belongs):
         chosen = min((i for i in ratios if ratios[i] == best), default=None)
         return (v, chosen) if chosen is not None and best >= Fraction(str(overlap)) else None
 
-    points = []
-    for least in {d.confidence for _, d in detections}:
-        kept = [(v, d) for v, d in detections if d.confidence >= least]
-        right = {hit(v, d) for v, d in kept} - {None}
+    points, hits = [], [(d.confidence, hit(v, d)) for v, d in detections]
+    for least in {confidence for confidence, _ in hits}:
+        kept = [found for confidence, found in hits if confidence >= least]
+        right = {*kept} - {None}
         points.append((Fraction(len(right), len(positives)), Fraction(len(right), len(kept))))
     area, before = Fraction(0), Fraction(0)
     for recall in sorted({r for r, _ in points}):

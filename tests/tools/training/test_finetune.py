@@ -13,8 +13,8 @@ from feeder.modality_names import MODALITIES
 from feeder.sampling import epoch_order
 from models.encoder import Backbone
 from models.umurl import UmURL
-from tests.finetune_step import CASES, step
-from tests.helpers import run_python
+from tests.finetune_step import CASES, save_steps, step
+from tests.processes import together
 from tools.training.finetune import Finetuner, finetune, new_classifier
 from tools.utils.distributed import Processes
 from tools.utils.errors import UserError
@@ -137,9 +137,7 @@ def test_what_other_modalities_pass_through_is_not_trained(data, backbone, modal
 
 
 def test_several_processes_have_the_gradient_of_one(demo_root, tmp_path):
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", "-m", "tests.finetune_step"]
-    done = run_python(*launch, demo_root / "demo", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    together(3, save_steps, demo_root / "demo", tmp_path / "out")
     for case, found in zip(CASES, torch.load(tmp_path / "out"), strict=True):
         expected = step(demo_root / "demo", *case, ALONE)
         assert found["accuracies"] == expected["accuracies"]
