@@ -18,7 +18,7 @@ from tools.utils.options import HelpFormatter
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     where = f"FILE{WEIGHTS_SUFFIX}, or a folder for {WEIGHTS_FILE}"
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help=where)

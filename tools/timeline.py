@@ -30,7 +30,7 @@ def checked_length(text: str) -> str:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_encoder_options(parser)
     parser.add_argument("recordings", type=Path, nargs="*", metavar="RECORDING", help=LONG_PLACES)
     growing = "a .skeleton or .csv file that still grows, until Ctrl-C"
