@@ -27,7 +27,7 @@ from torch import Tensor
 from data_gen.packed.info import is_one_line, is_plain
 from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modality_names import MODALITIES
-from models.checkpoint_files import WEIGHTS_SUFFIX, CheckpointError
+from models.checkpoint_files import WEIGHTS_SUFFIX, CheckpointError, newest
 from models.encoder import Backbone
 
 DDP_PREFIX = "module."
@@ -50,6 +50,19 @@ def load(path: Path) -> dict[str, Any]:
         if key in state and not is_right(state[key]):
             raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r:.200}")
     return state
+
+
+def load_newest(place: Path) -> tuple[Path, dict[str, Any]]:
+    """Read a checkpoint or slim weights, or the newest ones of a folder, and return their path, too. Another checkpoint
+    may replace them meanwhile, as pre-training goes on. Raises CheckpointError."""
+    path = newest(place)
+    while True:
+        try:
+            return path, load(path)
+        except (CheckpointError, OSError):
+            before, path = path, newest(place)
+            if path == before:
+                raise
 
 
 def _is_plain_table(value: object) -> bool:

@@ -18,6 +18,7 @@ from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
 from tests.helpers import own_dataset, write_recordings
 from tests.programs import assert_refused, call
+from tools.utils import result_files
 from tools.utils.distributed import find_processes, processes
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
@@ -166,3 +167,16 @@ def test_any_name_can_be_printed_in_any_locale():
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb1 \\udce9\n", "")
+
+
+def test_a_result_that_an_evaluation_renames_is_passed_over_meanwhile(tmp_path, monkeypatch):
+    def read(path):
+        if path.name == "a.json":
+            path.rename(tmp_path / "a_2026.json")
+        return right(path)
+
+    right = result_files.read_result
+    monkeypatch.setattr(result_files, "read_result", read)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    assert [path.name for path, _ in result_files.results_in(tmp_path)] == ["b.json"]

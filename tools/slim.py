@@ -32,8 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     out = args.out if args.out.suffix == WEIGHTS_SUFFIX else args.out / WEIGHTS_FILE
     out.parent.mkdir(parents=True, exist_ok=True)
     card = export_weights(encoder, out)
-    before, after = (path.stat().st_size / 2**20 for path in (encoder.path, out))
-    print(f"{encoder.path} ({before:.1f} MiB) as {out} ({after:.1f} MiB) and {card}")
+    print(f"{encoder.path} as {out} ({out.stat().st_size / 2**20:.1f} MiB) and {card}")
 
 
 if __name__ == "__main__":

@@ -152,8 +152,8 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | No
     """
     with ExitStack() as stack:
         stack.enter_context(locked(out))
-        earlier = _files_of_earlier(out, name)
-        folder = stack.enter_context(atomic_files(out, last=INFO))
+        earlier = [INFO, *_files_of_earlier(out, name)]  # no data set while its files are replaced
+        folder = stack.enter_context(atomic_files(out, last=INFO, outdated=earlier))
         writer = PackedWriter(folder, shape)
         try:
             yield writer
@@ -161,9 +161,6 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | No
             writer.close()
         if not (folder / INFO).is_file():
             raise AssertionError("finish() was not called")
-        (out / INFO).unlink(missing_ok=True)  # no data set while its files are replaced
-        for file in earlier:
-            (out / file).unlink(missing_ok=True)
 
 
 def _files_of_earlier(out: Path, name: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from tools.detection.saved import detector_name, write_detector
 from tools.detection.scoring import Scorer, by_detector
 from tools.detection.training import DetectionRecipe, train_detector
 from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.kept import set_aside
+from tools.evaluation.kept import check_results, set_aside
 from tools.evaluation.setup import folder_of
 from tools.utils import checkpoints
 from tools.utils.distributed import single_process
@@ -40,6 +40,7 @@ def report_detection(args: argparse.Namespace) -> None:
     train = packed.split(protocol.name, "train")
     folder = folder_of(args.pretrained)
     task = detector_name(args.modality, args.finetune, encoder.where)
+    check_results(folder, task)
     log = start_log(folder, task)
     log.info(f"{encoder.path} on {packed.path}, {protocol.long_name}, {len(train)} recordings to train on, {device}")
     detector = Detector(deepcopy(encoder.backbone), modalities, packed.num_classes, args.finetune, args.seed).to(device)

@@ -21,7 +21,7 @@ from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from models.loading import fingerprint
 from tools.evaluation.features import FrozenEncoder, extract_features, result_name
-from tools.evaluation.kept import set_aside
+from tools.evaluation.kept import check_results, set_aside
 from tools.evaluation.representation import Representation, Streams
 from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
@@ -63,7 +63,9 @@ class EvaluationSetup:
         return self.result["where"]
 
     def start_log(self, task: str, rank: int = 0) -> None:
-        """Start logging to the task's file in the run's folder, and log what is evaluated."""
+        """Start logging to the task's file in the run's folder, and log what is evaluated. Raises OSError if the files
+        of its results cannot be replaced."""
+        check_results(self.folder, task + self.where)
         log = start_log(self.folder, task + self.where, rank)
         log.info(
             f"{self.encoder.path} (epoch {self.result['epoch'] or '?'}, hidden size {self.result['hidden_size']}) on "

@@ -38,6 +38,19 @@ def read_result(path: Path) -> dict[str, Any]:
         return result if isinstance(result, dict) else {}
 
 
+def results_in(folder: Path, task: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Read the JSON files of a run whose names begin with `task`, but for one that an evaluation renames meanwhile.
+    Raises UserError if one is damaged."""
+    for path in sorted(folder.glob(f"{task}*.json")):
+        try:
+            result = read_result(path)
+        except UserError:
+            if path.exists():
+                raise
+        else:
+            yield path, result
+
+
 def settings_of(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result's settings as plain values: encoder, recordings and recipe. For few labels they exclude the
     seeds, since one file holds rows of several seeds."""
