@@ -147,7 +147,9 @@ def start_and_wait_for_epochs(command, folder, epochs=2):
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    while process.poll() is None and not (folder / checkpoint_files.name_of(epochs)).exists():
+    while process.poll() is None and not any(
+        checkpoint_files.progress_of(path) >= (epochs, 0) for path in checkpoint_files.in_folder(folder)
+    ):
         time.sleep(0.05)
     assert process.poll() is None, process.communicate()[1].decode()
     return process
@@ -157,7 +159,7 @@ def test_a_signal_to_torchrun_stops_all_processes_at_the_same_step(pretrain, dem
     folder = tmp_path / "two" / "demo"
     process = start_and_wait_for_epochs(launched(2, folder, demo_root, "--epochs", "100000"), folder)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode != 0 and b"stopped by SIGTERM after" in output, errors.decode()
     state = loading.load(checkpoint_files.newest(folder))
     reached = f"{state['epoch']} epochs and {state.get('step', 0)} steps"
@@ -173,7 +175,7 @@ def test_a_killed_worker_ends_the_whole_run(demo_root, tmp_path):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     started = time.monotonic()
     os.kill(int(children[-1]), signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode not in (0, None) and time.monotonic() - started < 60
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
@@ -182,14 +184,14 @@ def test_a_run_is_evaluated_by_two_programs_while_it_trains(demo_root, tmp_path)
     folder = tmp_path / "demo"
     flags = ("--pretrained", folder, "--data-root", demo_root, "--device", "cpu")
     command = [sys.executable, "pretrain.py", "--checkpoint-path", folder, "--data-root", demo_root, "--device", "cpu"]
-    small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--epochs", "100000"]
+    small = ["--hidden-size", "8", "--batch-size", "5", "--save-freq", "1", "--keep", "1", "--epochs", "100000"]
     training = start_and_wait_for_epochs([*command, *small], folder)
     probe = [sys.executable, "action_recognition.py", *flags, "--epochs", "1", "--schedule"]
     probe = subprocess.Popen(probe, cwd=ROOT, stdout=subprocess.DEVNULL)
     retrieval, results = call("action_retrieval", *flags), call("tools.results", folder)
-    assert (probe.wait(60), retrieval.status, results.status, training.poll()) == (0, 0, 0, None)
+    assert (probe.wait(300), retrieval.status, results.status, training.poll()) == (0, 0, 0, None)
     training.send_signal(signal.SIGTERM)
-    training.communicate(timeout=60)
+    training.communicate(timeout=300)
     assert training.returncode == 128 + signal.SIGTERM
     lines, saved = figures(folder), checkpoint_files.in_folder(folder)
     assert [line["epoch"] for line in lines] == list(range(len(lines))) and len(lines) > 2

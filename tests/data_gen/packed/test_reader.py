@@ -30,13 +30,13 @@ def folder(converted, tmp_path) -> Path:
 
 def refused(folder: Path, message: str) -> None:
     """Opening is refused, with the reason, in little time and memory."""
-    start = time.monotonic()
+    start = time.process_time()
     tracemalloc.start()
     with pytest.raises(DataSetError, match=message):
         PackedDataset(folder)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2**24 and time.monotonic() - start < 10
+    assert peak < 2**24 and time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_a_data_set_of_ntu_120s_size_opens_in_under_a_second(tmp_path):
     (tmp_path / INFO).write_text(json.dumps(info))
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         packed = PackedDataset(tmp_path)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert packed.joints.shape == (frames, *FRAME_SHAPE) and len(packed) == recordings
     assert min(seconds) < 1
 
@@ -262,5 +262,5 @@ def test_of_two_conversions_into_one_folder_one_refuses(tmp_path):
         with pytest.raises(DataSetError, match="another program is writing here"):
             convert(DATASETS["demo"], [tmp_path / "raw"], out)
     (tmp_path / "fifo").write_text("go on")
-    assert "24 recordings" in first.communicate(timeout=60)[0] and first.returncode == 0
+    assert "24 recordings" in first.communicate(timeout=300)[0] and first.returncode == 0
     assert len(PackedDataset(tmp_path / "out")) == 24
