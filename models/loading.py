@@ -155,7 +155,7 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
     layout = layout_of(state, path)
     own = {k.removeprefix(BACKBONE_PREFIX): v for k, v in weights(state).items() if k.startswith(BACKBONE_PREFIX)}
     first = own.get("j_emb.t_embedding.0.weight")
-    if not isinstance(first, Tensor) or first.dim() != 2 or not len(first):
+    if not isinstance(first, Tensor) or first.is_nested or first.dim() != 2 or not len(first):
         raise CheckpointError(f"{path} holds no encoder of this model (no {BACKBONE_PREFIX}j_emb.t_embedding.0.weight)")
     if first.shape[1] != layout.size:
         raise CheckpointError(
@@ -181,7 +181,7 @@ def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], p
         raise CheckpointError(f'{path} is of another model: Unexpected key(s) "{left[0]}"')
     for key, like in expected.items():
         value = found[key]
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta or value.is_nested:
             raise CheckpointError(f"{path} is of another model: {key} is no dense tensor")
         if value.shape != like.shape or not (value.is_floating_point() or value.dtype == like.dtype):
             raise CheckpointError(

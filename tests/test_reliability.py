@@ -1,5 +1,6 @@
 """Odd arguments, names and files: each ends in a line that says what to do."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,10 +19,11 @@ from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
 from tests.helpers import own_dataset, write_recordings
 from tests.programs import assert_refused, call
+from tools.evaluation.kept import set_aside
 from tools.utils import result_files
 from tools.utils.distributed import find_processes, processes
 from tools.utils.errors import UserError
-from tools.utils.logs import read_lines
+from tools.utils.logs import read_lines, start_log
 from tools.utils.options import check_schedule
 
 
@@ -89,6 +91,8 @@ def test_odd_lines_of_a_log_are_passed_over(tmp_path):
     path, huge = tmp_path / "log.jsonl", b'{"epoch": 2, "lr": 1%s}\n' % (b"0" * 400)
     path.write_bytes(b'{"epoch": 0, "lr": 1}\n{"lr": 2}\n[1]\n{"epoch": "x"}\n\xff\n{"epoch": 1}\n' + huge + b'{"epo')
     assert read_lines(path) == [{"epoch": 0, "lr": 1}, {"epoch": 1}, {"epoch": 2}]
+    path.write_text('{"epoch": 0, "lr": 1e308}\n{"epoch": 1, "lr": -1e308}\n{"epoch": 1e308}\n')
+    assert read_lines(path) == [{"epoch": 0}, {"epoch": 1}]
 
 
 STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -169,6 +173,11 @@ def test_any_name_can_be_printed_in_any_locale():
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb1 \\udce9\n", "")
 
 
+def test_any_name_stands_in_the_log(tmp_path):
+    start_log(tmp_path, "a").info("\udce9 is no character")
+    assert "\\udce9 is no character" in (tmp_path / "a.log").read_text()
+
+
 def test_a_result_that_an_evaluation_renames_is_passed_over_meanwhile(tmp_path, monkeypatch):
     def read(path):
         if path.name == "a.json":
@@ -180,3 +189,12 @@ def test_a_result_that_an_evaluation_renames_is_passed_over_meanwhile(tmp_path, 
     for name in ("a", "b"):
         (tmp_path / f"{name}.json").write_text("{}")
     assert [path.name for path, _ in result_files.results_in(tmp_path)] == ["b.json"]
+
+
+def test_results_of_weights_with_any_name_are_kept_beside_each_other(tmp_path):
+    for epoch in (1, 2, 3):
+        path = tmp_path / "action_retrieval_of_a[1].json"
+        path.write_text(json.dumps({"epoch": epoch}))
+        os.utime(path, (0, 0))
+        set_aside(tmp_path, path.stem, {})
+    assert sorted(json.loads(path.read_text())["epoch"] for path in tmp_path.iterdir()) == [1, 2, 3]

@@ -59,11 +59,12 @@ def _probe(path: Path, result: dict[str, Any]) -> dict[str, Curve]:
         history, seeds = result["history"], len(result["last"]["top1"]["per_seed"])
         # With several rates, the seeds of the reported one come first.
         top1 = np.array([validation["top1"][:seeds] for validation in history], float)
+        top1 = top1.reshape(len(history), seeds)
         if result.get("task", path.stem) != path.stem:
             return {}  # one that a later one replaced
         where = result.get("where", "").replace("_", " ")
         title = f"linear probe{where},\n{result['modality']}: top-1 (%)"
-        return {title: Curve(np.array([validation["epoch"] for validation in history]), top1.T)}
+        return {title: Curve(np.array([validation["epoch"] for validation in history], float), top1.T)}
 
 
 def draw(runs: dict[str, dict[str, Curve]]) -> Figure:

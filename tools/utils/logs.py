@@ -42,7 +42,7 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.log"
     check_replaceable(path.resolve())  # a pipe would block
-    file = logging.FileHandler(path)
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     if rank == 0 and file.stream:
         lock(file.stream.fileno(), path)
     who = f" process {rank}:" if rank else ""
@@ -166,7 +166,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, float) or isinstance(value, int) and abs(value) < 2**63
+    return isinstance(value, int | float) and not abs(value) > 1e30  # which TensorBoard and plots could not show
 
 
 def write_result(folder: Path, task: str, result: dict) -> Path:

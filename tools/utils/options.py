@@ -21,7 +21,7 @@ from data_gen.datasets import (
 )
 from data_gen.packed.atomic import check_replaceable
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
-from data_gen.packed.info import is_one_line, read_text
+from data_gen.packed.info import is_frame_rate, is_one_line, read_text
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from models.checkpoint_files import in_folder
 from tools.utils.errors import UserError
@@ -194,6 +194,10 @@ def positive_float(text: str) -> float:
 
 def non_negative_float(text: str) -> float:
     return _checked(float(text), lambda v: 0 <= v <= _LARGEST, f"from 0 to {_LARGEST:g}")
+
+
+def frame_rate(text: str) -> float:
+    return _checked(float(text), is_frame_rate, "from 0.01 to a million")
 
 
 def fraction(text: str) -> float:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_gen.packed.info import is_plain, read_text
+from data_gen.packed.info import is_plain, parse_json, read_text
 from tools.utils.errors import UserError
 
 _MOST = 64 * 2**20  # bytes
@@ -32,7 +32,7 @@ def reading(path: Path) -> Iterator[None]:
 def read_result(path: Path) -> dict[str, Any]:
     """Read a JSON object; return an empty one for other JSON. Raises UserError if it is damaged."""
     with reading(path):
-        result = json.loads(read_text(path, _MOST))
+        result = parse_json(read_text(path, _MOST))
         if not is_plain(result):
             raise ValueError("it is nested too deep")
         return result if isinstance(result, dict) else {}

@@ -58,6 +58,11 @@ def refused(folder: Path, message: str) -> None:
         ({"format": 2}, "format 2, this code reads 1; convert the recordings again"),
         ({"dataset": ["demo"]}, "it names no data set"),
         ({"dataset": "../demo"}, "it names no data set"),
+        ({"title": "half of a character, \ud800"}, "surrogates not allowed"),
+        ({"frame_rate": float("nan")}, "frame_rate is not a number from 0.01 to a million"),
+        ({"frame_rate": 0}, "frame_rate is not a number"),
+        ({"frame_rate": "30"}, "frame_rate is not a number"),
+        ({"without_a_body": [1]}, "without_a_body does not list names"),
     ],
 )
 def test_wrong_entries_of_dataset_json_are_refused(change, message, folder):

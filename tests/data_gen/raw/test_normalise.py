@@ -3,7 +3,15 @@ import zipfile
 import numpy as np
 import pytest
 
-from data_gen.raw.normalise import fill_null_frames, normalise, rotation_in_plane, rotation_to_x, select_people
+from data_gen.raw.normalise import (
+    EMPTY,
+    fill_null_frames,
+    fit_people,
+    normalise,
+    rotation_in_plane,
+    rotation_to_x,
+    select_people,
+)
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import SKELETONS, Skeleton
 from tests.helpers import GOLDEN
@@ -120,3 +128,9 @@ def test_a_step_without_joints_is_left_out():
     np.testing.assert_array_equal(normalise(bodies, plain, 1), bodies.astype(np.float32))
     centred = normalise(bodies, Skeleton("mine", ("a", "b", "c"), (0, 0, 0), centre=2), 1)
     np.testing.assert_array_equal(centred[:, 0], bodies[:, 0].astype(np.float32) - bodies[:, 0, 2:].astype(np.float32))
+
+
+def test_a_recording_of_nobody_fits_any_number_of_people():
+    kinect = SKELETONS["kinect_v2"]
+    people, found = fit_people(np.zeros((3, 0, 25, 3)), kinect, kinect, (2, 3))
+    assert people.shape == (3, 2, 25, 3) and not people.any() and EMPTY in found
