@@ -173,6 +173,19 @@ def test_any_name_can_be_printed_in_any_locale():
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb1 \\udce9\n", "")
 
 
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_a_program_whose_output_is_closed_works_and_prints_into_no_file(tmp_path, closed):
+    work = "[print(1, flush=True), open('a', 'w').write('own'), os.system('echo 2'), open('b', 'w').write('own')]"
+    code = f"import os\nfrom tools.utils.errors import run\nos.chdir({str(tmp_path)!r})\nrun(lambda: {work})"
+
+    def close():
+        for number in closed:
+            os.close(number)
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, preexec_fn=close).returncode == 0
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "own"
+
+
 def test_any_name_stands_in_the_log(tmp_path):
     start_log(tmp_path, "a").info("\udce9 is no character")
     assert "\\udce9 is no character" in (tmp_path / "a.log").read_text()
