@@ -12,6 +12,7 @@ import pytest
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
+from data_gen.packed import reader
 from data_gen.packed.reader import FRAME_SHAPE, INFO, DataSetError, PackedDataset
 from tests.helpers import tiny_dataset, write_recordings
 
@@ -269,3 +270,20 @@ def test_of_two_conversions_into_one_folder_one_refuses(tmp_path):
     (tmp_path / "fifo").write_text("go on")
     assert "24 recordings" in first.communicate(timeout=300)[0] and first.returncode == 0
     assert len(PackedDataset(tmp_path / "out")) == 24
+
+
+@pytest.mark.parametrize("after", ["joints.npy", "num_frame.npy", "xsub_val.npy"])
+def test_a_data_set_that_is_replaced_while_it_is_opened_is_not_mixed_with_its_successor(
+    after, converted, folder, monkeypatch
+):
+    def map_array(path, *more):
+        found = right(path, *more)
+        if path.name == after:
+            for file in (INFO, "label.npy"):
+                shutil.copy(converted / "demo" / file, folder / f"{file}.new")
+                os.replace(folder / f"{file}.new", folder / file)
+        return found
+
+    right = reader.map_array
+    monkeypatch.setattr(reader, "map_array", map_array)
+    refused(folder, "has been written anew since it was opened: start again")
