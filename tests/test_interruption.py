@@ -210,6 +210,6 @@ def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="cannot write .*checkpoint_0001.pth.tar.*no space left"):
-        pretrain.run("--epochs", "2")
+        pretrain.run("--epochs", "2", "--keep", "1")
     assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
     assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]

@@ -1,6 +1,8 @@
 """Odd arguments, names and files: each ends in a line that says what to do."""
 
+import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from data_gen.add_protocol import main as add_protocol
 from data_gen.datasets import ROOT
@@ -17,10 +20,11 @@ from data_gen.ntu_gendata import main as ntu_gendata
 from data_gen.packed.atomic import lock, locked
 from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
+from models import checkpoint_files
 from tests.helpers import own_dataset, write_recordings
 from tests.programs import assert_refused, call
 from tools.evaluation.kept import set_aside
-from tools.utils import result_files
+from tools.utils import logs, result_files
 from tools.utils.distributed import find_processes, processes
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines, start_log
@@ -184,6 +188,22 @@ def test_a_program_whose_output_is_closed_works_and_prints_into_no_file(tmp_path
 
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, preexec_fn=close).returncode == 0
     assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "own"
+
+
+def test_logs_and_curves_that_cannot_be_written_stop_no_work_and_hide_no_error(demo_root, tmp_path, monkeypatch):
+    def full(*args, **flags):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    monkeypatch.setattr(logging.FileHandler, "flush", full)
+    monkeypatch.setattr(logs, "open", lambda *args, **flags: open("/dev/full", "a", buffering=1), raising=False)
+    folder, data = tmp_path / "demo", ("--data-root", demo_root, "--device", "cpu")
+    run = ("pretrain", "--checkpoint-path", folder, *data, "--hidden-size", 8, "--schedule", "--epochs", 2)
+    ended = call(*run)
+    assert ended.status == 0 and checkpoint_files.newest(folder).name == "checkpoint_0001.pth.tar"
+    assert "log.jsonl cannot be written" in ended.err and "TensorBoard's log cannot be written" in ended.err
+    assert call("action_retrieval", "--pretrained", folder, *data).status == 0
+    assert_refused(call(*run, "--resume", "none", "--lr", "1e30"), "not finite")
 
 
 def test_any_name_stands_in_the_log(tmp_path):
