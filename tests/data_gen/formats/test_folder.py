@@ -307,6 +307,15 @@ def test_npy_recordings_that_are_wrong_are_refused(values, message, folder, tmp_
     refused(capsys, tmp_path / "out", message, "folder", folder, *OWN)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_value_that_makes_processors_complain_is_refused_without_numpys_warning(tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    clip = np.zeros((3, 25, 3), np.float32)
+    clip.view(np.uint32)[0, 0, 0] = 0x7FA00000  # a signalling nan
+    np.save(tmp_path / "folder" / "a.npy", clip)
+    refused(capsys, tmp_path / "no", "not finite in 1 of its 3 frames", "folder", tmp_path / "folder", *OWN)
+
+
 def test_files_that_lie_or_are_damaged_are_refused(folder, tmp_path, capsys):
     out, path = tmp_path / "out", folder / "b.npy"
     np.save(path, np.zeros((3, 25, 3)))
