@@ -34,7 +34,7 @@ FEW_LABEL_SEEDS = range(5)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_evaluation_options(parser)
     parser.add_argument(
         "--finetune", action="store_true", help="train the encoder together with the classifier, instead of a probe"

@@ -17,7 +17,7 @@ from tools.utils.options import HelpFormatter, positive_int, seed_number
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_evaluation_options(parser)
     parser.add_argument(
         "--knn-neighbours",

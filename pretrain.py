@@ -37,7 +37,7 @@ from tools.utils.tables import table
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog=recipes_table(), formatter_class=HelpFormatter
+        description=__doc__ and __doc__.splitlines()[0], epilog=recipes_table(), formatter_class=HelpFormatter
     )
     parser.add_argument(
         "--checkpoint-path", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoints, logs"

@@ -255,7 +255,7 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     out = "folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
     parser.add_argument("--out", type=Path, help=out)
     parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")

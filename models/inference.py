@@ -19,7 +19,6 @@ from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens
 from feeder.modality_names import Streams, streams_of
 from models import loading
-from models.checkpoint_files import newest
 from models.encoder import Backbone
 
 
@@ -130,8 +129,7 @@ def load_encoder(path: str | Path, modality: str = "all", device: str | torch.de
     `device`: `auto` is a GPU if available. Raises CheckpointError if it cannot be read, ValueError if the encoder does
     not have the modality.
     """
-    checkpoint = newest(Path(path))
-    state = loading.load(checkpoint)
+    checkpoint, state = loading.load_newest(Path(path))
     backbone = loading.load_backbone(state, checkpoint)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

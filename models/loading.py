@@ -27,7 +27,7 @@ from torch import Tensor
 from data_gen.packed.info import is_one_line, is_plain
 from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modality_names import MODALITIES
-from models.checkpoint_files import WEIGHTS_SUFFIX, CheckpointError
+from models.checkpoint_files import WEIGHTS_SUFFIX, CheckpointError, newest
 from models.encoder import Backbone
 
 DDP_PREFIX = "module."
@@ -50,6 +50,19 @@ def load(path: Path) -> dict[str, Any]:
         if key in state and not is_right(state[key]):
             raise CheckpointError(f"{path} is not a checkpoint of this kind: its {key!r} is {state[key]!r:.200}")
     return state
+
+
+def load_newest(place: Path) -> tuple[Path, dict[str, Any]]:
+    """Read a checkpoint or slim weights, or the newest ones of a folder, and return their path, too. Another checkpoint
+    may replace them meanwhile, as pre-training goes on. Raises CheckpointError."""
+    path = newest(place)
+    while True:
+        try:
+            return path, load(path)
+        except (CheckpointError, OSError):
+            before, path = path, newest(place)
+            if path == before:
+                raise
 
 
 def _is_plain_table(value: object) -> bool:
@@ -142,7 +155,7 @@ def load_backbone(state: dict[str, Any], path: Path) -> Backbone:
     layout = layout_of(state, path)
     own = {k.removeprefix(BACKBONE_PREFIX): v for k, v in weights(state).items() if k.startswith(BACKBONE_PREFIX)}
     first = own.get("j_emb.t_embedding.0.weight")
-    if not isinstance(first, Tensor) or first.dim() != 2 or not len(first):
+    if not isinstance(first, Tensor) or first.is_nested or first.dim() != 2 or not len(first):
         raise CheckpointError(f"{path} holds no encoder of this model (no {BACKBONE_PREFIX}j_emb.t_embedding.0.weight)")
     if first.shape[1] != layout.size:
         raise CheckpointError(
@@ -168,7 +181,7 @@ def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], p
         raise CheckpointError(f'{path} is of another model: Unexpected key(s) "{left[0]}"')
     for key, like in expected.items():
         value = found[key]
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta or value.is_nested:
             raise CheckpointError(f"{path} is of another model: {key} is no dense tensor")
         if value.shape != like.shape or not (value.is_floating_point() or value.dtype == like.dtype):
             raise CheckpointError(

@@ -102,6 +102,14 @@ def streams_of(model: UmURL | SimpleBaseline, views: Sequence[Tensor]) -> list[d
     return [tokens(view, modalities) for view, modalities in zip(views, model.streams)]
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process works still. Of one whose parent was killed, nobody may ask for its exit status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
 def run_python(*args: str | Path, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:
     """Run a program of the project from its root."""
     command = [sys.executable, *map(str, args)]

@@ -17,6 +17,7 @@ from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import ModalityTokens, Tokens
 from feeder.modality_names import modalities_of
 from models import checkpoint_files, loading
+from models.inference import load_encoder
 from tests.helpers import tiny_dataset
 from tools import extract, predict, results
 from tools.evaluation.features import FrozenEncoder, extract_features
@@ -103,9 +104,25 @@ def test_a_run_that_saves_while_it_is_opened_is_evaluated_under_its_own_name(pub
         (published / "checkpoint_0500.pth.tar").write_bytes(found.read_bytes())
         return found
 
-    monkeypatch.setattr("tools.evaluation.features.newest", newest)
+    monkeypatch.setattr("models.loading.newest", newest)
     assert FrozenEncoder.open(published, torch.device("cpu")).where == ""
     assert FrozenEncoder.open(published / "checkpoint_0450.pth.tar", torch.device("cpu")).where == "_epoch451"
+
+
+def test_a_checkpoint_that_pretraining_replaces_while_it_is_read_gives_way_to_the_newer_one(published, monkeypatch):
+    def load(path):
+        if path.name == "checkpoint_0450.pth.tar" and path.exists():
+            path.rename(published / "checkpoint_0500.pth.tar")  # as with --keep 1
+        return right(path)
+
+    right = loading.load
+    monkeypatch.setattr(loading, "load", load)
+    encoder = FrozenEncoder.open(published, torch.device("cpu"))
+    assert encoder.path.name == "checkpoint_0500.pth.tar" and encoder.where == ""
+    (published / "checkpoint_0500.pth.tar").rename(published / "checkpoint_0450.pth.tar")
+    assert load_encoder(published).feature_size == 16
+    with pytest.raises(checkpoint_files.CheckpointError, match="no checkpoint at"):
+        load_encoder(published / "checkpoint_0450.pth.tar")  # a file is read, or not
 
 
 @pytest.mark.parametrize("program", [action_recognition, action_retrieval])

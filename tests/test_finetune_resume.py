@@ -216,7 +216,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_one_goes_on_alone(publi
     time.sleep(0.5)  # it notes a signal from its start on, and the run takes much longer
     both[1].terminate()
     for process in both:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in both] == [128 + signal.SIGTERM] * 2
     assert "stopped by SIGTERM" in (published / "finetune.log").read_text()
     (path,) = published.glob("unfinished_*/state.pth.tar")

@@ -141,17 +141,23 @@ def start_and_wait_for_epochs(command, folder, epochs=2):
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    while process.poll() is None and not (folder / checkpoint_files.name_of(epochs)).exists():
-        time.sleep(0.05)
+    wait_for_epochs(folder, lambda: process.poll() is None, epochs)
     assert process.poll() is None, process.communicate()[1].decode()
     return process
+
+
+def wait_for_epochs(folder, is_alive, epochs=2):
+    while is_alive() and not any(
+        checkpoint_files.progress_of(path) >= (epochs, 0) for path in checkpoint_files.in_folder(folder)
+    ):
+        time.sleep(0.05)
 
 
 def test_a_signal_to_torchrun_stops_all_processes_at_the_same_step(pretrain, demo_root, tmp_path):
     folder = tmp_path / "two" / "demo"
     process = start_and_wait_for_epochs(launched(2, folder, demo_root, "--epochs", "100000"), folder)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode != 0 and b"stopped by SIGTERM after" in output, errors.decode()
     state = loading.load(checkpoint_files.newest(folder))
     assert (
@@ -169,7 +175,7 @@ def test_a_killed_worker_ends_the_whole_run(demo_root, tmp_path):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     started = time.monotonic()
     os.kill(int(children[-1]), signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode not in (0, None) and time.monotonic() - started < 60
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
@@ -177,15 +183,14 @@ def test_a_killed_worker_ends_the_whole_run(demo_root, tmp_path):
 def test_a_run_is_evaluated_by_two_programs_while_it_trains(demo_root, tmp_path):
     folder = tmp_path / "demo"
     flags = ("--pretrained", folder, "--data-root", demo_root, "--device", "cpu")
-    (training,) = start(1, *of(folder, demo_root), "--epochs", 100_000)
-    while training.is_alive() and not (folder / checkpoint_files.name_of(2)).exists():
-        time.sleep(0.05)
+    (training,) = start(1, *of(folder, demo_root), "--keep", 1, "--epochs", 100_000)
+    wait_for_epochs(folder, training.is_alive)
     (probe,) = start(1, "action_recognition", *flags, "--epochs", 1, "--schedule")
     retrieval, results = call("action_retrieval", *flags), call("tools.results", folder)
-    probe.join(60)
+    probe.join(300)
     assert (probe.exitcode, retrieval.status, results.status, training.exitcode) == (0, 0, 0, None)
     training.terminate()
-    training.join(60)
+    training.join(300)
     assert training.exitcode == 128 + signal.SIGTERM
     lines, saved = figures(folder), checkpoint_files.in_folder(folder)
     assert [line["epoch"] for line in lines] == list(range(len(lines))) and len(lines) > 2
@@ -204,6 +209,6 @@ def test_a_folder_that_cannot_be_written_is_reported(pretrain, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="cannot write .*checkpoint_0001.pth.tar.*no space left"):
-        pretrain.run("--epochs", "2")
+        pretrain.run("--epochs", "2", "--keep", "1")
     assert (folder / "checkpoint_0000.pth.tar").read_bytes() == good
     assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint_0000.pth.tar"]

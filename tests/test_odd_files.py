@@ -1,7 +1,9 @@
 """Files that a user names by mistake, has edited or got from somebody else: programs refuse them in a line."""
 
+import io
 import os
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -44,6 +46,18 @@ def test_an_edited_gallery_is_refused(run, recording, tmp_path, change):
     features = dict(np.load(run.parent / "f.npz"))
     np.savez(tmp_path / "g.npz", **features | change(features))
     assert_refused(call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording))
+
+
+def test_a_gallery_that_claims_more_features_than_fit_into_memory_is_refused(run, recording, tmp_path):
+    features, header = dict(np.load(run.parent / "f.npz")), io.BytesIO()
+    described = {"descr": "<f4", "fortran_order": False, "shape": (10**12, 16)}
+    np.lib.format.write_array_header_1_0(header, described)
+    del features["feature"]
+    np.savez(tmp_path / "g.npz", **features)
+    with zipfile.ZipFile(tmp_path / "g.npz", "a") as archive:
+        archive.writestr("feature.npy", header.getvalue())
+    ended = call("tools.search", "--pretrained", run, *CPU, "--gallery", tmp_path / "g.npz", recording)
+    assert_refused(ended, "not features that tools.extract wrote")
 
 
 def test_a_gallery_that_is_a_pipe_is_refused(run, recording, tmp_path):
@@ -132,6 +146,8 @@ RESULTS = {
     '"top1": NaN, "map": NaN}',
     "escape": '{"task": "action_retrieval", "modality": "all", "dataset": "\\u001b[31m", "protocol": "y", "epoch": 1, '
     '"k": 1, "top1": 1, "map": 1}',
+    "half of a character": '{"task": "action_retrieval", "modality": "all", "dataset": "\\ud800", "protocol": "y", '
+    '"epoch": 1, "k": 1, "top1": 1, "map": 1}',
     "cut": '{"task": "action_',
     "not text": b"\xff\xfe",
 }

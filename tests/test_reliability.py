@@ -1,5 +1,8 @@
 """Odd arguments, names and files: each ends in a line that says what to do."""
 
+import errno
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -7,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from data_gen.add_protocol import main as add_protocol
 from data_gen.datasets import ROOT
@@ -16,11 +20,14 @@ from data_gen.ntu_gendata import main as ntu_gendata
 from data_gen.packed.atomic import lock, locked
 from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
+from models import checkpoint_files
 from tests.helpers import own_dataset, write_recordings
 from tests.programs import assert_refused, call
+from tools.utils import logs, result_files
 from tools.utils.distributed import find_processes, processes
 from tools.utils.errors import UserError
-from tools.utils.logs import read_lines
+from tools.utils.kept_results import set_aside
+from tools.utils.logs import read_lines, start_log
 from tools.utils.options import check_schedule
 
 
@@ -88,6 +95,8 @@ def test_odd_lines_of_a_log_are_passed_over(tmp_path):
     path, huge = tmp_path / "log.jsonl", b'{"epoch": 2, "lr": 1%s}\n' % (b"0" * 400)
     path.write_bytes(b'{"epoch": 0, "lr": 1}\n{"lr": 2}\n[1]\n{"epoch": "x"}\n\xff\n{"epoch": 1}\n' + huge + b'{"epo')
     assert read_lines(path) == [{"epoch": 0, "lr": 1}, {"epoch": 1}, {"epoch": 2}]
+    path.write_text('{"epoch": 0, "lr": 1e308}\n{"epoch": 1, "lr": -1e308}\n{"epoch": 1e308}\n')
+    assert read_lines(path) == [{"epoch": 0}, {"epoch": 1}]
 
 
 STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -166,3 +175,59 @@ def test_any_name_can_be_printed_in_any_locale():
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb1 \\udce9\n", "")
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_a_program_whose_output_is_closed_works_and_prints_into_no_file(tmp_path, closed):
+    work = "[print(1, flush=True), open('a', 'w').write('own'), os.system('echo 2'), open('b', 'w').write('own')]"
+    code = f"import os\nfrom tools.utils.errors import run\nos.chdir({str(tmp_path)!r})\nrun(lambda: {work})"
+
+    def close():
+        for number in closed:
+            os.close(number)
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, preexec_fn=close).returncode == 0
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "own"
+
+
+def test_logs_and_curves_that_cannot_be_written_stop_no_work_and_hide_no_error(demo_root, tmp_path, monkeypatch):
+    def full(*args, **flags):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    monkeypatch.setattr(logging.FileHandler, "flush", full)
+    monkeypatch.setattr(logs, "open", lambda *args, **flags: open("/dev/full", "a", buffering=1), raising=False)
+    folder, data = tmp_path / "demo", ("--data-root", demo_root, "--device", "cpu")
+    run = ("pretrain", "--checkpoint-path", folder, *data, "--hidden-size", 8, "--schedule", "--epochs", 2)
+    ended = call(*run)
+    assert ended.status == 0 and checkpoint_files.newest(folder).name == "checkpoint_0001.pth.tar"
+    assert "log.jsonl cannot be written" in ended.err and "TensorBoard's log cannot be written" in ended.err
+    assert call("action_retrieval", "--pretrained", folder, *data).status == 0
+    assert_refused(call(*run, "--resume", "none", "--lr", "1e30"), "not finite")
+
+
+def test_any_name_stands_in_the_log(tmp_path):
+    start_log(tmp_path, "a").info("\udce9 is no character")
+    assert "\\udce9 is no character" in (tmp_path / "a.log").read_text()
+
+
+def test_a_result_that_an_evaluation_renames_is_passed_over_meanwhile(tmp_path, monkeypatch):
+    def read(path):
+        if path.name == "a.json":
+            path.rename(tmp_path / "a_2026.json")
+        return right(path)
+
+    right = result_files.read_result
+    monkeypatch.setattr(result_files, "read_result", read)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    assert [path.name for path, _ in result_files.results_in(tmp_path)] == ["b.json"]
+
+
+def test_results_of_weights_with_any_name_are_kept_beside_each_other(tmp_path):
+    for epoch in (1, 2, 3):
+        path = tmp_path / "action_retrieval_of_a[1].json"
+        path.write_text(json.dumps({"epoch": epoch}))
+        os.utime(path, (0, 0))
+        set_aside(tmp_path, path.stem, {})
+    assert sorted(json.loads(path.read_text())["epoch"] for path in tmp_path.iterdir()) == [1, 2, 3]

@@ -58,7 +58,7 @@ def stopped(command, seconds, number, folder):
     if process.poll() is None:
         # a terminal sends Ctrl-C to worker processes, too
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 

@@ -21,7 +21,7 @@ FROZEN_LR, FINETUNE_LR = 1e-2, 1e-3
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     add_data_options(parser, "--finetune-dataset")
     parser.add_argument("--modality", type=modality_name, default="all", help="all, one modality, or a fusion of some")

@@ -25,7 +25,7 @@ This is the usual alternative, built from this model's parts."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     parser.add_argument("--hidden-size", type=positive_int, default=1024, help="width of the encoder")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows to FILE")
     args = parser.parse_args(argv)

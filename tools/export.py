@@ -18,7 +18,7 @@ from tools.utils.options import HelpFormatter
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     logits = "classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder"
     parser.add_argument("--classifier", type=Path, metavar="FILE", help=logits)

@@ -22,7 +22,7 @@ from tools.utils.options import HelpFormatter, output_file
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_encoder_options(parser)
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help=PLACES)
     parser.add_argument("--out", type=output_file, required=True, metavar="FILE.npz", help="archive to write")

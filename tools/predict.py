@@ -21,7 +21,7 @@ MOST = 5
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_query_options(parser)
     beside = "default: that of a fine-tuned encoder, or action_recognition.pth.tar beside the checkpoint"
     what = f"classifier that action_recognition.py wrote; it fixes the modality; {beside}"

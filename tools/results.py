@@ -26,7 +26,7 @@ from tools.detection.metrics import MARKED
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import format_summary, summary
 from tools.utils.options import RUNS, HelpFormatter, find_run, output_file
-from tools.utils.result_files import RECIPE, read_result, reading, settings_of
+from tools.utils.result_files import RECIPE, reading, results_in, settings_of
 from tools.utils.tables import table
 
 FROZEN = ("run", "data", "epochs", "modality"), ("recognition last", "recognition best*", "retrieval", "mAP")
@@ -68,8 +68,7 @@ def read_results(folder: Path) -> list[dict]:
     """Read the JSON files of a run's evaluations. `kept` of each is the date by which the file of one is called that a
     later one replaced. Raises UserError where one is damaged."""
     found = []
-    for path in sorted(folder.glob("*.json")):
-        result = read_result(path)
+    for path, result in results_in(folder):
         if "modality" in result and "task" in result:
             with reading(path):
                 result |= {"kept": path.stem.removeprefix(result["task"]).strip("_")}

@@ -21,7 +21,7 @@ NEIGHBOURS = 5
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_query_options(parser)
     searched = "what is searched: a packed data set, a folder or archive of recordings, or an .npz from tools.extract"
     parser.add_argument("--gallery", type=Path, required=True, metavar="PATH", help=searched)

@@ -18,7 +18,7 @@ from tools.utils.options import HelpFormatter
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_pretrained_option(parser)
     where = f"FILE{WEIGHTS_SUFFIX}, or a folder for {WEIGHTS_FILE}"
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help=where)
@@ -32,8 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     out = args.out if args.out.suffix == WEIGHTS_SUFFIX else args.out / WEIGHTS_FILE
     out.parent.mkdir(parents=True, exist_ok=True)
     card = export_weights(encoder, out)
-    before, after = (path.stat().st_size / 2**20 for path in (encoder.path, out))
-    print(f"{encoder.path} ({before:.1f} MiB) as {out} ({after:.1f} MiB) and {card}")
+    print(f"{encoder.path} as {out} ({out.stat().st_size / 2**20:.1f} MiB) and {card}")
 
 
 if __name__ == "__main__":

@@ -17,20 +17,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, FRAME_RATE, WINDOW
 from tools.utils.encoder_options import LONG_PLACES, add_encoder_options, add_skeleton_option, representation_name
 from tools.utils.errors import UserError, check_packages, run
-from tools.utils.options import HelpFormatter, fraction, positive_float, positive_int
+from tools.utils.options import HelpFormatter, fraction, frame_rate, positive_int
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)s|(\d+)")
 
 
 def checked_length(text: str) -> str:
     """Check a length, as `2.5s` or a number of frames. For argparse."""
-    if not _LENGTH.fullmatch(text) or float(text.removesuffix("s")) <= 0:
+    if not _LENGTH.fullmatch(text) or not 0 < float(text.removesuffix("s")) <= 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a length, such as 2.5s or 75 (frames)")
     return text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
     add_encoder_options(parser)
     parser.add_argument("recordings", type=Path, nargs="*", metavar="RECORDING", help=LONG_PLACES)
     growing = "a .skeleton or .csv file that still grows, until Ctrl-C"
@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threshold", type=fraction, help=threshold)
     parser.add_argument("--shortest", type=checked_length, default="0.5s", help="least length of an action")
     rate = f"frames per second; default: a data set's own, {FRAME_RATE:g} for files"
-    parser.add_argument("--frame-rate", type=positive_float, help=rate)
+    parser.add_argument("--frame-rate", type=frame_rate, help=rate)
     out = "write NAME.json, NAME.csv and NAME.png of each recording here"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     parser.add_argument("--json", action="store_true", help="print a line of JSON per recording instead of a table")

@@ -231,10 +231,11 @@ def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
         return options.normalise
     if not source.raw or skeleton.centre is None:
         return source.raw
-    for people in map(source.read, source.entries):
-        if people.any():
-            people = map_joints(people, source.skeleton, skeleton)
-            return not is_centred(people, skeleton, source.every_frame)
+    with np.errstate(invalid="ignore"):  # values that are not finite are refused later
+        for people in map(source.read, source.entries):
+            if people.any():
+                people = map_joints(people, source.skeleton, skeleton)
+                return not is_centred(people, skeleton, source.every_frame)
     return True
 
 

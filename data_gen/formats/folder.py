@@ -266,9 +266,8 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
             if suffix == ".npy":
                 np.save(folder / f"{name}.npy", clip)
             else:  # nine digits identify every float32
-                np.savetxt(
-                    folder / f"{name}.csv", clip.reshape(len(clip), -1), "%.9g", ",", header=heading, comments=""
-                )
+                frames, text = clip.reshape(len(clip), -1), {"header": heading, "comments": "", "encoding": "utf-8"}
+                np.savetxt(folder / f"{name}.csv", frames, "%.9g", ",", **text)
         with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([list(columns), *zip(*columns.values())])
         (folder / SKELETON_JSON).write_text(json.dumps(packed.skeleton.to_json(), indent=1))

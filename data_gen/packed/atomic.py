@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,8 +23,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Only writing belongs into the block: an OSError or RuntimeError in it is raised as an OSError that says in one line
     that `path` cannot be written, and why.
     """
-    if not is_replaceable(path):
-        raise OSError(f"cannot write {path}: it is there already, and is no regular file")
+    check_replaceable(path)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         yield partial
@@ -38,22 +37,29 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def is_replaceable(path: Path) -> bool:
-    """Whether nothing or a regular file is at `path`. A file would replace a device, such as /dev/null, or a link."""
-    return not os.path.lexists(path) or path.is_file() and not path.is_symlink()
+def check_replaceable(*paths: Path) -> None:
+    """Raise OSError if something is at a path that no file may replace: a folder, a device, a pipe or a link."""
+    for path in paths:
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            raise OSError(f"cannot write {path}: it is there already, and is no regular file")
 
 
 @contextmanager
-def atomic_files(folder: Path, last: str = "") -> Iterator[Path]:
+def atomic_files(folder: Path, last: str = "", outdated: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a folder inside `folder` to write files to. If the block succeeds, they move into `folder`, the one called
-    `last` after all others; otherwise they are removed. A full disk is told in words."""
+    `last` after all others, once the `outdated` ones there are removed; otherwise they are removed themselves. A full
+    disk is told in words."""
     partial = folder / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)  # left by a killed program
     try:
         partial.mkdir(parents=True)
         yield partial
-        for path in sorted(partial.iterdir(), key=lambda path: (path.name == last, path.name)):
-            os.replace(path, folder / path.name)
+        names = sorted((path.name for path in partial.iterdir()), key=lambda name: (name == last, name))
+        check_replaceable(*(folder / name for name in (*outdated, *names)))
+        for name in outdated:
+            (folder / name).unlink(missing_ok=True)
+        for name in names:
+            os.replace(partial / name, folder / name)
         flush(folder)
     except (OSError, RuntimeError) as error:  # or something could not be read
         if not _is_full(folder):

@@ -13,15 +13,20 @@ from data_gen.packed.info import ALL, INFO, DataSetError, read_info
 def packed_in(root: Path) -> dict[str, Path]:
     """Find the packed data sets in `root`, or `root` itself: folders by name. If several data sets have one name, the
     folder of that name is taken."""
+    return {name: folder for name, (folder, _) in _found(root).items()}
+
+
+def _found(root: Path) -> dict[str, tuple[Path, dict]]:
     folders = [root] if (root / INFO).is_file() else sorted(path.parent for path in root.glob(f"*/{INFO}"))
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[Path, dict]] = {}
     for folder in folders:
         try:
-            name = read_info(folder / INFO)["dataset"]
+            info = read_info(folder / INFO)
         except DataSetError:  # opening the data set tells why
             continue
+        name = info["dataset"]
         if name not in found or folder.name == name:
-            found[name] = folder
+            found[name] = folder, info
     return found
 
 
@@ -43,7 +48,7 @@ def row_of(info: dict) -> DataSet:
 
 def rows_in(root: Path) -> dict[str, DataSet]:
     """Return all known data sets by name: the table's and those in `root`."""
-    return DATASETS | {name: row_of(read_info(folder / INFO)) for name, folder in packed_in(root).items()}
+    return DATASETS | {name: row_of(info) for name, (_, info) in _found(root).items()}
 
 
 def find_dataset(name: str, rows: dict[str, DataSet], root: Path) -> DataSet:

@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from data_gen.skeletons import KINECT_V2, Skeleton
 
@@ -41,6 +42,18 @@ def is_plain(value: object, depth: int = 8) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def is_frame_rate(value: object) -> bool:
+    """Tell whether a value can be a number of frames per second."""
+    return type(value) in (int, float) and 0.01 <= value <= 10**6  # type: ignore[operator]
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON. Raises ValueError or RecursionError if it is invalid, or has halves of characters, as "\\ud800"."""
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def check_file(path: Path, most: int | None = None, remedy: str = "") -> None:
     """Raise DataSetError, ending with `remedy`, if `path` is not a regular file (reading a pipe would block) or has
     more than `most` bytes."""
@@ -67,7 +80,7 @@ def read_info(path: Path) -> dict:
     """Read a dataset.json and check its format and entries. Raises DataSetError."""
     try:
         check_file(path, _MAX_INFO, f"; {REMEDY}")
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(info, dict) or "format" not in info:
             raise ValueError("it states no format")
         if type(info["format"]) is not int or info["format"] != FORMAT_VERSION:
@@ -101,6 +114,11 @@ def _check_entries(info: dict) -> None:
         raise ValueError(f"class_names is not a list of {info['classes']} texts without control characters")
     if "segments" in info and (type(info["segments"]) is not int or not 0 <= info["segments"] <= _MAX_SEGMENTS):
         raise ValueError(f"segments is not a whole number up to {_MAX_SEGMENTS}")
+    if not is_frame_rate(info.get("frame_rate", 30)):
+        raise ValueError("frame_rate is not a number from 0.01 to a million")
+    empty = info.get("without_a_body", [])
+    if not isinstance(empty, list) or not all(isinstance(name, str) and NAME.fullmatch(name) for name in empty):
+        raise ValueError("without_a_body does not list names of recordings")
     tables = info.get("tables", [])
     if not isinstance(tables, list) or not all(table in TABLES for table in tables):
         raise ValueError(f"tables does not list some of {', '.join(TABLES)}")

@@ -47,6 +47,7 @@ class PackedDataset:
         self.path = Path(path)
         if not (self.path / INFO).is_file():
             raise DataSetError(f"{self.path} is not a packed data set: it has no {INFO}; see Data in README.md")
+        self._version = self._now()
         self.info = read_info(self.path / INFO)
         self.name: str = self.info["dataset"]
         self.title: str = self.info.get("title", self.name)
@@ -108,8 +109,18 @@ class PackedDataset:
             return None
         return self._load_texts(f"{kind}.npy", f"a {kind}", f"a {kind}").tolist()
 
+    def _now(self) -> tuple[int, int] | None:
+        """Identify the dataset.json that is there now: a conversion removes it before it moves its files."""
+        try:
+            status = os.stat(self.path / INFO)
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def _load(self, file: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         array = map_array(self.path / file, f"; {REMEDY}")
+        if self._now() != self._version:
+            raise DataSetError(f"{self.path} has been written anew since it was opened: start again")
         right_shape = array.ndim == len(shape) and all(w in (-1, h) for w, h in zip(shape, array.shape))
         if dtype is np.str_:
             right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * MAX_NAME

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_gen.packed.atomic import PARTIAL, atomic_files, flush, locked
+from data_gen.packed.atomic import PARTIAL, atomic_files, check_replaceable, flush, locked
 from data_gen.packed.info import FORMAT_VERSION, INFO, NAME, SIDES, TABLES, DataSetError, read_info, skeleton_of
 from data_gen.packed.reader import FRAME_SHAPE
 from data_gen.packed.segments import FILE as SEGMENTS
@@ -152,8 +152,9 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | No
     """
     with ExitStack() as stack:
         stack.enter_context(locked(out))
-        earlier = _files_of_earlier(out, name)
-        folder = stack.enter_context(atomic_files(out, last=INFO))
+        check_replaceable(*out.glob("*.npy"), out / INFO)
+        earlier = [INFO, *_files_of_earlier(out, name)]  # no data set while its files are replaced
+        folder = stack.enter_context(atomic_files(out, last=INFO, outdated=earlier))
         writer = PackedWriter(folder, shape)
         try:
             yield writer
@@ -161,9 +162,6 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | No
             writer.close()
         if not (folder / INFO).is_file():
             raise AssertionError("finish() was not called")
-        (out / INFO).unlink(missing_ok=True)  # no data set while its files are replaced
-        for file in earlier:
-            (out / file).unlink(missing_ok=True)
 
 
 def _files_of_earlier(out: Path, name: str | None) -> list[str]:

@@ -64,7 +64,7 @@ def is_centred(people: np.ndarray, skeleton: Skeleton, every_frame: bool = True)
     the first, that shows the person. False where nobody is there or the skeleton has no centre."""
     if skeleton.centre is None:
         return False
-    present = people[people[:, 0].any(axis=(1, 2)), 0, skeleton.centre] if people.shape[1] else people
+    present = people[people[:, 0].any(axis=(1, 2)), 0, skeleton.centre] if people.shape[1] else people[:0]
     return len(present) > 0 and bool(np.abs(present if every_frame else present[0]).max() <= OFF_CENTRE)
 
 

@@ -38,8 +38,13 @@ def exit_status(reports: Iterable[str]) -> int:
 
 @contextmanager
 def prepared_process() -> Iterator[None]:
-    """Make every text printable in any locale. Within `with`, SIGTERM, like Ctrl-C, ends a single process like an
-    error, with its cleanup; afterwards both end it at once, as nothing is left to tidy up while Python ends."""
+    """Make every text printable in any locale, to nowhere if the output is closed. Within `with`, SIGTERM, like Ctrl-C,
+    ends a single process like an error, with its cleanup; afterwards both end it at once, as nothing is left to tidy up
+    while Python ends."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # or a file would take their numbers, and what libraries print
+        while os.open(os.devnull, os.O_RDWR) < 2:
+            pass
+        sys.stdout, sys.stderr = sys.stdout or open(1, "w"), sys.stderr or open(2, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -63,6 +63,8 @@ class Recording:
                     raise too_large(most)
                 return Path(self.path).read_bytes()
             entry = _archive(self.path).infolist()[self.place]
+            if entry.filename != self.member:
+                raise SkeletonError("cannot be read (the archive was replaced meanwhile)")
             if entry.file_size > most:
                 raise too_large(most)
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -45,16 +45,16 @@ def parse_skeleton(text: bytes) -> np.ndarray:
         _read_joints(lines, bodies)  # raises first if an earlier line is wrong, perhaps missing
         raise
     xyz = _read_joints(lines, bodies)
+    kept = np.array([body.slot < MAX_BODIES for body in bodies], bool)
+    far = ~(np.abs(xyz) < FARTHEST) & kept[:, None, None]  # True for nan too
+    if far.any():
+        number, joint, _ = np.argwhere(far)[0].tolist()
+        raise SkeletonError("x, y or z is not a finite number of metres", bodies[number].first + joint + 1)
     slots = [body.slot for body in bodies if body.slot < MAX_BODIES]
     result = np.zeros((num_frame, max(slots, default=-1) + 1, NUM_JOINTS, 3))
     for body, joints in zip(bodies, xyz):
         if body.slot < MAX_BODIES:
             result[body.frame, body.slot] = joints
-    far = ~(np.abs(result) < FARTHEST)  # True for nan too
-    if far.any():
-        frame, slot, joint, _ = np.argwhere(far)[0]
-        first = next(body.first for body in bodies if body[:2] == (frame, slot))
-        raise SkeletonError("x, y or z is not a finite number of metres", first + int(joint) + 1)
     return result
 
 

@@ -17,7 +17,7 @@ from data_gen.ntu_gendata import convert, main
 from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.packed.writer import locked
 from data_gen.raw.conversion import BadRecordings
-from tests.helpers import GOLDEN, moving_body, skeleton_text, tiny_dataset, write_recordings
+from tests.helpers import GOLDEN, is_running, moving_body, skeleton_text, tiny_dataset, write_recordings
 
 
 @pytest.fixture
@@ -220,10 +220,10 @@ def test_workers_end_with_a_killed_conversion(tmp_path):
     assert len(workers) >= 2
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    assert not [*filter(is_running, workers)]
 
 
 @pytest.mark.parametrize(

@@ -271,9 +271,11 @@ def test_runs_without_curves(published, draw):
         draw("curves", published, published, data=False)
     with pytest.raises(UserError, match="is a file: give the folder"):
         draw("curves", published / "checkpoint_0450.pth.tar", data=False)
-    (published / "action_recognition.json").write_text('{"modality": "all"}')
-    with pytest.raises(UserError, match="action_recognition.json is damaged .*evaluate that run again"):
-        draw("curves", published, data=False)
+    huge = [{"epoch": 10**300, "top1": [1e308]}]
+    for damaged in ({"modality": "all"}, {"modality": "all", "history": huge, "last": {"top1": {"per_seed": [1]}}}):
+        (published / "action_recognition.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match="action_recognition.json is damaged .*evaluate that run again"):
+            draw("curves", published, data=False)
 
 
 def test_a_missing_package_is_named(tmp_path):

@@ -13,6 +13,7 @@ from feeder.layout import NTU_LAYOUT
 from models import CheckpointError, checkpoint_files, load_encoder, loading
 from tests.helpers import GOLDEN
 from tools import extract, predict, slim
+from tools.inference.model_card import card_text
 from tools.utils.errors import UserError
 
 CPU = ["--device", "cpu"]
@@ -129,3 +130,7 @@ def test_without_the_package_the_remedy_is_named(published, tmp_path, monkeypatc
     with pytest.raises(UserError, match="tools.slim needs the package safetensors: pip install safetensors"):
         slimmed(GOLDEN / "official_h8.pth.tar", tmp_path / "other")
     assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_card_is_text_whatever_the_arguments_were():
+    assert json.loads(card_text({"path": "\udce9"})) == {"path": "?"}

@@ -43,7 +43,7 @@ NAMES = ("convert", "feed", "objective", "step", "epoch", "features", "probe", "
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.benchmark", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
+        prog="python -m tools.benchmark", description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(NAMES)}; default: all")
     add_device_option(parser)

@@ -7,9 +7,11 @@ import logging
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+
 from data_gen.datasets import UNTRIMMED, DataSet, Protocol
 from data_gen.packed.catalogue import packed_in
-from data_gen.packed.reader import PackedDataset
+from data_gen.packed.reader import SIDES, PackedDataset
 from data_gen.packed.words import counted
 from models.detector import Detector
 from models.loading import fingerprint
@@ -23,7 +25,7 @@ from tools.evaluation.setup import folder_of
 from tools.utils import checkpoints
 from tools.utils.distributed import single_process
 from tools.utils.errors import UserError
-from tools.utils.kept_results import set_aside
+from tools.utils.kept_results import check_results, set_aside
 from tools.utils.logs import progress, start_log, write_result
 from tools.utils.options import choose_data, classes_of, open_dataset
 from tools.utils.result_files import settings_of
@@ -38,9 +40,10 @@ def report_detection(args: argparse.Namespace) -> None:
     packed = open_dataset(args.data_root, dataset, protocol, long=True)
     check_skeleton(encoder, packed.skeleton, packed.shape[2], packed.path)
     packed = packed.adapted(encoder.layout.skeleton, packed.shape[0])
-    train = packed.split(protocol.name, "train")
+    train, val = (packed.split(protocol.name, side) for side in SIDES)
     folder = folder_of(args.pretrained)
     task = detector_name(args.modality, args.finetune, encoder.where)
+    check_results(folder, task)
     log = start_log(folder, task)
     log.info(f"{encoder.path} on {packed.path}, {protocol.long_name}, {len(train)} recordings to train on, {device}")
     detector = Detector(deepcopy(encoder.backbone), modalities, packed.num_classes, args.finetune, args.seed).to(device)
@@ -62,7 +65,7 @@ def report_detection(args: argparse.Namespace) -> None:
     }
     set_aside(folder, task, settings_of(result))
     write_detector(folder / f"{task}.pth.tar", detector, told | kept)
-    scores = _evaluate(by_detector(detector, classes, device), packed, protocol.name, args)
+    scores = _evaluate(by_detector(detector, classes, device), packed, val, args)
     _log_scores(scores)
     log.info(f"written to {write_result(folder, task, scores | result)}")
 
@@ -81,11 +84,11 @@ def _choose_long(args: argparse.Namespace, encoder: FrozenEncoder) -> tuple[Data
     return choose_data(name, protocol, name, args.data_root)
 
 
-def _evaluate(scorer: Scorer, packed: PackedDataset, protocol: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Detect actions in the val side's recordings, and compare them with the true segments."""
+def _evaluate(scorer: Scorer, packed: PackedDataset, rows: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
+    """Detect actions in the recordings at `rows`, int64, and compare them with the true segments."""
     assert packed.segments is not None
     found, truth = [], []
-    for row in progress(packed.split(protocol, "val").tolist(), desc="detect", unit="recording"):
+    for row in progress(rows.tolist(), desc="detect", unit="recording"):
         blocks = packed_blocks(packed, row)
         found.append(list(scorer.detect(blocks, args.window, args.stride, args.threshold, args.shortest)))
         truth.append(packed.segments[row])

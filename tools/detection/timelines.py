@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.packed.atomic import atomic_write
+from data_gen.packed.atomic import atomic_write, check_replaceable
 from data_gen.raw.long_files import LongFile
 from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, WINDOW
 from tools.detection.long_inputs import LongInput, file_input, find_inputs
@@ -165,6 +165,8 @@ def report_timelines(args: argparse.Namespace) -> None:
         inputs = [file_input(args.follow, encoder, args.skeleton, follow=True)]
     else:
         inputs = find_inputs(args.recordings, encoder, args.skeleton)
+    if args.out:
+        check_replaceable(*(args.out / f"{each.name}{end}" for each in inputs for end in (".json", ".csv", ".png")))
     for recording in inputs:
         if args.frame_rate:
             recording = replace(recording, frame_rate=args.frame_rate)

@@ -17,9 +17,9 @@ from feeder.clips import ClipDataset, evaluation_view
 from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens
 from feeder.modality_names import ENSEMBLE, MODALITIES, Streams, modalities_of, streams_of
-from models.checkpoint_files import in_folder, newest, progress_of, stem_of
+from models.checkpoint_files import in_folder, progress_of, stem_of
 from models.encoder import Backbone
-from models.loading import CLASSIFIER, load, load_backbone, modalities, takes_centred
+from models.loading import CLASSIFIER, load_backbone, load_newest, modalities, takes_centred
 from tools.utils.checkpoints import check_layout
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
@@ -57,10 +57,9 @@ class FrozenEncoder:
         """Load the encoder of a checkpoint, or of the last one of a run, given as in `find_run`. Raises UserError if it
         does not exist, CheckpointError if it cannot be read."""
         place = find_run(pretrained)
-        path = newest(place)
+        path, state = load_newest(place)
         # A folder's checkpoint was the newest one when it was chosen; pre-training may have saved others since.
         run = [path] if place.is_dir() else in_folder(path.parent)
-        state = load(path)
         is_last = path in run[:1] or not run
         return cls(load_backbone(state, path).to(device), device, path, state, is_last and CLASSIFIER not in state)
 

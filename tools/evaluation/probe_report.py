@@ -8,6 +8,7 @@ from typing import Any
 
 from data_gen.recipes import LINEAR_PROBE
 from feeder.modality_names import MODALITIES
+from tools.evaluation.earliness import TASK as EARLINESS
 from tools.evaluation.earliness import report_earliness
 from tools.evaluation.linear_classifier import file_of
 from tools.evaluation.probe import LinearProbe, train_probes
@@ -16,6 +17,7 @@ from tools.evaluation.scores import Curves, Validation, best_and_last, curves, h
 from tools.evaluation.setup import EvaluationSetup, extract_sides, load_setup
 from tools.utils import checkpoints
 from tools.utils.distributed import single_process
+from tools.utils.kept_results import check_results
 from tools.utils.options import classes_of
 
 TASK = "action_recognition"
@@ -25,6 +27,8 @@ def report_probe(args: argparse.Namespace) -> None:
     """Train a probe for every modality, learning rate and seed in `args`, and write a JSON for each modality. Raises
     UserError if that is impossible."""
     setup = load_setup(args, single_process(args.device, f"{TASK}.py"))
+    if args.observed:
+        check_results(setup.folder, EARLINESS + setup.where)
     setup.start_log(TASK)
     representations, train, val = extract_sides(setup)
     recipe = replace(LINEAR_PROBE, epochs=args.epochs, schedule=tuple(args.schedule), batch_size=args.batch_size)

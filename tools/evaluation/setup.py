@@ -27,7 +27,7 @@ from tools.evaluation.scores import Curves
 from tools.utils import checkpoints
 from tools.utils.encoder_options import CENTRED, STANDARDISED
 from tools.utils.errors import UserError
-from tools.utils.kept_results import set_aside
+from tools.utils.kept_results import check_results, set_aside
 from tools.utils.logs import secondary, start_log, tensorboard, write_result
 from tools.utils.options import choose_data, classes_of, open_dataset
 from tools.utils.result_files import settings_of
@@ -64,7 +64,9 @@ class EvaluationSetup:
         return self.result["where"]
 
     def start_log(self, task: str, rank: int = 0) -> None:
-        """Start logging to the task's file in the run's folder, and log what is evaluated."""
+        """Start logging to the task's file in the run's folder, and log what is evaluated. Raises OSError if the files
+        of its results cannot be replaced."""
+        check_results(self.folder, task + self.where)
         log = start_log(self.folder, task + self.where, rank)
         log.info(
             f"{self.encoder.path} (epoch {self.result['epoch'] or '?'}, hidden size {self.result['hidden_size']}) on "

@@ -111,7 +111,7 @@ PLOTS = {
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.figures", description=__doc__.splitlines()[0], formatter_class=HelpFormatter
+        prog="python -m tools.figures", description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter
     )
     plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT")
     for name, (what, where, options) in PLOTS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ from tools.figures.style import Curve
 from tools.utils.errors import UserError
 from tools.utils.logs import read_lines
 from tools.utils.options import find_run
-from tools.utils.result_files import read_result, reading
+from tools.utils.result_files import reading, results_in
 
 COLUMNS = 3
 LABELS = {"lr": "learning rate", "samples_per_second": "samples a second"}  # titles of these keys' panels
@@ -35,8 +36,8 @@ def read_run(folder: Path) -> dict[str, Curve]:
     if spread := [key for key in keys if key.startswith("std/")]:
         curves[SPREAD] = _curve(lines, spread)
     curves |= {title: _curve(lines, [key]) for key, title in LABELS.items() if key in keys}
-    for path in sorted(folder.glob(f"{TASK}*.json")):
-        curves |= _probe(path)
+    for path, result in results_in(folder, TASK):
+        curves |= _probe(path, result)
     if not curves:
         raise UserError(f"{folder} has no log.jsonl and no {TASK}.json: pre-train or evaluate that run first")
     return curves
@@ -54,17 +55,17 @@ def _rank(title: str) -> int:
     return 0 if title.startswith("loss/") else 2 if title.startswith("linear probe") else 1
 
 
-def _probe(path: Path) -> dict[str, Curve]:
+def _probe(path: Path, result: dict[str, Any]) -> dict[str, Curve]:
     with reading(path):
-        result = read_result(path)
         history, seeds = result["history"], len(result["last"]["top1"]["per_seed"])
         # With several rates, the seeds of the reported one come first.
         top1 = np.array([validation["top1"][:seeds] for validation in history], float)
+        top1 = top1.reshape(len(history), seeds)
         if result.get("task", path.stem) != path.stem:
             return {}  # one that a later one replaced
         where = result.get("where", "").replace("_", " ")
         title = f"linear probe{where},\n{result['modality']}: top-1 (%)"
-        return {title: Curve(np.array([validation["epoch"] for validation in history]), top1.T)}
+        return {title: Curve(np.array([validation["epoch"] for validation in history], float), top1.T)}
 
 
 def draw(runs: dict[str, dict[str, Curve]]) -> Figure:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
+from data_gen.packed.atomic import check_replaceable
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.words import counted
 from feeder.clips import ClipDataset
@@ -26,10 +27,12 @@ _LONGEST = 200  # letters of a plot's name
 
 
 def plot_path(given: Path | None, folder: Path, name: str) -> Path:
-    """Return a plot's path: --out, else in the run's figures/. Raises UserError for another file type."""
+    """Return a plot's path: --out, else in the run's figures/. Raises UserError for another file type, OSError if no
+    file can be written there."""
     path = given or folder / "figures" / name
     if path.suffix != Path(name).suffix:
         raise UserError(f"--out {path}: the plot is a {Path(name).suffix} file")
+    check_replaceable(path)
     return path
 
 

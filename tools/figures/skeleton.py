@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-from data_gen.packed.atomic import atomic_write
+from data_gen.packed.atomic import atomic_write, check_replaceable
 from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.words import counted
 from feeder.augment import training_view
@@ -223,8 +223,9 @@ def main(args: argparse.Namespace) -> None:
     """Write the animation, and the contact sheet beside it. Raises UserError."""
     source, name, action = open_recording(args)
     out = plot_path(args.out, RUNS, f"{name}.gif")
-    panels = panels_of(source, args.seed)
     picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
+    check_replaceable(picture)
+    panels = panels_of(source, args.seed)
     figure = sheet(panels, caption.strip().replace("\n", ": "))
     style.publish(figure, picture, RUNS / "figures", f"skeleton/{name}")
     frames = animate(panels, caption, source.layout.coordinates, out)

@@ -56,10 +56,14 @@ def marker(index: int) -> str:
 
 @dataclass(frozen=True)
 class Curve:
-    """The points of L lines: x (N,), and y (L, N)."""
+    """The points of L lines: x (N,), and y (L, N). Raises ValueError for values that cannot be drawn."""
 
     x: np.ndarray
     y: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.y.shape[1:] != self.x.shape or (np.abs(self.x) > 1e30).any() or (np.abs(self.y) > 1e30).any():
+            raise ValueError("no values, or too large ones")
 
 
 def draw_lines(axes: Axes, curves: Mapping[str, Curve | None]) -> dict[str, Line2D]:

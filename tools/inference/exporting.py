@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_gen.packed.atomic import atomic_files, locked
+from data_gen.packed.atomic import atomic_files, check_replaceable, locked
 from feeder.clips import NUM_FRAMES
 from feeder.modality_names import Streams
 from models.inference import ClipEncoder, is_raw
@@ -149,6 +149,7 @@ def export_encoder(args: argparse.Namespace) -> None:
                 f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"
             )
         classifier = None  # another modality than the encoder was fine-tuned for
+    check_replaceable(*(args.out / name for name in (*EXPORTED.values(), CARD_FILE)))
     model = Exported(encoder, streams, classifier)
     card = card_of(encoder) | {
         "modality": modality if len(streams) > 1 else "+".join(streams[0]),

@@ -104,7 +104,7 @@ def _read_features(place: Path, encoder: FrozenEncoder, modality: str | None) ->
         with np.load(place, allow_pickle=False) as file:
             stored = {key: file[key] for key in ("feature", "name", "label", "modality", "encoder", "classes")}
             data = str(file["data"]) if "data" in file else ""  # as of older versions
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise UserError(f"--gallery {place}: not features that tools.extract wrote ({error})") from error
     feature, known = stored["feature"], str(stored["modality"])
     name, label, classes = (stored[key] for key in ("name", "label", "classes"))

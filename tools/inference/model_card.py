@@ -81,7 +81,8 @@ def card_of(encoder: FrozenEncoder) -> dict[str, Any]:
 
 
 def card_text(card: dict[str, Any]) -> str:
-    return json.dumps(card, indent=1, default=str, ensure_ascii=False) + "\n"
+    text = json.dumps(card, indent=1, default=str, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "replace").decode()  # arguments may have paths that are not UTF-8
 
 
 def _scores(folder: Path, identity: str) -> dict[str, dict]:

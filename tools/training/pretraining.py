@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from data_gen.datasets import Protocol
-from data_gen.packed.atomic import locked
+from data_gen.packed.atomic import check_replaceable, locked
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.words import counted
 from feeder.clips import ClipDataset
@@ -53,12 +53,20 @@ def pretrain(
         with locked(args.checkpoint_path) if procs.is_main else nullcontext():
             resumed = resume(trainer)
             check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from")
+            if procs.is_main:
+                check_outputs(args.checkpoint_path)
             start_log(args.checkpoint_path, "pretrain", procs.rank)
             log.info(describe_run(trainer, sources))
             if procs.is_main and (trainer.epoch < args.epochs or not resumed):
                 config = trainer.config() | {"view": repr(trainer.view), "versions": checkpoints.versions()}
                 write_result(args.checkpoint_path, "config", config)
             train(trainer, resumed, knn)
+
+
+def check_outputs(folder: Path) -> None:
+    """Raise OSError if something else than a file has the name of one that the run writes."""
+    no_checkpoints = [path for path in checkpoint_files.in_folder(folder) if not path.is_file()]
+    check_replaceable(folder / "config.json", folder / "log.jsonl", *no_checkpoints)
 
 
 def join(parts: list[ClipDataset]) -> ClipDataset:
@@ -98,7 +106,7 @@ def train(trainer: Trainer, resumed: str | None, knn: Knn | None) -> None:
     if args.resume == "none" and procs.is_main:
         set_all_aside(args.checkpoint_path)
         for path in checkpoint_files.in_folder(args.checkpoint_path):  # or a later rerun would go on from them
-            path.unlink()
+            path.unlink(missing_ok=True)
     if trainer.epoch >= args.epochs:
         if not resumed:  # --epochs 0
             trainer.save()

@@ -53,7 +53,7 @@ def _remove_replaced(folder: Path, path: Path, keep: int | None) -> None:
     whole = [p for p in older if p not in midway]
     surplus = whole[max(0, keep - (not _is_midway(path))) :] if keep else []
     for replaced in [*midway, *surplus, *folder.glob(f"checkpoint_*{PARTIAL}")]:
-        replaced.unlink()
+        replaced.unlink(missing_ok=True)
 
 
 def _is_midway(path: Path) -> bool:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from data_gen.packed.atomic import check_replaceable
 from models.loading import CheckpointError, load_plain
 from tools.utils.errors import UserError
 from tools.utils.result_files import read_result, reading, settings_of
@@ -20,6 +21,11 @@ def earlier_result(folder: Path, name: str) -> dict[str, Any] | None:
         return read_result(folder / f"{name}.json") or None
     except UserError:
         return None
+
+
+def check_results(folder: Path, task: str) -> None:
+    """Raise OSError if something else than a file has the name of one that a task writes."""
+    check_replaceable(*(p for p in folder.iterdir() if p.name.startswith(task) and p.name.endswith(_ENDINGS)))
 
 
 def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
@@ -39,7 +45,7 @@ def set_aside(folder: Path, name: str, settings: dict[str, Any]) -> None:
         return
     date = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(paths[0].stat().st_mtime))
     kept, number = f"{name}_{date}", 1
-    while any(folder.glob(f"{kept}*")):
+    while any(path.name.startswith(kept) for path in folder.iterdir()):
         number += 1
         kept = f"{name}_{date}_{number}"
     for path in paths:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from data_gen.packed.atomic import atomic_write, lock
+from data_gen.packed.atomic import atomic_write, check_replaceable, lock
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -29,7 +29,8 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
     """Make the run's folder, and log to the console and to `folder/name.log`, uncaught exceptions too.
 
     Call it after the arguments are accepted, as errors in them belong on stderr alone. Processes of a rank above 0 log
-    only warnings. Raises DataSetError if another program has this log open, since it would write the same files.
+    only warnings. Raises DataSetError if another program has this log open, since it would write the same files, and
+    OSError if it is no file.
     """
     logger = logging.getLogger("umurl")
     for handler in logger.handlers[:]:
@@ -39,7 +40,9 @@ def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
     logging.raiseExceptions = False  # a log that cannot be written hides no error and stops no work
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path := folder / f"{name}.log")
+    path = folder / f"{name}.log"
+    check_replaceable(path.resolve())  # a pipe would block
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     if rank == 0 and file.stream:
         lock(file.stream.fileno(), path)
     who = f" process {rank}:" if rank else ""
@@ -163,7 +166,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, float) or isinstance(value, int) and abs(value) < 2**63
+    return isinstance(value, int | float) and not abs(value) > 1e30  # which TensorBoard and plots could not show
 
 
 def write_result(folder: Path, task: str, result: dict) -> Path:

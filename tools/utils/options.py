@@ -19,9 +19,9 @@ from data_gen.datasets import (
     nearest_first,
     protocols_by_name,
 )
-from data_gen.packed.atomic import is_replaceable
+from data_gen.packed.atomic import check_replaceable
 from data_gen.packed.catalogue import find_dataset, packed_in, rows_in
-from data_gen.packed.info import is_one_line, read_text
+from data_gen.packed.info import is_frame_rate, is_one_line, read_text
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from data_gen.packed.words import counted
 from models.checkpoint_files import in_folder
@@ -175,15 +175,15 @@ def output_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder; name a file")
-    if not is_replaceable(path):
-        raise argparse.ArgumentTypeError(f"{path} is there already, and is no regular file; name another file")
     if not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
     try:
+        check_replaceable(path)
         with tempfile.TemporaryFile(dir=path.parent):
             return path
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path} cannot be written: {error.strerror}") from error
+        reason = f"{path} cannot be written: {error.strerror}" if error.strerror else str(error)
+        raise argparse.ArgumentTypeError(reason) from error
 
 
 def positive_int(text: str) -> int:
@@ -204,6 +204,10 @@ def positive_float(text: str) -> float:
 
 def non_negative_float(text: str) -> float:
     return _checked(float(text), lambda v: 0 <= v <= _LARGEST, f"from 0 to {_LARGEST:g}")
+
+
+def frame_rate(text: str) -> float:
+    return _checked(float(text), is_frame_rate, "from 0.01 to a million")
 
 
 def fraction(text: str) -> float:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_gen.packed.info import is_plain, read_text
+from data_gen.packed.info import is_plain, parse_json, read_text
 from tools.utils.errors import UserError
 
 _MOST = 64 * 2**20  # bytes
@@ -32,10 +32,23 @@ def reading(path: Path) -> Iterator[None]:
 def read_result(path: Path) -> dict[str, Any]:
     """Read a JSON object; return an empty one for other JSON. Raises UserError if it is damaged."""
     with reading(path):
-        result = json.loads(read_text(path, _MOST))
+        result = parse_json(read_text(path, _MOST))
         if not is_plain(result):
             raise ValueError("it is nested too deep")
         return result if isinstance(result, dict) else {}
+
+
+def results_in(folder: Path, task: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Read the JSON files of a run whose names begin with `task`, but for one that an evaluation renames meanwhile.
+    Raises UserError if one is damaged."""
+    for path in sorted(folder.glob(f"{task}*.json")):
+        try:
+            result = read_result(path)
+        except UserError:
+            if path.exists():
+                raise
+        else:
+            yield path, result
 
 
 def settings_of(result: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """Folders of one's own recordings become a data set, or are refused by file and line with nothing written."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_gen.datasets import ROOT
 from data_gen.packed.info import INFO
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import SKELETONS
 from tests.data_gen.formats.samples import bring, export, refused
-from tests.helpers import moving_body, skeleton_text, tiny_dataset
+from tests.helpers import moving_body, run_python, skeleton_text, tiny_dataset
 
 OWN = ("--name", "own")
 HEADING = "name,label,subject,camera"
@@ -313,6 +315,15 @@ def test_npy_recordings_that_are_wrong_are_refused(values, message, folder, tmp_
     refused(capsys, tmp_path / "out", message, "folder", folder, *OWN)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_value_that_makes_processors_complain_is_refused_without_numpys_warning(tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    clip = np.zeros((3, 25, 3), np.float32)
+    clip.view(np.uint32)[0, 0, 0] = 0x7FA00000  # a signalling nan
+    np.save(tmp_path / "folder" / "a.npy", clip)
+    refused(capsys, tmp_path / "no", "not finite in 1 of its 3 frames", "folder", tmp_path / "folder", *OWN)
+
+
 def test_files_that_lie_or_are_damaged_are_refused(folder, tmp_path, capsys):
     out, path = tmp_path / "out", folder / "b.npy"
     np.save(path, np.zeros((3, 25, 3)))
@@ -393,6 +404,19 @@ def test_recordings_that_the_table_does_not_list_are_counted(folder, tmp_path, c
     write_table(folder, ["a,0,x,1"])
     bring("folder", folder, *OWN, "--out", tmp_path / "out")
     assert "  left out: 2 recordings that the table does not list" in capsys.readouterr().out
+
+
+def test_names_of_joints_in_any_script_are_written_and_read_in_any_locale(folder, tmp_path):
+    own = SKELETONS["kinect_v2"].to_json()
+    own |= {"name": "own", "joints": ["関節", "é", *own["joints"][2:]]}
+    (folder / "skeleton.json").write_text(json.dumps(own))
+    bring("folder", folder, *OWN, "--out", tmp_path / "packed")
+    command = (ROOT / "data_gen" / "export_dataset.py", "folder", "--data", tmp_path / "packed", "--as", "csv")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run_python(*command, "--out", tmp_path / "exported", env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    bring("folder", tmp_path / "exported", *OWN, "--out", tmp_path / "again")
+    assert (tmp_path / "again" / "joints.npy").read_bytes() == (tmp_path / "packed" / "joints.npy").read_bytes()
 
 
 def test_an_exported_folder_remembers_its_skeleton(tmp_path, capsys):

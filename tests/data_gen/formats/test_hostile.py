@@ -95,7 +95,7 @@ def test_a_mutated_file_is_read_or_refused(kind, exported, tmp_path_factory):
     def mutate(any_file: bool, file: Path, what: list[Change]) -> None:
         file = file if any_file else preferred
         file.write_bytes(apply(genuine[file], what))
-        start = time.monotonic()
+        start = time.process_time()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -109,7 +109,7 @@ def test_a_mutated_file_is_read_or_refused(kind, exported, tmp_path_factory):
             outcomes.add("read")
         finally:
             file.write_bytes(genuine[file])
-        assert time.monotonic() - start < 10
+        assert time.process_time() - start < 10
 
     mutate()
     assert "refused" in outcomes

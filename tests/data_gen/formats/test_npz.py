@@ -209,9 +209,9 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
             with archive.open(f"y_{part}.npy", "w") as file:
                 np.lib.format.write_array(file, np.eye(3)[np.arange(count) % 3])
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     bring("npz", path, *OWN, "--out", tmp_path / "out")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(PackedDataset(tmp_path / "out")) == 2 * count
-    assert peak < 2**24 and time.monotonic() - began < 60
+    assert peak < 2**24 and time.process_time() - began < 60

@@ -325,12 +325,12 @@ def test_memory_does_not_grow_with_the_arrays(tmp_path):
         np.save(tmp_path / "big" / f"{side}_num_frame.npy", np.full(count, 2))
         np.save(tmp_path / "big" / f"{side}_label.npy", np.zeros(count, int))
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     info = pack(read_padded(tmp_path / "big", "xsub", KINECT_V2), tmp_path / "out", Options(DATASETS["demo"], "demo"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert info["frames"] == 2020 and len(info["without_a_body"]) == 1010
-    assert peak < 2**22 and time.monotonic() - began < 60
+    assert peak < 2**22 and time.process_time() - began < 60
 
 
 def test_the_command_reports_mistakes_without_a_traceback(folder, tmp_path):

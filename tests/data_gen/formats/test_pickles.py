@@ -168,14 +168,14 @@ RAW = {
 def refused(path: Path, content: bytes, message: str = ": ") -> None:
     """Loading is refused, for a printable reason that names the file, in little time and memory."""
     path.write_bytes(content)
-    start = time.monotonic()
+    start = time.process_time()
     tracemalloc.start()
     with pytest.raises(DataSetError, match=message) as error:
         load_labels(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert str(error.value).startswith(f"{path}: ") and str(error.value).isprintable() and len(str(error.value)) < 500
-    assert peak < 2**22 + 100 * len(content) and time.monotonic() - start < 20
+    assert peak < 2**22 + 100 * len(content) and time.process_time() - start < 20
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -370,7 +370,7 @@ operations = st.lists(st.sampled_from(WORDS) | st.binary(max_size=3), max_size=6
 def test_a_mutated_pickle_is_labels_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "mutated.pkl"
     path.write_bytes(content)
-    start = time.monotonic()
+    start = time.process_time()
     try:
         names, labels = load_labels(path)
     except DataSetError as error:
@@ -378,5 +378,5 @@ def test_a_mutated_pickle_is_labels_or_refused(tmp_path_factory, content):
     else:
         assert {type(n) for n in names} <= {str} and {type(x) for x in labels} <= {int}
         assert len(names) == len(labels)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert not Path("ran").exists()

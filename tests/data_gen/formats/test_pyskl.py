@@ -252,10 +252,10 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
 )
 def test_tables_that_do_harm_are_refused(content, message, path):
     path.write_bytes(content)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DataSetError, match=message) as error:
         load_annotations(path)
-    assert time.monotonic() - start < 5 and str(error.value).startswith(f"{path}: ")
+    assert time.process_time() - start < 5 and str(error.value).startswith(f"{path}: ")
 
 
 def test_arrays_that_claim_more_than_the_file_holds_are_refused(path, tmp_path, capsys):

@@ -80,3 +80,11 @@ def test_of_a_block_that_fails_no_file_moves(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_files(tmp_path) as folder:
         interrupted(folder / "a")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
+    path, flushed, right = tmp_path / "a", [], os.fsync
+    write(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda handle: (right(handle), flushed.append(path.read_text())))
+    write(path, "new")
+    assert flushed == ["old", "new"]  # the file, then the folder's list of names

@@ -5,6 +5,7 @@ import pytest
 
 from data_gen import folds, recipes
 from data_gen.datasets import DATASETS, from_test_name
+from data_gen.packed import catalogue
 from data_gen.packed.catalogue import packed_in, rows_in
 from data_gen.packed.info import INFO
 from data_gen.packed.reader import DataSetError, PackedDataset
@@ -120,3 +121,15 @@ def test_a_runs_name_begins_with_the_longest_protocol_that_fits(tmp_path):
         dataset, protocol = from_test_name(name, rows)
         assert (dataset.name, protocol.name) == expected
     assert from_test_name("mine", rows) is None and from_test_name("mine_fold3", rows) is None
+
+
+def test_a_data_set_that_is_converted_again_while_others_are_looked_for_is_no_obstacle(tmp_path, monkeypatch):
+    def read(path):
+        info = right(path)
+        path.unlink()  # as a conversion does before it moves its files
+        return info
+
+    own_dataset(tmp_path / "mine", "kinect_v2", 2, 3)
+    right = catalogue.read_info
+    monkeypatch.setattr(catalogue, "read_info", read)
+    assert "mine" in rows_in(tmp_path)

@@ -12,6 +12,7 @@ import pytest
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
+from data_gen.packed import reader
 from data_gen.packed.reader import FRAME_SHAPE, INFO, DataSetError, PackedDataset
 from tests.helpers import tiny_dataset, write_recordings
 
@@ -30,13 +31,13 @@ def folder(converted, tmp_path) -> Path:
 
 def refused(folder: Path, message: str) -> None:
     """Opening is refused, with the reason, in little time and memory."""
-    start = time.monotonic()
+    start = time.process_time()
     tracemalloc.start()
     with pytest.raises(DataSetError, match=message):
         PackedDataset(folder)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2**24 and time.monotonic() - start < 10
+    assert peak < 2**24 and time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,11 @@ def refused(folder: Path, message: str) -> None:
         ({"format": 2}, "format 2, this code reads 1; convert the recordings again"),
         ({"dataset": ["demo"]}, "it names no data set"),
         ({"dataset": "../demo"}, "it names no data set"),
+        ({"title": "half of a character, \ud800"}, "surrogates not allowed"),
+        ({"frame_rate": float("nan")}, "frame_rate is not a number from 0.01 to a million"),
+        ({"frame_rate": 0}, "frame_rate is not a number"),
+        ({"frame_rate": "30"}, "frame_rate is not a number"),
+        ({"without_a_body": [1]}, "without_a_body does not list names"),
     ],
 )
 def test_wrong_entries_of_dataset_json_are_refused(change, message, folder):
@@ -202,9 +208,9 @@ def test_a_data_set_of_ntu_120s_size_opens_in_under_a_second(tmp_path):
     (tmp_path / INFO).write_text(json.dumps(info))
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         packed = PackedDataset(tmp_path)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert packed.joints.shape == (frames, *FRAME_SHAPE) and len(packed) == recordings
     assert min(seconds) < 1
 
@@ -262,5 +268,22 @@ def test_of_two_conversions_into_one_folder_one_refuses(tmp_path):
         with pytest.raises(DataSetError, match="another program is writing here"):
             convert(DATASETS["demo"], [tmp_path / "raw"], out)
     (tmp_path / "fifo").write_text("go on")
-    assert "24 recordings" in first.communicate(timeout=60)[0] and first.returncode == 0
+    assert "24 recordings" in first.communicate(timeout=300)[0] and first.returncode == 0
     assert len(PackedDataset(tmp_path / "out")) == 24
+
+
+@pytest.mark.parametrize("after", ["joints.npy", "num_frame.npy", "xsub_val.npy"])
+def test_a_data_set_that_is_replaced_while_it_is_opened_is_not_mixed_with_its_successor(
+    after, converted, folder, monkeypatch
+):
+    def map_array(path, *more):
+        found = right(path, *more)
+        if path.name == after:
+            for file in (INFO, "label.npy"):
+                shutil.copy(converted / "demo" / file, folder / f"{file}.new")
+                os.replace(folder / f"{file}.new", folder / file)
+        return found
+
+    right = reader.map_array
+    monkeypatch.setattr(reader, "map_array", map_array)
+    refused(folder, "has been written anew since it was opened: start again")

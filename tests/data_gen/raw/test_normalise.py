@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from data_gen.raw.normalise import (
+    EMPTY,
     UNITS,
     fill_null_frames,
+    fit_people,
     normalise,
     other_unit,
     rotation_in_plane,
@@ -136,3 +138,9 @@ def test_the_unit_of_people_who_are_too_tall_is_guessed(unit):
     assert other_unit(body) == unit
     assert other_unit(body[..., :2]) == ""  # perhaps pixels
     assert other_unit(np.zeros_like(body)) == ""
+
+
+def test_a_recording_of_nobody_fits_any_number_of_people():
+    kinect = SKELETONS["kinect_v2"]
+    people, found = fit_people(np.zeros((3, 0, 25, 3)), kinect, kinect, (2, 3))
+    assert people.shape == (3, 2, 25, 3) and not people.any() and EMPTY in found

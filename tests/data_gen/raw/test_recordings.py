@@ -135,3 +135,11 @@ def test_recordings_without_anybody_are_zeros_with_a_warning(tmp_path, capsys):
     )
     packed = PackedDataset(tmp_path / "out")
     assert packed.recording(1).shape == (3, 2, 25, 3) and not packed.recording(1).any()
+
+
+def test_an_archive_that_is_replaced_after_it_was_listed_is_refused(tmp_path):
+    path = archive_of(tmp_path / "a.zip", {f"{NAME}.skeleton": TEXT})
+    (found,), _ = find_recordings([path])
+    archive_of(path, {"S001C001P002R001A001.skeleton": TEXT})
+    with pytest.raises(SkeletonError, match="the archive was replaced meanwhile"):
+        found.read()

@@ -273,11 +273,18 @@ def test_wrong_options_end_with_a_message(detected, evaluated, demo_root, long_r
         timeline.main(["--pretrained", str(detected), *COMMON, *map(str, detector), str(raw)])
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "2.5", "s", "0s", "1m", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "s", "0s", "1m", "", "1" + "0" * 400 + "s"])
 def test_a_wrong_length_is_refused(text, capsys):
     with pytest.raises(SystemExit):
         timeline.parse_args(["--pretrained", "x", "--window", text])
     assert "is not a length" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate", ["0", "1e-30", "1e30", "nan"])
+def test_a_frame_rate_that_no_camera_has_is_refused(rate, capsys):
+    with pytest.raises(SystemExit):
+        timeline.parse_args(["--pretrained", "x", "--frame-rate", rate])
+    assert "is not from 0.01 to a million" in capsys.readouterr().err
 
 
 def test_lengths_are_in_seconds_or_frames():

@@ -89,6 +89,10 @@ def without(key):
     return lambda weights: weights.pop(key)
 
 
+def nested():
+    return torch.nested.nested_tensor([torch.zeros(3)])
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -98,6 +102,8 @@ def without(key):
         (lambda w: w.update({"module.backbone.mm_fusion.t_fusion.0.weight": torch.zeros(4, 4)}), "size mismatch"),
         (lambda w: w["module.backbone.mm_fusion.t_fusion.0.weight"].fill_(torch.nan), "not finite"),
         (lambda w: w.clear(), "holds no encoder"),
+        (lambda w: w.update({"module.backbone.j_emb.t_embedding.0.weight": nested()}), "holds no encoder"),
+        (lambda w: w.update({"module.backbone.ma_encoder.pe.pe": nested()}), "is no dense tensor"),
     ],
 )
 def test_another_model_is_an_error(state, change, message):
