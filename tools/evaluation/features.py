@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from data_gen.skeletons import has_mapping
 from feeder.clips import ClipDataset, evaluation_view
 from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens
-from feeder.modality_names import ENSEMBLE, MODALITIES, Streams, modalities_of, streams_of
+from feeder.modality_names import MODALITIES, Streams, modalities_of, streams_of
 from models.checkpoint_files import in_folder, progress_of, stem_of
 from models.encoder import Backbone
 from models.loading import CLASSIFIER, load_backbone, load_newest, modalities, takes_centred
@@ -29,6 +29,7 @@ BATCH_SIZE = 256
 LARGEST = 1e15  # of a feature or a classifier's weight: products of two can be added up in float32
 _NOT_CENTRED = "people in {} are not centred, but the encoder was trained on centred ones: scores may suffer"
 Opened = TypeVar("Opened", bound="FrozenEncoder")
+Named = TypeVar("Named")
 
 
 def suffix_of(representation: str) -> str:
@@ -101,15 +102,18 @@ class FrozenEncoder:
     def modalities(self, name: str, what: str = "--modality") -> tuple[str, ...]:
         """Return the modalities that a name stands for; `all` means those of pre-training. Raises UserError if the
         encoder does not have them; `what` is the option that gave the name."""
-        try:
-            return modalities_of(name, modalities(self.state))
-        except ValueError as error:
-            raise UserError(f"{what} {name}: {error}") from error
+        return self._named(modalities_of, name, what)
 
     def streams(self, name: str, what: str = "--modality") -> Streams:
         """Return the streams that a name of --modality stands for: several for `ensemble`. Raises UserError if the
         encoder does not have them."""
-        return streams_of(name, modalities(self.state)) if name == ENSEMBLE else (self.modalities(name, what),)
+        return self._named(streams_of, name, what)
+
+    def _named(self, meaning: Callable[[str, tuple[str, ...]], Named], name: str, what: str) -> Named:
+        try:
+            return meaning(name, modalities(self.state))
+        except ValueError as error:
+            raise UserError(f"{what} {name}: {error}") from error
 
 
 def extract_features(

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from data_gen.packed.atomic import atomic_write
-from tools.utils.logs import secondary, tensorboard
+from tools.utils.logs import DRAWABLE, secondary, tensorboard
 
 WIDTH = 5.5  # inches; narrow, so that 8 points can still be read on a phone
 DPI = 200
@@ -62,7 +62,7 @@ class Curve:
     y: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.y.shape[1:] != self.x.shape or (np.abs(self.x) > 1e30).any() or (np.abs(self.y) > 1e30).any():
+        if self.y.shape[1:] != self.x.shape or any((np.abs(values) > DRAWABLE).any() for values in (self.x, self.y)):
             raise ValueError("no values, or too large ones")
 
 

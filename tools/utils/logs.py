@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SAY_EVERY = 60.0  # seconds between lines about work in progress
+DRAWABLE = 1e30  # the largest number that TensorBoard and plots can show
 
 
 def start_log(folder: Path, name: str, rank: int = 0) -> logging.Logger:
@@ -166,7 +167,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not abs(value) > 1e30  # which TensorBoard and plots could not show
+    return isinstance(value, int | float) and not abs(value) > DRAWABLE
 
 
 def write_result(folder: Path, task: str, result: dict) -> Path:
