@@ -1,0 +1,1 @@
+"""The ground floor: files, logs, text, processes, errors and options. Imports nothing else of the project."""
