@@ -1,81 +1,83 @@
-"""Pre-train the unified encoder without labels (docs/method.md, 3 to 7).
+"""Pre-train an encoder without labels (docs/method.md, 3 to 7).
 
     python pretrain.py --checkpoint-path checkpoints/ntu60_xsub                                one process
     torchrun --standalone --nproc_per_node=8 pretrain.py --checkpoint-path checkpoints/...     one per GPU
 
-Run again, the same command goes on from the last checkpoint in that folder.
+The same command goes on from the last checkpoint in that folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import signal
 import sys
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
-
-from data_gen.datasets import DATASETS, DataSet, Protocol, protocols_by_name
-from data_gen.packed.info import ALL, SIDES
-from data_gen.recipes import OWN, RECIPES, Weights
-from feeder.modality_names import MODALITIES
-from tools.utils.encoder_options import add_amp_option, add_compile_option
-from tools.utils.errors import UserError, run
-from tools.utils.options import (
-    HelpFormatter,
+from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, choose_data, open_dataset, protocols_by_name
+from data_gen.packed.reader import ALL, SIDES
+from feeder.modalities import MODALITIES, PUBLISHED, in_order
+from models import ENCODERS, METHODS, LossWeights
+from tools.training.recipes import OWN, PRESETS, pretrain_recipe
+from utils.errors import UserError
+from utils.options import (
     add_data_options,
-    check_schedule,
-    choose_data,
+    add_training_options,
+    check_milestones,
+    make_parser,
     non_negative_float,
     non_negative_int,
-    open_dataset,
     positive_float,
     positive_int,
-    seed_number,
 )
-from tools.utils.tables import table
+from utils.processes import run
+from utils.text import table
+
+log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__ and __doc__.splitlines()[0], epilog=recipes_table(), formatter_class=HelpFormatter
-    )
-    parser.add_argument(
-        "--checkpoint-path", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoints, logs"
-    )
-    add_data_options(parser, "--pre-dataset")
-    parser.add_argument(
-        "--epochs", type=non_negative_int, help="epochs in all; 0 saves the untrained encoder; default: the recipe"
-    )
-    schedule = "epochs at which the rate drops to a tenth; default: the recipe"
-    parser.add_argument("--schedule", type=non_negative_int, nargs="*", help=schedule)
-    parser.add_argument("--lr", type=positive_float, help="learning rate of Adam; default: the recipe")
-    parser.add_argument("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
-    parser.add_argument("--batch-size", type=positive_int, help="clips a step, of all processes; default: the recipe")
-    parser.add_argument("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe")
-    add_amp_option(parser, "the model (the objective is float32)")
-    tuned = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in RECIPES["tuned"].items())
-    recipe = f"where no flag says otherwise: the recipe below and the published weights; tuned: {tuned} instead"
-    parser.add_argument("--recipe", choices=list(RECIPES), default="published", help=recipe)
-    add_objective_options(parser)
-    add_compile_option(parser)
-    parser.add_argument(
-        "--resume",
-        default="auto",
-        metavar="auto|none|FILE",
-        help="auto: go on from the newest readable checkpoint of the run; none: remove its checkpoints and start anew",
-    )
-    save_freq = "epochs between checkpoints; the last one is always saved; default: the recipe"
-    parser.add_argument("--save-freq", type=positive_int, help=save_freq)
-    parser.add_argument("--keep", type=positive_int, metavar="N", help="keep the newest N checkpoints; default: all")
-    knn = "every N epochs and after the last, log 1-NN accuracy on the val side (knn/top1); training stays the same"
-    parser.add_argument("--knn-every", type=positive_int, metavar="N", help=knn)
-    parser.add_argument("--seed", type=seed_number, default=0, help="of initial weights, data order and augmentations")
+    parser = make_parser(__doc__, epilog=recipes_table())
+    add = parser.add_argument
+    add("--checkpoint-path", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoints, logs")
+    add_data_options(parser, "--pre-dataset", DATA_ROOT, several=True)
+    add("--epochs", type=non_negative_int, help="number of epochs; 0 saves the untrained encoder; default: the recipe's")
+    schedule = "epochs at which the learning rate drops to a tenth; default: the recipe's"
+    add("--schedule", type=non_negative_int, nargs="*", help=schedule)
+    add("--lr", type=positive_float, help="learning rate of Adam; default: the recipe's")
+    add("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
+    batch = "global batch size, summed over all processes; default: the recipe's"
+    add("--batch-size", type=positive_int, help=batch)
+    add("--encoder", choices=list(ENCODERS), default="transformer", help="architecture of the encoder")
+    add("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe's")
+    method = "umurl, or the simple baseline of the paper's ablation: two fused views, one projector"
+    add("--method", "--objective", choices=list(METHODS), default="umurl", help=method)
+    for weight in fields(LossWeights):
+        text = f"weight of the {weight.metadata['help']}; default: {weight.default:g}, or the preset's"
+        add(f"--{weight.name}-weight", type=non_negative_float, metavar="W", help=text)
+    streams = "modalities, each in a stream of its own and all fused"
+    add("--pretrain-modalities", nargs="+", choices=list(MODALITIES), default=list(PUBLISHED), help=streams)
+    add("--augment", default="published", help="augmentations: published, mirror, or another of feeder/augment.py")
+    tuned = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in PRESETS["tuned"].items())
+    preset = f"preset of hyper-parameters; explicit flags override it; tuned: {tuned}"
+    add("--recipe", choices=list(PRESETS), default="published", help=preset)
+    add_training_options(parser, "the model (the loss is float32)")
+    resume = "auto: go on from the newest readable checkpoint; none: remove the run's checkpoints and start again"
+    add("--resume", default="auto", metavar="auto|none|FILE", help=resume)
+    save = "epochs between checkpoints; the last one is always saved; default: the recipe's"
+    add("--save-freq", type=positive_int, help=save)
+    add("--keep", type=positive_int, metavar="N", help="number of checkpoints to keep, the newest; default: all")
+    knn = "epochs between measurements of 1-NN accuracy on the val split (knn/top1), the last epoch included"
+    add("--knn-every", type=positive_int, metavar="N", help=knn)
+    add("--seed", type=non_negative_int, default=0, help="random seed (initialisation, data order, augmentation)")
     return parser.parse_args(argv)
 
 
 def recipes_table() -> str:
-    """Make the table of the protocols' recipes, for --help."""
-    recipes = {name: protocol.recipe for name, (_, protocol) in protocols_by_name(DATASETS).items()}
+    """Format the recipes of the table's protocols, for --help."""
+    recipes = {name: pretrain_recipe(dataset.name, p.name) for name, (dataset, p) in protocols_by_name(DATASETS).items()}
     rows = [
         [name, *(" ".join(map(str, v)) if isinstance(v, tuple) else f"{v:g}" for v in vars(recipe).values())]
         for name, recipe in (recipes | {"data sets of your own": OWN}).items()
@@ -83,62 +85,112 @@ def recipes_table() -> str:
     return "recipes:\n" + table(["protocol", *(name.replace("_", " ") for name in vars(OWN))], rows)
 
 
-def add_objective_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that the paper's ablations vary."""
-    parser.add_argument(
-        "--objective",
-        choices=("umurl", "baseline"),
-        default="umurl",
-        help="umurl, or the simple baseline of the paper's ablation: two views fused early, one projector",
-    )
-    for name, what in (
-        ("intra", "consistency within a modality; of the baseline: of its two views"),
-        ("inter", "consistency between modalities"),
-        ("std", "deviation of each projection"),
-        ("cov", "covariance of each projection"),
-    ):
-        weight = f"weight of the {what}; default: {getattr(Weights(), name):g}, or the recipe"
-        parser.add_argument(f"--{name}-weight", type=non_negative_float, metavar="W", help=weight)
-    what = "the modalities that are used, each in a stream of its own and all fused"
-    parser.add_argument("--pretrain-modalities", nargs="+", choices=MODALITIES, default=list(MODALITIES), help=what)
-
-
-def complete_args(args: argparse.Namespace) -> list[tuple[DataSet, Protocol]]:
-    """Fill in what the flags left to the recipe, and refuse contradictions. Return the data sets to train on, and
-    their protocols. Raises UserError."""
-    names = args.dataset or [None]
+def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Protocol]]]:
+    """Complete the flags by the recipe. Return the entries of a Config, and the data sets with their protocols. Raises
+    UserError for contradictions."""
+    names = list(dict.fromkeys(args.dataset or [None]))
     protocol = args.protocol or (ALL if len(names) > 1 else None)
-    test_name = args.checkpoint_path.resolve().name
-    sources = [choose_data(name, protocol, test_name, args.data_root) for name in dict.fromkeys(names)]
-    args.dataset, args.protocol = "+".join(dataset.name for dataset, _ in sources), sources[0][1].name
-    if args.objective == "baseline" and args.inter_weight is not None:
-        raise UserError("--inter-weight: the baseline has no term between modalities; leave it out")
-    schedule_is_given = args.schedule is not None
-    weights = {f"{name}_weight": value for name, value in vars(Weights()).items()}
-    for name, value in (vars(sources[0][1].recipe) | weights | RECIPES[args.recipe]).items():
-        if getattr(args, name) is None:
-            setattr(args, name, list(value) if isinstance(value, tuple) else value)
-    if schedule_is_given:
-        check_schedule(args.schedule, args.epochs)
-    if args.batch_size < 2:
-        raise UserError(f"--batch-size {args.batch_size}: the objective needs at least 2 clips a batch")
-    args.pretrain_modalities = [m for m in MODALITIES if m in args.pretrain_modalities]
-    if args.hidden_size % 2:
-        raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")
+    sources = [choose_data(name, protocol, args.checkpoint_path.resolve().name, args.data_root) for name in names]
+    (dataset, protocol), flags = sources[0], vars(args).copy()
+    weights = {f"{name}_weight": value for name, value in vars(LossWeights()).items()}
+    defaults = vars(pretrain_recipe(dataset.name, protocol.name)) | weights | PRESETS[args.recipe]
+    config = flags | {name: value for name, value in defaults.items() if flags[name] is None}
+    if args.schedule is not None and (fault := check_milestones(args.schedule, config["epochs"])):
+        raise UserError(fault)
+    if config["batch_size"] < 2:
+        raise UserError(f"--batch-size {config['batch_size']}: the loss needs at least 2 clips a batch")
     if args.knn_every and len(sources) > 1:
         raise UserError("--knn-every takes one data set to pre-train on")
-    return sources
+    config["weights"] = LossWeights(**{name.removesuffix("_weight"): config.pop(name) for name in weights})
+    config["dataset"], config["protocol"] = "+".join(dataset.name for dataset, _ in sources), protocol.name
+    config["pretrain_modalities"], config["schedule"] = in_order(args.pretrain_modalities), tuple(config["schedule"])
+    return config, sources
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    sides = SIDES if args.knn_every else ["train"]
-    sources = [(open_dataset(args.data_root, *source, sides), source[1]) for source in complete_args(args)]
+    entries, chosen = make_config(args)
+    splits = SIDES if args.knn_every else ["train"]
+    packed = [open_dataset(args.data_root, *source, splits) for source in chosen]
 
-    from tools.evaluation.neighbour_accuracy import neighbour_accuracy
-    from tools.training.pretraining import pretrain
+    import torch
 
-    pretrain(args, sources, neighbour_accuracy)
+    from feeder.clips import ClipDataset
+    from tools.evaluation.knn import neighbour_accuracy
+    from tools.training.acceleration import choose_amp
+    from tools.training.report import describe_run, epoch_line, progress_text
+    from tools.training.trainer import Config, Trainer
+    from utils.files import locked
+    from utils.logs import EpochLog, progress, start_log, write_json
+    from utils.processes import StopSignal, barrier, check_equal, processes
+
+    with processes(args.device) as procs:
+        config = Config(**entries | {"amp": choose_amp(args.amp, procs.device)})
+        if config.batch_size < procs.world_size:
+            raise UserError(f"--batch-size {config.batch_size} is global: too small for {procs.world_size} processes")
+        parts = [ClipDataset.of_dataset(d, d.split(p.name, "train"), procs.device) for d, (_, p) in zip(packed, chosen)]
+        dataset = ClipDataset.joined(parts)
+
+        torch.manual_seed(config.seed)
+        encoder = ENCODERS[config.encoder](config.hidden_size, config.pretrain_modalities, dataset.layout)
+        method = METHODS[config.method](encoder, config.weights)
+        for weight in fields(LossWeights):
+            if getattr(args, f"{weight.name}_weight") is not None and weight.name not in method.loss.terms():
+                raise UserError(f"--{weight.name}-weight: --method {config.method} has no such term; leave it out")
+        trainer = Trainer(config, method, dataset, procs)
+
+        with locked(config.checkpoint_path) if procs.is_main else nullcontext():
+            checkpoint = choose_checkpoint(config.resume, config.checkpoint_path)
+            if checkpoint:
+                trainer.resume(*checkpoint)
+            check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from", procs)
+            start_log(config.checkpoint_path, "pretrain", procs.rank)
+            titles = [f"{d.title}, {p.long_name} ({d.path})" for d, (_, p) in zip(packed, chosen)]
+            log.info(describe_run(trainer, titles))
+            done = progress_text(trainer.epoch, trainer.step)
+            if checkpoint:
+                log.info(f"going on from {checkpoint[0]}, after {done}{changed_schedule(checkpoint[1], config)}")
+            if procs.is_main and (trainer.epoch < config.epochs or not checkpoint):
+                write_json(config.checkpoint_path / "config.json", config.to_json() | {"view": repr(trainer.view)})
+            if config.resume == "none" and procs.is_main:
+                for path in checkpoints.in_folder(config.checkpoint_path):  # or a later run would go on from them
+                    path.unlink(missing_ok=True)
+            if trainer.epoch >= config.epochs:
+                if not checkpoint:  # --epochs 0
+                    trainer.save()
+                log.info(f"nothing to train: {trainer.epoch} of {counted(config.epochs, 'epoch')} done")
+                return
+
+            trainer.start()
+            epochs = EpochLog(config.checkpoint_path, trainer.epoch, config.to_json()) if procs.is_main else None
+            with StopSignal() as stop:
+                for epoch in range(trainer.epoch, config.epochs):
+                    metrics = trainer.train_epoch(stop)
+                    is_last = epoch == config.epochs - 1
+                    if metrics and epochs:
+                        if config.knn_every and (trainer.epoch % config.knn_every == 0 or is_last):
+                            metrics["knn/top1"] = neighbour_accuracy(encoder, dataset, packed[0], config.protocol)
+                        epochs.write(epoch, metrics)
+                        log.info(epoch_line(epoch, config.epochs, metrics))
+                    stopped = stop.agreed(procs)
+                    if stopped or epoch % config.save_freq == 0 or is_last:
+                        trainer.save()
+                    if stopped:
+                        barrier(procs)  # or torchrun, seeing one of them end, would kill the one that saves
+                        break
+            if epochs:
+                epochs.close()
+            if stop.received and trainer.epoch < config.epochs:
+                done = progress_text(trainer.epoch, trainer.step)
+                log.info(f"stopped by {signal.Signals(stop.received).name} after {done}; the same command goes on")
+                sys.exit(128 + stop.received)
+
+
+def choose_checkpoint(resume: str, folder: Path) -> tuple[Path, dict] | None:
+    """Read the checkpoint that --resume chooses, if there is one."""
+    if resume == "auto":
+        return checkpoints.newest_readable(folder)
+    return None if resume == "none" else (Path(resume), checkpoints.load(Path(resume)))
 
 
 if __name__ == "__main__":

@@ -1,40 +1,44 @@
-"""The augmentations of pre-training (docs/method.md, 3), as torchvision v2 transforms of `ClipBatch`."""
+"""The augmentations of pre-training (docs/method.md, 3), and the registry that --augment reads.
+
+An augmentation is a module. Before `ResampleClip` it takes and returns `Windows`: it cuts them or maps their joints.
+After it, it takes and returns clips, float32 (B, T, M, V, C). Both take random numbers only from the source they are
+given, so that a run can be repeated and resumed, whatever the number of processes.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from feeder.clips import NUM_FRAMES, ClipBatch, ResampleClip
+from data_gen.skeletons import FrameLayout
+from feeder.clips import NUM_FRAMES, ResampleClip, Windows
+from feeder.sampling import ViewRandom
+from utils.errors import UserError
 
 
-class RandomTemporalCrop(v2.Transform):
+class RandomTemporalCrop(nn.Module):
     """Cut a random window of r·n frames, r ~ U(min_ratio, 1), but at least `min_length` (or all n) of them."""
-
-    _transformed_types = (ClipBatch,)
 
     def __init__(self, min_ratio: float = 0.1, min_length: int = NUM_FRAMES):
         super().__init__()
         self.min_ratio, self.min_length = min_ratio, min_length
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        clips = flat_inputs[0]
-        size, place = clips.random.uniform(2).unbind(-1)
+    def extra_repr(self) -> str:
+        return f"min_ratio={self.min_ratio}, min_length={self.min_length}"
+
+    def forward(self, windows: Windows, random: ViewRandom) -> Windows:
+        size, place = random.uniform(2).unbind(-1)
         ratio = self.min_ratio + (1 - self.min_ratio) * size
-        length = torch.minimum((ratio * clips.length).long().clamp(min=self.min_length), clips.length)
-        places = clips.length - length + 1
+        length = torch.minimum((ratio * windows.length).long().clamp(min=self.min_length), windows.length)
+        places = windows.length - length + 1
         # In float32 the product can round up to `places`.
-        start = torch.minimum((place * places).long(), places - 1)
-        return {"start": start, "length": length}
-
-    def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
-        return inpt.window(params["start"], params["length"])
+        return windows.cut(torch.minimum((place * places).long(), places - 1), length)
 
 
-class RandomPoseAugmentation(v2.Transform):
+class RandomPoseAugmentation(nn.Module):
     """Apply one of three spatial augmentations to each clip, a linear map per joint.
 
     With probability `shear` all joints are sheared by one matrix (unit diagonal, U(−1, 1) elsewhere). Otherwise a
@@ -42,14 +46,15 @@ class RandomPoseAugmentation(v2.Transform):
     these joints are the same in all frames and for all people.
     """
 
-    _transformed_types = (ClipBatch,)
-
     def __init__(self, shear: float = 0.5, share: float = 0.6):
         super().__init__()
         self.shear, self.share = shear, share
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        random, (_, joints, coordinates) = flat_inputs[0].random, flat_inputs[0].layout.shape
+    def extra_repr(self) -> str:
+        return f"shear={self.shear}, share={self.share}"
+
+    def forward(self, windows: Windows, random: ViewRandom) -> Windows:
+        _, joints, coordinates = windows.shape
         kind = random.uniform()[:, None, None, None]
         matrix = (2 * random.uniform(coordinates, coordinates) - 1)[:, None]
         # Stable: equal numbers get the same order on every device.
@@ -59,62 +64,55 @@ class RandomPoseAugmentation(v2.Transform):
         shear = torch.where(identity.bool(), identity, matrix)
         is_mask = kind < (1 + self.shear) / 2
         some = torch.where(chosen, torch.where(is_mask, 0.0, matrix), identity)
-        return {"joint_map": torch.where(kind < self.shear, shear, some)}
-
-    def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
-        return inpt.map_joints(params["joint_map"])
+        return windows.map_joints(torch.where(kind < self.shear, shear, some))
 
 
-class RandomMirror(v2.Transform):
-    """Swap left and right with probability `p`: negate x and exchange each joint with its counterpart.
+class RandomMirror(nn.Module):
+    """Swap left and right with probability `p`: negate x and exchange each joint with its counterpart. After
+    `ResampleClip`; not part of the published recipe. The skeleton's joints need names with left and right."""
 
-    Not part of the published recipe. Place it after ResampleClip. Raises ValueError for a skeleton without left and
-    right joints.
-    """
-
-    _transformed_types = (ClipBatch,)
-
-    def __init__(self, p: float = 0.5):
+    def __init__(self, layout: FrameLayout, p: float = 0.5):
         super().__init__()
-        self.p = p
+        self.counterparts, self.p = layout.skeleton.mirrored(), p
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        return {"is_mirrored": flat_inputs[0].random.uniform(1, 1, 1, 1) < self.p}
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
 
-    def transform(self, inpt: ClipBatch, params: dict[str, Any]) -> ClipBatch:
-        values = inpt.values
+    def forward(self, clips: Tensor, random: ViewRandom) -> Tensor:
         # Joint by joint: a list as an index would be copied to the GPU, which waits for it.
-        mirrored = torch.stack([values[..., joint, :] for joint in inpt.layout.skeleton.mirrored()], dim=-2)
+        mirrored = torch.stack([clips[..., joint, :] for joint in self.counterparts], dim=-2)
         mirrored[..., 0].neg_()
-        return inpt.with_values(torch.where(params["is_mirrored"], mirrored, values))
+        return torch.where(random.uniform(1, 1, 1, 1) < self.p, mirrored, clips)
 
 
 class View(v2.Compose):
-    """Apply transforms of ClipBatch in order: ClipBatch → float32 (B, T, M, V, C).
+    """Draw one augmented view of each window: Windows → float32 (B, T, M, V, C). `repr` lists the augmentations."""
 
-    `repr` lists them with their parameters. Raises TypeError for a transform that torchvision would not call on a
-    ClipBatch, and for one that returns something else.
-    """
-
-    def __init__(self, *transforms: nn.Module):
-        super().__init__(transforms)
-        for transform in transforms:
-            types = getattr(transform, "_transformed_types", (ClipBatch,))
-            if not any(isinstance(kind, type) and issubclass(ClipBatch, kind) for kind in types):
-                raise TypeError(f"{transform} would not be called: it lacks `_transformed_types = (ClipBatch,)`")
-
-    def forward(self, clips: ClipBatch) -> Tensor:
+    def forward(self, windows: Windows, random: ViewRandom) -> Tensor:
         for transform in self.transforms:
-            clips = transform(clips)
-            if not isinstance(clips, ClipBatch):
-                raise TypeError(f"{transform} returns a {type(clips).__name__}, not a ClipBatch")
-        return clips.values
+            windows = transform(windows, random)
+        return windows
 
 
-def training_view() -> View:
-    """Make the transform that draws one augmented view of each clip: ClipBatch with `random` → float32
-    (B, 64, M, V, C).
+def published(layout: FrameLayout) -> list[nn.Module]:
+    """Make the paper's augmentations."""
+    return [RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip()]
 
-    Add transforms here: before `ResampleClip` if they cut clips, after it if they change values.
-    """
-    return View(RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip())
+
+def mirror(layout: FrameLayout) -> list[nn.Module]:
+    """Make the paper's augmentations, then mirror every second clip."""
+    return [*published(layout), RandomMirror(layout)]
+
+
+# --augment: name → function of the frames' layout that makes the augmentations in order.
+AUGMENTATIONS: dict[str, Callable[[FrameLayout], list[nn.Module]]] = {"published": published, "mirror": mirror}
+
+
+def make_view(name: str, layout: FrameLayout) -> View:
+    """Make the view called `name`. Raises UserError for an unknown name, and if the skeleton does not suit it."""
+    if name not in AUGMENTATIONS:
+        raise UserError(f"--augment {name}: no such augmentation; there are {', '.join(AUGMENTATIONS)}")
+    try:
+        return View(AUGMENTATIONS[name](layout))
+    except ValueError as error:
+        raise UserError(f"--augment {name}: {error}") from error

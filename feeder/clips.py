@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import OFF_CENTRE
-from feeder.layout import NTU_LAYOUT, FrameLayout
+from data_gen.skeletons import NTU_LAYOUT, FrameLayout
 from feeder.sampling import ViewRandom
+from utils.files import fingerprint
 
 NUM_FRAMES = 64
 # Clips resampled at a time on a CPU, so few that their frames stay in its cache.
@@ -24,58 +24,27 @@ _CPU_CHUNK = 64
 
 
 @dataclass(frozen=True)
-class ClipBatch:
-    """B clips, as windows of frames. A transform takes a batch and returns a new one. All tensors are on one device.
+class Windows:
+    """B clips before they are resampled: windows of a data set's frames. All tensors are on one device.
 
-    frames: float32 (F, M·V·C), those of the whole data set; after resampling, the clips themselves, end to end
-    first, length: int64 (B,), each clip's window in `frames`
-    random: source of the augmentations' random numbers
+    frames: float32 (F, M·V·C), those of the whole data set
+    first, length: int64 (B,), each window's first frame and number of frames
+    shape: people, joints and coordinates of a frame, (M, V, C)
     joint_map: float32 (B, V, C, C), map S of every joint x to S·x, which resampling applies; None: no map
-    layout: what a frame holds
-    num_frames: length of every clip after resampling; None before
     """
 
     frames: Tensor
     first: Tensor
     length: Tensor
-    random: ViewRandom | None = None
+    shape: tuple[int, int, int] = NTU_LAYOUT.shape
     joint_map: Tensor | None = None
-    layout: FrameLayout = NTU_LAYOUT
-    num_frames: int | None = None
 
-    def __len__(self) -> int:
-        return len(self.first)
+    def cut(self, start: Tensor, length: Tensor) -> Windows:
+        """Cut the windows to `length` frames from `start`, both int64 (B,), counted within the window."""
+        return replace(self, first=self.first + start, length=length)
 
-    @property
-    def values(self) -> Tensor:
-        """Return the resampled clips, float32 (B, T, M, V, C). Raises ValueError before resampling."""
-        if self.num_frames is None:
-            raise ValueError("the clips are not resampled: place ResampleClip() before what needs their values")
-        return self.frames.view(len(self), self.num_frames, *self.layout.shape)
-
-    def with_values(self, values: Tensor) -> ClipBatch:
-        """Replace the clips' values by others, float32 (B, T, M, V, C)."""
-        size, num_frames = values.shape[:2]
-        first = torch.arange(0, size * num_frames, num_frames, device=values.device)
-        return replace(
-            self,
-            frames=values.flatten(2).flatten(0, 1),  # works for zero clips, unlike view(-1, ...)
-            first=first,
-            length=torch.full_like(first, num_frames),
-            joint_map=None,
-            num_frames=num_frames,
-        )
-
-    def window(self, start: Tensor, length: Tensor) -> ClipBatch:
-        """Cut the clips to `length` frames from `start`, both int64 (B,), counted within the current window."""
-        return replace(self, first=self.first + start, length=length, num_frames=None)
-
-    def map_joints(self, joint_map: Tensor) -> ClipBatch:
+    def map_joints(self, joint_map: Tensor) -> Windows:
         """Apply the linear map (B, V, C, C) to each joint, after earlier maps."""
-        if self.num_frames is not None:
-            mapped = torch.empty_like(self.values)
-            _map_joints(self.values, joint_map, out=mapped)
-            return self.with_values(mapped)
         return replace(self, joint_map=joint_map if self.joint_map is None else joint_map @ self.joint_map)
 
 
@@ -110,18 +79,13 @@ class ClipDataset:
         """Hash lengths, labels and one frame each of up to 1,024 recordings; equal for the same recordings."""
         chosen = torch.arange(min(len(self), 1024), device=self.device) * len(self) // min(len(self), 1024)
         sampled = self.frames[(self.first + self.num_frame // 2)[chosen]]
-        digest = hashlib.sha256()
-        for values in (self.num_frame, self.label, sampled):
-            digest.update(values.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(*(values.cpu().numpy() for values in (self.num_frame, self.label, sampled)))
 
     def is_centred(self) -> bool:
-        """Tell whether the skeleton's centre of person 0 is at the origin in the first frames of at most 1,024
+        """Return whether the skeleton's centre of person 0 is at the origin in the first frames of at most 1,024
         recordings."""
-        if self.layout.skeleton.centre is None:
-            return False
         first = self.frames[self.first[:1024]].unflatten(1, self.layout.shape)
-        return bool(first[:, 0, self.layout.skeleton.centre].abs().max() <= OFF_CENTRE)
+        return self.layout.skeleton.centre is not None and not is_off_centre(first[:, None], self.layout).any()
 
     @classmethod
     def of_dataset(cls, dataset: PackedDataset, indices: np.ndarray, device: torch.device) -> ClipDataset:
@@ -136,8 +100,8 @@ class ClipDataset:
             frames = torch.from_numpy(dataset.joints)
         if device.type == "cuda" and dataset.joints.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             frames = frames.to(device)
-        rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
-        return cls(frames, *rows, FrameLayout.of_dataset(dataset))
+        arrays = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
+        return cls(frames, *arrays, dataset.layout)
 
     @classmethod
     def joined(cls, parts: Sequence[ClipDataset]) -> ClipDataset:
@@ -153,8 +117,8 @@ class ClipDataset:
 
     def others(self, dataset: PackedDataset, indices: np.ndarray) -> ClipDataset:
         """Select the recordings at `indices` of the packed data set that this one was made from; frames are shared."""
-        rows = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
-        return ClipDataset(self.frames.view(-1, *self.layout.shape), *rows, self.layout)
+        arrays = dataset.num_frame[indices], dataset.label[indices], dataset.first[indices]
+        return ClipDataset(self.frames.view(-1, *self.layout.shape), *arrays, self.layout)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -169,20 +133,19 @@ class ClipDataset:
         part.num_frame = (self.num_frame * share).ceil().long().clamp(min=1)
         return part
 
-    def clips(self, rows: Tensor | slice) -> ClipBatch:
-        """Return the recordings at `rows` as whole clips, not resampled."""
-        return ClipBatch(self.frames, self.first[rows], self.num_frame[rows], layout=self.layout)
+    def windows(self, indices: Tensor | slice) -> Windows:
+        """Return the whole recordings at `indices`."""
+        return Windows(self.frames, self.first[indices], self.num_frame[indices], self.layout.shape)
 
-    def views(self, rows: Tensor, count: int, seed: int, epoch: int) -> ClipBatch:
-        """Return `count` clips of each recording at `rows`, int64 (R,) on this device, to be augmented independently:
-        all first views, then all second ones, and so on."""
-        clips = self.clips(rows.repeat(count))
-        return replace(clips, random=ViewRandom.of_views(seed, epoch, rows, count))
+    def views(self, indices: Tensor, count: int, seed: int, epoch: int) -> tuple[Windows, ViewRandom]:
+        """Return `count` windows of each recording at `indices`, int64 (R,) on this device, and the random numbers to
+        augment each independently: all first views, then all second ones, and so on."""
+        return self.windows(indices.repeat(count)), ViewRandom.of_views(seed, epoch, indices, count)
 
 
 class ResampleClip(nn.Module):
-    """Resample clips to `num_frames`: interpolate each window linearly along time (half-pixel centres, edges clamped),
-    then apply its joint map (docs/method.md, 3). Both are linear, so their order does not matter."""
+    """Resample windows to `num_frames`: interpolate each linearly along time (half-pixel centres, edges clamped), then
+    apply its joint map (docs/method.md, 3). Both are linear, so their order does not matter."""
 
     def __init__(self, num_frames: int = NUM_FRAMES):
         super().__init__()
@@ -191,24 +154,40 @@ class ResampleClip(nn.Module):
     def extra_repr(self) -> str:
         return f"num_frames={self.num_frames}"
 
-    def forward(self, clips: ClipBatch) -> ClipBatch:
-        device = clips.frames.device
-        chunk = _CPU_CHUNK if device.type == "cpu" else max(1, len(clips))
-        result = torch.empty(len(clips), self.num_frames, *clips.layout.shape, device=device)
-        for start in range(0, len(clips), chunk):
+    def forward(self, windows: Windows, random: ViewRandom | None = None) -> Tensor:
+        """Windows → float32 (B, num_frames, M, V, C)."""
+        size, device = len(windows.first), windows.frames.device
+        chunk = _CPU_CHUNK if device.type == "cpu" else max(1, size)
+        result = torch.empty(size, self.num_frames, *windows.shape, device=device)
+        for start in range(0, size, chunk):
             part = slice(start, start + chunk)
-            resized = _resize(clips.frames, clips.first[part], clips.length[part], self.num_frames)
-            resized = resized.unflatten(-1, clips.layout.shape)
-            if clips.joint_map is None:
+            resized = _resize(windows.frames, windows.first[part], windows.length[part], self.num_frames)
+            resized = resized.unflatten(-1, windows.shape)
+            if windows.joint_map is None:
                 result[part] = resized
             else:
-                _map_joints(resized, clips.joint_map[part], out=result[part])
-        return clips.with_values(result)
+                _map_joints(resized, windows.joint_map[part], out=result[part])
+        return result
 
 
-def evaluation_view(clips: ClipBatch) -> Tensor:
-    """Resample whole clips, without randomness: ClipBatch → float32 (B, 64, M, V, C)."""
-    return ResampleClip()(clips).values
+def resample(clips: Tensor) -> Tensor:
+    """Resample clips of one length, float32 (B, T, M, V, C), to 64 frames: (B, 64, M, V, C)."""
+    size, length = clips.shape[:2]
+    first = torch.arange(0, size * length, length, device=clips.device)
+    windows = Windows(clips.flatten(2).flatten(0, 1), first, torch.full_like(first, length), tuple(clips.shape[2:]))
+    return ResampleClip()(windows)
+
+
+def is_off_centre(clips: Tensor, layout: FrameLayout) -> Tensor:
+    """Return which clips (B, T, M, V, C) are not centred: bool (B,). In these, the skeleton's centre of person 0 is
+    away from the origin in every frame that shows the person."""
+    if layout.skeleton.centre is None:
+        return torch.zeros(len(clips), dtype=torch.bool, device=clips.device)
+    person = clips[:, :, 0]
+    is_shown = person.abs().flatten(2).amax(2) > 0
+    distance = person[:, :, layout.skeleton.centre].abs().amax(2)
+    nearest = torch.where(is_shown, distance, torch.inf).amin(1)
+    return (nearest > OFF_CENTRE) & is_shown.any(1)
 
 
 def _resize(frames: Tensor, first: Tensor, length: Tensor, num_frames: int) -> Tensor:

@@ -1,70 +1,136 @@
-"""The models of pre-training: the backbone, and projectors of its features (docs/method.md, 5 and 6)."""
+"""The methods of pre-training: an encoder, projectors of its features, and a loss (docs/method.md, 5 and 6).
+
+A method says by `streams` which modalities each of its views becomes, maps the streams to projections, and has its
+`loss`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from feeder.layout import NTU_LAYOUT, FrameLayout
-from feeder.modalities import Tokens
-from feeder.modality_names import MODALITIES
-from models.batch_norm import GlobalBatchNorm
-from models.encoder import Backbone
+from models.losses import PUBLISHED, BaselineLoss, LossWeights, Projections, UmURLLoss
 
 PROJECTION_SIZE = 4096
-Projections = dict[str, Tensor]  # by name, (B, 4096) each
 
 
-class UmURL(nn.Module):
-    """Three uni-modal streams and a multi-modal one, a shared encoder, a projector per modality.
+class Method(nn.Module):
+    """An encoder and a loss. `streams`: the modalities of each view."""
 
-    `streams` lists the modalities of each stream. Each stream has a view of its own.
+    streams: tuple[tuple[str, ...], ...]
+
+    def __init__(self, encoder: nn.Module, loss: nn.Module):
+        super().__init__()
+        self.encoder, self.loss = encoder, loss
+
+    def encode(self, streams: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+        """Encode streams of B clips to features (B, feature_size) each, in one call if the encoder offers it."""
+        if hasattr(self.encoder, "encode"):
+            return self.encoder.encode(streams)
+        return [self.encoder(clips) for clips in streams]
+
+
+class UmURL(Method):
+    """A stream of each modality and one of all, fused; a shared encoder; a projector per modality."""
+
+    def __init__(self, encoder: nn.Module, weights: LossWeights = PUBLISHED):
+        super().__init__(encoder, UmURLLoss(weights))
+        self.modalities = encoder.modalities
+        self.streams = (*((modality,) for modality in self.modalities), self.modalities)
+        self.projectors = nn.ModuleDict({m: projector(encoder.feature_size) for m in self.modalities})
+
+    def forward(self, streams: Sequence[dict[str, Tensor]]) -> Projections:
+        """Project the streams' features to (B, 4096), twice by each modality's projector: `joint` is its own stream,
+        `multi_joint` the fused one. Batch statistics are those of the global batch."""
+        *uni_modal, multi_modal = self.encode(streams)
+        z = {m: self.projectors[m](feature) for m, feature in zip(self.modalities, uni_modal)}
+        return z | {f"multi_{m}": self.projectors[m](multi_modal) for m in self.modalities}
+
+
+class SimpleBaseline(Method):
+    """The ablation's baseline, early fusion alone: two fused streams, each of its own view, and one projector."""
+
+    def __init__(self, encoder: nn.Module, weights: LossWeights = PUBLISHED):
+        super().__init__(encoder, BaselineLoss(weights))
+        self.streams = (encoder.modalities, encoder.modalities)
+        self.projector = projector(encoder.feature_size)
+
+    def forward(self, streams: Sequence[dict[str, Tensor]]) -> Projections:
+        """Project both streams' features to (B, 4096): `view_1` and `view_2`."""
+        return {f"view_{i}": self.projector(feature) for i, feature in enumerate(self.encode(streams), 1)}
+
+
+def projector(size: int) -> nn.Sequential:
+    """Make a projector (B, size) → (B, 4096): (Linear, BatchNorm, ReLU) × 2, Linear."""
+    return nn.Sequential(
+        nn.Linear(size, size),
+        GlobalBatchNorm(size),
+        nn.ReLU(),
+        nn.Linear(size, size),
+        GlobalBatchNorm(size),
+        nn.ReLU(),
+        nn.Linear(size, PROJECTION_SIZE),
+    )
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """Differentiable all-reduce (sum); the backward pass sums the processes' gradients.
+
+    PyTorch's functional all-reduce carries gradients only in versions newer than 2.9, and that of
+    torch.distributed.nn is deprecated in those.
     """
 
-    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
-        super().__init__()
-        self.modalities = tuple(modalities)
-        self.streams = (*((m,) for m in self.modalities), self.modalities)
-        self.backbone = Backbone(hidden_size, modalities, layout)
-        for modality in self.modalities:  # j_projector, b_projector, m_projector, as published
-            self.add_module(f"{modality[0]}_projector", _projector(hidden_size))
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
 
-    def forward(self, streams: Sequence[dict[str, Tokens]]) -> Projections:
-        """Project the streams' features to (B, 4096), twice by each modality's projector: `joint` is its uni-modal
-        stream, `multi_joint` the multi-modal one. Batch statistics are those of the global batch."""
-        *uni, multi = self.backbone.encode(streams)
-        z = {m: self._projector(m)(y) for m, y in zip(self.modalities, uni)}
-        z |= {f"multi_{m}": self._projector(m)(multi) for m in self.modalities}
-        return z
-
-    def _projector(self, modality: str) -> nn.Module:
-        return self.get_submodule(f"{modality[0]}_projector")
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad
 
 
-class SimpleBaseline(nn.Module):
-    """The ablation's baseline, early fusion alone: two multi-modal streams, each of its own view, and one projector."""
+class GlobalBatchNorm(nn.BatchNorm1d):
+    """BatchNorm1d for (B, D) with training statistics over the rows of all processes.
 
-    def __init__(self, hidden_size: int, modalities: Sequence[str] = MODALITIES, layout: FrameLayout = NTU_LAYOUT):
-        super().__init__()
-        self.modalities = tuple(modalities)
-        self.streams = (self.modalities, self.modalities)
-        self.backbone = Backbone(hidden_size, modalities, layout)
-        self.projector = _projector(hidden_size)
+    `nn.SyncBatchNorm` refuses CPU tensors and processes without rows (a last batch smaller than the number of
+    processes); this accepts both. In one process it is BatchNorm1d itself.
+    """
 
-    def forward(self, streams: Sequence[dict[str, Tokens]]) -> Projections:
-        """Project both streams' features to (B, 4096): `view_1` and `view_2`."""
-        return {f"view_{i}": self.projector(y) for i, y in enumerate(self.backbone.encode(streams), 1)}
+    # With BatchNorm1d's default arguments, these are not None.
+    num_batches_tracked: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
 
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            mean, var, count = self._global_statistics(x)
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                unbiased = var * (count / (count - 1))
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            scale = self.weight * torch.rsqrt(var + self.eps).to(self.weight.dtype)
+            out = (x.float() - mean.to(self.weight.dtype)) * scale + self.bias
+        return out.to(x.dtype)
 
-def _projector(hidden_size: int) -> nn.Sequential:
-    width = 2 * hidden_size
-    return nn.Sequential(
-        nn.Linear(width, width),
-        GlobalBatchNorm(width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        GlobalBatchNorm(width),
-        nn.ReLU(),
-        nn.Linear(width, PROJECTION_SIZE),
-    )
+    @staticmethod
+    def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and biased variance (D,) and the number of rows, all float64: in that precision sums of squares
+        lose nothing of float32 values, and one reduction suffices."""
+        wide = x.double()
+        count = wide.new_full((1,), len(wide))
+        sums = _AllReduceSum.apply(torch.cat((wide.sum(0), wide.square().sum(0), count)))
+        total, squares, count = sums.split((x.shape[1], x.shape[1], 1))
+        mean = total / count
+        return mean, (squares / count - mean.square()).clamp(min=0), count

@@ -1,1 +1,1 @@
-"""Evaluate an encoder: features, linear probe, nearest neighbours, fine-tuning, and their reports."""
+"""Evaluate an encoder: features, linear probe, nearest neighbours, fine-tuning."""

@@ -1,4 +1,4 @@
-"""Find nearest neighbours by cosine similarity."""
+"""Find nearest neighbours by cosine similarity, and measure what they retrieve."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from tools.utils.logs import progress
+from data_gen.packed.reader import SIDES, PackedDataset
+from feeder.clips import ClipDataset
+from models.frozen import FrozenEncoder
+from tools.evaluation.metrics import accuracy
+from utils.logs import progress
 
 CHUNK = 1024  # queries compared with the whole gallery at a time
 
@@ -32,11 +36,11 @@ def retrieve(
     The gallery's recordings of the query's class are the relevant ones; a query without any has NaN. Equally similar
     recordings share one rank, so that the order of the gallery does not matter.
     """
-    found, precision = [], []
+    neighbours, precision = [], []
     for rows, similarity in _similarities(queries, gallery, k):
-        found.append(_first_k(similarity, k))
+        neighbours.append(_first_k(similarity, k))
         precision.append(_average_precision(similarity, query_labels[rows], gallery_labels))
-    return torch.cat(found), torch.cat(precision)
+    return torch.cat(neighbours), torch.cat(precision)
 
 
 def _similarities(queries: Tensor, gallery: Tensor, k: int) -> Iterator[tuple[slice, Tensor]]:
@@ -81,6 +85,17 @@ def _ascending(similarity: Tensor) -> Tensor:
     if similarity.device.type == "cpu":
         return torch.from_numpy(np.sort(similarity.numpy(), axis=1))
     return similarity.sort(1).values
+
+
+def neighbour_accuracy(encoder: nn.Module, source: ClipDataset, packed: PackedDataset, protocol: str) -> float:
+    """Measure the share (%) of val recordings whose nearest train recording has the same class, during training: the
+    encoder returns to its mode. It shares the frames of `source`, which was made from `packed`."""
+    train, val = (source.others(packed, packed.split(protocol, split)) for split in SIDES)
+    was_training, frozen = encoder.training, FrozenEncoder(encoder.eval(), {})
+    gallery, queries = (frozen.features(part, title="1-NN")[0] for part in (train, val))
+    encoder.train(was_training)
+    nearest_label = train.label[nearest(queries, gallery, 1)[:, 0].to(train.device)]
+    return accuracy(nearest_label, val.label)
 
 
 def vote(neighbour_labels: Tensor, num_classes: int) -> Tensor:

@@ -1,0 +1,62 @@
+"""The one table of recipes: the default flags of each task (docs/method.md, 7).
+
+Rates drop to a tenth at each epoch of `schedule`, counted from 0. Batch sizes are global, over all processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PretrainRecipe:
+    """Pre-train with Adam; save a checkpoint every `save_freq` epochs."""
+
+    batch_size: int
+    epochs: int = 451
+    schedule: tuple[int, ...] = (351,)
+    lr: float = 5e-4
+    hidden_size: int = 1024
+    save_freq: int = 50
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """Train a classifier with SGD; validate it after every `validate_every` epochs and after the last."""
+
+    lr: float
+    epochs: int
+    schedule: tuple[int, ...]
+    batch_size: int
+    momentum: float = 0.9
+    validate_every: int = 5
+
+
+# For users' own data sets; tried on 1,315 real recordings (docs/results.md).
+OWN = PretrainRecipe(128, epochs=40, schedule=(31,), hidden_size=256, save_freq=10)
+# For minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
+_DEMO = PretrainRecipe(64, epochs=60, schedule=(46,), lr=1e-3, hidden_size=64, save_freq=10)
+# No recipe is published for PKU-MMD: the batch size is that of NTU-60 cross-subject, part II has the epochs of related
+# codebases.
+_PKU1, _PKU2 = PretrainRecipe(512), PretrainRecipe(512, epochs=1001, schedule=(801,))
+# By data set and protocol; a data set that has a row alone uses it for its other protocols, too. NTU's are published.
+PRETRAIN = {
+    "ntu60_xsub": PretrainRecipe(512),
+    "ntu60": PretrainRecipe(1024),
+    "ntu120": PretrainRecipe(1024),
+    "pku1": _PKU1,
+    "pku2": _PKU2,
+    "demo": _DEMO,
+}
+# --recipe: what replaces the table's values and the published weights. Tuned: loss weights in VICReg's proportions.
+PRESETS: dict[str, dict[str, float]] = {
+    "published": {},
+    "tuned": {"lr": 1e-3, "intra_weight": 25.0, "inter_weight": 25.0, "std_weight": 25.0},
+}
+LINEAR_PROBE = ClassifierRecipe(0.03, 150, (120, 140), 512)
+FINETUNE = ClassifierRecipe(0.01, 80, (50, 70), 64)  # on few labels, and on all of another data set
+
+
+def pretrain_recipe(dataset: str, protocol: str) -> PretrainRecipe:
+    """Return the recipe for a protocol of a data set."""
+    return PRETRAIN.get(f"{dataset}_{protocol}") or PRETRAIN.get(dataset, OWN)
