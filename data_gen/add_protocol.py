@@ -6,25 +6,22 @@ python -m data_gen.add_protocol data/ntu60 --split young=subject:1,2,5 --split f
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
-
-from data_gen.packed.atomic import atomic_files, locked
-from data_gen.packed.catalogue import row_of
-from data_gen.packed.info import INFO, DataSetError
+from data_gen.datasets import row_of
 from data_gen.packed.protocols import Rule, Table, derive, parse_split
-from data_gen.packed.reader import PackedDataset
+from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.writer import describe, index_arrays, write_files
-from data_gen.raw.process import exit_status
+from utils.errors import UserError
+from utils.files import atomic_files, locked
+from utils.processes import run
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
     """Add protocols to the packed data set in `folder`. Return their entries in dataset.json.
 
-    Raises DataSetError if a rule does not fit or a protocol of its name exists; then nothing has changed.
+    Raises UserError if a rule does not fit or a protocol of its name exists; then nothing has changed.
     """
     PackedDataset(folder)  # locking would make a missing folder
     with locked(folder):
@@ -33,7 +30,7 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
         taken = {name for p in row_of(packed.info).protocols for name in (p.name, p.long_name)}
         for name in splits:
             if name in taken:
-                raise DataSetError(f"{folder} has a protocol {name} already; choose another name")
+                raise UserError(f"{folder} has a protocol {name} already; choose another name")
         added = describe(splits, made_by)
         info = packed.info | {"protocols": packed.info["protocols"] | added}
         arrays = {stem: array for name, sides in splits.items() for stem, array in index_arrays(name, sides).items()}
@@ -42,8 +39,8 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
     return added
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return its exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the packed data set")
     parser.add_argument(
@@ -54,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         help="RULE is subject:1,2,5 or camera:2,3 (train on these), names:FILE (train on the recordings listed there), "
         "or kfold:5 (five protocols NAME1 to NAME5, each validating on another fifth of the subjects)",
     )
-    return exit_status(_add(parser.parse_args(argv)))
+    for report in _add(parser.parse_args(argv)):
+        print(report)
 
 
 def _add(args: argparse.Namespace) -> Iterator[str]:
@@ -64,4 +62,4 @@ def _add(args: argparse.Namespace) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from data_gen.datasets import DATASETS
-from data_gen.packed.info import MAX_CLASSES
-from data_gen.raw.simulation import ACTIONS
-
 # As the data sets' makers list them. NTU-60 has the first 60.
-_NTU120 = (
+NTU = (
     "drink water", "eat meal", "brush teeth", "brush hair", "drop", "pick up", "throw", "sit down", "stand up",
     "clapping", "reading", "writing", "tear up paper", "put on jacket", "take off jacket", "put on a shoe",
     "take off a shoe", "put on glasses", "take off glasses", "put on a hat/cap", "take off a hat/cap", "cheer up",
@@ -29,7 +25,7 @@ _NTU120 = (
     "high-five", "cheers and drink", "carry object", "take a photo", "follow", "whisper", "exchange things",
     "support somebody", "rock-paper-scissors",
 )  # fmt: skip
-_PKU = (
+PKU = (
     "bow", "brushing hair", "brushing teeth", "check time (from watch)", "cheer up", "clapping",
     "cross hands in front (say stop)", "drink water", "drop", "eat meal/snack", "falling",
     "giving something to other person", "hand waving", "handshaking", "hopping (one foot jumping)",
@@ -42,24 +38,7 @@ _PKU = (
     "touch chest (stomachache/heart pain)", "touch head (headache)", "touch neck (neckache)", "typing on a keyboard",
     "use a fan (with hand or paper)/feeling warm", "wear jacket", "wear on glasses", "wipe face", "writing",
 )  # fmt: skip
-_NAMES = {
-    "ntu60": _NTU120[:60],
-    "ntu120": _NTU120,
-    "pku1": _PKU,
-    "pku2": _PKU,
-    "demo": tuple(action.name for _, action in sorted(ACTIONS.items())),
-}
-
-
-def class_label(index: int) -> str:
-    """Number a class as recordings' names do: `A001` for index 0."""
-    return f"A{index + 1:03d}"
-
-
-def class_names(dataset: str) -> tuple[str, ...]:
-    """Return the names of a data set's classes, index 0 first; for actions not named here `A001`, `A002` and so on, for
-    an unknown data set as many as three digits can number."""
-    if dataset in _NAMES:
-        return _NAMES[dataset]
-    classes = DATASETS[dataset].classes if dataset in DATASETS else MAX_CLASSES
-    return tuple(map(class_label, range(classes)))
+DEMO = (
+    "raise an arm", "lower an arm", "wave a hand", "circle an arm clockwise", "circle an arm counterclockwise",
+    "clap slowly", "clap quickly", "sit down", "stand up", "shake hands", "walk towards each other", "walk apart",
+)  # fmt: skip

@@ -20,14 +20,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from data_gen.datasets import DATA_ROOT
-from data_gen.packed.atomic import atomic_write
-from data_gen.packed.info import DataSetError
-from data_gen.packed.words import counted
 from data_gen.raw import simulation as sim
-from data_gen.raw.conversion import add_workers_option
 from data_gen.raw.long_simulation import act_out
-from data_gen.raw.process import exit_status
-from data_gen.raw.workers import map_in_workers
+from utils.errors import UserError
+from utils.files import atomic_write
+from utils.options import add_workers_option
+from utils.processes import map_in_workers, num_cores, run
+from utils.text import counted
 
 # --- The sensor's noise -------------------------------------------------------------------------------------
 JITTER = 0.006  # of a well-seen joint 3 m away, metres
@@ -226,10 +225,10 @@ def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, s
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a recording. Raises DataSetError where another one is at `path`."""
+    """Write a recording. Raises UserError where another one is at `path`."""
     content = text.encode()
     if path.exists() and path.read_bytes() != content:
-        raise DataSetError(f"{path}: holds another recording; name another folder by --out")
+        raise UserError(f"{path}: holds another recording; name another folder by --out")
     with atomic_write(path) as partial:
         partial.write_bytes(content)
 
@@ -253,18 +252,19 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
     return len(rows)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return its exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     out = "folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
     parser.add_argument("--out", type=Path, help=out)
     parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
-    add_workers_option(parser)
+    add_workers_option(parser, num_cores())
     args = parser.parse_args(argv)
     if args.seed < 0 or (args.long is not None and not 1 <= args.long <= MAX_LONG):
         parser.error(f"--seed must be at least 0, --long from 1 to {MAX_LONG}")
-    return exit_status(_generate(args))
+    for report in _generate(args):
+        print(report)
 
 
 def _generate(args: argparse.Namespace) -> Iterator[str]:
@@ -277,4 +277,4 @@ def _generate(args: argparse.Namespace) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

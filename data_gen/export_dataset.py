@@ -9,20 +9,17 @@ python -m data_gen.export_dataset folder --data data/ntu60 --as csv --out FOLDER
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
-
+from data_gen.datasets import row_of
 from data_gen.formats.folder import export_folder
 from data_gen.formats.npz import export_npz
 from data_gen.formats.padded import export_padded
 from data_gen.formats.pyskl import export_pyskl
-from data_gen.packed.catalogue import row_of
-from data_gen.packed.reader import DataSetError, PackedDataset
-from data_gen.raw.process import exit_status
-from data_gen.raw.skeleton_file import MAX_FRAMES
+from data_gen.packed.reader import PackedDataset
+from utils.errors import UserError
+from utils.processes import run
 
 _FORMATS = {
     "padded": ("FOLDER", "{train,val}_data_joint.npy, num_frame.npy and label.pkl of one protocol"),
@@ -51,25 +48,26 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def export(args: argparse.Namespace) -> list[Path]:
-    """Write the data set in the chosen format. Return the written files. Raises DataSetError, ValueError."""
+    """Write the data set in the chosen format. Return the written files. Raises UserError, ValueError."""
     packed = PackedDataset(args.data)
     if packed.segments is not None:
-        raise DataSetError(f"{args.data} holds long recordings, of which no format keeps the segments")
+        raise UserError(f"{args.data} holds long recordings, of which no format keeps the segments")
     if args.format == "folder":
         return export_folder(packed, f".{args.suffix}", args.out)
     if args.format == "pyskl":
         return export_pyskl(packed, args.out)
-    if not 1 <= args.frames <= MAX_FRAMES:
-        raise ValueError(f"--frames is a number from 1 to {MAX_FRAMES}")
+    if args.frames < 1:
+        raise UserError("--frames is a number from 1")
     if not packed.protocols:
-        raise DataSetError(f"{args.data}: has no protocol; add one with data_gen.add_protocol")
+        raise UserError(f"{args.data}: has no protocol; add one with data_gen.add_protocol")
     protocol = row_of(packed.info).protocol(args.protocol or packed.protocols[0]).name
     return (export_padded if args.format == "padded" else export_npz)(packed, protocol, args.frames, args.out)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return its exit status."""
-    return exit_status(_export(make_parser().parse_args(argv)))
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    for report in _export(make_parser().parse_args(argv)):
+        print(report)
 
 
 def _export(args: argparse.Namespace) -> Iterator[str]:
@@ -77,4 +75,4 @@ def _export(args: argparse.Namespace) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

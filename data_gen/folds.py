@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
-
-from data_gen.datasets import DATA_ROOT, DataSet, nearest_first, protocols_by_name
-from data_gen.packed.catalogue import rows_in
-from data_gen.raw.process import exit_status
+from data_gen.datasets import DATA_ROOT, DataSet, protocols_by_name, rows_in
+from utils.errors import UserError
+from utils.processes import run
+from utils.text import nearest_first
 
 
 def folds_of(test_name: str, rows: dict[str, DataSet]) -> list[str]:
@@ -26,7 +24,7 @@ def folds_of(test_name: str, rows: dict[str, DataSet]) -> list[str]:
     fitting = [stem for stem in stems if f"{test_name}_".startswith(f"{stem}_")]
     if not fitting:
         known = nearest_first(test_name, stems) or "none"
-        raise ValueError(
+        raise UserError(
             f"no folds are called {test_name}; known: {known}. Make some: python -m data_gen.add_protocol data/NAME "
             "--split fold=kfold:5"
         )
@@ -34,12 +32,13 @@ def folds_of(test_name: str, rows: dict[str, DataSet]) -> list[str]:
     return [name + test_name.removeprefix(stem) for name in stems[stem]]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return its exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("test_name", metavar="TEST_NAME", help="data set and kfold rule, such as mine_fold")
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, help="folder that holds packed data sets")
-    return exit_status(_list(parser.parse_args(argv)))
+    for report in _list(parser.parse_args(argv)):
+        print(report)
 
 
 def _list(args: argparse.Namespace) -> Iterator[str]:
@@ -47,4 +46,4 @@ def _list(args: argparse.Namespace) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

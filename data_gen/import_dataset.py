@@ -10,26 +10,24 @@ python -m data_gen.import_dataset long --name mine_untrimmed FOLDER             
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
-
-from data_gen.datasets import DATA_ROOT, DATASETS
+from data_gen.datasets import DATA_ROOT, DATASETS, row_of
 from data_gen.formats.base import Options, Source, pack
-from data_gen.formats.folder import read_folder, skeleton_in
+from data_gen.formats.folder import read_folder
 from data_gen.formats.long import pack_long, read_long
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
-from data_gen.packed.catalogue import row_of
-from data_gen.packed.info import INFO, MAX_CLASSES, NAME
 from data_gen.packed.protocols import parse_split
-from data_gen.packed.words import counted
+from data_gen.packed.reader import INFO, MAX_CLASSES, NAME
 from data_gen.raw.conversion import count_lines, reason_lines, warning_lines
-from data_gen.raw.process import exit_status
+from data_gen.raw.tables import skeleton_in
 from data_gen.skeletons import KINECT_V2, load_skeleton
+from utils.errors import UserError
+from utils.processes import run
+from utils.text import counted
 
 _FORMATS = {
     "padded": ("FOLDER", "train_ and val_ data_joint.npy, num_frame.npy, label.pkl or label.npy"),
@@ -99,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def read(args: argparse.Namespace, options: Options) -> Source:
-    """Read the data set that the arguments name. Raises DataSetError if it is invalid, ValueError if an argument is."""
+    """Read the data set that the arguments name. Raises UserError if it is invalid, ValueError if an argument is."""
     if args.format == "pyskl":
         return read_pyskl(args.place, load_skeleton(args.skeleton) if args.skeleton else None)
     if args.format == "folder":
@@ -108,10 +106,10 @@ def read(args: argparse.Namespace, options: Options) -> Source:
     protocol = args.protocol or "split"
     if options.dataset:
         if not args.protocol:
-            raise ValueError("--protocol must say how they are split into train and val")
+            raise UserError("--protocol must say how they are split into train and val")
         protocol = options.dataset.protocol(args.protocol).name
     elif not NAME.fullmatch(protocol):
-        raise ValueError("--protocol has 1 to 64 letters, digits, - and _")
+        raise UserError("--protocol has 1 to 64 letters, digits, - and _")
     return (read_padded if args.format == "padded" else read_npz)(args.place, protocol, skeleton)
 
 
@@ -119,9 +117,9 @@ def make_options(args: argparse.Namespace) -> Options:
     """Convert the arguments to options. Raises ValueError if one is invalid."""
     _check_name(args.name)
     if args.classes is not None and (args.dataset or not 1 <= args.classes <= MAX_CLASSES):
-        raise ValueError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
+        raise UserError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
     if args.repair is not None and args.repair < 1:
-        raise ValueError(f"--repair {args.repair} is not a number of frames from 1")
+        raise UserError(f"--repair {args.repair} is not a number of frames from 1")
     return Options(
         DATASETS[args.dataset] if args.dataset else None,
         args.dataset or args.name,
@@ -136,20 +134,21 @@ def make_options(args: argparse.Namespace) -> Options:
 
 def _check_name(name: str | None) -> None:
     if name is not None and (name in DATASETS or not NAME.fullmatch(name)):
-        raise ValueError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
+        raise UserError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return its exit status."""
-    return exit_status(_import(make_parser().parse_args(argv)))
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    for report in _import(make_parser().parse_args(argv)):
+        print(report)
 
 
 def _import(args: argparse.Namespace) -> Iterator[str]:
     out = args.out or DATA_ROOT / (args.dataset or args.name)
     if args.place.exists() and out.exists() and args.place.resolve() == out.resolve():
-        raise ValueError(f"{out} is what is imported: name another folder by --out")
+        raise UserError(f"{out} is what is imported: name another folder by --out")
     if (out / INFO).exists() and not args.replace:
-        raise ValueError(f"{out} holds a data set already: --replace replaces it, --out makes another one elsewhere")
+        raise UserError(f"{out} holds a data set already: --replace replaces it, --out makes another one elsewhere")
     if args.format == "long":
         yield _import_long(args, out)
         return
@@ -179,4 +178,4 @@ def _import_long(args: argparse.Namespace, out: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

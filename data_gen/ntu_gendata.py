@@ -15,15 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from tqdm import tqdm
 
-from data_gen.datasets import DATA_ROOT, NTU, DataSet, get_dataset
-from data_gen.packed.names import RecordingName, parse_name
+from data_gen.datasets import DATA_ROOT, NTU, DataSet, RecordingName, get_dataset, parse_name
 from data_gen.packed.protocols import derive_splits
-from data_gen.packed.reader import DataSetError
 from data_gen.packed.writer import packing
-from data_gen.raw.conversion import BadRecordings, count_lines, parse_arguments, warning_lines
-from data_gen.raw.number_lines import SkeletonError
-from data_gen.raw.process import exit_status
+from data_gen.raw.conversion import bad_recordings, count_lines, parse_arguments, warning_lines
 from data_gen.raw.recordings import Recording, convert_all, find_missing_lists, find_recordings, read_missing_list
+from utils.errors import UserError
+from utils.processes import run
 
 
 def convert(
@@ -31,14 +29,14 @@ def convert(
 ) -> dict:
     """Convert the recordings under `raw` into the packed data set `out`. Return what dataset.json says.
 
-    Raises BadRecordings if some cannot be read (unless `skip_bad`), DataSetError if none is left or `out` is in use.
+    Raises UserError if some cannot be read (unless `skip_bad`), UserError if none is left or `out` is in use.
     In both cases an earlier data set in `out` stays as it was.
     """
     recordings, repeated = find_recordings(raw)
     lists = [missing] if missing else find_missing_lists(raw)
     left_out = set().union(*(read_missing_list(path) for path in lists))
     if missing and not left_out:
-        raise DataSetError(f"{missing} names no recording: it is not a list of missing skeletons")
+        raise UserError(f"{missing} names no recording: it is not a list of missing skeletons")
     wanted, names, bad, passed_over = _select(dataset, recordings, left_out)
     info = {
         "dataset": dataset.name,
@@ -53,14 +51,14 @@ def convert(
     with packing(out, name=dataset.name) as writer:
         progress = tqdm(wanted, desc="convert", unit="recording", disable=not sys.stderr.isatty())
         for recording, people in zip(progress, convert_all(wanted, workers)):
-            if isinstance(people, SkeletonError):
+            if isinstance(people, UserError):
                 bad[str(recording)] = str(people)
             elif not bad or skip_bad:
                 writer.add(recording.stem, names[recording.stem].label, people)
         if bad and not skip_bad:
-            raise BadRecordings(dict(sorted(bad.items())))
+            raise bad_recordings(bad)
         if not writer.names:
-            raise DataSetError(f"no recordings of {dataset.title} to convert in {', '.join(map(str, raw))}")
+            raise UserError(f"no recordings of {dataset.title} to convert in {', '.join(map(str, raw))}")
         splits = derive_splits(dataset, [names[name] for name in writer.names])
         info |= writer.counts(splits) | {"skipped": dict(sorted(bad.items()))}
         writer.finish(splits, info)
@@ -80,7 +78,7 @@ def _select(
     for recording in recordings:
         try:
             name = parse_name(recording.stem)
-        except ValueError as error:
+        except UserError as error:
             bad[str(recording)] = str(error)
             continue
         if not most.covers(name):
@@ -112,7 +110,7 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
 def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
     """List what to convert: (data set, raw places, output folder). Raises ValueError, FileNotFoundError."""
     if args.raw and not args.dataset:
-        raise ValueError("--raw needs --dataset, to say what the recordings are")
+        raise UserError("--raw needs --dataset, to say what the recordings are")
     datasets = [get_dataset(args.dataset)] if args.dataset else list(NTU)
     plan = []
     for dataset in datasets:
@@ -121,12 +119,12 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
         if raw:
             plan.append((dataset, raw, args.out or DATA_ROOT / dataset.name))
         elif args.dataset:
-            raise FileNotFoundError(f"no raw recordings at {places[0]}; name their place with --raw")
+            raise UserError(f"no raw recordings at {places[0]}; name their place with --raw")
     if not plan:
         looked = ", ".join(str(DATA_ROOT / d.raw[0]) for d in datasets)
-        raise FileNotFoundError(f"no raw recordings at {looked}; put them there or use --dataset and --raw")
+        raise UserError(f"no raw recordings at {looked}; put them there or use --dataset and --raw")
     if args.out and len(plan) > 1:
-        raise ValueError("--out needs --dataset: several data sets cannot share one folder")
+        raise UserError("--out needs --dataset: several data sets cannot share one folder")
     return plan
 
 
@@ -135,8 +133,8 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
         yield report(dataset, out, convert(dataset, raw, out, args.missing, args.workers, args.skip_bad))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return its exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     all_there = "default: all whose recordings are in data/"
     parser.add_argument("--dataset", choices=[d.name for d in NTU], help=all_there)
@@ -145,8 +143,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
     missing = "list of recordings to leave out (default: the one beside the recordings)"
     parser.add_argument("--missing", type=Path, metavar="FILE", help=missing)
-    return exit_status(_convert_planned(parse_arguments(parser, argv)))
+    for report in _convert_planned(parse_arguments(parser, argv)):
+        print(report)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

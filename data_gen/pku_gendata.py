@@ -18,24 +18,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.class_names import class_names
 from data_gen.datasets import DATA_ROOT, PKU, UNTRIMMED, DataSet
-from data_gen.packed.reader import SIDES, DataSetError
-from data_gen.packed.words import counted
+from data_gen.packed.reader import SIDES
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import (
-    BadRecordings,
+    bad_recordings,
     count_lines,
-    first_names,
     in_brackets,
     parse_arguments,
     reason_lines,
     warning_lines,
 )
 from data_gen.raw.pku_files import SUFFIX, Cut, Split, Untrimmed, Video, cut_video, find_split, keep_video, read_split
-from data_gen.raw.process import exit_status
 from data_gen.raw.recordings import Recording
-from data_gen.raw.workers import map_in_workers
+from utils.errors import UserError
+from utils.processes import map_in_workers, run
+from utils.text import counted, first_names
 
 LONG = 300  # frames, which related projects keep of a clip
 _WHAT = "part"
@@ -47,8 +45,8 @@ def convert(
     """Convert the videos under `raw` into the packed data set `out`. Return what dataset.json says. With `untrimmed`,
     recordings are whole videos, as recorded, with segments, instead of normalised clips.
 
-    Raises FileNotFoundError if a folder or a split file is missing, BadRecordings if some files or lines cannot be used
-    (unless `skip_bad`), DataSetError if a split file has another layout, nothing is left or `out` is in use. In all
+    Raises FileNotFoundError if a folder or a split file is missing, UserError if some files or lines cannot be used
+    (unless `skip_bad`), UserError if a split file has another layout, nothing is left or `out` is in use. In all
     cases an earlier data set in `out` stays as it was.
     """
     there = _stems(raw / "skeleton") | _stems(raw / "label")
@@ -64,13 +62,13 @@ def convert(
         "in_no_split": sorted(there.difference(*(split.line for split in splits.values()))),
     }
     if untrimmed:
-        info["class_names"] = list(class_names(dataset.name.removesuffix(UNTRIMMED)))
+        info["class_names"] = list(dataset.class_names)
     with packing(out, name=dataset.name) as writer:
         repaired, classes = _write(writer, videos, bad, workers, skip_bad, untrimmed)
         if bad and not skip_bad:
-            raise BadRecordings(dict(sorted(bad.items())), _WHAT)
+            raise bad_recordings(bad, _WHAT)
         if not writer.names:
-            raise DataSetError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
+            raise UserError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
         sides = {p: _sides(split, writer.names) for p, split in splits.items()}
         info |= writer.counts(sides) | {
             "videos": len({_video_of(name) for name in writer.names}),
@@ -92,7 +90,7 @@ def untrimmed_row(dataset: DataSet) -> DataSet:
 
 def _stems(folder: Path) -> set[str]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}: --raw is the one that holds skeleton and label")
+        raise UserError(f"no folder {folder}: --raw is the one that holds skeleton and label")
     stems = {p.stem for p in folder.iterdir() if p.suffix == SUFFIX and not p.name.startswith(".")}
     return {stem if stem.isprintable() else ascii(stem) for stem in stems}
 
@@ -129,7 +127,7 @@ def _write(
                 writer.add(name, label, people)
                 classes.add(label)
         elif video.people is not None:
-            writer.add_long(video.name, [video.people], video.segments)
+            writer.add_long(video.name, video.people, video.segments)
             classes |= {segment.label for segment in video.segments}
     return repaired, classes
 
@@ -168,18 +166,16 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
 def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
     """List what to convert: (data set, raw folder, output folder). Raises ValueError, FileNotFoundError."""
     if args.raw and not args.part:
-        raise ValueError("--raw needs --part, to say which part of PKU-MMD it holds")
+        raise UserError("--raw needs --part, to say which part of PKU-MMD it holds")
     datasets = [PKU[args.part - 1]] if args.part else list(PKU)
     places = [args.raw or DATA_ROOT / dataset.raw[0] for dataset in datasets]
     if args.untrimmed:
         datasets = [untrimmed_row(dataset) for dataset in datasets]
     plan = [(d, raw, args.out or DATA_ROOT / d.name) for d, raw in zip(datasets, places) if raw.is_dir()]
     if not plan:
-        raise FileNotFoundError(
-            f"no folder {' or '.join(map(str, places))}; put the videos there or use --part and --raw"
-        )
+        raise UserError(f"no folder {' or '.join(map(str, places))}; put the videos there or use --part and --raw")
     if args.out and len(plan) > 1:
-        raise ValueError("--out needs --part: two data sets cannot share one folder")
+        raise UserError("--out needs --part: two data sets cannot share one folder")
     return plan
 
 
@@ -188,8 +184,8 @@ def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
         yield report(dataset, out, convert(dataset, raw, out, args.workers, args.skip_bad, args.untrimmed))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command. Return its exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     part = "part of PKU-MMD (default: all whose videos are in data/)"
     parser.add_argument("--part", type=int, choices=(1, 2), help=part)
@@ -197,8 +193,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--untrimmed", action="store_true", help=untrimmed)
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
     parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
-    return exit_status(_convert_planned(parse_arguments(parser, argv)))
+    for report in _convert_planned(parse_arguments(parser, argv)):
+        print(report)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.errors import UserError
+from utils.files import read_json, reading
+from utils.text import counted
+
 NUM_PEOPLE = 2  # in a frame of NTU's recordings
-MAX_JOINTS = 500
 MAX_PEOPLE = 100
-_MAX_FILE = 2**20  # bytes
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -21,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Skeleton:
     """parents: each joint's parent, from 0; the root is its own. centre: the joint that conversion moves to the origin.
     align: two joints; conversion turns people so that the line from the second to the first points along +x
-    (docs/method.md, 2). None leaves a step out. Raises ValueError for contradictions."""
+    (docs/method.md, 2). None leaves a step out. Raises UserError for contradictions."""
 
     name: str
     joints: tuple[str, ...]
@@ -30,80 +32,60 @@ class Skeleton:
     align: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ValueError("a skeleton's name has 1 to 64 letters, digits, - and _")
-        if not 1 <= len(self.joints) <= MAX_JOINTS:
-            raise ValueError(f"a skeleton has 1 to {MAX_JOINTS} joints, {self.name} has {len(self.joints)}")
-        if not all(isinstance(joint, str) and joint.isprintable() and 0 < len(joint) <= 64 for joint in self.joints):
-            raise ValueError(f"{self.name}: the name of a joint is not a text of 1 to 64 characters")
-        if len(set(self.joints)) < len(self.joints):
-            twice = next(joint for joint in self.joints if self.joints.count(joint) > 1)
-            raise ValueError(f"{self.name}: two joints are called {twice!r}")
+        fault = self._fault()
+        if fault:
+            raise UserError(f"skeleton {self.name}: {fault}")
+
+    def _fault(self) -> str:
+        if not _NAME.fullmatch(str(self.name)):
+            return "its name is not 1 to 64 letters, digits, - and _"
+        if not self.joints or len(set(self.joints)) < len(self.joints):
+            return "it has no joints, or two of one name"
         if len(self.parents) != len(self.joints):
-            raise ValueError(f"{self.name} has {len(self.joints)} joints and {len(self.parents)} parents")
-        for what, places in (("parents", self.parents), ("align", self.align or ()), ("centre", self._centres())):
-            for place in places:
-                if type(place) is not int or not 0 <= place < len(self.joints):
-                    raise ValueError(f"{self.name}: {what} holds {place!r:.40}, of joints 0 to {len(self.joints) - 1}")
+            return f"{len(self.joints)} joints and {len(self.parents)} parents"
+        align, centre = self.align or (), () if self.centre is None else (self.centre,)
+        for key, indices in {"parents": self.parents, "align": align, "centre": centre}.items():
+            if not all(type(joint) is int and 0 <= joint < len(self.joints) for joint in indices):
+                return f"{key} is not of joints 0 to {len(self.joints) - 1}"
         if self.align is not None and len(set(self.align)) != 2:
-            raise ValueError(f"{self.name}: align is not two different joints")
-        self._check_tree()
-
-    def _centres(self) -> tuple[int, ...]:
-        return () if self.centre is None else (self.centre,)
-
-    def _check_tree(self) -> None:
-        roots = [joint for joint, parent in enumerate(self.parents) if joint == parent]
-        if len(roots) != 1:
-            raise ValueError(f"{self.name}: one joint, the root, must be its own parent; {len(roots)} are")
-        reached = set(roots)
-        for joint in range(len(self.joints)):
-            path = []
-            while joint not in reached:
-                path.append(joint)
-                joint = self.parents[joint]
-                if joint in path:
-                    raise ValueError(f"{self.name}: the parents of joint {joint} ({self.joints[joint]}) go in a circle")
-            reached.update(path)
+            return "align is not two different joints"
+        if sum(joint == parent for joint, parent in enumerate(self.parents)) != 1:
+            return "exactly one joint, the root, must be its own parent"
+        ancestors = np.arange(len(self.joints))
+        for _ in self.joints:
+            ancestors = np.array(self.parents)[ancestors]
+        return "" if (ancestors == self.root).all() else "its parents go in a circle"
 
     @property
     def root(self) -> int:
         return next(joint for joint, parent in enumerate(self.parents) if joint == parent)
 
     def mirrored(self) -> tuple[int, ...]:
-        """Return each joint's counterpart in a mirror: left_hip for right_hip, itself if its name has neither word.
-        Raises ValueError if no name has them or one of a pair is missing."""
+        """Return each joint's counterpart in a mirror: left_hip for right_hip, itself if its name has neither word."""
         other = {"left": "right", "right": "left"}
-        found = ["_".join(other.get(word, word) for word in joint.split("_")) for joint in self.joints]
-        if found == list(self.joints) or not set(found) <= set(self.joints):
-            raise ValueError(f"{self.name} cannot be mirrored: its joints are not in pairs of left_... and right_...")
-        return tuple(map(self.joints.index, found))
+        names = ["_".join(other.get(word, word) for word in joint.split("_")) for joint in self.joints]
+        if names == list(self.joints) or not set(names) <= set(self.joints):
+            raise UserError(f"{self.name} cannot be mirrored: its joints are not in pairs of left_... and right_...")
+        return tuple(map(self.joints.index, names))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, for `from_json`."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: object) -> Skeleton:
-        """Read what `to_json` returns. Raises ValueError for anything else."""
-        if not isinstance(found, dict) or not {"name", "joints", "parents"} <= found.keys():
-            raise ValueError("a skeleton is an object with name, joints and parents")
-        unknown = found.keys() - {"name", "joints", "parents", "centre", "align"}
+    def from_json(cls, values: Any) -> Skeleton:
+        """Read what `to_json` returns. Raises UserError for anything else."""
+        if not isinstance(values, dict) or not {"name", "joints", "parents"} <= values.keys():
+            raise UserError("a skeleton is an object with name, joints and parents")
+        unknown = values.keys() - {"name", "joints", "parents", "centre", "align"}
         if unknown:
-            raise ValueError(
-                f"a skeleton has name, joints, parents, centre and align, not {ascii(min(map(str, unknown))):.80}"
-            )
-        align = found.get("align")
+            raise UserError(f"a skeleton has name, joints, parents, centre and align, not {min(unknown)}")
+        align = values.get("align")
         for key in ("joints", "parents", *(["align"] if align is not None else [])):
-            if not isinstance(found[key], list | tuple):
-                raise ValueError(f"{key} is not a list")
-        return cls(
-            found["name"],
-            tuple(found["joints"]),
-            tuple(found["parents"]),
-            found.get("centre"),
-            None if align is None else tuple(align),
-        )
+            if not isinstance(values[key], list | tuple):
+                raise UserError(f"{key} is not a list")
+        joints, parents = tuple(values["joints"]), tuple(values["parents"])
+        return cls(values["name"], joints, parents, values.get("centre"), None if align is None else tuple(align))
 
 
 _KINECT_LIMBS = (
@@ -154,41 +136,85 @@ _TABLE = (
 # fmt: on
 SKELETONS = {skeleton.name: skeleton for skeleton in _TABLE}
 
-# (from, to): for each joint of the second skeleton, the joint of the first to take. Kinect v1's first 20 joints are
-# v2's, except the shoulder centre, which is v2's spine_shoulder and is copied to its neck; hand tips and thumbs, which
-# v1 lacks, are copies of the hands.
+# (source, target): for each joint of the target, the joint of the source to take. Kinect v1's first 20 joints are v2's,
+# except the shoulder centre, which is v2's spine_shoulder and is copied to its neck; hand tips and thumbs, which v1
+# lacks, are copies of the hands.
 JOINT_MAPS: dict[tuple[str, str], tuple[int, ...]] = {
     ("kinect_v1", "kinect_v2"): (*range(20), 2, 7, 7, 11, 11),
 }
 
 
 def load_skeleton(name_or_file: str) -> Skeleton:
-    """Return a skeleton of the table by its name, or read it from a JSON file. Raises ValueError."""
+    """Return a skeleton of the table by its name, or read it from a JSON file."""
     if name_or_file in SKELETONS:
         return SKELETONS[name_or_file]
     path = Path(name_or_file)
-    try:
-        if not path.is_file():
-            raise ValueError(f"no such skeleton, of {', '.join(SKELETONS)}, and no such file")
-        if path.stat().st_size > _MAX_FILE:
-            raise ValueError("larger than 1 MiB")
-        return Skeleton.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"skeleton {name_or_file}: {error}") from error
+    if not path.is_file():
+        raise UserError(f"skeleton {name_or_file}: no such file; names: {', '.join(SKELETONS)}")
+    with reading(path):
+        return Skeleton.from_json(read_json(path))
+
+
+def _mapping(source: Skeleton, target: Skeleton) -> tuple[int, ...] | None:
+    rows = {(SKELETONS[a], SKELETONS[b]): joints for (a, b), joints in JOINT_MAPS.items()}
+    return rows.get((source, target))
 
 
 def has_mapping(source: Skeleton, target: Skeleton) -> bool:
-    """Tell whether `map_joints` can make joints of the one of those of the other."""
-    return source == target or (source, target) in [(SKELETONS[a], SKELETONS[b]) for a, b in JOINT_MAPS]
+    """Return whether `map_joints` can convert `source` to `target`."""
+    return source == target or _mapping(source, target) is not None
 
 
 def map_joints(people: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
-    """Convert people (..., V, C) of one skeleton to (..., V', C) of another, by the table JOINT_MAPS. Raises ValueError
-    if it has no such row."""
+    """Convert people (..., V, C) from one skeleton to another, (..., V', C), by the table JOINT_MAPS."""
     if source == target:
         return people
-    rows = {(SKELETONS[a], SKELETONS[b]): joints for (a, b), joints in JOINT_MAPS.items()}
-    if (source, target) not in rows:
-        known = ", ".join(f"{a} to {b}" for a, b in JOINT_MAPS)
-        raise ValueError(f"there is no joint mapping from {source.name} to {target.name}, only from {known}")
-    return people[..., list(rows[source, target]), :]
+    joints = _mapping(source, target)
+    if joints is None:
+        pairs = ", ".join(f"{a} to {b}" for a, b in JOINT_MAPS)
+        raise UserError(f"no joint mapping from {source.name} to {target.name}; only {pairs}")
+    return people[..., list(joints), :]
+
+
+@dataclass(frozen=True)
+class FrameLayout:
+    """Skeleton, people and coordinates of a frame; by default those of NTU RGB+D and the published checkpoints."""
+
+    skeleton: Skeleton = KINECT_V2
+    people: int = NUM_PEOPLE
+    coordinates: int = 3
+
+    @cached_property
+    def joints(self) -> int:
+        return len(self.skeleton.joints)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """People, joints and coordinates: (M, V, C)."""
+        return self.people, self.joints, self.coordinates
+
+    @cached_property
+    def size(self) -> int:
+        """Number of values in a frame, M·V·C."""
+        return self.people * self.joints * self.coordinates
+
+    def __str__(self) -> str:
+        people, joints = counted(self.people, "person"), counted(self.joints, "joint")
+        return f"{self.skeleton.name} ({joints}, {people}, {self.coordinates} coordinates)"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, for `from_json`."""
+        return {"skeleton": self.skeleton.to_json(), "people": self.people, "coordinates": self.coordinates}
+
+    @classmethod
+    def from_json(cls, values: Any) -> FrameLayout:
+        """Read what `to_json` returns. Raises UserError for anything else."""
+        if not isinstance(values, dict):
+            raise UserError("a layout is an object with skeleton, people and coordinates")
+        people, coordinates = values.get("people"), values.get("coordinates")
+        if type(people) is not int or people < 1 or coordinates not in (2, 3):
+            raise UserError(f"a layout has at least 1 person and 2 or 3 coordinates, not {people} and {coordinates}")
+        return cls(Skeleton.from_json(values.get("skeleton")), people, coordinates)
+
+
+NTU_LAYOUT = FrameLayout()

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from torch import Tensor
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
@@ -19,8 +19,12 @@ from data_gen.packed.protocols import Table, derive, parse_split
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import packing
 from data_gen.skeletons import SKELETONS
-from feeder.modalities import ModalityTokens, Tokens
-from models.umurl import SimpleBaseline, UmURL
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from feeder.modalities import Tokens
+    from models.umurl import SimpleBaseline, UmURL
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
@@ -98,6 +102,8 @@ def own_dataset(
 
 def streams_of(model: UmURL | SimpleBaseline, views: Sequence[Tensor]) -> list[dict[str, Tokens]]:
     """What the feeder hands to a pre-training model: a view (B, T, M, V, C) for each of its streams."""
+    from feeder.modalities import ModalityTokens
+
     tokens = ModalityTokens(model.backbone.layout)
     return [tokens(view, modalities) for view, modalities in zip(views, model.streams)]
 

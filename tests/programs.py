@@ -7,9 +7,10 @@ import importlib
 import io
 import logging
 import signal
+from collections.abc import Callable
 from typing import NamedTuple
 
-from tools.utils.errors import run
+from utils.processes import run
 
 
 class Ended(NamedTuple):
@@ -29,11 +30,8 @@ def call(module: str, *args: object) -> Ended:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            if module.startswith("data_gen."):
-                status = main(argv)
-            else:
-                run(lambda: main(argv))
-                status = 0
+            run(lambda: main(argv))
+            status = 0
     except SystemExit as end:
         status = end.code or 0
     finally:
@@ -46,6 +44,15 @@ def call(module: str, *args: object) -> Ended:
             logger.removeHandler(handler)
         logger.propagate = True  # pytest adds a handler of its own to loggers that do not propagate
     return Ended(status, out.getvalue(), err.getvalue())
+
+
+def status_of(main: Callable[[list[str]], None], argv: list[str]) -> int:
+    """Run a program's main function as its file does; return the exit status."""
+    try:
+        run(lambda: main(argv))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 def assert_refused(ended: Ended, message: str = "") -> None:

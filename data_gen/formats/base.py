@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.datasets import NTU, DataSet
-from data_gen.packed.info import MAX_CLASSES, NAME, TABLES
-from data_gen.packed.names import RecordingName, parse_name
+from data_gen.datasets import NTU, DataSet, RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits
-from data_gen.packed.reader import FRAME_SHAPE, SIDES, DataSetError
-from data_gen.packed.words import counted
+from data_gen.packed.reader import MAX_CLASSES, NAME, SIDES, TABLES
 from data_gen.packed.writer import PackedWriter, Splits, packing
 from data_gen.raw.normalise import is_centred, normalise, other_unit
-from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import check_values, fill_gaps
-from data_gen.skeletons import NUM_PEOPLE, Skeleton, map_joints
+from data_gen.skeletons import NTU_LAYOUT, NUM_PEOPLE, Skeleton, map_joints
+from utils.errors import UserError
+from utils.text import counted
 
 
 class Entry(NamedTuple):
@@ -83,14 +81,14 @@ class Options:
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
-    """Sort recordings by name. Raises DataSetError if a name is not allowed or occurs twice."""
+    """Sort recordings by name. Raises UserError if a name is not allowed or occurs twice."""
     entries = sorted(entries, key=lambda entry: entry.name)
     last = None
     for entry in entries:
         if not NAME.fullmatch(entry.name):
-            raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no name of 1 to 64 letters, digits, - and _")
+            raise UserError(f"{entry.stated_in}: {shown(entry.name)} is no name of 1 to 64 letters, digits, - and _")
         if entry.name == last:
-            raise DataSetError(f"{entry.stated_in}: {entry.name} is listed twice, or in train and in val")
+            raise UserError(f"{entry.stated_in}: {entry.name} is listed twice, or in train and in val")
         last = entry.name
     return entries
 
@@ -108,7 +106,7 @@ def shown(name: str) -> str:
 def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
     """Write the source's recordings as the packed data set `out`. Return its info.
 
-    Raises DataSetError if the source is invalid; an earlier data set in `out` then stays unchanged.
+    Raises UserError if the source is invalid; an earlier data set in `out` then stays unchanged.
     """
     entries = [entry._replace(label=entry.label - (options.labels_from or 0)) for entry in source.entries]
     repaired: dict[str, str] = {}
@@ -143,7 +141,7 @@ def _read_and_repair(
     if gaps:
         start, stop = max(gaps, key=lambda gap: gap[1] - gap[0])
         if stop - start > longest:
-            raise DataSetError(
+            raise UserError(
                 f"{entry.where} holds values that are not finite in {counted(stop - start, 'frame')} on end, "
                 f"{start} to {stop - 1} (counted from 0), more than --repair {longest}"
             )
@@ -165,27 +163,27 @@ def _splits(source: Source, options: Options, entries: list[Entry], names_tell: 
     taken = {name for p in (options.dataset.protocols if options.dataset else ()) for name in (p.name, p.long_name)}
     for name in added:
         if name in taken | splits.keys():
-            raise DataSetError(f"{source.place}: there is a protocol {name} already; choose another name for --split")
+            raise UserError(f"{source.place}: there is a protocol {name} already; choose another name for --split")
     return splits | added, made_by
 
 
 def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list[RecordingName]:
-    """Parse the names. Raises DataSetError if a name is invalid, or contradicts its label or side."""
+    """Parse the names. Raises UserError if a name is invalid, or contradicts its label or side."""
     numbers = []
     for entry in entries:
         try:
             number = parse_name(entry.name)
         except ValueError as error:
-            raise DataSetError(f"{entry.stated_in}: {entry.name}: {error}") from None
+            raise UserError(f"{entry.stated_in}: {entry.name}: {error}") from None
         if not dataset.covers(number):
-            raise DataSetError(f"{entry.stated_in}: {shown(entry.name)} is no recording of {dataset.title}")
+            raise UserError(f"{entry.stated_in}: {shown(entry.name)} is no recording of {dataset.title}")
         numbers.append(number)
     for protocol in dataset.protocols:
         for side, chosen in source.splits.get(protocol.name, {}).items():
             for i in chosen:
                 belongs = "train" if protocol.trains_on(numbers[i]) else "val"
                 if belongs != side:
-                    raise DataSetError(
+                    raise UserError(
                         f"{entries[i].stated_in}: {shown(entries[i].name)} belongs to {belongs} in "
                         f"{protocol.long_name} ({protocol.name})"
                     )
@@ -193,33 +191,33 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
         if entry.label != number.label:
             if all(e.label == n.action for e, n in zip(entries, numbers) if e.stated_in == entry.stated_in):
                 raise _one_based(entry.stated_in)
-            raise DataSetError(
+            raise UserError(
                 f"{entry.stated_in}: {entry.name} has label {entry.label}, its action − 1 is {number.label}"
             )
     return numbers
 
 
 def _check_labels(source: Source, entries: list[Entry], options: Options, names_tell: bool) -> int:
-    """Return the number of classes. Raises DataSetError if a label is out of range or labels seem to count from 1."""
+    """Return the number of classes. Raises UserError if a label is out of range or labels seem to count from 1."""
     least, most = (choose(entry.label for entry in entries) for choose in (min, max))
     told = options.dataset.classes if options.dataset else options.classes
     if source.classes and told and source.classes != told:
         whose = options.dataset.title if options.dataset else "--classes"
-        raise DataSetError(f"{source.place}: holds {source.classes} classes, {whose} has {told}")
+        raise UserError(f"{source.place}: holds {source.classes} classes, {whose} has {told}")
     known = source.classes or (told if options.dataset else None)
     classes = known or told or most + 1
     if classes > MAX_CLASSES:
-        raise DataSetError(f"{source.place}: has labels up to {most}; at most {MAX_CLASSES} classes can be told apart")
+        raise UserError(f"{source.place}: has labels up to {most}; at most {MAX_CLASSES} classes can be told apart")
     if least == 1 and options.labels_from is None and not names_tell and (most == classes or not known):
         raise _one_based(next(entry.stated_in for entry in entries if entry.label == most))
     for entry in entries:
         if not 0 <= entry.label < classes:
-            raise DataSetError(f"{entry.stated_in}: {entry.called} has label {entry.label}, of 0 to {classes - 1}")
+            raise UserError(f"{entry.stated_in}: {entry.called} has label {entry.label}, of 0 to {classes - 1}")
     return classes
 
 
-def _one_based(path: Path) -> DataSetError:
-    return DataSetError(
+def _one_based(path: Path) -> UserError:
+    return UserError(
         f"{path}: the labels count from 1, they must count from 0 (action − 1): say --labels-from 1, and 1 is "
         "subtracted (or --labels-from 0, where merely nothing is of class 0)"
     )
@@ -240,18 +238,18 @@ def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
 
 
 def _packed_shape(source: Source, options: Options, skeleton: Skeleton, normalised: bool) -> tuple[int, int, int]:
-    """Return people, joints and coordinates of a frame in the packed data set. Raises DataSetError if a published
+    """Return people, joints and coordinates of a frame in the packed data set. Raises UserError if a published
     data set has another shape."""
     people, joints, coordinates = source.shape[0], len(skeleton.joints), source.shape[2]
     people = min(people, NUM_PEOPLE) if normalised else people
     if not options.dataset:
         return people, joints, coordinates
-    if people > FRAME_SHAPE[0] or (joints, coordinates) != FRAME_SHAPE[1:]:
-        raise DataSetError(
+    if people > NTU_LAYOUT.shape[0] or (joints, coordinates) != NTU_LAYOUT.shape[1:]:
+        raise UserError(
             f"{source.place}: holds {people} people of {joints} joints and {coordinates} coordinates, {options.name} "
-            "has {} of {} and {}".format(*FRAME_SHAPE)
+            "has {} of {} and {}".format(*NTU_LAYOUT.shape)
         )
-    return FRAME_SHAPE
+    return NTU_LAYOUT.shape
 
 
 def _write(
@@ -263,15 +261,15 @@ def _write(
     normalised: bool,
 ) -> dict[str, list[str]]:
     """Check, map and normalise the recordings, and pass them to the writer. Return the names of those that seem not to
-    be measured in metres, by their unit. Raises DataSetError."""
+    be measured in metres, by their unit. Raises UserError."""
     large: dict[str, list[str]] = {}
     for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
         people = source.read(entry)
         people = people.astype(np.promote_types(people.dtype, np.float32), copy=False)
         try:
             check_values(people)
-        except SkeletonError as error:
-            raise DataSetError(f"{entry.where} {error}") from None
+        except UserError as error:
+            raise UserError(f"{entry.where} {error}") from None
         if unit := other_unit(people):
             large.setdefault(unit, []).append(entry.name)
         people = map_joints(people, source.skeleton, skeleton)
@@ -283,7 +281,7 @@ def _write(
                 )
                 if source.raw:
                     problem += f", the first recording is{' not' if centred else ''}"
-                raise DataSetError(
+                raise UserError(
                     f"{entry.where} {problem}: say --normalise for raw recordings, --as-stored to keep them as they are"
                 )
         if normalised:

@@ -11,26 +11,27 @@ Frames are stored as recorded; each window is normalised when it is used (feeder
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from data_gen.formats.base import shown
-from data_gen.formats.folder import SEGMENTS, Files, Row, number_labels, read_table, splits_of, tables_of
-from data_gen.formats.folder import TABLE as RECORDINGS
-from data_gen.packed.info import TABLES, DataSetError
+from data_gen.formats.folder import splits_of, tables_of
 from data_gen.packed.protocols import Rule, Table, derive
+from data_gen.packed.reader import TABLES
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.packed.writer import Splits, packing
-from data_gen.raw.long_files import LongFile
+from data_gen.raw.recording_files import check_values, shape_of
+from data_gen.raw.recordings import Recording
+from data_gen.raw.tables import SEGMENTS, Files, Row, number_labels, read_segments, read_table
+from data_gen.raw.tables import TABLE as RECORDINGS
 from data_gen.skeletons import Skeleton
+from utils.errors import UserError
+from utils.files import reading
 
-_FRAME = re.compile(r"-?\d{1,9}")
 _FOREVER = 10**9  # frames
 
 
@@ -38,7 +39,8 @@ _FOREVER = 10**9  # frames
 class LongRecording:
     """Hold a recording's file, its segments, and the line of each segment in segments.csv."""
 
-    file: LongFile
+    path: Path
+    shape: tuple[int, int, int]
     segments: list[Segment]
     lines: list[int]
 
@@ -56,39 +58,27 @@ class LongFolder:
     tables: dict[str, list[str]]
 
 
-def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
-    """Read a segments.csv. Return (line, name, start, end, label text) of each segment. Raises DataSetError if the
-    table is invalid."""
-    result = []
-    for line, values in read_table(table, {"name", "start", "end", "label"}):
-        for column in ("start", "end"):
-            if not _FRAME.fullmatch(values[column]):
-                raise DataSetError(f"{table}:{line}: {column} {shown(values[column])} is not the number of a frame")
-        result.append((line, values["name"], int(values["start"]), int(values["end"]), values["label"]))
-    return result
-
-
 def read_long(folder: Path, skeleton: Skeleton) -> LongFolder:
-    """Read the tables of a folder and check its files. Raises DataSetError if one is invalid."""
+    """Read the tables of a folder and check its files. Raises UserError if one is invalid."""
     table = folder / SEGMENTS
     rows = read_segments(table)
     labels, class_names = number_labels(table, [(line, label) for line, *_, label in rows])
     classes = len(class_names) if class_names else max(labels, default=-1) + 1
     if not classes:
-        raise DataSetError(f"{table}: names no segments")
+        raise UserError(f"{table}: names no segments")
     files = Files(folder)
     listed = _listed(files, [(line, name) for line, name, *_ in rows])
     of_path: dict[Path, LongRecording] = {
-        row.path: LongRecording(LongFile(row.path, skeleton), [], []) for row in listed
+        row.path: LongRecording(row.path, shape_of(row.path, skeleton), [], []) for row in listed
     }
     for (line, name, start, end, _), label in zip(rows, labels):
         path = files.find(table, line, name)
         if path not in of_path:
-            raise DataSetError(f"{table}:{line}: {shown(name)} is not in {RECORDINGS}")
+            raise UserError(f"{table}:{line}: {repr(name)} is not in {RECORDINGS}")
         of_path[path].segments.append(Segment(start, end, label))
         of_path[path].lines.append(line)
-    if len({recording.file.coordinates for recording in of_path.values()}) > 1:
-        raise DataSetError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
+    if len({recording.shape[2] for recording in of_path.values()}) > 1:
+        raise UserError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
     found = LongFolder(
         folder,
         skeleton,
@@ -105,7 +95,7 @@ def read_long(folder: Path, skeleton: Skeleton) -> LongFolder:
 
 def _listed(files: Files, named: list[tuple[int, str]]) -> list[Row]:
     """Return the recordings of recordings.csv, or without this file those `named`, sorted by name. Raises
-    DataSetError if one is listed twice or there are none."""
+    UserError if one is listed twice or there are none."""
     table = files.folder / RECORDINGS
     lines = [(line, {"name": name}) for line, name in named]
     if table.exists():
@@ -116,27 +106,30 @@ def _listed(files: Files, named: list[tuple[int, str]]) -> list[Row]:
     for line, values in lines:
         path = files.find(table, line, values["name"])
         if path.stem in rows and table.name == RECORDINGS:
-            raise DataSetError(f"{table}:{line}: {shown(path.stem)} stands there twice")
+            raise UserError(f"{table}:{line}: {repr(path.stem)} stands there twice")
         rows.setdefault(path.stem, Row(line, values, path))
     if not rows:
-        raise DataSetError(f"{table}: names no recordings")
+        raise UserError(f"{table}: names no recordings")
     return [rows[name] for name in sorted(rows)]
 
 
 def pack_long(found: LongFolder, name: str, out: Path, rules: Sequence[Rule]) -> dict:
     """Write the result of `read_long` as the packed data set `out`. Return the contents of dataset.json. Raises
-    DataSetError if a recording or a segment is invalid; nothing is written then."""
-    names = [recording.file.path.stem for recording in found.recordings]
+    UserError if a recording or a segment is invalid; nothing is written then."""
+    names = [recording.path.stem for recording in found.recordings]
     added, made_by = derive(rules, Table(names, *(found.tables.get(kind) for kind in TABLES)))
     if taken := sorted(added.keys() & found.splits.keys()):
-        raise DataSetError(f"{found.folder}: there is a protocol {taken[0]} already; choose another name for --split")
-    slots = max(recording.file.slots for recording in found.recordings)
-    shape = (slots, len(found.skeleton.joints), found.recordings[0].file.coordinates)
+        raise UserError(f"{found.folder}: there is a protocol {taken[0]} already; choose another name for --split")
+    slots = max(recording.shape[0] for recording in found.recordings)
+    shape = (slots, len(found.skeleton.joints), found.recordings[0].shape[2])
     with packing(out, shape) as writer:
         progress = tqdm(found.recordings, desc="import", unit="recording", disable=not sys.stderr.isatty())
         for recording in progress:
-            blocks = _padded(recording.file.blocks(), shape)
-            _check(found, recording, writer.add_long(recording.file.path.stem, blocks, recording.segments))
+            with reading(recording.path):
+                bodies = check_values(Recording(recording.path.stem, str(recording.path)).bodies(found.skeleton))
+            _check(found, recording, len(bodies))
+            people = np.pad(bodies, ((0, 0), (0, slots - bodies.shape[1]), (0, 0), (0, 0)))
+            writer.add_long(recording.path.stem, people, recording.segments)
         info = {
             "dataset": name,
             "title": name,
@@ -154,12 +147,4 @@ def pack_long(found: LongFolder, name: str, out: Path, rules: Sequence[Rule]) ->
 def _check(found: LongFolder, recording: LongRecording, num_frame: int) -> None:
     if fault := find_fault(recording.segments, num_frame, found.classes):
         line, reason = recording.lines[fault[0]], fault[1]
-        raise DataSetError(f"{found.folder / SEGMENTS}:{line}: {recording.file.path.stem}: {reason}")
-
-
-def _padded(blocks: Iterator[np.ndarray], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
-    """Pad blocks (T, S, V, C) with zeros to the data set's number of slots, as float32."""
-    for block in blocks:
-        if block.shape[1:] != shape:
-            block = np.pad(block, ((0, 0), (0, shape[0] - block.shape[1]), (0, 0), (0, 0)))
-        yield block.astype(np.float32)
+        raise UserError(f"{found.folder / SEGMENTS}:{line}: {recording.path.stem}: {reason}")

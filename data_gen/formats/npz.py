@@ -10,24 +10,48 @@ of the recordings, and zero frames at their end.
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order, sides_of
 from data_gen.formats.export import check_lengths, staged
-from data_gen.packed.info import SIDES, DataSetError, check_file
-from data_gen.packed.npy import Header, read_header
-from data_gen.packed.reader import PackedDataset
+from data_gen.packed.reader import SIDES, PackedDataset
 from data_gen.raw.recording_files import frame_shape
-from data_gen.raw.recordings import ZIP_ERRORS
-from data_gen.raw.skeleton_file import MAX_FRAMES
 from data_gen.skeletons import Skeleton
+from utils.errors import UserError
+
+
+class Header(NamedTuple):
+    """The header of a `.npy` array."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        """Size of the values in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def array(self, values: bytes) -> np.ndarray:
+        """Return the array with these values."""
+        return np.frombuffer(values, self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
+
+
+def read_header(file: IO[bytes], size: int) -> Header:
+    """Read a header at the start of a file of `size` bytes."""
+    np.lib.format.read_magic(file)
+    header = Header(*np.lib.format.read_array_header_1_0(file))
+    if header.size != size - file.tell():
+        raise ValueError(f"its header claims {header.size} bytes, it has {size - file.tell()}")
+    return header
+
 
 _PARTS = {"train": "train", "val": "test"}  # our sides and their names in the archive
 _MAX_SMALL = 512 * 2**20  # bytes; for members read as a whole: labels, names, numbers of frames
@@ -35,7 +59,7 @@ _MAX_PEOPLE = 2
 
 
 def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
-    """Read the archive at `path`, split by `protocol`. Raises DataSetError if its contents are invalid."""
+    """Read the archive at `path`, split by `protocol`. Raises UserError if its contents are invalid."""
     archive = _Archive(path)
     entries: list[Entry] = []
     headers, classes = {}, set()
@@ -51,11 +75,11 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
             called = f"recording {row} of x_{part} ({name})"
             entries.append(Entry(name, label, path, path, called, frames[row] if frames else None, side))
     if len(classes) > 1 or len({header.shape[2] for header in headers.values()}) > 1:
-        raise DataSetError(f"{path}: train and test have other values a frame, or other numbers of classes")
+        raise UserError(f"{path}: train and test have other values a frame, or other numbers of classes")
     values = headers["train"].shape[2]
     shape = frame_shape(values, skeleton)
     if not shape:
-        raise DataSetError(
+        raise UserError(
             f"{path}: {values} values a frame are not those of one or two people of the {len(skeleton.joints)} joints "
             f"of {skeleton.name}; see --skeleton"
         )
@@ -66,7 +90,7 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
         last = np.flatnonzero((recording != 0).any(axis=1))[-1:] + 1  # nan differs from zero too
         length = entry.content or int(last[0] if len(last) else 1)  # no body: one frame of zeros
         if len(last) and last[0] > length:
-            raise DataSetError(f"{entry.where} has values after its {length} frames")
+            raise UserError(f"{entry.where} has values after its {length} frames")
         return recording[:length].reshape(length, *shape)
 
     entries = in_order(entries)
@@ -90,7 +114,6 @@ class _Archive:
 
     def __init__(self, path: Path):
         self.path = path
-        check_file(path)
         with self._errors():
             self._zip = zipfile.ZipFile(path)
             entries = self._zip.infolist()
@@ -102,17 +125,17 @@ class _Archive:
     def _errors(self, member: str = "") -> Iterator[None]:
         try:
             yield
-        except DataSetError:
+        except UserError:
             raise
-        except (*ZIP_ERRORS, zlib.error) as error:
+        except Exception as error:
             reason = getattr(error, "strerror", None) or error
-            raise DataSetError(f"{self.path}: {member}{': ' * bool(member)}cannot be read ({reason})") from None
+            raise UserError(f"{self.path}: {member}{': ' * bool(member)}cannot be read ({reason})") from None
 
     @contextmanager
     def _open(self, member: str) -> Iterator[tuple[IO[bytes], Header]]:
         if member not in self.members:
             found = ", ".join(sorted(self.members)[:10])
-            raise DataSetError(f"{self.path}: has no {member}; it holds {found or 'nothing'}")
+            raise UserError(f"{self.path}: has no {member}; it holds {found or 'nothing'}")
         entry = self.members[member]
         with self._errors(member):
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -124,12 +147,12 @@ class _Archive:
                 yield file, header
 
     def header(self, member: str) -> Header:
-        """Read a member's header. Raises DataSetError if it is missing or invalid."""
+        """Read a member's header. Raises UserError if it is missing or invalid."""
         with self._open(member) as (_, header):
             return header
 
     def whole(self, member: str) -> np.ndarray:
-        """Read a whole member. Raises DataSetError if it is missing, invalid or larger than 512 MiB."""
+        """Read a whole member. Raises UserError if it is missing, invalid or larger than 512 MiB."""
         with self._open(member) as (file, header):
             if header.size > _MAX_SMALL:
                 raise ValueError(f"larger than {_MAX_SMALL // 2**20} MiB")
@@ -138,7 +161,7 @@ class _Archive:
             return header.array(values)
 
     def rows(self, member: str) -> Iterator[np.ndarray]:
-        """Iterate over the rows (T, ...) of a member. Raises DataSetError if it is missing or invalid."""
+        """Iterate over the rows (T, ...) of a member. Raises UserError if it is missing or invalid."""
         with self._open(member) as (file, header):
             size = header.size // max(header.shape[0], 1)
             for left in reversed(range(header.shape[0])):
@@ -160,45 +183,45 @@ def _read(file: IO[bytes], size: int) -> bytes:
 def _check_header(path: Path, part: str, header: Header) -> None:
     shape = header.shape
     if header.dtype.kind != "f" or len(shape) != 3:
-        raise DataSetError(f"{path}: x_{part} holds {header.dtype} {shape}, expected float32 (N, T, 150)")
+        raise UserError(f"{path}: x_{part} holds {header.dtype} {shape}, expected float32 (N, T, 150)")
     if not shape[0]:
-        raise DataSetError(f"{path}: x_{part} holds no recordings")
-    if not 1 <= shape[1] <= MAX_FRAMES:
-        raise DataSetError(f"{path}: x_{part} has {shape[1]} frames, of 1 to {MAX_FRAMES}")
+        raise UserError(f"{path}: x_{part} holds no recordings")
+    if not shape[1]:
+        raise UserError(f"{path}: x_{part} has no frames")
     if header.fortran:
-        raise DataSetError(f"{path}: x_{part} is in Fortran's order; save np.ascontiguousarray(x_{part})")
+        raise UserError(f"{path}: x_{part} is in Fortran's order; save np.ascontiguousarray(x_{part})")
 
 
 def _labels(path: Path, part: str, onehot: np.ndarray, count: int) -> tuple[list[int], int]:
-    """Return labels and the number of classes. Raises DataSetError if `onehot` is not one-hot (count, classes)."""
+    """Return labels and the number of classes. Raises UserError if `onehot` is not one-hot (count, classes)."""
     if onehot.ndim != 2 or onehot.dtype.kind not in "biuf" or onehot.shape[0] != count or not onehot.shape[1]:
-        raise DataSetError(f"{path}: y_{part} holds {onehot.dtype} {onehot.shape}, expected one-hot ({count}, classes)")
+        raise UserError(f"{path}: y_{part} holds {onehot.dtype} {onehot.shape}, expected one-hot ({count}, classes)")
     right = ((onehot == 0) | (onehot == 1)).all(axis=1) & ((onehot == 1).sum(axis=1) == 1)
     if not right.all():
-        raise DataSetError(f"{path}: recording {right.argmin()} of y_{part} is not one-hot: one 1, the others 0")
+        raise UserError(f"{path}: recording {right.argmin()} of y_{part} is not one-hot: one 1, the others 0")
     return onehot.argmax(axis=1).tolist(), onehot.shape[1]
 
 
 def _extras(archive: _Archive, part: str, count: int) -> tuple[list[str], list[int]]:
-    """Read the names and numbers of frames that this project adds. Raises DataSetError if they are invalid."""
+    """Read the names and numbers of frames that this project adds. Raises UserError if they are invalid."""
     names, frames = (archive.whole(f"{what}_{part}") for what in ("name", "num_frame"))
     if names.dtype.kind != "U" or frames.dtype.kind not in "iu" or not names.shape == frames.shape == (count,):
-        raise DataSetError(f"{archive.path}: name_{part} or num_frame_{part} is not text, or integers, ({count},)")
+        raise UserError(f"{archive.path}: name_{part} or num_frame_{part} is not text, or integers, ({count},)")
     if names.size and names.astype(names.dtype.newbyteorder("=")).view(np.uint32).max() > 127:
-        raise DataSetError(f"{archive.path}: name_{part} holds text beyond ASCII")
+        raise UserError(f"{archive.path}: name_{part} holds text beyond ASCII")
     texts, length = names.tolist(), archive.header(f"x_{part}").shape[1]
     if texts != sorted(texts):
-        raise DataSetError(f"{archive.path}: the names in name_{part} do not ascend")
+        raise UserError(f"{archive.path}: the names in name_{part} do not ascend")
     if frames.min() < 1 or frames.max() > length:
-        raise DataSetError(f"{archive.path}: num_frame_{part} holds numbers outside 1 to {length}")
+        raise UserError(f"{archive.path}: num_frame_{part} holds numbers outside 1 to {length}")
     return texts, frames.tolist()
 
 
 def export_npz(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:
     """Write a protocol as the archive `out`, padded with zeros to `num_frame` frames. Return [out]. Raises
-    DataSetError if a recording is longer, a side is empty, or frames have more than two people."""
+    UserError if a recording is longer, a side is empty, or frames have more than two people."""
     if packed.shape[0] > _MAX_PEOPLE:
-        raise DataSetError(f"{packed.path}: frames have {packed.shape[0]} people, this format has up to {_MAX_PEOPLE}")
+        raise UserError(f"{packed.path}: frames have {packed.shape[0]} people, this format has up to {_MAX_PEOPLE}")
     indices = {side: np.sort(check_lengths(packed, protocol, side, num_frame)) for side in SIDES}
     values = int(np.prod(packed.shape))
     with staged(out) as partial, zipfile.ZipFile(partial, "w") as archive:

@@ -17,13 +17,15 @@ import numpy as np
 from data_gen.formats.base import Entry, Source, in_order, sides_of
 from data_gen.formats.export import check_lengths, staging
 from data_gen.formats.pickles import load_labels
-from data_gen.packed.reader import SIDES, DataSetError, PackedDataset, map_array
+from data_gen.packed.reader import SIDES, PackedDataset
 from data_gen.raw.recording_files import SKELETON
 from data_gen.skeletons import MAX_PEOPLE, Skeleton
+from utils.errors import UserError
+from utils.files import read_array
 
 
 def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
-    """Read the padded arrays in `folder`, split by `protocol`. Raises DataSetError if they are invalid."""
+    """Read the padded arrays in `folder`, split by `protocol`. Raises UserError if they are invalid."""
     suffix = ".pkl" if (folder / "train_label.pkl").exists() else ".npy"
     entries: list[Entry] = []
     shapes = set()
@@ -37,7 +39,7 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
             content = data[row, :, : num_frame[row]].transpose(1, 3, 2, 0)
             entries.append(Entry(name, label, label_path, path, called, content, side))
     if len(shapes) > 1:
-        raise DataSetError(f"{folder}: train and val have other people, joints or coordinates: {sorted(shapes)}")
+        raise UserError(f"{folder}: train and val have other people, joints or coordinates: {sorted(shapes)}")
     entries = in_order(entries)
     return Source(
         "padded",
@@ -54,46 +56,46 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
 
 def _read_data(folder: Path, side: str, skeleton: Skeleton) -> tuple[np.ndarray, list[int]]:
     """Return one side's joints (N, C, T, V, M), memory-mapped and not yet checked, and numbers of frames. Raises
-    DataSetError if shapes or numbers of frames are invalid."""
+    UserError if shapes or numbers of frames are invalid."""
     path, frame_path, joints = folder / f"{side}_data_joint.npy", folder / f"{side}_num_frame.npy", len(skeleton.joints)
-    data = map_array(path)
+    data = read_array(path)
     right = data.dtype == np.float32 and data.ndim == 5 and data.shape[1] in (2, 3) and data.shape[3] == joints
     if not right or not 1 <= data.shape[4] <= MAX_PEOPLE:
-        raise DataSetError(
+        raise UserError(
             f"{path}: holds {data.dtype} {data.shape}, expected float32 (N, 3, 300, {joints}, 2) for the skeleton "
             f"{skeleton.name}; see --skeleton"
         )
     if not len(data):
-        raise DataSetError(f"{path}: holds no recordings")
+        raise UserError(f"{path}: holds no recordings")
     num_frame = _read_integers(frame_path, len(data))
     for row, number in enumerate(num_frame):
         if not 1 <= number <= data.shape[2]:
-            raise DataSetError(f"{frame_path}: recording {row} has {number} frames, of 1 to {data.shape[2]}")
+            raise UserError(f"{frame_path}: recording {row} has {number} frames, of 1 to {data.shape[2]}")
     return data, num_frame
 
 
 def _read_labels(path: Path, side: str, data_path: Path, count: int) -> tuple[list[str], list[int]]:
-    """Read one side's names and labels; make names up if the labels are a .npy. Raises DataSetError if they are
+    """Read one side's names and labels; make names up if the labels are a .npy. Raises UserError if they are
     invalid."""
     if path.suffix == ".npy":
         return [f"{side}_{row:06d}" for row in range(count)], _read_integers(path, count)
     names, labels = load_labels(path)
     if len(names) != count:
-        raise DataSetError(f"{path}: holds {len(names)} names, {data_path.name} {count} recordings")
+        raise UserError(f"{path}: holds {len(names)} names, {data_path.name} {count} recordings")
     return [name.removesuffix(SKELETON) for name in names], labels
 
 
 def _read_integers(path: Path, expected: int) -> list[int]:
-    values = map_array(path)
+    values = read_array(path)
     if values.dtype.kind not in "iu" or values.shape != (expected,):
-        raise DataSetError(f"{path}: holds {values.dtype} {values.shape}, expected integers ({expected},)")
+        raise UserError(f"{path}: holds {values.dtype} {values.shape}, expected integers ({expected},)")
     return values.tolist()
 
 
 def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:
     """Write both sides of a protocol into the folder `out` as padded arrays of `num_frame` frames. Return the files.
 
-    As in the published converter, a recording's frames are repeated until the array is full. Raises DataSetError if a
+    As in the published converter, a recording's frames are repeated until the array is full. Raises UserError if a
     recording is longer, or a side is empty.
     """
     people, joints, coordinates = packed.shape

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from data_gen.packed.info import DataSetError, check_file
+from utils.errors import UserError
 
 # In memory, text and arrays take their size in the file, tiny objects up to 150 times theirs.
 MAX_LABEL_BYTES = 128 * 2**20  # the labels of NTU-120 take up to 68 MB
@@ -185,7 +185,7 @@ class _Unpickler(pickle._Unpickler):
 def load_labels(path: Path) -> tuple[list[str], list[int]]:
     """Read the pickle `(names, labels)` at `path`: lists, tuples or arrays (N,) of strings and integers.
 
-    Runs no code from the file. Raises DataSetError if the file holds anything else.
+    Runs no code from the file. Raises UserError if the file holds anything else.
     """
     with _loaded(path, MAX_LABEL_BYTES) as pair:
         if type(pair) not in (list, tuple) or len(pair) != 2:
@@ -204,7 +204,7 @@ def load_labels(path: Path) -> tuple[list[str], list[int]]:
 def load_annotations(path: Path) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
     """Read the pickle `{"split": {name: names}, "annotations": [dict, ...]}` at `path`; return arrays as `Array`.
 
-    Runs no code from the file. Raises DataSetError if the file holds anything else.
+    Runs no code from the file. Raises UserError if the file holds anything else.
     """
     with _loaded(path, MAX_ANNOTATION_BYTES) as found:
         if type(found) is not dict or not {"split", "annotations"} <= found.keys():
@@ -225,17 +225,16 @@ def load_annotations(path: Path) -> tuple[dict[str, list[str]], list[dict[str, A
 
 @contextmanager
 def _loaded(path: Path, most: int) -> Iterator[Any]:
-    """Load the pickle. Raises DataSetError for every error in it, found here or in the block."""
-    check_file(path, most)
+    """Load the pickle. Raises UserError for every error in it, found here or in the block."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             yield _Unpickler(mapped, encoding="latin1").load()  # mapped: a read returns no more than the file has
     except OSError as error:
-        raise DataSetError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Refused as refused:
-        raise DataSetError(f"{path}: refused: {refused}") from None
+        raise UserError(f"{path}: refused: {refused}") from None
     except Exception as error:  # a damaged pickle can raise nearly any error
-        raise DataSetError(f"{path}: not a sound pickle ({type(error).__name__}: {_quote(str(error))})") from None
+        raise UserError(f"{path}: not a sound pickle ({type(error).__name__}: {_quote(str(error))})") from None
 
 
 def _items(part: Any, otherwise: str) -> list | tuple:

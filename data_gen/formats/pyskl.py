@@ -19,9 +19,10 @@ import numpy as np
 from data_gen.formats.base import Entry, Source, in_order, shown
 from data_gen.formats.export import staged
 from data_gen.formats.pickles import Array, load_annotations
-from data_gen.packed.reader import NAME, SIDES, DataSetError, PackedDataset
+from data_gen.packed.reader import NAME, SIDES, PackedDataset
 from data_gen.packed.writer import Splits
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
+from utils.errors import UserError
 
 _LIST = re.compile(r"(?:(?P<protocol>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")
 _ALIASES = {"xset": "xsetup", None: "split"}  # their name for NTU-120's protocol; lists named just train and val
@@ -36,7 +37,7 @@ class _Shape(NamedTuple):
 
 
 def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
-    """Read the annotations at `path`. Without `skeleton`, 25 joints are Kinect v2 and 17 are COCO. Raises DataSetError
+    """Read the annotations at `path`. Without `skeleton`, 25 joints are Kinect v2 and 17 are COCO. Raises UserError
     if the file is invalid."""
     lists, annotations = load_annotations(path)
     entries: list[Entry] = []
@@ -47,20 +48,20 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
         called = f"annotation {i}" + (f" ({shown(name)[1:-1]})" if type(name) is str else "")
         where = f"{path}: {called}"
         if type(name) is not str:
-            raise DataSetError(f"{where} has no frame_dir, or one that is no text")
+            raise UserError(f"{where} has no frame_dir, or one that is no text")
         if type(label) is not int:
-            raise DataSetError(f"{where} has no label, or one that is no whole number")
+            raise UserError(f"{where} has no label, or one that is no whole number")
         shape = _shape(keypoint, where)
         frames = annotation.get("total_frames", shape.frames)
         if frames != shape.frames:
-            raise DataSetError(f"{where} has {frames!s:.20} total_frames, its keypoint {shape.frames}")
+            raise UserError(f"{where} has {frames!s:.20} total_frames, its keypoint {shape.frames}")
         shapes.add(shape)
         total += 2 * int(np.prod(shape))
         entries.append(Entry(name, label, path, path, called, keypoint))
         if total > path.stat().st_size:  # annotations may share one array
-            raise DataSetError(f"{path}: tells of more joints than it holds")
+            raise UserError(f"{path}: tells of more joints than it holds")
     if not entries:
-        raise DataSetError(f"{path}: holds no annotations")
+        raise UserError(f"{path}: holds no annotations")
     skeleton, frame = _skeleton(path, shapes, skeleton)
     entries = in_order(entries)
     positions = {entry.name: i for i, entry in enumerate(entries)}
@@ -71,64 +72,64 @@ def _read(entry: Entry) -> np.ndarray:
     try:
         return entry.content.numpy().transpose(1, 0, 2, 3)
     except ValueError as error:
-        raise DataSetError(f"{entry.where}: keypoint is no sound array ({error})") from None
+        raise UserError(f"{entry.where}: keypoint is no sound array ({error})") from None
 
 
 def _shape(keypoint: Any, where: str) -> _Shape:
-    """Return the shape of a keypoint; its values are checked later. Raises DataSetError if it is invalid."""
+    """Return the shape of a keypoint; its values are checked later. Raises UserError if it is invalid."""
     if type(keypoint) is not Array:
-        raise DataSetError(f"{where}: keypoint is no array")
+        raise UserError(f"{where}: keypoint is no array")
     try:
         dtype, shape = keypoint.checked()
     except ValueError as error:
-        raise DataSetError(f"{where}: keypoint is no sound array ({error})") from None
+        raise UserError(f"{where}: keypoint is no sound array ({error})") from None
     right = dtype.kind == "f" and len(shape) == 4 and 1 <= shape[0] <= MAX_PEOPLE and shape[1] >= 1
     if not right or shape[3] not in (2, 3):
-        raise DataSetError(f"{where}: keypoint is not floats (M, T, V, 2 or 3), but {dtype.kind} {shape}")
+        raise UserError(f"{where}: keypoint is not floats (M, T, V, 2 or 3), but {dtype.kind} {shape}")
     return _Shape(*shape)
 
 
 def _skeleton(path: Path, shapes: set[_Shape], skeleton: Skeleton | None) -> tuple[Skeleton, tuple[int, int, int]]:
     """Return the skeleton (if not given: by the number of joints) and the shape of a frame: largest M, V, C. Raises
-    DataSetError if keypoints do not fit it."""
+    UserError if keypoints do not fit it."""
     frames = {(shape.joints, shape.coordinates) for shape in shapes}
     if len(frames) > 1:
-        raise DataSetError(f"{path}: keypoints of other joints and coordinates in one file: {sorted(frames)[:5]}")
+        raise UserError(f"{path}: keypoints of other joints and coordinates in one file: {sorted(frames)[:5]}")
     joints, coordinates = frames.pop()
     skeleton = skeleton or {25: KINECT_V2, 17: SKELETONS["coco"]}.get(joints)
     if skeleton is None or len(skeleton.joints) != joints:
         expected = f"{skeleton.name} has {len(skeleton.joints)}" if skeleton else "of which skeleton is not told"
-        raise DataSetError(f"{path}: keypoints of {joints} joints, {expected}: pass --skeleton")
+        raise UserError(f"{path}: keypoints of {joints} joints, {expected}: pass --skeleton")
     return skeleton, (max(shape.people for shape in shapes), joints, coordinates)
 
 
 def _splits(path: Path, lists: dict[str, list[str]], positions: dict[str, int]) -> Splits:
-    """Return the file's protocols. Raises DataSetError if a split has no valid name, or a recording in it has no
+    """Return the file's protocols. Raises UserError if a split has no valid name, or a recording in it has no
     annotation, occurs twice or is on both sides, or if a protocol lacks a side."""
     splits: Splits = {}
     for list_name, names in lists.items():
         match = _LIST.fullmatch(list_name)
         protocol = _ALIASES.get(match["protocol"], match["protocol"]) + match["number"] if match else ""
         if not match or not NAME.fullmatch(protocol):
-            raise DataSetError(f"{path}: split {shown(list_name)} is called neither x_train nor x_val or x_test")
+            raise UserError(f"{path}: split {shown(list_name)} is called neither x_train nor x_val or x_test")
         side = "train" if match["side"] == "train" else "val"
         sides = splits.setdefault(protocol, {})
         if side in sides:
-            raise DataSetError(f"{path}: split {shown(list_name)} is a second {side} side of {protocol}")
+            raise UserError(f"{path}: split {shown(list_name)} is a second {side} side of {protocol}")
         for name in names:
             if name not in positions:
-                raise DataSetError(f"{path}: split {shown(list_name)} names {shown(name)}, which has no annotation")
+                raise UserError(f"{path}: split {shown(list_name)} names {shown(name)}, which has no annotation")
         sides[side] = sorted(positions[name] for name in names)
         if len(set(sides[side])) < len(names):
             twice = Counter(names).most_common(1)[0][0]
-            raise DataSetError(f"{path}: split {shown(list_name)} names {shown(twice)} twice")
+            raise UserError(f"{path}: split {shown(list_name)} names {shown(twice)} twice")
     for protocol, sides in splits.items():
         if len(sides) < len(SIDES):
-            raise DataSetError(f"{path}: protocol {protocol} has only a {next(iter(sides))} side")
+            raise UserError(f"{path}: protocol {protocol} has only a {next(iter(sides))} side")
         both = set(sides["train"]) & set(sides["val"])
         if both:
             name = min(name for name, position in positions.items() if position in both)
-            raise DataSetError(f"{path}: {shown(name)} is on both sides of {protocol}")
+            raise UserError(f"{path}: {shown(name)} is on both sides of {protocol}")
     return splits
 
 

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_gen.datasets import DataSet
-from data_gen.packed.info import ALL, NAME, SIDES, TABLES, DataSetError, read_text
-from data_gen.packed.names import RecordingName, parse_name
-from data_gen.packed.reader import PackedDataset
-from data_gen.packed.words import counted
+from data_gen.datasets import DataSet, RecordingName, parse_name
+from data_gen.packed.reader import ALL, NAME, SIDES, TABLES, PackedDataset
 from data_gen.packed.writer import Splits
+from utils.errors import UserError
+from utils.files import read_text
+from utils.text import counted
 
 KINDS = (*TABLES, "names", "kfold")
-_MAX_LIST = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,10 @@ class Table:
     camera: Sequence[str] | None = None
 
     def column(self, kind: str) -> list[str]:
-        """Return each recording's `subject` or `camera`. Raises DataSetError if they are unknown."""
+        """Return each recording's `subject` or `camera`. Raises UserError if they are unknown."""
         values = getattr(self, kind)
         if values is None:
-            raise DataSetError(
+            raise UserError(
                 f"the recordings' {kind}s are not known, so no protocol can split by them; a folder's recordings.csv "
                 f"may have a column {kind}"
             )
@@ -59,13 +58,13 @@ class Table:
         """Read subjects and cameras from NTU names; they stay unknown if a name has another form."""
         try:
             numbers = [parse_name(name) for name in names]
-        except ValueError:
+        except UserError:
             return cls(names)
         return cls(names, [str(n.subject) for n in numbers], [str(n.camera) for n in numbers])
 
     @classmethod
     def of_dataset(cls, packed: PackedDataset) -> Table:
-        """Read subjects and cameras from a packed data set's tables, else from its names. Raises DataSetError."""
+        """Read subjects and cameras from a packed data set's tables, else from its names. Raises UserError."""
         names = packed.names.tolist()
         named = cls.of_names(names)
         return cls(names, *(packed.table(kind) or getattr(named, kind) for kind in TABLES))
@@ -76,40 +75,40 @@ def _by_value(value: str) -> str:
 
 
 def parse_split(text: str) -> Rule:
-    """Parse a rule, spelled as above. Raises ValueError."""
+    """Parse a rule, spelled as above. Raises UserError."""
     name, equals, rule = text.partition("=")
     kind, colon, rest = rule.partition(":")
     if not (equals and colon) or kind not in KINDS:
-        raise ValueError(f"{text!r} is not NAME=KIND:VALUES, with a KIND of {', '.join(KINDS)}")
+        raise UserError(f"{text!r} is not NAME=KIND:VALUES, with a KIND of {', '.join(KINDS)}")
     if not NAME.fullmatch(name):
-        raise ValueError(f"{text!r}: a protocol's name has 1 to 64 letters, digits, - and _")
+        raise UserError(f"{text!r}: a protocol's name has 1 to 64 letters, digits, - and _")
     if name == ALL:
-        raise ValueError(f"{text!r}: {ALL} is the protocol of every data set that trains on all recordings")
+        raise UserError(f"{text!r}: {ALL} is the protocol of every data set that trains on all recordings")
     values = (rest,) if kind == "names" else tuple(_by_value(value.strip()) for value in rest.split(","))
     if not all(values):
-        raise ValueError(f"{text!r}: a value is empty")
+        raise UserError(f"{text!r}: a value is empty")
     if kind == "kfold" and not (len(values) == 1 and values[0].isdecimal() and int(values[0]) >= 2):
-        raise ValueError(f"{text!r}: kfold takes one number, of at least 2 folds")
+        raise UserError(f"{text!r}: kfold takes one number, of at least 2 folds")
     return Rule(name, kind, values)
 
 
 def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]:
     """Split recordings by rules. Returns each protocol's indices in `train` and `val`, and its rule as text.
 
-    Raises DataSetError for a value that no recording has, an empty side, and a name given twice.
+    Raises UserError for a value that no recording has, an empty side, and a name given twice.
     """
     splits: Splits = {}
     rule_texts: dict[str, str] = {}
     for rule in rules:
         for name, is_train in _train_flags(rule, table).items():
             if not NAME.fullmatch(name):
-                raise DataSetError(f"protocol {name} has more than 64 letters: choose a shorter name")
+                raise UserError(f"protocol {name} has more than 64 letters: choose a shorter name")
             if name in splits:
-                raise DataSetError(f"two protocols are called {name}")
+                raise UserError(f"two protocols are called {name}")
             splits[name] = {side: [i for i, t in enumerate(is_train) if t == (side == "train")] for side in SIDES}
             for side in SIDES:
                 if not splits[name][side]:
-                    raise DataSetError(f"protocol {name} ({rule}) leaves no recording in {side}")
+                    raise UserError(f"protocol {name} ({rule}) leaves no recording in {side}")
             rule_texts[name] = str(rule)
             if rule.kind == "kfold":
                 subjects = {s for s, t in zip(table.column("subject"), is_train) if not t}
@@ -141,7 +140,7 @@ def _train_flags(rule: Rule, table: Table) -> dict[str, list[bool]]:
     if unknown:
         what = "recording" if rule.kind == "names" else rule.kind
         there = "" if rule.kind == "names" else f"; there are {_first_ten(sorted(set(column), key=_sort_key))}"
-        raise DataSetError(f"{where}: no {what} {_first_ten(unknown)}{there}")
+        raise UserError(f"{where}: no {what} {_first_ten(unknown)}{there}")
     return {rule.name: [value in wanted for value in column]}
 
 
@@ -149,7 +148,7 @@ def _folds(rule: Rule, subjects: list[str]) -> list[set[str]]:
     """Deal the subjects out to folds, in ascending order."""
     count, known = int(rule.values[0]), sorted(set(subjects), key=_sort_key)
     if count > len(known):
-        raise DataSetError(f"protocol {rule.name}: {counted(count, 'fold')} of only {counted(len(known), 'subject')}")
+        raise UserError(f"protocol {rule.name}: {counted(count, 'fold')} of only {counted(len(known), 'subject')}")
     return [set(known[k::count]) for k in range(count)]
 
 
@@ -163,5 +162,5 @@ def _first_ten(values: list[str]) -> str:
 
 
 def _read_names(path: Path) -> set[str]:
-    lines = read_text(path, _MAX_LIST).splitlines()
+    lines = read_text(path).splitlines()
     return {line.strip().removesuffix(".skeleton") for line in lines if line.strip()}

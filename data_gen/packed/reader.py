@@ -14,72 +14,102 @@ data set.
 from __future__ import annotations
 
 import os
+import re
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_gen.packed import segments
-from data_gen.packed.info import (
-    ALL,
-    INFO,
-    MAX_NAME,
-    NAME,
-    REMEDY,
-    SIDES,
-    DataSetError,
-    check_file,
-    read_info,
-    skeleton_of,
-)
-from data_gen.packed.npy import read_header
-from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, NUM_PEOPLE, Skeleton, map_joints
+from data_gen.skeletons import KINECT_V2, FrameLayout, Skeleton, map_joints
+from utils.errors import UserError
+from utils.files import read_array, read_json, reading
 
-FRAME_SHAPE = (NUM_PEOPLE, len(KINECT_V2.joints), 3)  # of NTU's recordings
-_MAX_RECORDINGS = 10**6  # far above any data set, too few to exhaust memory
+INFO = "dataset.json"
+FORMAT_VERSION = 1
+SIDES = ("train", "val")
+ALL = "all"  # the protocol of every data set that trains on all recordings
+TABLES = ("subject", "camera")
+UNLABELLED = "unlabelled"  # the only class of recordings without labels
+MAX_NAME = 64
+NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; no path
+MAX_CLASSES = 999  # a recording's name has three digits for its class
+REMEDY = "; convert the recordings again"
 _BLOCK = 2**16  # frames that are adapted at a time
 
 
+def read_info(path: Path) -> dict[str, Any]:
+    """Read a dataset.json and check its format and the entries that every reader needs."""
+    with reading(path, REMEDY):
+        info = read_json(path)
+        if info["format"] != FORMAT_VERSION:
+            raise UserError(f"format {info['format']}, this code reads {FORMAT_VERSION}")
+        if not all(map(NAME.fullmatch, (info["dataset"], *info["protocols"]))):
+            raise UserError("the name of a data set or protocol is not 1 to 64 letters, digits, - and _")
+        if not 1 <= info["classes"] <= MAX_CLASSES:
+            raise UserError(f"{info['classes']} classes, of 1 to {MAX_CLASSES}")
+        if len(info.get("class_names") or range(info["classes"])) != info["classes"]:
+            raise UserError(f"{len(info['class_names'])} class_names for {info['classes']} classes")
+        skeleton_of(info)
+    return info
+
+
+def skeleton_of(info: dict) -> Skeleton:
+    """Read the skeleton in dataset.json; older data sets have none, which means Kinect v2."""
+    return Skeleton.from_json(info["skeleton"]) if "skeleton" in info else KINECT_V2
+
+
 class PackedDataset:
-    """Open a packed data set for reading; `joints` is memory-mapped. Raises DataSetError if it is damaged."""
+    """Open a packed data set for reading; `joints` is memory-mapped. Raises UserError if it is damaged."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not (self.path / INFO).is_file():
-            raise DataSetError(f"{self.path} is not a packed data set: it has no {INFO}; see Data in README.md")
-        self._version = self._now()
+            raise UserError(f"{self.path}: not a packed data set, as it has no {INFO}; see Data in README.md")
+        self._version = self._current_version()
         self.info = read_info(self.path / INFO)
         self.name: str = self.info["dataset"]
         self.title: str = self.info.get("title", self.name)
         self.num_classes: int = self.info["classes"]
         self.class_names: list[str] | None = self.info.get("class_names")
         self.protocols: list[str] = list(self.info["protocols"])
-        self.skeleton: Skeleton = skeleton_of(self.info)
-        self.joints = self._load("joints.npy", np.float32, (-1, -1, len(self.skeleton.joints), -1))
-        _, people, joints, coordinates = self.joints.shape
-        self.shape = (people, joints, coordinates)
+        skeleton = skeleton_of(self.info)
+        self.joints = self._load("joints.npy", np.float32, (-1, -1, len(skeleton.joints), -1))
+        _, people, _, coordinates = self.joints.shape
+        self.layout = FrameLayout(skeleton, people, coordinates)
         self.num_frame = np.array(self._load("num_frame.npy", np.int64, (-1,)))
         self.label = np.array(self._load("label.npy", np.int64, (len(self),)))
-        self.names = self._load_texts("name.npy", "a name", "the name of a recording")
-        self._check()
-        self.segments = self._load_segments()  # of each recording; None in a data set of clips
+        self.names = np.array(self._load("name.npy", np.str_, (len(self),)))
         self.first = np.cumsum(self.num_frame) - self.num_frame
+        self.segments = self._load_segments()  # of each recording; None in a data set of clips
+        self._check()
 
     def __len__(self) -> int:
         return len(self.num_frame)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return self.layout.skeleton
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """People, joints and coordinates of a frame."""
+        return self.layout.shape
 
     def split(self, protocol: str, side: str) -> np.ndarray:
         """Return indices (int64) of a protocol's `train` or `val` recordings; `protocol` is its short name."""
         if protocol == ALL and ALL not in self.protocols:
             return np.arange(len(self) if side == "train" else 0)
         if protocol not in self.protocols:
-            raise DataSetError(f"{self.path} has no protocol {protocol!r}; it has {', '.join(self.protocols)}")
+            raise UserError(f"{self.path}: no protocol {protocol!r}; it has {', '.join(self.protocols)}")
         file = f"{protocol}_{side}.npy"
         indices = np.array(self._load(file, np.int64, (-1,)))
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
             raise self._damaged(file, f"an index lies outside the {len(self)} recordings")
         if len(np.unique(indices)) < len(indices):
-            raise self._damaged(file, "an index stands there twice")
+            raise self._damaged(file, "duplicate index")
         return indices
 
     def recording(self, index: int) -> np.ndarray:
@@ -88,28 +118,25 @@ class PackedDataset:
 
     def adapted(self, skeleton: Skeleton, people: int) -> PackedDataset:
         """Return the same recordings with the joints of another skeleton, by the table of mappings, and another number
-        of people: the first ones, or absent ones added as zeros. They are kept in memory. Raises DataSetError where
-        there is no mapping."""
-        if (skeleton, people) == (self.skeleton, self.shape[0]):
+        of people: the first ones, or absent ones added as zeros. They are held in memory."""
+        if (skeleton, people) == (self.skeleton, self.layout.people):
             return self
-        other, kept = copy(self), min(people, self.shape[0])
-        other.skeleton, other.shape = skeleton, (people, len(skeleton.joints), self.shape[2])
+        other, most = copy(self), min(people, self.layout.people)
+        other.layout = replace(self.layout, skeleton=skeleton, people=people)
         other.joints = np.zeros((len(self.joints), *other.shape), np.float32)
-        try:
+        with reading(self.path):
             for start in range(0, len(self.joints), _BLOCK):
-                block = self.joints[start : start + _BLOCK, :kept]
-                other.joints[start : start + _BLOCK, :kept] = map_joints(block, self.skeleton, skeleton)
-        except ValueError as error:
-            raise DataSetError(f"{self.path}: {error}") from None
+                block = self.joints[start : start + _BLOCK, :most]
+                other.joints[start : start + _BLOCK, :most] = map_joints(block, self.skeleton, skeleton)
         return other
 
     def table(self, kind: str) -> list[str] | None:
         """Return each recording's `subject` or `camera`; None if the data set has no such table."""
         if kind not in self.info.get("tables", ()):
             return None
-        return self._load_texts(f"{kind}.npy", f"a {kind}", f"a {kind}").tolist()
+        return self._load(f"{kind}.npy", np.str_, (len(self),)).tolist()
 
-    def _now(self) -> tuple[int, int] | None:
+    def _current_version(self) -> tuple[int, int] | None:
         """Identify the dataset.json that is there now: a conversion removes it before it moves its files."""
         try:
             status = os.stat(self.path / INFO)
@@ -118,92 +145,50 @@ class PackedDataset:
         return status.st_ino, status.st_mtime_ns
 
     def _load(self, file: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-        array = map_array(self.path / file, f"; {REMEDY}")
-        if self._now() != self._version:
-            raise DataSetError(f"{self.path} has been written anew since it was opened: start again")
+        array = read_array(self.path / file, REMEDY)
+        if self._current_version() != self._version:
+            raise UserError(f"{self.path}: was written again since it was opened; start again")
         right_shape = array.ndim == len(shape) and all(w in (-1, h) for w, h in zip(shape, array.shape))
-        if dtype is np.str_:
-            right_type = array.dtype.kind == "U" and 0 < array.itemsize <= 4 * MAX_NAME
-        else:
-            right_type = array.dtype == dtype
-        if not array.flags.c_contiguous:
-            raise self._damaged(file, "not in C order")
-        if not (right_shape and right_type):
+        if not right_shape or not np.issubdtype(array.dtype, dtype) or not array.flags.c_contiguous:
             raise self._damaged(file, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
-        if len(shape) == 1 and len(array) > _MAX_RECORDINGS:  # read into memory, unlike the joints
-            raise self._damaged(file, f"holds {len(array)} values, more than {_MAX_RECORDINGS}")
         return array
-
-    def _load_texts(self, file: str, what: str, expected: str) -> np.ndarray:
-        texts = np.array(self._load(file, np.str_, (len(self),)))
-        if len(texts) and texts.view(np.uint32).max() > 127:  # or beyond Unicode, which no str can hold
-            raise self._damaged(file, f"{what} has other characters than letters, digits, - and _")
-        for text in texts.tolist():
-            if not NAME.fullmatch(text):
-                raise self._damaged(file, f"{ascii(text)} is not {expected}")
-        return texts
 
     def _load_segments(self) -> list[list[segments.Segment]] | None:
         if "segments" not in self.info:
             return None
-        rows = self._load(segments.FILE, np.int64, (self.info["segments"], 4))
-        try:
-            return segments.from_array(np.array(rows), self.num_frame, self.num_classes)
-        except ValueError as error:
-            raise self._damaged(segments.FILE, str(error)) from None
+        rows = np.array(self._load(segments.FILE, np.int64, (self.info["segments"], 4)))
+        with reading(self.path / segments.FILE, REMEDY):
+            return segments.from_array(rows, self.num_frame, self.num_classes)
 
     def _check(self) -> None:
         """Check what other code relies on; that values are finite is checked on a sample, as the file may be large."""
-        people, joints, coordinates = self.shape
-        if not 1 <= people <= MAX_PEOPLE or coordinates not in (2, 3):
-            raise self._damaged(
-                "joints.npy",
-                f"holds {people} people of {joints} joints and {coordinates} coordinates, expected 1 to {MAX_PEOPLE} "
-                "people and 2 or 3 coordinates",
-            )
         frames = len(self.joints)
-        if len(self) == 0:
-            raise self._damaged("num_frame.npy", "no recordings")
-        # Each is at most `frames`, so the sum cannot overflow.
-        if self.num_frame.min() < 1 or self.num_frame.max() > frames or self.num_frame.sum() != frames:
-            total = sum(self.num_frame.tolist())
-            raise self._damaged(
-                "num_frame.npy", f"adds up to {total} frames (each at least 1), joints.npy has {frames}"
-            )
-        if "segments" in self.info:
-            if (self.label != segments.NO_LABEL).any():
-                raise self._damaged("label.npy", "a long recording has a label; its segments have them")
-        elif self.label.min() < 0 or self.label.max() >= self.num_classes:
-            raise self._damaged("label.npy", f"a label lies outside 0..{self.num_classes - 1}")
+        if self.layout.coordinates not in (2, 3):
+            raise self._damaged("joints.npy", f"holds {self.layout.coordinates} coordinates, expected 2 or 3")
+        if len(self) == 0 or self.num_frame.min() < 1 or self.num_frame.sum() != frames:
+            total = self.num_frame.sum()
+            raise self._damaged("num_frame.npy", f"sums to {total} frames (each at least 1), joints.npy has {frames}")
+        lowest, highest = (0, self.num_classes - 1) if self.segments is None else [segments.NO_LABEL] * 2
+        if self.label.min() < lowest or self.label.max() > highest:
+            raise self._damaged("label.npy", f"a label lies outside {lowest}..{highest}")
         names = self.names.tolist()
-        if any(a >= b for a, b in zip(names, names[1:])):
-            raise self._damaged("name.npy", "the names do not ascend")
+        if not all(map(NAME.fullmatch, names)) or any(a >= b for a, b in zip(names, names[1:])):
+            raise self._damaged("name.npy", "the names do not ascend, or one is not letters, digits, - and _")
         if not np.isfinite(self._sample()).all():
-            raise self._damaged("joints.npy", "holds values that are not finite")
+            raise self._damaged("joints.npy", "holds non-finite values")
         for protocol in self.protocols:
             train, val = (self.split(protocol, side) for side in SIDES)
             if np.intersect1d(train, val).size:
-                raise DataSetError(f"{self.path}: {protocol} has recordings on both sides; {REMEDY}")
+                raise UserError(f"{self.path}: {protocol} has recordings in both train and val{REMEDY}")
 
     def _sample(self) -> np.ndarray:
         """Read 256 evenly spaced frames from the file; the mapping would load neighbouring pages, too."""
         assert isinstance(self.joints, np.memmap)  # as it is not empty
         frames, size = len(self.joints), self.joints[0].nbytes
-        chosen = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
+        indices = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
         with open(self.path / "joints.npy", "rb") as file:
-            read = [os.pread(file.fileno(), size, self.joints.offset + size * i) for i in chosen]
-        return np.frombuffer(b"".join(read), np.float32)
+            parts = [os.pread(file.fileno(), size, self.joints.offset + size * i) for i in indices]
+        return np.frombuffer(b"".join(parts), np.float32)
 
-    def _damaged(self, file: str, reason: str) -> DataSetError:
-        return DataSetError(f"{self.path / file}: {reason}; {REMEDY}")
-
-
-def map_array(path: Path, remedy: str = "") -> np.ndarray:
-    """Memory-map the array in a `.npy` file. Raises DataSetError, ending with `remedy`, for anything else."""
-    check_file(path, remedy=remedy)
-    try:
-        with open(path, "rb") as file:
-            header = read_header(file, path.stat().st_size)
-            return np.memmap(file, header.dtype, "r", file.tell(), header.shape, "F" if header.fortran else "C")
-    except (OSError, ValueError) as error:
-        raise DataSetError(f"{path}: cannot be read ({error}){remedy}") from error
+    def _damaged(self, file: str, reason: str) -> UserError:
+        return UserError(f"{self.path / file}: {reason}{REMEDY}")

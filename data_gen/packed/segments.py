@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.errors import UserError
+
 FILE = "segments.npy"
 NO_LABEL = -1  # the label of a recording that has segments instead
 
@@ -50,16 +52,16 @@ def to_array(segments: Sequence[Sequence[Segment]]) -> np.ndarray:
 
 
 def from_array(rows: np.ndarray, num_frame: np.ndarray, num_classes: int) -> list[list[Segment]]:
-    """Return each recording's segments. Raises ValueError for rows that `to_array` would not return."""
+    """Return each recording's segments. Raises UserError for rows that `to_array` would not return."""
     if len(rows) and not 0 <= rows[:, 0].min() <= rows[:, 0].max() < len(num_frame):
-        raise ValueError(f"a segment lies outside the {len(num_frame)} recordings")
+        raise UserError(f"a segment lies outside the {len(num_frame)} recordings")
     order = [tuple(row) for row in rows[:, :2].tolist()]
     if any(a > b for a, b in zip(order, order[1:])):
-        raise ValueError("the segments do not ascend")
+        raise UserError("the segments do not ascend")
     result: list[list[Segment]] = [[] for _ in num_frame]
     for recording, *segment in rows.tolist():
         result[recording].append(Segment(*segment))
     for recording, those in enumerate(result):
         if fault := find_fault(those, int(num_frame[recording]), num_classes):
-            raise ValueError(f"recording {recording}: {fault[1]}")
+            raise UserError(f"recording {recording}: {fault[1]}")
     return result

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_gen.packed.atomic import PARTIAL, atomic_files, check_replaceable, flush, locked
-from data_gen.packed.info import FORMAT_VERSION, INFO, NAME, SIDES, TABLES, DataSetError, read_info, skeleton_of
-from data_gen.packed.reader import FRAME_SHAPE
+from data_gen.packed.reader import FORMAT_VERSION, INFO, NAME, SIDES, TABLES, read_info, skeleton_of
 from data_gen.packed.segments import FILE as SEGMENTS
 from data_gen.packed.segments import NO_LABEL, Segment, to_array
-from data_gen.skeletons import KINECT_V2
+from data_gen.skeletons import KINECT_V2, NTU_LAYOUT
+from utils.errors import UserError
+from utils.files import PARTIAL, atomic_files, flush, locked
 
 FRAME_RATE = 30
 
@@ -46,32 +46,21 @@ class PackedWriter:
 
     def add(self, name: str, label: int, people: np.ndarray) -> None:
         """Append a recording, float32 (T, M, V, C) of the writer's shape. Names must come in ascending order."""
-        self._append(name, label, [people])
-
-    def add_long(self, name: str, blocks: Iterable[np.ndarray], segments: Sequence[Segment]) -> int:
-        """Append a long recording, given in blocks of frames, float32 (T, M, V, C). Return its length.
-
-        Either all recordings of a data set are long or none is.
-        """
-        self._segments.append(segments)
-        return self._append(name, NO_LABEL, blocks)
-
-    def _append(self, name: str, label: int, blocks: Iterable[np.ndarray]) -> int:
         if self.names and name <= self.names[-1]:
-            raise ValueError(f"{name} after {self.names[-1]}: names must ascend")
-        length, is_empty = 0, True
-        for block in blocks:
-            if block.shape[1:] != self.shape:
-                raise ValueError(f"{name} has the shape {block.shape}, expected (T, {', '.join(map(str, self.shape))})")
-            self._file.write(np.ascontiguousarray(block, np.float32).data)
-            length += len(block)
-            is_empty = is_empty and not block.any()
-        self.num_frame.append(length)
+            raise UserError(f"{name} after {self.names[-1]}: names must ascend")
+        if people.shape[1:] != self.shape:
+            raise UserError(f"{name} has the shape {people.shape}, expected (T, {', '.join(map(str, self.shape))})")
+        self._file.write(np.ascontiguousarray(people, np.float32).data)
+        self.num_frame.append(len(people))
         self.labels.append(label)
         self.names.append(name)
-        if is_empty:
+        if not people.any():
             self.without_a_body.append(name)
-        return length
+
+    def add_long(self, name: str, people: np.ndarray, segments: Sequence[Segment]) -> None:
+        """Append a long recording with its segments. Either all recordings of a data set are long or none is."""
+        self._segments.append(segments)
+        self.add(name, NO_LABEL, people)
 
     def counts(self, splits: Splits, rules: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Describe the added recordings and the protocols for dataset.json."""
@@ -89,16 +78,16 @@ class PackedWriter:
 
         info: `dataset` (its name), `title`, `classes`, the entries of `counts`, and if known `class_names` and
         `skeleton` (from `Skeleton.to_json`; default: Kinect v2). tables: each recording's `subject`, `camera` or both,
-        in the order of the recordings. Raises ValueError if these do not fit the recordings.
+        in the order of the recordings. Raises UserError if these do not fit the recordings.
         """
         tables = tables or {}
         info = {"skeleton": KINECT_V2.to_json(), **info, **({"tables": list(tables)} if tables else {})}
         for table, values in tables.items():
             if len(values) != len(self.names) or not all(map(NAME.fullmatch, values)):
-                raise ValueError(f"{table}: not a value of letters, digits, - and _ for each recording")
+                raise UserError(f"{table}: not a value of letters, digits, - and _ for each recording")
         joints = len(skeleton_of(info).joints)
         if joints != self.shape[1]:
-            raise ValueError(f"the skeleton has {joints} joints, the recordings {self.shape[1]}")
+            raise UserError(f"the skeleton has {joints} joints, the recordings {self.shape[1]}")
         length = self._file.tell()
         self._file.seek(0)
         self._write_header(sum(self.num_frame))
@@ -143,16 +132,17 @@ def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> N
 
 
 @contextmanager
-def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | None = None) -> Iterator[PackedWriter]:
+def packing(
+    out: Path, shape: tuple[int, int, int] = NTU_LAYOUT.shape, name: str | None = None
+) -> Iterator[PackedWriter]:
     """Make a writer of recordings with frames of `shape` (people, joints, coordinates) into folder `out`.
 
     If the block succeeds, the files move into `out`, dataset.json last, in place of an earlier data set's; if it fails,
-    none does. Raises DataSetError if another program is writing there, or `out` holds arrays that are no data set, or
+    none does. Raises UserError if another program is writing there, or `out` holds arrays that are no data set, or
     another one than that of `name`.
     """
     with ExitStack() as stack:
         stack.enter_context(locked(out))
-        check_replaceable(*out.glob("*.npy"), out / INFO)
         earlier = [INFO, *_files_of_earlier(out, name)]  # no data set while its files are replaced
         folder = stack.enter_context(atomic_files(out, last=INFO, outdated=earlier))
         writer = PackedWriter(folder, shape)
@@ -165,16 +155,16 @@ def packing(out: Path, shape: tuple[int, int, int] = FRAME_SHAPE, name: str | No
 
 
 def _files_of_earlier(out: Path, name: str | None) -> list[str]:
-    """List the files of the data set in `out` that a new one would not replace. Raises DataSetError, as `packing`."""
+    """List the files of the data set in `out` that a new one would not replace. Raises UserError, as `packing`."""
     if not (out / INFO).exists():
         if any(out.glob("*.npy")) and not (out / PARTIAL).exists():  # which a killed conversion leaves
-            raise DataSetError(f"{out}: holds .npy files that are no data set: name another folder by --out")
+            raise UserError(f"{out}: holds .npy files that are no data set: name another folder by --out")
         return []
     try:
         info = read_info(out / INFO)
-    except DataSetError:  # it is to be converted again
+    except UserError:  # it is to be converted again
         return []
     if name not in (None, info["dataset"]):
-        raise DataSetError(f"{out}: holds the data set {info['dataset']}: name another folder by --out")
+        raise UserError(f"{out}: holds the data set {info['dataset']}: name another folder by --out")
     indices = [f"{protocol}_{side}.npy" for protocol in info["protocols"] for side in SIDES]
     return [*indices, *(f"{table}.npy" for table in TABLES), SEGMENTS]

@@ -6,24 +6,23 @@ import argparse
 from pathlib import Path
 
 from data_gen.datasets import DataSet
-from data_gen.packed.info import SIDES, UNLABELLED, DataSetError
-from data_gen.packed.words import counted
+from data_gen.packed.reader import SIDES, UNLABELLED
 from data_gen.raw.normalise import in_unit
-from data_gen.raw.workers import num_cores
+from utils.errors import UserError
+from utils.options import add_workers_option
+from utils.processes import num_cores
+from utils.text import counted, first_names
 
 _MAX_LISTED = 100
 
 
-class BadRecordings(DataSetError):
-    """Recordings, or other parts of the raw data, that cannot be converted; `bad` maps each one to its reason."""
-
-    def __init__(self, bad: dict[str, str], what: str = "recording"):
-        self.bad = bad
-        super().__init__(
-            f"{counted(len(bad), what)} cannot be converted, nothing was written:\n"
-            + "\n".join(reason_lines(bad, "  "))
-            + "\nMend or remove them, or pass --skip-bad to leave them out."
-        )
+def bad_recordings(bad: dict[str, str], what: str = "recording") -> UserError:
+    """Make the error that lists recordings, or other parts of the raw data, that cannot be converted, with reasons."""
+    listed = "\n".join(reason_lines(dict(sorted(bad.items())), "  "))
+    return UserError(
+        f"{counted(len(bad), what)} cannot be converted, nothing was written:\n{listed}\n"
+        "Mend or remove them, or pass --skip-bad to leave them out."
+    )
 
 
 def reason_lines(reasons: dict[str, str], indent: str) -> list[str]:
@@ -72,25 +71,8 @@ def warning_lines(out: Path, info: dict, what: str = "recording") -> list[str]:
     return lines
 
 
-def first_names(names: list[str]) -> str:
-    """List the first five names."""
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-
-
 def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Add `--workers` and `--skip-bad` and parse the arguments."""
-    add_workers_option(parser)
+    """Add --workers and --skip-bad and parse the arguments."""
+    add_workers_option(parser, num_cores())
     parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
     return parser.parse_args(argv)
-
-
-def add_workers_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workers", type=_workers, default=num_cores(), metavar="N", help="number of processes (default: one a core)"
-    )
-
-
-def _workers(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 5 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, from 1 to 9999")
-    return int(text)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton, map_joints
+from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, FrameLayout, Skeleton, map_joints
+from utils.errors import UserError
 
 OFF_CENTRE = 1e-3  # metres; the centre of normalised people is at zero
 TALLEST = 3.5  # metres over which the joints of a body spread
 UNITS = {"feet": 0.3048, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}  # in metres
-MAPPED, NORMALISED, DROPPED, ADDED = "mapped", "normalised", "dropped", "added"  # what fit_people did
-EMPTY = "empty"  # what it found: nobody in any frame; or the unit in which people seem to be measured
+MAPPED, NORMALISED, DROPPED, ADDED = "mapped", "normalised", "dropped", "added"  # adaptations by fit_people
+EMPTY = "empty"  # no person in any frame
 _EPSILON = 1e-6
 
 
@@ -30,37 +31,33 @@ def normalise(bodies: np.ndarray, skeleton: Skeleton = KINECT_V2, num_people: in
 
 
 def fit_people(
-    bodies: np.ndarray, source: Skeleton, target: Skeleton, shape: tuple[int, int], centred: bool = True
+    bodies: np.ndarray, source: Skeleton, target: FrameLayout, centred: bool = True
 ) -> tuple[np.ndarray, set[str]]:
-    """Make of a recording's bodies (T, S, V, C) of one skeleton what an encoder of another takes: people float32
-    (T, *shape), shape = (people, coordinates) without joints, V' between them; and the words for what was done or
-    found.
+    """Convert bodies (T, S, V, C) to the people, joints and coordinates an encoder expects: float32 (T, M', V', C).
+    Returns the array and the set of adaptations made, or of doubts about the recording (`EMPTY`, a unit).
 
-    Joints are mapped; where the encoder was trained on `centred` people, those that are not are normalised; people
-    beyond the number are left out by the conversion's rule, absent ones are zero. Raises ValueError where the joints
-    cannot be mapped or the coordinates differ.
+    Joints are mapped; if the encoder was trained on `centred` people, others are normalised; people beyond the layout's
+    are left out by the conversion's rule, absent ones are zero.
     """
-    people, coordinates = shape
-    if bodies.shape[3] != coordinates:
-        raise ValueError(
-            f"holds {source.name} in {bodies.shape[3]} coordinates, the encoder takes {target.name} in {coordinates}"
-        )
-    done = {MAPPED} if source != target else set()
-    bodies = map_joints(bodies, source, target)
+    skeleton, people = target.skeleton, target.people
+    if bodies.shape[3] != target.coordinates:
+        raise UserError(f"holds {source.name} with {bodies.shape[3]} coordinates, the encoder takes {target}")
+    adaptations = {MAPPED} if source != skeleton else set()
+    bodies = map_joints(bodies, source, skeleton)
     present = int(bodies.any(axis=(0, 2, 3)).sum())
-    done |= {DROPPED} if present > people else {ADDED} if bodies.shape[1] < people else set()
-    done |= {EMPTY} if not present else {unit} if (unit := other_unit(bodies)) else set()
-    if centred and not is_centred(bodies, target):
-        return normalise(bodies.astype(np.float64), target, people), done | {NORMALISED}
+    adaptations |= {DROPPED} if present > people else {ADDED} if bodies.shape[1] < people else set()
+    adaptations |= {EMPTY} if not present else {unit} if (unit := other_unit(bodies)) else set()
+    if centred and not is_centred(bodies, skeleton):
+        return normalise(bodies.astype(np.float64), skeleton, people), adaptations | {NORMALISED}
     # Centred people are in the order of their energy before that.
     chosen = bodies if centred or bodies.shape[1] <= people else select_people(bodies, people)
     fitted = np.zeros((len(bodies), people, *bodies.shape[2:]), np.float32)
     fitted[:, : chosen.shape[1]] = chosen[:, :people]
-    return fitted, done
+    return fitted, adaptations
 
 
 def is_centred(people: np.ndarray, skeleton: Skeleton, every_frame: bool = True) -> bool:
-    """Tell whether the skeleton's centre of person 0, of people (T, M, V, C), is at the origin: in every frame, or in
+    """Return whether the skeleton's centre of person 0, of people (T, M, V, C), is at the origin: in every frame, or in
     the first, that shows the person. False where nobody is there or the skeleton has no centre."""
     if skeleton.centre is None:
         return False

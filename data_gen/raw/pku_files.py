@@ -9,21 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.packed.reader import DataSetError
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.normalise import normalise
-from data_gen.raw.number_lines import SkeletonError, quote, read_rows, split_lines
-from data_gen.raw.recordings import Recording
-from data_gen.raw.skeleton_file import FARTHEST, MAX_FRAMES, NUM_JOINTS
+from data_gen.raw.recordings import Recording, attempt
+from data_gen.raw.skeleton_file import FARTHEST, NUM_JOINTS, quote, read_rows, split_lines
 from data_gen.skeletons import NUM_PEOPLE
+from utils.errors import UserError
+from utils.files import reading
 
 SUFFIX = ".txt"
 FRAME_VALUES = NUM_PEOPLE * NUM_JOINTS * 3
 MAX_LABELS = 999  # a clip's name has three digits for its line
-# Far above any video, split or label file, far below what could exhaust memory.
-MAX_VIDEO = 128 * 2**20
-MAX_LIST = 2**20
-MAX_CUT = 5 * MAX_FRAMES  # frames of a video's clips together
 
 _LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
 _SIDES = {2: "train", 4: "val"}  # by line of a split file
@@ -47,39 +43,37 @@ def find_split(raw: Path, stem: str) -> Path:
 
     In part II's own folder the name may lack `_v2`; beside that folder, such a file is part I's.
 
-    Raises FileNotFoundError, and DataSetError if a folder has two of that name.
+    Raises UserError if there is none, or a folder has two of that name.
     """
     beside = Path(os.path.abspath(raw)).parent
     own, shared = ([base, base / "split", base / "Split"] for base in (raw, beside))
     for name, folders in ((stem, own + shared), (stem.removesuffix("_v2"), own)):
         for folder in folders:
             entries = os.listdir(folder) if folder.is_dir() else []
-            found = sorted(entry for entry in entries if entry.replace("-", "_") == name + SUFFIX)
-            if len(found) > 1:
-                raise DataSetError(f"{folder} holds both {' and '.join(found)}: remove one of them")
-            if found:
-                return folder / found[0]
-    raise FileNotFoundError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, own[:2] + shared[:2]))}")
+            files = sorted(entry for entry in entries if entry.replace("-", "_") == name + SUFFIX)
+            if len(files) > 1:
+                raise UserError(f"{folder}: holds both {' and '.join(files)}; remove one of them")
+            if files:
+                return folder / files[0]
+    raise UserError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, own[:2] + shared[:2]))}")
 
 
 def read_split(path: Path, video: str) -> Split:
     """Read a split file, which lists training videos on line 2 and test videos on line 4.
 
     Names that the regular expression `video` does not match, and videos on both sides, are left out and reported in
-    `bad`. Raises DataSetError for a file that cannot be read or has another layout.
+    `bad`. Raises UserError for a file that cannot be read or has another layout.
     """
-    try:
-        text = Recording(path.stem, str(path)).read(MAX_LIST).decode("utf-8-sig", errors="replace")
-    except SkeletonError as error:
-        raise DataSetError(f"{path}: {error}") from error
+    with reading(path):
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     split, both, videos = Split(path), set(), re.compile(video, re.ASCII)
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if number not in _SIDES:
             if videos.search(line):
-                raise DataSetError(f"{path}: line {number}: videos should stand on lines 2 and 4 only")
+                raise UserError(f"{path}: line {number}: videos should stand on lines 2 and 4 only")
             continue
         if not videos.search(line):
-            raise DataSetError(f"{path}: line {number} lists no video of this part")
+            raise UserError(f"{path}: line {number} lists no video of this part")
         for name in filter(None, map(str.strip, line.split(","))):
             place = f"{path}: line {number}: {quote(name.encode())}"
             if not videos.fullmatch(name):
@@ -89,7 +83,7 @@ def read_split(path: Path, video: str) -> Split:
                 both.add(name)
             split.line.setdefault(name, number)
     if number < max(_SIDES):
-        raise DataSetError(f"{path}: ends on line {number}; the videos should stand on lines 2 and 4")
+        raise UserError(f"{path}: ends on line {number}; the videos should stand on lines 2 and 4")
     for name in both:
         del split.side[name]
     return split
@@ -123,17 +117,13 @@ def cut_video(video: Video) -> Cut:
     """Read a video once and cut it into normalised clips, named `0002-L_003_A012`: video, label line, class."""
     cut = Cut()
     frames, labels = _read_video(video, cut.bad)
-    total = 0
+    if frames is None:
+        return cut
     for number, (action, start, end, repairs) in labels.items():
-        place = f"{video.label}: line {number}"
-        total += end - start
-        if frames is not None and total > MAX_CUT:
-            cut.bad[place] = f"with this clip the video's have {total} frames, more than {MAX_CUT}"
-        elif frames is not None:
-            name = f"{video.name}_{number:03}_A{action:03}"
-            cut.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
-            if repairs:
-                cut.repaired[place] = "; ".join(repairs)
+        name = f"{video.name}_{number:03}_A{action:03}"
+        cut.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
+        if repairs:
+            cut.repaired[f"{video.label}: line {number}"] = "; ".join(repairs)
     return cut
 
 
@@ -172,31 +162,19 @@ def _read_video(
 ) -> tuple[np.ndarray | None, dict[int, tuple[int, int, int, list[str]]]]:
     """Read a video's frames (None if that fails) and its labels, parsed, by line. What is wrong goes to `bad`, by file
     or line."""
-    frames, lines = None, []
-    try:
-        frames = parse_video(_read(video, video.skeleton, MAX_VIDEO))
-    except SkeletonError as error:
-        bad[str(video.skeleton)] = str(error)
-    try:
-        lines = _label_lines(_read(video, video.label, MAX_LIST))
-    except SkeletonError as error:
-        bad[str(video.label)] = str(error)
+    frames, lines = (attempt(*task) for task in ((video.skeleton, parse_video), (video.label, _label_lines)))
+    for file, result in ((video.skeleton, frames), (video.label, lines)):
+        if isinstance(result, UserError):
+            is_there = Path(file.path).exists()
+            bad[str(file)] = str(result) if is_there else f"no such file, but {video.listed} lists the video"
+    num_frame = None if isinstance(frames, UserError) else len(frames)
     labels = {}
-    for number, line in lines:
+    for number, line in [] if isinstance(lines, UserError) else lines:
         try:
-            labels[number] = parse_label(line, video.classes, None if frames is None else len(frames))
-        except SkeletonError as error:
+            labels[number] = parse_label(line, video.classes, num_frame)
+        except UserError as error:
             bad[f"{video.label}: line {number}"] = error.reason
-    return frames, labels
-
-
-def _read(video: Video, file: Recording, most: int) -> bytes:
-    try:
-        return file.read(most)
-    except SkeletonError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            raise SkeletonError(f"no such file, but {video.listed} lists the video") from error
-        raise
+    return None if isinstance(frames, UserError) else frames, labels
 
 
 def _drop_absent(frames: np.ndarray) -> np.ndarray:
@@ -208,15 +186,13 @@ def _drop_absent(frames: np.ndarray) -> np.ndarray:
 def parse_video(text: bytes) -> np.ndarray:
     """Read a video's people, a frame per line: float64 (T, 2, 25, 3) in metres, zeros where nobody is.
 
-    Raises SkeletonError, with the line, for text other than rows of 150 finite numbers.
+    Raises UserError, with the line, for text other than rows of 150 finite numbers.
     """
-    lines = split_lines(text, MAX_VIDEO)
-    if len(lines) > MAX_FRAMES:
-        raise SkeletonError(f"{len(lines)} lines, more than the {MAX_FRAMES} frames of the longest")
+    lines = split_lines(text)
     result = read_rows(lines, range(len(lines)), FRAME_VALUES, "a frame")
     near = (np.abs(result) < FARTHEST).all(axis=1)  # False for nan too
     if not near.all():
-        raise SkeletonError("x, y or z is not a finite number of metres", int(near.argmin()) + 1)
+        raise UserError("x, y or z is not a finite number of metres", int(near.argmin()) + 1)
     return result.reshape(-1, NUM_PEOPLE, NUM_JOINTS, 3)
 
 
@@ -225,9 +201,9 @@ def parse_video(text: bytes) -> np.ndarray:
 
 def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
     """Return the lines of a label file that are not blank, each with its number from 1."""
-    lines = split_lines(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), MAX_LIST)
+    lines = split_lines(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
     if len(lines) > MAX_LABELS:
-        raise SkeletonError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")
+        raise UserError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -235,25 +211,25 @@ def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, 
     """Parse a line `class,start,end,confidence` to class from 1, start, end and repairs: frames [start, end).
 
     Reversed ends are swapped; an end beyond the video's `num_frame` frames (None: unknown) is moved there. Raises
-    SkeletonError for anything else that is not a clip of the video.
+    UserError for anything else that is not a clip of the video.
     """
     match = _LABEL.fullmatch(line)
     if not match:
-        raise SkeletonError(f"not class,start,end,confidence: {quote(line)}")
+        raise UserError(f"not class,start,end,confidence: {quote(line)}")
     action, start, end = map(int, match.groups())
     repairs = []
     if not 1 <= action <= classes:
-        raise SkeletonError(f"class {action} lies outside 1..{classes}")
+        raise UserError(f"class {action} lies outside 1..{classes}")
     if start > end:
         repairs.append(f"the ends {start}, {end} are reversed: swapped")
         start, end = end, start
     if start < 0:
-        raise SkeletonError(f"the clip starts before the video, at {start}")
+        raise UserError(f"the clip starts before the video, at {start}")
     if start == end:
-        raise SkeletonError(f"the clip is empty, {start} to {end}")
+        raise UserError(f"the clip is empty, {start} to {end}")
     if num_frame is not None:
         if start >= num_frame:
-            raise SkeletonError(f"the clip starts at {start}, behind the video's {num_frame} frames")
+            raise UserError(f"the clip starts at {start}, behind the video's {num_frame} frames")
         if end > num_frame:
             repairs.append(f"the end {end} lies beyond the video's {num_frame} frames: moved there")
             end = num_frame

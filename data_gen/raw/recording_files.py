@@ -16,18 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.packed.info import DataSetError, check_file, read_text
-from data_gen.packed.npy import read_header
-from data_gen.packed.reader import map_array
-from data_gen.packed.words import counted
-from data_gen.raw.number_lines import SkeletonError, quote
-from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, MAX_BYTES, MAX_FRAMES, parse_skeleton
+from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, parse_skeleton, quote
 from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
+from utils.errors import UserError
+from utils.files import read_array, reading
+from utils.text import counted
 
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
 _EMPTY = re.compile(r"(?:^|(?<=,))\s*(?=,|$)")  # a cell of a table
 _CROWD = 10  # people; more of them than frames are rather frames
-_SHORTEST_LINE = 20  # bytes, on average over a table
 # Values per joint in a frame: (people, coordinates).
 _FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
 
@@ -35,7 +32,7 @@ _FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
 def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarray:
     """Return a recording's bodies: floats (T, S, V, C) for the skeleton's V joints (`.skeleton`: of Kinect v2).
 
-    Values from `.csv` and `.npy` may be nan or infinite. Raises SkeletonError, for text with the line, if the content
+    Values from `.csv` and `.npy` may be nan or infinite. Raises UserError, for text with the line, if the content
     is invalid.
     """
     if suffix == SKELETON:
@@ -43,26 +40,19 @@ def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarr
     return _parse_npy(content, skeleton) if suffix == NPY else _parse_csv(content, skeleton)
 
 
-def as_bodies(array: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Reshape an array (T, V, C) or (T, M, V, C) to bodies (T, S, V, C). Raises SkeletonError if the array does not
-    fit the skeleton."""
-    return array.reshape(npy_shape(array.dtype, array.shape, skeleton))
-
-
 def check_values(people: np.ndarray) -> np.ndarray:
-    """Return the bodies (T, S, V, C) unchanged. Raises SkeletonError if a value is not finite (naming the first frame)
-    or too large, or if there are no or too many frames."""
-    if not 1 <= len(people) <= MAX_FRAMES:
-        raise SkeletonError(f"has {len(people)} frames, of 1 to {MAX_FRAMES}")
+    """Return the bodies (T, S, V, C) unchanged. Raises UserError if there are no frames, or a value is
+    non-finite or too large."""
+    if not len(people):
+        raise UserError("holds no frames")
     broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
     if len(broken):
-        frames = counted(len(people), "frame")
-        raise SkeletonError(
-            f"holds values that are not finite in {len(broken)} of its {frames}, the first of them frame {broken[0]} "
-            f"(counted from 0); import_dataset --repair N fills gaps of up to N frames"
+        raise UserError(
+            f"non-finite values in {len(broken)} of {counted(len(people), 'frame')}, first in frame {broken[0]} "
+            "(counted from 0); import_dataset --repair N fills gaps of up to N frames"
         )
     if people.size and float(np.abs(people).max()) > FARTHEST:
-        raise SkeletonError(f"holds values beyond {FARTHEST:.0e}")
+        raise UserError(f"holds values beyond {FARTHEST:.0e}")
     return people
 
 
@@ -91,25 +81,22 @@ def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
 
 
 def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
-    """Return the largest number of people, the joints and the coordinates of a recording; read only its start. Raises
-    DataSetError if it is invalid or has another skeleton."""
+    """Return the largest number of people, the joints and the coordinates of a recording; read only its start."""
     suffix = path.suffix.lower()
-    if suffix == SKELETON:
-        if skeleton != KINECT_V2:
-            raise DataSetError(f"{path}: holds joints of kinect_v2, --skeleton says {skeleton.name}")
-        return MAX_BODIES, len(skeleton.joints), 3
-    try:
+    with reading(path):
+        if suffix == SKELETON:
+            if skeleton != KINECT_V2:
+                raise UserError(f"holds joints of kinect_v2, --skeleton says {skeleton.name}")
+            return MAX_BODIES, len(skeleton.joints), 3
         if suffix == NPY:
-            check_file(path, MAX_BYTES)
-            array = map_array(path)
+            array = read_array(path)
             return npy_shape(array.dtype, array.shape, skeleton)[1:]
-        return csv_shape(read_text(path, MAX_BYTES, first_line=True), skeleton)
-    except SkeletonError as error:
-        raise DataSetError(f"{path}: {error}") from None
+        with open(path, encoding="utf-8-sig") as file:
+            return csv_shape(file.readline(), skeleton)
 
 
 def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tuple[int, int, int, int]:
-    """Return frames, people, joints and coordinates of an array. Raises SkeletonError if it does not fit."""
+    """Return frames, people, joints and coordinates of an array. Raises UserError if it does not fit."""
     joints, hint = len(skeleton.joints), ""
     if dtype.kind == "f" and len(shape) in (3, 4):
         if full := _bodies(shape, joints):
@@ -122,10 +109,8 @@ def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tu
             hint = f"; np.transpose(array, {fewest}) would fit"
         elif _bodies(shape, shape[-2]):
             fitting = [name for name, other in SKELETONS.items() if len(other.joints) == shape[-2]]
-            raise SkeletonError(
-                f"has {shape[-2]} joints, {skeleton.name} {joints}: pass --skeleton{_suggested(fitting)}"
-            )
-    raise SkeletonError(
+            raise UserError(f"has {shape[-2]} joints, {skeleton.name} {joints}: pass --skeleton{_suggested(fitting)}")
+    raise UserError(
         f"holds {dtype} {shape}, expected floats (T, {joints}, 3) or (T, M, {joints}, 3), or 2 in place of 3: time, "
         f"people, joints, coordinates{hint}"
     )
@@ -139,7 +124,7 @@ def _bodies(shape: Sequence[int], joints: int) -> tuple[int, int, int, int] | No
 
 
 def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
-    """Return people, joints and coordinates of a table's lines, by the first one. Raises SkeletonError if they do not
+    """Return people, joints and coordinates of a table's lines, by the first one. Raises UserError if they do not
     fit the skeleton, or if this line is a heading that names them in another order."""
     columns = line.count(",") + 1
     if found := frame_shape(columns, skeleton):
@@ -147,9 +132,9 @@ def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
             _check_heading(line, skeleton, found[2])
         return found
     if ";" in line or "\t" in line or (columns == 1 and " " in line.strip()):
-        raise SkeletonError("its values must stand between commas, not semicolons, tabs or blanks")
+        raise UserError("its values must stand between commas, not semicolons, tabs or blanks")
     fitting = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
-    raise SkeletonError(
+    raise UserError(
         f"has {counted(columns, 'column')}, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or "
         f"twice that for two people: pass --skeleton{_suggested(fitting)}"
     )
@@ -160,50 +145,38 @@ def _suggested(names: list[str]) -> str:
 
 
 def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
-    """Parse an array (T, M, V, C). Raises SkeletonError if it holds objects, or another size than its header says."""
-    file = io.BytesIO(content)
-    try:
-        header = read_header(file, len(content))
-    except ValueError as error:
-        raise SkeletonError(f"cannot be read ({error})") from error
-    shape = npy_shape(header.dtype, header.shape, skeleton)  # before values of an unsuitable dtype or shape are read
-    return header.array(memoryview(content)[file.tell() :]).reshape(shape)
+    """Parse an array (T, M, V, C)."""
+    array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    return array.reshape(npy_shape(array.dtype, array.shape, skeleton))
 
 
 def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
-    """Parse a table: float64 (T, M, V, C). A first line without numbers is a heading; an empty cell is nan. Raises
-    SkeletonError, if possible with the line, if the table is invalid."""
-    if content.count(b"\n") > 2**16 + len(content) // _SHORTEST_LINE:  # a list of the lines would take too much memory
-        raise SkeletonError("its lines are too many and too short for a recording")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SkeletonError(f"cannot be read ({error})") from None
+    """Parse a table: float64 (T, M, V, C). A first line without numbers is a heading; an empty cell is nan."""
+    text = content.decode("utf-8-sig")
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     columns = lines[0][1].count(",") + 1 if lines else 1
     shape = csv_shape(lines[0][1] if lines else "", skeleton)
     if not any(map(_is_number, lines[0][1].split(","))):
         del lines[0]
     if not lines:
-        raise SkeletonError("holds no frames")
+        raise UserError("holds no frames")
     for number, line in lines:
         if line.count(",") + 1 != columns:
-            raise SkeletonError(f"has {counted(line.count(',') + 1, 'value')}, the first line {columns}", number)
-    texts = [line for _, line in lines]
+            raise UserError(f"has {counted(line.count(',') + 1, 'value')}, the first line {columns}", number)
     try:
-        values = _to_numbers(texts)
+        values = _to_numbers([line for _, line in lines])
     except ValueError:  # it names the row, not the line
         try:
-            values = _to_numbers([_EMPTY.sub("nan", line) for line in texts])
+            values = _to_numbers([_EMPTY.sub("nan", line) for _, line in lines])
         except ValueError:
             wrong = ((n, v.strip()) for n, line in lines for v in line.split(",") if v.strip() and not _is_number(v))
             number, value = next(wrong)
-            raise SkeletonError(f"{quote(value.encode())} is no number", number) from None
+            raise UserError(f"not a number: {quote(value.encode())}", number) from None
     return values.reshape(len(values), *shape)
 
 
 def _check_heading(line: str, skeleton: Skeleton, coordinates: int) -> None:
-    """Raise SkeletonError if a line names axes or joints of the skeleton in another order than values are read."""
+    """Raise UserError if a line names axes or joints of the skeleton in another order than values are read."""
     cells = line.lower().split(",")
     words = [re.findall(r"[a-z]+|\d+", cell) or [""] for cell in cells]
     axes = set("xyz"[:coordinates])
@@ -214,7 +187,7 @@ def _check_heading(line: str, skeleton: Skeleton, coordinates: int) -> None:
         named = [word for at, word in enumerate(found) if place is None or at != place % len(found)]
         named = named[1:] if named not in joints and named[1:] in joints else named  # behind the person's number
         if (place is not None and found[place] != axis) or (named in joints and named != joint):
-            raise SkeletonError(
+            raise UserError(
                 f"its heading has {quote(cells[i].strip().encode())} where {axis} of {'_'.join(joint)} is read: order "
                 "the columns joint by joint, x y z of each (docs/data.md)"
             )

@@ -1,7 +1,7 @@
 import pytest
 
-from data_gen.class_names import class_label, class_names
-from data_gen.datasets import DATASETS
+from data_gen.class_names import class_names
+from data_gen.datasets import DATASETS, class_label
 from data_gen.raw.simulation import ACTIONS
 
 

@@ -14,10 +14,11 @@ import pytest
 from data_gen import ntu_gendata
 from data_gen.datasets import DATASETS, ROOT, from_test_name
 from data_gen.ntu_gendata import convert, main
-from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import locked
-from data_gen.raw.conversion import BadRecordings
 from tests.helpers import GOLDEN, is_running, moving_body, skeleton_text, tiny_dataset, write_recordings
+from tests.programs import status_of
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def damaged_raw(tmp_path):
 
 
 def test_bad_recordings_stop_the_conversion_and_are_all_listed(damaged_raw, tmp_path):
-    with pytest.raises(BadRecordings) as caught:
+    with pytest.raises(UserError) as caught:
         convert(DATASETS["demo"], [damaged_raw], tmp_path / "out")
     assert len(caught.value.bad) == len(DAMAGE)
     for stem, (_, reason) in DAMAGE.items():
@@ -123,9 +124,9 @@ def test_bad_recordings_stop_the_conversion_and_are_all_listed(damaged_raw, tmp_
 
 def test_skip_bad_goes_on_without_them_and_records_them(damaged_raw, tmp_path, capsys):
     arguments = ["--dataset", "demo", "--raw", str(damaged_raw), "--out", str(tmp_path / "out")]
-    assert main(arguments) == 1
+    assert status_of(main, arguments) == 1
     assert "8 recordings cannot be converted, nothing was written" in capsys.readouterr().err
-    assert main([*arguments, "--skip-bad", "--workers", "2"]) == 0
+    assert status_of(main, [*arguments, "--skip-bad", "--workers", "2"]) == 0
     assert "8 bad recordings skipped" in capsys.readouterr().out
     skipped = json.loads((tmp_path / "out" / "dataset.json").read_text())["skipped"]
     assert {Path(name).stem for name in skipped} == set(DAMAGE)
@@ -135,7 +136,7 @@ def test_skip_bad_goes_on_without_them_and_records_them(damaged_raw, tmp_path, c
 def test_a_failed_conversion_leaves_the_earlier_data_set(tmp_path):
     before = tiny_dataset(tmp_path).joints.copy()
     (tmp_path / "raw" / "S001C001P001R009A001.skeleton").write_bytes(b"1\n")
-    with pytest.raises(BadRecordings):
+    with pytest.raises(UserError):
         convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "demo")
     np.testing.assert_array_equal(PackedDataset(tmp_path / "demo").joints, before)
 
@@ -146,7 +147,7 @@ def test_a_damaged_archive_entry_is_a_bad_recording(tmp_path):
     content = bytearray(path.read_bytes())
     content[300:310] = b"0123456789"
     path.write_bytes(content)
-    with pytest.raises(BadRecordings, match="(?s)1 recording cannot be converted.*cannot be read"):
+    with pytest.raises(UserError, match="(?s)1 recording cannot be converted.*cannot be read"):
         convert(DATASETS["demo"], [path], tmp_path / "out")
 
 
@@ -166,13 +167,13 @@ def test_a_damaged_archive_entry_is_a_bad_recording(tmp_path):
 )
 def test_mistakes_are_explained(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert main([a.replace("{tmp}", str(tmp_path)) for a in arguments]) == 1
+    assert status_of(main, [a.replace("{tmp}", str(tmp_path)) for a in arguments]) == 1
     assert message in capsys.readouterr().err
 
 
 def test_only_one_conversion_at_a_time(tmp_path):
     write_recordings(tmp_path / "raw")
-    with locked(tmp_path / "out"), pytest.raises(DataSetError, match="another program"):
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another program"):
         convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "out")
     convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "out")
 
@@ -192,7 +193,7 @@ def test_a_killed_conversion_leaves_nothing_that_opens_and_its_rerun_succeeds(tm
         + "".join("    " + line + "\n" for line in script.splitlines())
     )
     assert subprocess.run([sys.executable, file]).returncode == 9
-    with pytest.raises(DataSetError, match="not a packed data set"):
+    with pytest.raises(UserError, match="not a packed data set"):
         PackedDataset(tmp_path / "out")
     convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "out")
     assert len(PackedDataset(tmp_path / "out")) == 24
@@ -246,7 +247,7 @@ def test_damaged_data_sets_are_refused(file, content, message, tmp_path):
         np.save(path, content, allow_pickle=True)
     else:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(DataSetError, match=message):
+    with pytest.raises(UserError, match=message):
         PackedDataset(tmp_path / "demo")
 
 
@@ -255,7 +256,7 @@ def test_not_finite_frames_are_refused(tmp_path):
     joints = np.load(path)
     joints[:] = np.nan
     np.save(path, joints)
-    with pytest.raises(DataSetError, match="not finite"):
+    with pytest.raises(UserError, match="not finite"):
         PackedDataset(tmp_path / "demo")
 
 
@@ -294,7 +295,7 @@ def test_the_table_knows_the_published_splits():
 
 
 def test_of_many_bad_recordings_the_first_hundred_are_listed():
-    error = BadRecordings({f"{i:03}.skeleton": "the file is empty" for i in range(150)})
+    error = UserError({f"{i:03}.skeleton": "the file is empty" for i in range(150)})
     lines = str(error).splitlines()
     assert lines[0].startswith("150 recordings cannot be converted") and len(error.bad) == 150
     assert "  099.skeleton: the file is empty" in lines and "  ... and 50 more" in lines
@@ -318,22 +319,22 @@ def test_what_ends_a_conversion_from_outside_has_a_status_and_no_traceback(
     monkeypatch.setattr(ntu_gendata, "convert_all", fails)
     write_recordings(tmp_path / "raw", subjects=(1, 3), actions=(1,), cameras=(1,))
     arguments = ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
-    assert main(arguments) == status
+    assert status_of(main, arguments) == status
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_every_data_set_that_lies_there_is_converted_beside_the_published_counts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ntu_gendata, "DATA_ROOT", tmp_path)
-    assert main([]) == 1
+    assert status_of(main, []) == 1
     assert f"no raw recordings at {tmp_path / 'nturgbd_raw'}, " in capsys.readouterr().err
-    assert main(["--dataset", "ntu120"]) == 1
+    assert status_of(main, ["--dataset", "ntu120"]) == 1
     assert f"no raw recordings at {tmp_path / 'nturgbd_raw_120'}; name their place" in capsys.readouterr().err
     write_recordings(tmp_path / "nturgbd_raw", cameras=(1,))
     write_recordings(tmp_path / "demo_raw", cameras=(1,))
-    assert main(["--out", str(tmp_path / "out")]) == 1
+    assert status_of(main, ["--out", str(tmp_path / "out")]) == 1
     assert "--out needs --dataset" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    assert main(["--workers", "1"]) == 0
+    assert status_of(main, ["--workers", "1"]) == 0
     said = capsys.readouterr().out
     assert "cross_subject (xsub): 6 train, 6 val (published: 40,091 / 16,487)" in said
     assert said.count("no list of missing skeletons") == 1  # the demo has none by nature

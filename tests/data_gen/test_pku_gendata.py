@@ -7,21 +7,19 @@ import numpy as np
 import pytest
 
 from data_gen import ntu_gendata
-from data_gen.datasets import DATASETS, PKU, ROOT, from_test_name
-from data_gen.packed.catalogue import row_of
-from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.datasets import DATASETS, PKU, ROOT, from_test_name, open_dataset, row_of
+from data_gen.packed.reader import PackedDataset
 from data_gen.packed.segments import Segment
 from data_gen.packed.writer import locked
 from data_gen.pku_gendata import convert, main, report, untrimmed_row
-from data_gen.raw.conversion import BadRecordings
 from data_gen.raw.normalise import normalise
 from data_gen.raw.pku_files import parse_video
 from data_gen.raw.skeleton_file import parse_skeleton
-from feeder.layout import NTU_LAYOUT
+from data_gen.skeletons import NTU_LAYOUT
 from feeder.windows import normalise_window
 from tests.helpers import GOLDEN, run_python, video_frames, video_text
-from tools.utils.errors import UserError
-from tools.utils.options import open_dataset
+from tests.programs import status_of
+from utils.errors import UserError
 
 FRAMES = 400
 PKU1, PKU2 = PKU
@@ -159,7 +157,7 @@ def test_layout_does_not_matter(raw, pristine, variant, tmp_path):
 
 def test_repairs_are_made_by_the_rules_and_reported(raw, tmp_path, capsys):
     edit_label(raw, "0002-L", "1,60,10,2\n\n51,60,75,1\n12,390,402,1\n7,401,395,1")
-    assert main(["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
+    assert status_of(main, ["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
     place = str(raw / "label" / "0002-L.txt")
     repaired = {
         f"{place}: line 1": "the ends 60, 10 are reversed: swapped",
@@ -215,7 +213,7 @@ def damaged(raw):
 
 
 def test_bad_videos_and_labels_stop_the_conversion_and_are_all_listed(raw, damaged, tmp_path):
-    with pytest.raises(BadRecordings) as caught:
+    with pytest.raises(UserError) as caught:
         convert(PKU1, raw, tmp_path / "out", workers=2)
     assert caught.value.bad == {str(raw / place): reason for place, reason in damaged.items()}
     assert not (tmp_path / "out").exists()
@@ -223,9 +221,9 @@ def test_bad_videos_and_labels_stop_the_conversion_and_are_all_listed(raw, damag
 
 def test_skip_bad_goes_on_without_them_and_records_them(raw, damaged, tmp_path, capsys):
     arguments = ["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]
-    assert main(arguments) == 1
+    assert status_of(main, arguments) == 1
     assert "11 parts cannot be converted, nothing was written" in capsys.readouterr().err
-    assert main([*arguments, "--skip-bad"]) == 0
+    assert status_of(main, [*arguments, "--skip-bad"]) == 0
     assert "11 bad parts skipped" in capsys.readouterr().out
     packed = PackedDataset(tmp_path / "out")
     assert packed.info["skipped"] == {str(raw / place): reason for place, reason in damaged.items()}
@@ -236,7 +234,7 @@ def test_skip_bad_goes_on_without_them_and_records_them(raw, damaged, tmp_path, 
 def test_videos_in_no_split_are_reported_and_passed_over(raw, tmp_path, capsys):
     write_split(raw / "cross_subject.txt", ["0002-L"], ["0003-L", "0003-R"])
     write_split(raw / "cross_view.txt", ["0002-M"], ["0003-L"])
-    assert main(["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
+    assert status_of(main, ["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
     assert "2 videos in no split, passed over: 0002-R, 0003-M" in capsys.readouterr().out
     packed = PackedDataset(tmp_path / "out")
     assert packed.info["in_no_split"] == ["0002-R", "0003-M"]
@@ -255,7 +253,7 @@ def test_videos_in_no_split_are_reported_and_passed_over(raw, tmp_path, capsys):
 )
 def test_mistakes_are_explained(arguments, message, raw, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert main([a.replace("{raw}", str(raw)) for a in arguments]) == 1
+    assert status_of(main, [a.replace("{raw}", str(raw)) for a in arguments]) == 1
     assert message.replace("{raw}", str(raw)) in capsys.readouterr().err
 
 
@@ -263,9 +261,9 @@ def test_only_one_conversion_at_a_time_and_a_failed_one_leaves_the_earlier_data_
     convert(PKU1, raw, tmp_path / "out")
     before = PackedDataset(tmp_path / "out").joints.copy()
     edit_frames(raw, "0003-R", lambda lines: lines[:-1] + ["1 2 3"])
-    with pytest.raises(BadRecordings):
+    with pytest.raises(UserError):
         convert(PKU1, raw, tmp_path / "out")
-    with locked(tmp_path / "out"), pytest.raises(DataSetError, match="another program"):
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another program"):
         convert(PKU1, raw, tmp_path / "out")
     np.testing.assert_array_equal(PackedDataset(tmp_path / "out").joints, before)
 
@@ -299,7 +297,7 @@ def test_the_program_for_ntus_layout_does_not_offer_it(capsys):
 
 def test_names_in_the_folder_that_no_terminal_prints_are_escaped(raw, tmp_path, capsys):
     (raw / "label" / "a\udcff\n.txt").touch()
-    assert main(["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
+    assert status_of(main, ["--part", "1", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
     assert r"1 video in no split, passed over: 'a\udcff\n'" in capsys.readouterr().out
 
 
@@ -373,7 +371,7 @@ def test_whole_videos_keep_their_frames_and_segments(pristine, tmp_path):
 )
 def test_wrong_segments_of_whole_videos_are_refused_by_file_and_line(raw, tmp_path, labels, place, reason):
     edit_label(raw, "0003-M", labels)
-    with pytest.raises(BadRecordings) as error:
+    with pytest.raises(UserError) as error:
         convert(untrimmed_row(PKU1), raw, tmp_path / "out", untrimmed=True)
     assert f"0003-M.txt: {place}: {reason}" in str(error.value) and not (tmp_path / "out").exists()
     info = convert(untrimmed_row(PKU1), raw, tmp_path / "out", skip_bad=True, untrimmed=True)
@@ -385,7 +383,7 @@ def test_reversed_and_overlong_segments_of_whole_videos_are_repaired(raw, tmp_pa
     info = convert(untrimmed_row(PKU1), raw, tmp_path / "out", untrimmed=True)
     assert len(info["repaired"]) == 2
     assert PackedDataset(tmp_path / "out").segments[0] == [Segment(10, 60, 0), Segment(390, 400, 50)]
-    assert main(["--untrimmed", "--part", "1", "--raw", str(raw), "--out", str(tmp_path / "b"), "--workers", "1"]) == 0
+    assert status_of(main, ["--untrimmed", "--part", "1", "--raw", str(raw), "--out", str(tmp_path / "b"), "--workers", "1"]) == 0
     assert PackedDataset(tmp_path / "b").name == "pku1_untrimmed"
 
 

@@ -13,6 +13,7 @@ from data_gen import export_dataset, import_dataset
 from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.writer import packing
 from data_gen.skeletons import SKELETONS
+from tests.programs import status_of
 
 KINDS = {  # the data set's name, its skeleton, people, coordinates
     "25 joints": ("demo", "kinect_v2", 2, 3),
@@ -71,11 +72,11 @@ def assert_same(packed: PackedDataset, folder: Path, without: tuple[str, ...] = 
 
 
 def export(*arguments: object) -> None:
-    assert export_dataset.main([str(argument) for argument in arguments]) == 0
+    assert status_of(export_dataset.main, [str(argument) for argument in arguments]) == 0
 
 
 def bring(*arguments: object) -> None:
-    assert import_dataset.main([str(argument) for argument in arguments]) == 0
+    assert status_of(import_dataset.main, [str(argument) for argument in arguments]) == 0
 
 
 def refused(capsys: pytest.CaptureFixture, out: Path, message: str, *arguments: object, to: bool = False) -> None:
@@ -83,7 +84,7 @@ def refused(capsys: pytest.CaptureFixture, out: Path, message: str, *arguments: 
     existed = out.exists()
     capsys.readouterr()
     main = export_dataset.main if to else import_dataset.main
-    assert main([*map(str, arguments), "--out", str(out)]) == 1
+    assert status_of(main, [*map(str, arguments), "--out", str(out)]) == 1
     said = capsys.readouterr()
     assert said.err.startswith("error: ") and said.err.count("\n") == 1 and not said.out
     assert message in said.err, said.err

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from data_gen.datasets import ROOT
-from data_gen.packed.info import INFO
-from data_gen.packed.reader import PackedDataset
+from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import SKELETONS

@@ -18,10 +18,11 @@ from data_gen.formats.folder import read_folder
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
-from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import KINECT_V2
 from tests.data_gen.formats.samples import export, make_packed
 from tests.mutations import HOW, WORDS, Change, apply
+from utils.errors import UserError
 
 pytestmark = pytest.mark.no_cover  # it would take twice as long
 MORE = (
@@ -100,7 +101,7 @@ def test_a_mutated_file_is_read_or_refused(kind, exported, tmp_path_factory):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 pack(read(kind, place), place.parent / "out", Options(None, "own"))
-        except DataSetError as error:
+        except UserError as error:
             assert str(error).isprintable() and len(str(error)) < 1000
             outcomes.add("refused")
         else:

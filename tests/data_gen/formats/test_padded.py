@@ -21,6 +21,7 @@ from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from data_gen.packed.writer import locked
 from data_gen.skeletons import KINECT_V2
 from tests.helpers import GOLDEN, run_python, tiny_dataset
+from tests.programs import status_of
 
 LENGTH = 12  # frames of the padded arrays; 300 in earnest
 
@@ -56,7 +57,7 @@ def folder(made, tmp_path) -> Path:
 
 
 def command(folder: Path, out: Path, *, dataset="demo", protocol="xsub") -> int:
-    return main(["padded", "--dataset", dataset, "--protocol", protocol, str(folder), "--out", str(out), "--replace"])
+    return status_of(main, ["padded", "--dataset", dataset, "--protocol", protocol, str(folder), "--out", str(out), "--replace"])
 
 
 def refused(folder: Path, message: str, capsys, dataset="demo", protocol="xsub") -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from data_gen.formats import pickles
 from data_gen.formats.pickles import load_labels
-from data_gen.packed.reader import DataSetError
 from tests.mutations import HOW, Change, apply
+from utils.errors import UserError
 
 NAMES = ["S001C001P001R001A002.skeleton", "S001C002P003R001A120.skeleton", "S017C003P040R002A060.skeleton"]
 LABELS = [1, 119, 59]
@@ -170,7 +170,7 @@ def refused(path: Path, content: bytes, message: str = ": ") -> None:
     path.write_bytes(content)
     start = time.process_time()
     tracemalloc.start()
-    with pytest.raises(DataSetError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_labels(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -304,7 +304,7 @@ def test_what_stands_for_a_name_cannot_be_changed_and_is_gone_after_the_load(pat
     for fetch in fetched:
         for state in (b"}V__defaults__\n(Vi8\ntsb", b"(N}V__defaults__\n(Vi8\ntstb", b"}Vname\nVos.system\nsb"):
             refused(path, b"(" + fetch + state + b"K\x00t.", "a state for what has none")
-        with pytest.raises(DataSetError, match="name 0 is no text"):  # nor does it reach anything by being one
+        with pytest.raises(UserError, match="name 0 is no text"):  # nor does it reach anything by being one
             load(path, b"((" + fetch + b"t(K\x00tt.")
     assert all(load(path, content) == (NAMES, LABELS) for content in genuine)
     found = [found for _ in range(2) for found in (pickles._Unpickler(io.BytesIO(fetched[0] + b".")).load(),)]
@@ -325,7 +325,7 @@ def test_memory_stays_within_the_multiple_of_the_file_that_is_stated(tiny, path)
     content = tiny * (10**5 // len(tiny))
     path.write_bytes(content)
     tracemalloc.start()
-    with pytest.raises(DataSetError):
+    with pytest.raises(UserError):
         load_labels(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -335,11 +335,11 @@ def test_memory_stays_within_the_multiple_of_the_file_that_is_stated(tiny, path)
 def test_files_that_are_none_or_too_large_are_refused(path, monkeypatch):
     for make, message in ((lambda: None, "no such file"), (path.mkdir, "not a regular file")):
         make()
-        with pytest.raises(DataSetError, match=message):
+        with pytest.raises(UserError, match=message):
             load_labels(path)
     path.rmdir()
     os.mkfifo(path)
-    with pytest.raises(DataSetError, match="not a regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         load_labels(path)
     path.unlink()
     monkeypatch.setattr(pickles, "MAX_LABEL_BYTES", 2**20)
@@ -373,7 +373,7 @@ def test_a_mutated_pickle_is_labels_or_refused(tmp_path_factory, content):
     start = time.process_time()
     try:
         names, labels = load_labels(path)
-    except DataSetError as error:
+    except UserError as error:
         assert str(error).isprintable()
     else:
         assert {type(n) for n in names} <= {str} and {type(x) for x in labels} <= {int}

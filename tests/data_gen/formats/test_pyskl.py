@@ -11,10 +11,11 @@ import pytest
 
 from data_gen.formats import pickles
 from data_gen.formats.pickles import load_annotations
-from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.skeletons import SKELETONS
 from tests.data_gen.formats.samples import bring, refused
+from utils.errors import UserError
 
 OWN = ("--name", "own")
 
@@ -253,7 +254,7 @@ BILLION = b"]q\x00" + b"".join(b"(h%ch%ctq%c" % (i, i, i + 1) for i in range(100
 def test_tables_that_do_harm_are_refused(content, message, path):
     path.write_bytes(content)
     start = time.process_time()
-    with pytest.raises(DataSetError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_annotations(path)
     assert time.process_time() - start < 5 and str(error.value).startswith(f"{path}: ")
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from data_gen import folds, recipes
-from data_gen.datasets import DATASETS, from_test_name
+from data_gen.datasets import DATASETS, from_test_name, packed_in, rows_in
 from data_gen.packed import catalogue
-from data_gen.packed.catalogue import packed_in, rows_in
-from data_gen.packed.info import INFO
-from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.writer import packing
 from data_gen.skeletons import KINECT_V2, SKELETONS
 from tests.helpers import own_dataset, tiny_dataset
+from tests.programs import status_of
+from utils.errors import UserError
 
 
 @pytest.mark.parametrize("skeleton, people, coordinates", [("coco", 1, 2), ("kinect_v1", 2, 3), ("smpl", 5, 3)])
@@ -47,7 +47,7 @@ def test_a_definition_that_does_not_fit_is_refused(change, message, tmp_path):
     own_dataset(tmp_path, "coco", 1, 2)
     info = json.loads((tmp_path / INFO).read_text())
     (tmp_path / INFO).write_text(json.dumps(info | change))
-    with pytest.raises(DataSetError, match=message):
+    with pytest.raises(UserError, match=message):
         PackedDataset(tmp_path)
 
 
@@ -55,15 +55,15 @@ def test_a_definition_that_does_not_fit_is_refused(change, message, tmp_path):
 def test_frames_of_other_shapes_are_refused(shape, tmp_path):
     packed = own_dataset(tmp_path, "coco", 1, 2)
     np.save(tmp_path / "joints.npy", np.zeros((packed.num_frame.sum(), *shape), np.float32))
-    with pytest.raises(DataSetError, match="joints.npy: .*holds"):
+    with pytest.raises(UserError, match="joints.npy: .*holds"):
         PackedDataset(tmp_path)
 
 
 def test_a_cross_validation_has_a_run_for_each_fold(tmp_path, capsys):
     own_dataset(tmp_path / "mine", "coco", 1, 2, ["fold=kfold:3", "odd=subject:s1,s3,s5"])
-    assert folds.main(["mine_fold_lr1", "--data-root", str(tmp_path)]) == 0
+    assert status_of(folds.main, ["mine_fold_lr1", "--data-root", str(tmp_path)]) == 0
     assert capsys.readouterr().out.split() == ["mine_fold1_lr1", "mine_fold2_lr1", "mine_fold3_lr1"]
-    assert folds.main(["mine_flod", "--data-root", str(tmp_path)]) == 1
+    assert status_of(folds.main, ["mine_flod", "--data-root", str(tmp_path)]) == 1
     assert "no folds are called mine_flod; known: mine_fold. Make" in capsys.readouterr().err
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from data_gen import add_protocol
-from data_gen.datasets import DATASETS
-from data_gen.packed.info import INFO
-from data_gen.packed.names import parse_name
+from data_gen.datasets import DATASETS, parse_name
 from data_gen.packed.protocols import Table, derive, derive_splits, parse_split
-from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.reader import INFO, PackedDataset
 from tests.helpers import own_dataset, tiny_dataset
+from tests.programs import status_of
+from utils.errors import UserError
 
 NAMES = [f"S{s:03d}C{c:03d}P{p:03d}R001A001" for s in (1, 2) for c in (1, 2, 3) for p in (1, 2, 3, 6, 10)]
 
@@ -59,9 +59,9 @@ def test_a_list_of_names_is_the_training_side(tmp_path):
     split = sides(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
     assert split["train"] == [0, 3] and split["val"] == [i for i in range(len(NAMES)) if i not in (0, 3)]
     (tmp_path / "list.txt").write_text(f"{NAMES[3]}\nnobody\n")
-    with pytest.raises(DataSetError, match="list.txt: no recording nobody$"):
+    with pytest.raises(UserError, match="list.txt: no recording nobody$"):
         sides(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
-    with pytest.raises(DataSetError, match=r"cannot be read \(no such file\)"):
+    with pytest.raises(UserError, match=r"cannot be read \(no such file\)"):
         sides(f"some=names:{tmp_path / 'nothing.txt'}", Table(NAMES))
 
 
@@ -96,19 +96,19 @@ def test_rules_that_are_none_are_refused(text, message):
     ],
 )
 def test_rules_that_do_not_fit_the_recordings_are_refused(rules, message):
-    with pytest.raises(DataSetError, match=message):
+    with pytest.raises(UserError, match=message):
         derive(map(parse_split, rules), Table.of_names(NAMES))
 
 
 def test_what_is_not_known_of_the_recordings_splits_none():
-    with pytest.raises(DataSetError, match="the recordings' cameras are not known"):
+    with pytest.raises(UserError, match="the recordings' cameras are not known"):
         derive([parse_split("a=camera:1")], Table(["mine", "yours"], ["1", "2"]))
     assert Table.of_names([*NAMES, "mine"]).subject is None
 
 
 def test_protocols_are_added_to_a_packed_data_set(tmp_path, capsys):
     before = tiny_dataset(tmp_path, num_frame=(2, 4))
-    assert add_protocol.main([str(before.path), "--split", "few=subject:001,3", "--split", "fold=kfold:2"]) == 0
+    assert status_of(add_protocol.main, [str(before.path), "--split", "few=subject:001,3", "--split", "fold=kfold:2"]) == 0
     assert "few (subject:1,3): 12 train, 12 val" in capsys.readouterr().out
     packed = PackedDataset(before.path)
     assert packed.protocols == ["xsub", "xview", "few", "fold1", "fold2"] and not (packed.path / ".partial").exists()
@@ -131,13 +131,13 @@ def test_protocols_are_added_to_a_packed_data_set(tmp_path, capsys):
 def test_a_refused_protocol_leaves_the_data_set_as_it_was(split, message, tmp_path, capsys):
     folder = tiny_dataset(tmp_path, num_frame=(2, 4), subjects=(1, 3)).path
     before = {file: (folder / file).read_bytes() for file in os.listdir(folder)}
-    assert add_protocol.main([str(folder), "--split", "good=subject:1", "--split", split]) == 1
+    assert status_of(add_protocol.main, [str(folder), "--split", "good=subject:1", "--split", split]) == 1
     assert message in capsys.readouterr().err
     assert {file: (folder / file).read_bytes() for file in os.listdir(folder)} == before
 
 
 def test_a_folder_without_a_data_set_gets_none(tmp_path, capsys):
-    assert add_protocol.main([str(tmp_path / "none"), "--split", "a=subject:1"]) == 1
+    assert status_of(add_protocol.main, [str(tmp_path / "none"), "--split", "a=subject:1"]) == 1
     assert "is not a packed data set" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
@@ -146,7 +146,7 @@ def test_subjects_that_names_do_not_tell_are_kept_beside_them(tmp_path):
     assert packed.table("subject") == [f"s{i % 6}" for i in range(24)] and packed.table("camera") is None
     add_protocol.add_protocols(packed.path, [parse_split("two=subject:s1,s4")])
     assert PackedDataset(packed.path).split("two", "train").tolist() == [1, 4, 7, 10, 13, 16, 19, 22]
-    with pytest.raises(DataSetError, match="the recordings' cameras are not known"):
+    with pytest.raises(UserError, match="the recordings' cameras are not known"):
         add_protocol.add_protocols(packed.path, [parse_split("cam=camera:1")])
 
 
@@ -160,9 +160,9 @@ def test_damaged_tables_are_refused(tmp_path):
         (np.arange(24), "subject.npy: holds int64"),
     ):
         np.save(packed.path / "subject.npy", values)
-        with pytest.raises(DataSetError, match=message):
+        with pytest.raises(UserError, match=message):
             packed.table("subject")
     info = json.loads((packed.path / INFO).read_text())
     (packed.path / INFO).write_text(json.dumps(info | {"tables": ["../x"]}))
-    with pytest.raises(DataSetError, match="tables does not list some of subject, camera"):
+    with pytest.raises(UserError, match="tables does not list some of subject, camera"):
         PackedDataset(packed.path)

@@ -13,8 +13,10 @@ import pytest
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
 from data_gen.packed import reader
-from data_gen.packed.reader import FRAME_SHAPE, INFO, DataSetError, PackedDataset
+from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.skeletons import NTU_LAYOUT
 from tests.helpers import tiny_dataset, write_recordings
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def refused(folder: Path, message: str) -> None:
     """Opening is refused, with the reason, in little time and memory."""
     start = time.process_time()
     tracemalloc.start()
-    with pytest.raises(DataSetError, match=message):
+    with pytest.raises(UserError, match=message):
         PackedDataset(folder)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -108,19 +110,19 @@ PLAIN = "cannot be read"
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("joints.npy", header("<f4", (10**12, *FRAME_SHAPE)), "cannot be read"),
-        ("joints.npy", header("<f4", (10**14, *FRAME_SHAPE)), "cannot be read"),
-        ("joints.npy", header("<f4", (10**30, *FRAME_SHAPE)), PLAIN),
-        ("joints.npy", header("<f4", (-1, *FRAME_SHAPE)), PLAIN),
-        ("joints.npy", header("<f4", (0, *FRAME_SHAPE)), "joints.npy has 0"),
-        ("joints.npy", header("<f4", (1, *FRAME_SHAPE), order=True) + bytes(600), "not in C order"),
+        ("joints.npy", header("<f4", (10**12, *NTU_LAYOUT.shape)), "cannot be read"),
+        ("joints.npy", header("<f4", (10**14, *NTU_LAYOUT.shape)), "cannot be read"),
+        ("joints.npy", header("<f4", (10**30, *NTU_LAYOUT.shape)), PLAIN),
+        ("joints.npy", header("<f4", (-1, *NTU_LAYOUT.shape)), PLAIN),
+        ("joints.npy", header("<f4", (0, *NTU_LAYOUT.shape)), "joints.npy has 0"),
+        ("joints.npy", header("<f4", (1, *NTU_LAYOUT.shape), order=True) + bytes(600), "not in C order"),
         ("joints.npy", header("<f4", (1,) * 99, length=600) + bytes(4), "cannot be read"),
         ("joints.npy", header("<f4", (0, *[10**15] * 9), length=600), "joints.npy"),
-        ("joints.npy", header(">f4", (1, *FRAME_SHAPE)) + bytes(600), "holds >f4 .* expected float32"),
-        ("joints.npy", header("<f8", (1, *FRAME_SHAPE)) + bytes(1200), "holds float64 .* expected float32"),
-        ("joints.npy", header("<f3", (1, *FRAME_SHAPE)) + bytes(450), "cannot be read"),
-        ("joints.npy", header("<f4", (1, *FRAME_SHAPE), version=b"\x02\x00", length=2**31 - 1)[:500], PLAIN),
-        ("joints.npy", header("<f4", (1, *FRAME_SHAPE), version=b"\x09\x00"), PLAIN),
+        ("joints.npy", header(">f4", (1, *NTU_LAYOUT.shape)) + bytes(600), "holds >f4 .* expected float32"),
+        ("joints.npy", header("<f8", (1, *NTU_LAYOUT.shape)) + bytes(1200), "holds float64 .* expected float32"),
+        ("joints.npy", header("<f3", (1, *NTU_LAYOUT.shape)) + bytes(450), "cannot be read"),
+        ("joints.npy", header("<f4", (1, *NTU_LAYOUT.shape), version=b"\x02\x00", length=2**31 - 1)[:500], PLAIN),
+        ("joints.npy", header("<f4", (1, *NTU_LAYOUT.shape), version=b"\x09\x00"), PLAIN),
         ("joints.npy", b"\x93NUMPY\x01\x00\x40\x00" + b"(" * 63 + b"\n", PLAIN),
         ("joints.npy", b"\x93NUMPY\x01\x00\x40\x00" + b"{'descr': '<f4', 'shape': (24L,)".ljust(63) + b"\n", PLAIN),
         ("joints.npy", b"PK\x03\x04" + bytes(2000), PLAIN),
@@ -201,7 +203,7 @@ def test_a_data_set_of_ntu_120s_size_opens_in_under_a_second(tmp_path):
     for stem, array in arrays.items():
         np.save(tmp_path / f"{stem}.npy", array)
     with open(tmp_path / "joints.npy", "wb") as file:
-        description = {"descr": "<f4", "fortran_order": False, "shape": (frames, *FRAME_SHAPE)}
+        description = {"descr": "<f4", "fortran_order": False, "shape": (frames, *NTU_LAYOUT.shape)}
         np.lib.format.write_array_header_1_0(file, description)
         file.truncate(file.tell() + 600 * frames)
     info = {"format": 1, "dataset": "ntu120", "classes": 120, "protocols": {"xsub": {}, "xsetup": {}}}
@@ -211,7 +213,7 @@ def test_a_data_set_of_ntu_120s_size_opens_in_under_a_second(tmp_path):
         start = time.process_time()
         packed = PackedDataset(tmp_path)
         seconds.append(time.process_time() - start)
-    assert packed.joints.shape == (frames, *FRAME_SHAPE) and len(packed) == recordings
+    assert packed.joints.shape == (frames, *NTU_LAYOUT.shape) and len(packed) == recordings
     assert min(seconds) < 1
 
 
@@ -265,7 +267,7 @@ def test_of_two_conversions_into_one_folder_one_refuses(tmp_path):
     assert first.stdout.readline() == "writing\n"
     (tmp_path / "link").symlink_to(tmp_path / "out")
     for out in (tmp_path / "out", tmp_path / "link"):
-        with pytest.raises(DataSetError, match="another program is writing here"):
+        with pytest.raises(UserError, match="another program is writing here"):
             convert(DATASETS["demo"], [tmp_path / "raw"], out)
     (tmp_path / "fifo").write_text("go on")
     assert "24 recordings" in first.communicate(timeout=300)[0] and first.returncode == 0
@@ -276,7 +278,7 @@ def test_of_two_conversions_into_one_folder_one_refuses(tmp_path):
 def test_a_data_set_that_is_replaced_while_it_is_opened_is_not_mixed_with_its_successor(
     after, converted, folder, monkeypatch
 ):
-    def map_array(path, *more):
+    def read_array(path, *more):
         found = right(path, *more)
         if path.name == after:
             for file in (INFO, "label.npy"):

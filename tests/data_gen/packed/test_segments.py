@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from data_gen.packed.reader import INFO, DataSetError, PackedDataset
+from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.segments import Segment, find_fault, from_array, to_array
 from data_gen.packed.writer import packing
+from utils.errors import UserError
 
 SEGMENTS = [[Segment(2, 5, 1), Segment(5, 9, 0)], [], [Segment(0, 4, 1)]]
 
@@ -51,7 +52,7 @@ def test_a_data_set_of_clips_has_none(demo_root):
 def test_what_is_damaged_is_refused(tmp_path, rows, message):
     folder = write(tmp_path / "mine")
     np.save(folder / "segments.npy", np.array(rows, np.int64))
-    with pytest.raises(DataSetError, match=message):
+    with pytest.raises(UserError, match=message):
         PackedDataset(folder)
 
 
@@ -60,14 +61,14 @@ def test_a_wrong_declaration_is_refused(tmp_path, value):
     folder = write(tmp_path / "mine")
     info = json.loads((folder / INFO).read_text())
     (folder / INFO).write_text(json.dumps(info | {"segments": value}))
-    with pytest.raises(DataSetError, match="segments is not a whole number"):
+    with pytest.raises(UserError, match="segments is not a whole number"):
         PackedDataset(folder)
 
 
 def test_labels_beside_segments_are_refused(tmp_path):
     folder = write(tmp_path / "mine")
     np.save(folder / "label.npy", np.zeros(3, np.int64))
-    with pytest.raises(DataSetError, match="a long recording has a label"):
+    with pytest.raises(UserError, match="a long recording has a label"):
         PackedDataset(folder)
 
 

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from data_gen.datasets import PKU
-from data_gen.packed.reader import DataSetError
 from data_gen.raw import pku_files
-from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.pku_files import Video, cut_video, find_split, parse_label, parse_video, read_split
 from data_gen.raw.recordings import Recording
 from tests.helpers import video_frames, video_text
+from utils.errors import UserError
 
 
 def plainly(text):
@@ -64,7 +63,7 @@ FRAME_DAMAGE = {
 def test_damaged_frames_are_refused_with_line_and_reason(damage):
     change, reason = FRAME_DAMAGE[damage]
     lines = video_text(video_frames(np.random.default_rng(2), 400)).splitlines()
-    with pytest.raises(SkeletonError, match=f"^{reason}"):
+    with pytest.raises(UserError, match=f"^{reason}"):
         parse_video("\n".join(change(lines)).encode())
 
 
@@ -79,7 +78,7 @@ def test_mutated_frames_are_read_as_float_reads_them_or_refused():
             text[at : at + rng.randint(0, 2)] = rng.choice([b"", *(bytes([c]) for c in b"09.-+eE \n\t_#\0\xff")])
         try:
             people = parse_video(bytes(text))
-        except SkeletonError as error:
+        except UserError as error:
             assert str(error).isprintable()
             continue
         read += 1
@@ -92,7 +91,7 @@ def test_no_text_takes_much_memory():
     # Many values in one line; blanks alone; one digit a line.
     for text in (b"1 " * 2**23, b" " * 2**24, b"1\n" * 2**23, b"0 " * 149 + b"1" * 2**24):
         tracemalloc.start()
-        with pytest.raises(SkeletonError):
+        with pytest.raises(UserError):
             parse_video(text)
         assert tracemalloc.get_traced_memory()[1] < 80 * 2**20  # the text itself and a few of its bytes
         tracemalloc.stop()
@@ -121,7 +120,7 @@ def test_no_text_takes_much_memory():
     ],
 )
 def test_labels_that_are_no_clip_are_refused(line, message):
-    with pytest.raises(SkeletonError, match=message.replace(".", r"\.")):
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
         parse_label(line.encode(), 51, 400)
 
 
@@ -161,7 +160,7 @@ def test_part_iis_own_folder_may_leave_out_its_suffix_but_beside_it_that_is_part
 def test_two_spellings_of_a_split_file_in_one_folder_are_refused(tmp_path):
     for name in ("cross-view.txt", "cross_view.txt"):
         (tmp_path / name).touch()
-    with pytest.raises(DataSetError, match=r"holds both cross-view.txt and cross_view.txt: remove one of them"):
+    with pytest.raises(UserError, match=r"holds both cross-view.txt and cross_view.txt: remove one of them"):
         find_split(tmp_path, "cross_view")
 
 
@@ -180,7 +179,7 @@ def test_two_spellings_of_a_split_file_in_one_folder_are_refused(tmp_path):
 )
 def test_split_files_of_another_layout_are_refused(text, message, tmp_path):
     (tmp_path / "cross_view.txt").write_text(text)
-    with pytest.raises(DataSetError, match=f"cross_view.txt: {message}"):
+    with pytest.raises(UserError, match=f"cross_view.txt: {message}"):
         read_split(tmp_path / "cross_view.txt", PKU[0].video)
 
 

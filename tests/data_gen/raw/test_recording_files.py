@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data_gen.raw.normalise import ADDED, DROPPED, MAPPED, NORMALISED, fit_people, normalise
-from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import check_values, fill_gaps, parse_recording
 from data_gen.raw.recordings import find_recordings
 from data_gen.skeletons import KINECT_V2, SKELETONS, map_joints
+from utils.errors import UserError
 
 V1 = SKELETONS["kinect_v1"]
 
@@ -53,16 +53,16 @@ def test_tables_and_arrays_hold_the_same(people):
     ],
 )
 def test_what_is_wrong_is_named(content, suffix, message):
-    with pytest.raises(SkeletonError, match=message):
+    with pytest.raises(UserError, match=message):
         parse_recording(content, suffix, V1)
 
 
 def test_an_array_that_claims_more_than_it_holds_takes_no_memory():
     claim = npy(np.zeros((1, 20, 3))).replace(b"(1, 20, 3)", b"(10**9,20)")
     tracemalloc.start()
-    with pytest.raises(SkeletonError):
+    with pytest.raises(UserError):
         parse_recording(claim, ".npy", V1)
-    with pytest.raises(SkeletonError, match="tells of"):
+    with pytest.raises(UserError, match="tells of"):
         parse_recording(npy(np.zeros((1, 20, 3))).replace(b"(1, 20, 3), ", b"(9999999,), "), ".npy", V1)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
@@ -119,10 +119,10 @@ def test_values_are_checked_by_frame():
     clip = bodies()
     clip[3, 0, 5, 1] = clip[5] = np.nan
     with pytest.raises(
-        SkeletonError, match="not finite in 2 of its 7 frames, the first of them frame 3 .counted from 0"
+        UserError, match="not finite in 2 of its 7 frames, the first of them frame 3 .counted from 0"
     ):
         check_values(clip)
-    with pytest.raises(SkeletonError, match="has 0 frames"):
+    with pytest.raises(UserError, match="has 0 frames"):
         check_values(clip[:0])
 
 

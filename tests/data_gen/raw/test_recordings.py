@@ -12,8 +12,10 @@ from data_gen.datasets import DATASETS
 from data_gen.ntu_gendata import convert, main
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
-from data_gen.raw.skeleton_file import MAX_BYTES, SkeletonError
+from data_gen.raw.skeleton_file import MAX_BYTES
 from tests.helpers import moving_body, skeleton_text, write_recordings
+from tests.programs import status_of
+from utils.errors import UserError
 
 NAME = "S001C001P001R001A001"
 TEXT = skeleton_text(moving_body(np.random.default_rng(0), 3))
@@ -61,7 +63,7 @@ def test_a_zip_bomb_is_refused_before_memory_is_taken(method, claimed, message, 
         claim_size(path, claimed)
     recordings, _ = find_recordings([path])
     tracemalloc.start()
-    with pytest.raises(SkeletonError, match=message):
+    with pytest.raises(UserError, match=message):
         recordings[0].read()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -81,7 +83,7 @@ def test_damaged_archives_are_refused_by_name(tmp_path, capsys):
         path.write_bytes(content[:at] + new + content[at + len(new) :])
         if new == b"\x00\x08":
             path.write_bytes(path.read_bytes().replace(b"S001", b"S\xff01"))  # ... that are not
-        assert main(["--dataset", "demo", "--raw", str(path), "--out", str(tmp_path / "out")]) == 1
+        assert status_of(main, ["--dataset", "demo", "--raw", str(path), "--out", str(tmp_path / "out")]) == 1
         assert f"error: {path} is not a zip archive, or a damaged one" in capsys.readouterr().err
 
 
@@ -92,7 +94,7 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path):
     recordings, _ = find_recordings([tmp_path])
     reasons = ["not a regular file", "No such file", "symbolic links"]
     for recording, reason in zip(recordings, reasons, strict=True):
-        with pytest.raises(SkeletonError, match=f"cannot be read .*{reason}"):
+        with pytest.raises(UserError, match=f"cannot be read .*{reason}"):
             recording.read()
     os.mkfifo(tmp_path / "official.zip")
     with pytest.raises(zipfile.BadZipFile, match="official.zip is not a zip archive.*not a regular file"):
@@ -113,7 +115,7 @@ def test_names_that_cannot_be_printed_are_reported_all_the_same(tmp_path, capfd)
     for name in (b"\xff\xfe.skeleton", b"a\nb.skeleton", b"\x1b[2J.skeleton", "٣.skeleton".encode()):
         (tmp_path / "raw" / os.fsdecode(name)).write_bytes(TEXT)
     assert (
-        main(["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--skip-bad"]) == 0
+        status_of(main, ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--skip-bad"]) == 0
     )
     said = capfd.readouterr().out
     assert "4 bad recordings skipped" in said and "a\\nb.skeleton': the name is not" in said and "\x1b" not in said
@@ -128,7 +130,7 @@ def test_recordings_are_named_by_their_place():
 def test_recordings_without_anybody_are_zeros_with_a_warning(tmp_path, capsys):
     write_recordings(tmp_path / "raw", subjects=(1, 3), actions=(1,), cameras=(1,))
     (tmp_path / "raw" / "S001C001P001R001A002.skeleton").write_bytes(b"3\n0\n0\n0\n")
-    assert main(["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]) == 0
+    assert status_of(main, ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]) == 0
     assert (
         "warning: 1 recording without a body in any frame, kept as zeros: S001C001P001R001A002"
         in capsys.readouterr().out
@@ -141,5 +143,5 @@ def test_an_archive_that_is_replaced_after_it_was_listed_is_refused(tmp_path):
     path = archive_of(tmp_path / "a.zip", {f"{NAME}.skeleton": TEXT})
     (found,), _ = find_recordings([path])
     archive_of(path, {"S001C001P002R001A001.skeleton": TEXT})
-    with pytest.raises(SkeletonError, match="the archive was replaced meanwhile"):
+    with pytest.raises(UserError, match="the archive was replaced meanwhile"):
         found.read()

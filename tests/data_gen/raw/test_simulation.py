@@ -15,8 +15,8 @@ import pytest
 
 from data_gen import demo_gendata as demo
 from data_gen.datasets import NTU60_SUBJECTS
-from data_gen.packed.info import DataSetError
 from data_gen.raw import simulation as sim
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 PAIRS = [a for a, action in sim.ACTIONS.items() if action.gap]
@@ -44,7 +44,7 @@ def test_simulated_recordings_do_not_overwrite_others(tmp_path):
     demo.generate(tmp_path, subjects=subjects)
     first = min(tmp_path.iterdir())
     first.write_text("a real one")
-    with pytest.raises(DataSetError, match=f"{first.name}: holds another recording"):
+    with pytest.raises(UserError, match=f"{first.name}: holds another recording"):
         demo.generate(tmp_path, subjects=subjects)
     assert first.read_text() == "a real one"
 

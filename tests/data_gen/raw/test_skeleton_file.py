@@ -4,11 +4,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_gen.packed.names import parse_name
+from data_gen.datasets import parse_name
 from data_gen.raw.normalise import normalise
-from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.skeleton_file import MAX_BYTES, MAX_FRAMES, parse_skeleton
 from tests.helpers import moving_body, skeleton_text
+from utils.errors import UserError
 
 
 def plain_parse(text: bytes) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_nan_and_inf_count_only_in_x_y_z():
         np.testing.assert_array_equal(parse_skeleton(text.replace(b"250.1", word)), parse_skeleton(text))
         lines = text.split(b"\n")
         lines[8] = word + b" " + lines[8].split(b" ", 1)[1]
-        with pytest.raises(SkeletonError, match="line 9: x, y or z is not a finite number"):
+        with pytest.raises(UserError, match="line 9: x, y or z is not a finite number"):
             parse_skeleton(b"\n".join(lines))
 
 
@@ -166,7 +166,7 @@ JOINT = "0.1 0.2 0.3 250.1 190.2 1000.3 500.4 -0.1 0.2 0.3 0.4 2"
 )  # fmt: skip
 def test_damage_is_refused_with_line_and_reason(damage, message):
     text = damage(skeleton_text(moving_body(np.random.default_rng(0), 3)))
-    with pytest.raises(SkeletonError, match=message):
+    with pytest.raises(UserError, match=message):
         parse_skeleton(text)
 
 
@@ -174,7 +174,7 @@ def test_cut_anywhere_it_is_refused_or_only_its_last_digits_are_gone():
     text = skeleton_text(moving_body(np.random.default_rng(0), 2)).rstrip()
     whole = parse_skeleton(text)
     for length in range(len(text) - 1):
-        with pytest.raises(SkeletonError):
+        with pytest.raises(UserError):
             np.testing.assert_array_equal(parse_skeleton(text[:length]), whole)
 
 
@@ -190,7 +190,7 @@ def test_of_several_faults_the_first_line_is_named():
     lines = skeleton_text(moving_body(np.random.default_rng(0), 3)).split(b"\n")
     for line in (7, 20, 40):
         lines[line] = bytes([97 + line]) * line
-    with pytest.raises(SkeletonError, match="line 8: a joint has 12 values, this line has 1"):
+    with pytest.raises(UserError, match="line 8: a joint has 12 values, this line has 1"):
         parse_skeleton(b"\n".join(lines))
 
 
@@ -238,7 +238,7 @@ def test_a_single_frame_is_a_recording():
 )
 def test_large_nonsense_is_refused_in_little_time(text, message):
     start = time.process_time()
-    with pytest.raises(SkeletonError, match=message):
+    with pytest.raises(UserError, match=message):
         parse_skeleton(text)
     assert time.process_time() - start < 5  # a fifth of a second on an idle core
 
