@@ -19,7 +19,7 @@ from pathlib import Path
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, choose_data, open_dataset, protocols_by_name
 from data_gen.packed.reader import ALL, SIDES
 from feeder.modalities import MODALITIES, PUBLISHED, in_order
-from models import ENCODERS, METHODS, LossWeights
+from models import ENCODERS, METHODS, LossWeights, checkpoints
 from tools.training.recipes import OWN, PRESETS, pretrain_recipe
 from utils.errors import UserError
 from utils.options import (
@@ -33,7 +33,7 @@ from utils.options import (
     positive_int,
 )
 from utils.processes import run
-from utils.text import table
+from utils.text import counted, table
 
 log = logging.getLogger("umurl")
 
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
             log.info(describe_run(trainer, titles))
             done = progress_text(trainer.epoch, trainer.step)
             if checkpoint:
-                log.info(f"going on from {checkpoint[0]}, after {done}{changed_schedule(checkpoint[1], config)}")
+                log.info(f"going on from {checkpoint[0]}, after {done}")
             if procs.is_main and (trainer.epoch < config.epochs or not checkpoint):
                 write_json(config.checkpoint_path / "config.json", config.to_json() | {"view": repr(trainer.view)})
             if config.resume == "none" and procs.is_main:

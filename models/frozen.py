@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import UNITS, fit_people, in_unit
-from data_gen.raw.recordings import as_bodies, check_values
+from data_gen.raw.recording_files import check_values, npy_shape
 from data_gen.skeletons import FrameLayout, has_mapping, load_skeleton
 from feeder.clips import ClipDataset, ResampleClip, is_off_centre, resample
 from feeder.modalities import MODALITIES, Stream, derive, name_of, streams_of
@@ -121,7 +121,8 @@ class FrozenEncoder(nn.Module):
         """
         layout = self.layout
         source = load_skeleton(skeleton) if skeleton else layout.skeleton
-        bodies = check_values(as_bodies(np.asarray(recording), source))
+        array = np.asarray(recording)
+        bodies = check_values(array.reshape(npy_shape(array.dtype, array.shape, source)))
         people, adaptations = fit_people(
             bodies, source, layout.skeleton, (layout.people, layout.coordinates), self.takes_centred
         )

@@ -173,6 +173,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
+
+
 # ---- results ---------------------------------------------------------------------------------------------------------
 
 
