@@ -4,116 +4,219 @@
     python action_recognition.py --pretrained checkpoints/ntu60_xsub --finetune     fine-tuning
 
 With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, the first two tenths and so on.
-
-Fine-tuning also runs in several processes, as pretrain.py does.
+Fine-tuning also runs in several processes, as pretrain.py does; the same command goes on with the runs that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
-
-from data_gen.recipes import FINETUNE, LINEAR_PROBE
-from feeder.modality_names import ENSEMBLE
-from tools.utils.encoder_options import add_amp_option, add_compile_option, add_evaluation_options
-from tools.utils.errors import UserError, run
-from tools.utils.options import (
-    HelpFormatter,
-    check_schedule,
+from data_gen.datasets import DATA_ROOT
+from feeder.modalities import ENSEMBLE, MODALITIES
+from tools.training.recipes import FINETUNE, LINEAR_PROBE, ClassifierRecipe
+from utils.errors import UserError
+from utils.logs import format_summary, summary
+from utils.options import (
+    add_data_options,
+    add_pretrained_option,
+    add_representation_options,
+    add_training_options,
+    check_milestones,
     fraction,
+    make_parser,
     non_negative_int,
     positive_float,
     positive_int,
-    seed_number,
+    unique,
 )
+from utils.processes import run, single_process
+from utils.text import table
 
+if TYPE_CHECKING:
+    from models.frozen import Representation
+    from tools.evaluation.probe import LinearProbe
+    from tools.evaluation.setup import Evaluation
+
+TASK, EARLINESS = "action_recognition", "earliness"
 FEW_LABEL_SEEDS = range(5)
+log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
-    add_evaluation_options(parser)
-    parser.add_argument(
-        "--finetune", action="store_true", help="train the encoder together with the classifier, instead of a probe"
-    )
-    parser.add_argument(
-        "--label-fraction",
-        type=fraction,
-        nargs="+",
-        metavar="F",
-        help="with --finetune: train on this fraction of each class's recordings, such as 0.01, chosen by the seed; "
-        "several fractions run one after the other; default: all recordings",
-    )
-    scratch = "with --finetune: start from an untrained encoder of the same width, for comparison"
-    parser.add_argument("--from-scratch", action="store_true", help=scratch)
-    observed = "of the probe: recognise from the first fraction of each clip, too, such as 0.1 0.2 0.5 1"
-    parser.add_argument("--observed", type=fraction, nargs="+", metavar="F", help=observed)
-    add_amp_option(parser, "the model, with --finetune")
-    add_compile_option(parser)
-    parser.add_argument(
-        "--lr",
-        type=positive_float,
-        nargs="+",
-        help="learning rate; the probe takes several in one pass, and the first one's scores are the result; "
-        f"default: {LINEAR_PROBE.lr:g}, with --finetune {FINETUNE.lr:g}",
-    )
-    epochs = f"epochs of training; default: {LINEAR_PROBE.epochs}, with --finetune {FINETUNE.epochs}"
-    parser.add_argument("--epochs", type=positive_int, help=epochs)
+    parser = make_parser(__doc__)
+    add_pretrained_option(parser)
+    add_data_options(parser, "--finetune-dataset", DATA_ROOT)
+    add_representation_options(parser)
+    add, tuned = parser.add_argument, FINETUNE
+    add("--finetune", action="store_true", help="train the encoder together with the classifier, instead of a probe")
+    share = "with --finetune: shares of each class's recordings to train on, such as 0.01 0.1; default: all recordings"
+    add("--label-fraction", type=fraction, nargs="+", metavar="F", help=share)
+    scratch = "with --finetune: start from an untrained encoder of the same kind, for comparison"
+    add("--from-scratch", action="store_true", help=scratch)
+    observed = "linear probe: also recognise from the first share of each clip, such as 0.1 0.2 0.5 1"
+    add("--observed", type=fraction, nargs="+", metavar="F", help=observed)
+    add_training_options(parser, "the model, with --finetune")
+    rates = f"learning rates; the probe takes several; default: {LINEAR_PROBE.lr:g}, with --finetune {tuned.lr:g}"
+    add("--lr", type=positive_float, nargs="+", help=rates)
+    epochs = f"epochs of training; default: {LINEAR_PROBE.epochs}, with --finetune {tuned.epochs}"
+    add("--epochs", type=positive_int, help=epochs)
     schedule = "epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}"
-    schedule = schedule.format(*LINEAR_PROBE.schedule, *FINETUNE.schedule)
-    parser.add_argument("--schedule", type=non_negative_int, nargs="*", help=schedule)
-    sizes = f"default: {LINEAR_PROBE.batch_size}, with --finetune {FINETUNE.batch_size}"
-    parser.add_argument("--batch-size", type=positive_int, help=f"recordings a step, of all processes; {sizes}")
-    parser.add_argument(
-        "--seed",
-        type=seed_number,
-        nargs="+",
-        help="seeds of the initial weights, the order and, with --label-fraction, the recordings used; "
-        f"default: 0, with --label-fraction {FEW_LABEL_SEEDS[0]} to {FEW_LABEL_SEEDS[-1]}",
-    )
+    schedule = schedule.format(*LINEAR_PROBE.schedule, *tuned.schedule)
+    add("--schedule", type=non_negative_int, nargs="*", help=schedule)
+    batch = f"global batch size; default: {LINEAR_PROBE.batch_size}, with --finetune {tuned.batch_size}"
+    add("--batch-size", type=positive_int, help=batch)
+    seeds = "random seeds (initialisation, order, choice of labelled recordings); default: 0, with --label-fraction 0–4"
+    add("--seed", type=non_negative_int, nargs="+", help=seeds)
     return parser.parse_args(argv)
 
 
-def complete_args(args: argparse.Namespace) -> None:
-    """Take from the recipe what no flag sets, and refuse contradictions. Raises UserError."""
-    if args.finetune and (args.centre or args.standardise or ENSEMBLE in args.modality):
-        raise UserError(
-            f"--modality {ENSEMBLE}, --centre and --standardise are for the frozen encoder: leave out --finetune"
-        )
+def make_recipe(args: argparse.Namespace) -> tuple[ClassifierRecipe, list[float], list[int]]:
+    """Complete the flags by the recipe. Return it, the learning rates and the seeds. Raises UserError."""
     for name, unset in (("label_fraction", None), ("from_scratch", False), ("amp", None), ("compile", "auto")):
         if getattr(args, name) != unset and not args.finetune:
             raise UserError(f"--{name.replace('_', '-')} is for fine-tuning: give --finetune too")
-    if args.observed and args.finetune:
-        raise UserError("--observed is for the linear probe: leave out --finetune")
-    args.observed = sorted(set(args.observed or ()))
+    if args.finetune and (args.centre or args.standardise or args.observed or ENSEMBLE in args.modality):
+        raise UserError(
+            f"--modality {ENSEMBLE}, --centre, --standardise and --observed are for the probe: leave out --finetune"
+        )
     recipe = FINETUNE if args.finetune else LINEAR_PROBE
-    args.epochs = args.epochs or recipe.epochs
-    if args.schedule is None:
-        args.schedule = list(recipe.schedule)
-    else:
-        check_schedule(args.schedule, args.epochs)
-    args.batch_size = args.batch_size or recipe.batch_size
-    args.lr = list(dict.fromkeys(args.lr or [recipe.lr]))
-    if args.finetune and len(args.lr) > 1:
-        raise UserError(f"--lr {' '.join(f'{lr:g}' for lr in args.lr)}: --finetune takes one rate a run")
-    args.label_fraction = list(dict.fromkeys(args.label_fraction or ()))
-    args.seed = args.seed or (list(FEW_LABEL_SEEDS) if args.label_fraction else [0])
+    flags = {"epochs": args.epochs, "batch_size": args.batch_size}
+    if args.schedule is not None:
+        flags["schedule"] = tuple(args.schedule)
+        if fault := check_milestones(args.schedule, args.epochs or recipe.epochs):
+            raise UserError(fault)
+    lrs = unique(args.lr) or [recipe.lr]
+    if args.finetune and len(lrs) > 1:
+        raise UserError(f"--lr {' '.join(f'{lr:g}' for lr in lrs)}: --finetune takes one rate")
+    recipe = replace(recipe, lr=lrs[0], **{name: value for name, value in flags.items() if value is not None})
+    return recipe, lrs, unique(args.seed) or (list(FEW_LABEL_SEEDS) if args.label_fraction else [0])
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    complete_args(args)
+    recipe, lrs, seeds = make_recipe(args)
     if args.finetune:
-        from tools.evaluation.finetune_report import report_finetuning
-
-        report_finetuning(args)
+        finetune(args, recipe, seeds)
     else:
-        from tools.evaluation.probe_report import report_probe
+        probe(args, recipe, lrs, seeds)
 
-        report_probe(args)
+
+def finetune(args: argparse.Namespace, recipe: ClassifierRecipe, seeds: list[int]) -> None:
+    """Fine-tune with every modality, share of the labels and seed."""
+    import numpy as np
+
+    from feeder.clips import ClipDataset
+    from tools.evaluation.finetune import Finetuning
+    from tools.evaluation.setup import open_evaluation
+    from tools.training.acceleration import choose_amp
+    from utils.processes import processes
+
+    with processes(args.device) as procs:
+        evaluation = open_evaluation(args.pretrained, args.dataset, args.protocol, args.data_root, procs.device)
+        # All recordings: one copy on a GPU serves both splits and every subset.
+        every = np.arange(len(evaluation.packed))
+        source = ClipDataset.of_dataset(evaluation.packed, every, procs.device)
+        amp = choose_amp(args.amp, procs.device)
+        finetuning = Finetuning(evaluation, recipe, procs, amp, args.compile, args.from_scratch, source)
+        fractions = unique(args.label_fraction) or [None]
+        evaluation.start_log(finetuning.task(fractions[0]), procs.rank)
+        for modality in unique(args.modality):
+            for fraction in fractions:
+                for seed in seeds:
+                    finetuning.run(modality, fraction, seed, keep_models=seed == seeds[0])
+
+
+def probe(args: argparse.Namespace, recipe: ClassifierRecipe, lrs: list[float], seeds: list[int]) -> None:
+    """Train a linear probe for every representation, learning rate and seed at once."""
+    from tools.evaluation.classifier import write_classifier
+    from tools.evaluation.probe import LinearProbe, best_and_last, train_probes
+    from tools.evaluation.setup import extract_splits, open_evaluation, stem_of, unused_path, variants_of, write_table
+
+    device = single_process(args.device, "action_recognition.py")
+    evaluation = open_evaluation(args.pretrained, args.dataset, args.protocol, args.data_root, device)
+    evaluation.start_log(TASK)
+    variants = variants_of(args.centre, args.standardise)
+    representations, train, val = extract_splits(evaluation, args.modality, variants)
+    probes = {
+        name: LinearProbe(features, train.labels, evaluation.packed.num_classes, recipe, seeds, lrs)
+        for name, features in train.features.items()
+    }
+    settings = {"epochs": recipe.epochs, "schedule": list(recipe.schedule), "batch_size": recipe.batch_size}
+    runs = [f"seed{seed}" + f"_lr{lr:g}" * (len(lrs) > 1) for lr in lrs for seed in seeds]
+    for name, validations in train_probes(probes, val.features, val.labels, late_fusion(list(probes))).items():
+        stem = stem_of(TASK, name)
+        epochs = [validation.epoch for validation in validations]
+        curves = {f"top1_{label}": [v.top1[number] for v in validations] for number, label in enumerate(runs)}
+        evaluation.plot(stem, {curve: list(zip(epochs, values)) for curve, values in curves.items()})
+        curve = unused_path(evaluation.folder, f"{stem}_curve", ".csv")
+        files = {"curve": write_table(curve, {"epoch": epochs, **curves})}
+        if name in probes:
+            classifier = unused_path(evaluation.folder, stem, ".pth.tar")
+            weight, bias = probes[name].weight[0], probes[name].bias[0]  # the first rate and seed, after the last epoch
+            write_classifier(classifier, weight, bias, representations[name], evaluation)
+            probability = probes[name].logits(val.features[name])[0].softmax(1).max(1)
+            columns = {"probability": [f"{value:.4f}" for value in probability.values.tolist()]}
+            files["classifier"] = classifier.name
+            files["predictions"] = evaluation.write_predictions(stem, probability.indices, columns)
+        for i, lr in enumerate(lrs):
+            metrics = best_and_last(validations, range(i * len(seeds), (i + 1) * len(seeds)))
+            title = f"linear probe, {name}, rate {lr:g}"
+            log.info(f"{title}, last: {describe(metrics, 'last')}")
+            log.info(f"{title}, best (chosen on the val split): {describe(metrics, 'best')}")
+            more = settings | {"lr": lr, "seed": seeds}
+            evaluation.add(TASK, name, metrics, more, files if i == 0 else {})
+    if args.observed:
+        observe(
+            evaluation, probes, representations, sorted(set(args.observed)), settings | {"lr": lrs[0], "seed": seeds}
+        )
+
+
+def describe(metrics: dict[str, dict], which: str) -> str:
+    return ", ".join(f"top-{k} {format_summary(metrics[f'{which}_top{k}'], 2)} %" for k in (1, 5))
+
+
+def late_fusion(names: list[str]) -> dict[str, list[str]]:
+    """Return {name of the late fusion: the single modalities in `names`}; empty if they are fewer than two."""
+    single = [modality for modality in MODALITIES if modality in names]
+    return {} if len(single) < 2 else {f"late_{'+'.join(single)}": single}
+
+
+def observe(
+    evaluation: Evaluation,
+    probes: dict[str, LinearProbe],
+    representations: dict[str, Representation],
+    shares: list[float],
+    settings: dict,
+) -> None:
+    """Classify the val split from the first `shares` of each clip, by the probes of the first learning rate."""
+    from feeder.clips import ClipDataset
+    from tools.evaluation.metrics import top_k_accuracy
+    from tools.evaluation.setup import plain_features
+
+    encoder = evaluation.encoder
+    source = ClipDataset.of_dataset(evaluation.packed, evaluation.indices["val"], encoder.device)
+    labels = source.label.to(encoder.device)
+    encoders = {each.modality: encoder.select(each.modality) for each in representations.values()}
+    metrics: dict[str, dict] = {name: {} for name in probes}
+    for share in shares:
+        plain = plain_features(encoders, source.first_part(share), f"features, first {100 * share:g} %")
+        for name, representation in representations.items():
+            logits = probes[name].logits(representation(plain[representation.modality]))[: len(settings["seed"])]
+            top1 = summary([top_k_accuracy(run, labels, 1) for run in logits])
+            metrics[name][f"top1_at_{100 * share:g}"] = top1
+    for name, values in metrics.items():
+        log.info(f"from the first part of each clip, {name}: ")
+        log.info(
+            "\n"
+            + table(
+                ["observed", "top-1"],
+                [[k.removeprefix("top1_at_") + " %", format_summary(v, 2)] for k, v in values.items()],
+            )
+        )
+        evaluation.add(EARLINESS, name, values, settings, {})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import logging
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, choose_data, open_dataset, protocols_by_name
@@ -43,7 +43,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--checkpoint-path", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoints, logs")
     add_data_options(parser, "--pre-dataset", DATA_ROOT, several=True)
-    add("--epochs", type=non_negative_int, help="number of epochs; 0 saves the untrained encoder; default: the recipe's")
+    add(
+        "--epochs", type=non_negative_int, help="number of epochs; 0 saves the untrained encoder; default: the recipe's"
+    )
     schedule = "epochs at which the learning rate drops to a tenth; default: the recipe's"
     add("--schedule", type=non_negative_int, nargs="*", help=schedule)
     add("--lr", type=positive_float, help="learning rate of Adam; default: the recipe's")
@@ -77,7 +79,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def recipes_table() -> str:
     """Format the recipes of the table's protocols, for --help."""
-    recipes = {name: pretrain_recipe(dataset.name, p.name) for name, (dataset, p) in protocols_by_name(DATASETS).items()}
+    recipes = {
+        name: pretrain_recipe(dataset.name, p.name) for name, (dataset, p) in protocols_by_name(DATASETS).items()
+    }
     rows = [
         [name, *(" ".join(map(str, v)) if isinstance(v, tuple) else f"{v:g}" for v in vars(recipe).values())]
         for name, recipe in (recipes | {"data sets of your own": OWN}).items()
@@ -121,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     from tools.training.report import describe_run, epoch_line, progress_text
     from tools.training.trainer import Config, Trainer
     from utils.files import locked
-    from utils.logs import EpochLog, progress, start_log, write_json
+    from utils.logs import EpochLog, start_log, write_json
     from utils.processes import StopSignal, barrier, check_equal, processes
 
     with processes(args.device) as procs:

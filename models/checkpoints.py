@@ -158,7 +158,9 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         except UserError as error:
             log.warning(f"warning: {error}; trying the one before")
     if paths:
-        raise UserError(f"{folder}: no checkpoint can be read; --resume none starts from the beginning and removes them")
+        raise UserError(
+            f"{folder}: no checkpoint can be read; --resume none starts from the beginning and removes them"
+        )
     return None
 
 

@@ -45,7 +45,7 @@ class FrozenEncoder(nn.Module):
         self.encoder = encoder
         self.path, self.is_last = path, True
         self.state = {key: value for key, value in state.items() if key not in ("state_dict", "optimizer")}
-        self.streams = streams_of(modality, encoder.modalities)
+        self.streams = streams_of(modality, self.modalities)
         parents = torch.tensor(self.layout.skeleton.parents, device=next(encoder.parameters()).device)
         self.register_buffer("parents", parents, persistent=False)
 
@@ -62,8 +62,8 @@ class FrozenEncoder(nn.Module):
 
     @property
     def modalities(self) -> Stream:
-        """The modalities that the encoder was trained on."""
-        return self.encoder.modalities
+        """The modalities that the encoder was trained on; of a fine-tuned one, those of fine-tuning."""
+        return tuple(self.state.get("finetuned", {}).get("modalities", self.encoder.modalities))
 
     @property
     def layout(self) -> FrameLayout:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from data_gen.packed.reader import PackedDataset
 from data_gen.recipes import FINETUNE
-from feeder.clips import ClipDataset
 from models.encoder import Backbone
 from tools.training.finetune import Finetuner, new_classifier
 from tools.utils.distributed import Processes, processes
+
+from data_gen.packed.reader import PackedDataset
+from feeder.clips import ClipDataset
 
 
 def step(folder: Path, batch: int, modalities: tuple[str, ...], procs: Processes) -> dict:

@@ -6,7 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from feeder.modality_names import modalities_of
+from models.inference import load_encoder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tools.evaluation.features import FrozenEncoder, extract_features
+from tools.utils import options
+from tools.utils.errors import UserError, run
+from tools.utils.options import open_dataset
 
 import action_recognition
 import action_retrieval
@@ -15,16 +21,10 @@ from data_gen.datasets import DATASETS
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset, evaluation_view
 from feeder.modalities import ModalityTokens, Tokens
-from feeder.modality_names import modalities_of
 from models import checkpoint_files, loading
-from models.inference import load_encoder
 from tests.helpers import tiny_dataset
 from tools import extract, predict, results
-from tools.evaluation.features import FrozenEncoder, extract_features
 from tools.figures import __main__ as figures
-from tools.utils import options
-from tools.utils.errors import UserError, run
-from tools.utils.options import open_dataset
 
 
 def flags(folder, root, *more):

@@ -9,16 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-import action_recognition
 from data_gen.packed.info import DataSetError
-from models import CheckpointError, loading
-from tests.processes import start, together
-from tools.training import unfinished
 from tools.training.finetune import Finetuner
 from tools.training.signals import StopSignal
 from tools.utils.distributed import processes
 from tools.utils.errors import UserError
+
+import action_recognition
+from models import CheckpointError, loading
+from tests.processes import start, together
+from tools.training import unfinished
 
 FLAGS = "--finetune --batch-size 5 --schedule 4 --device cpu".split()
 # 3 batches an epoch of all labels, 1 of few.

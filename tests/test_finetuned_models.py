@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tools.utils.errors import UserError
 
 import action_recognition
 import action_retrieval
@@ -16,7 +17,6 @@ from tests.helpers import tiny_dataset
 from tools import export, extract, predict, results, search, slim
 from tools.figures.__main__ import main as draw
 from tools.inference import exporting
-from tools.utils.errors import UserError
 
 CPU = ["--device", "cpu"]
 

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tools.utils.errors import UserError
 
 import action_recognition
 from models import CheckpointError
 from tests.helpers import GOLDEN, needs_compiler, tiny_dataset
 from tests.processes import run_together
 from tools.evaluation import finetune_report
-from tools.utils.errors import UserError
 
 SHORT = ("--epochs", 6, "--schedule", 4, "--batch-size", 5, "--device", "cpu")
 

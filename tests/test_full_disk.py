@@ -4,13 +4,13 @@ import shutil
 import subprocess
 
 import pytest
-
 from data_gen.packed.info import INFO, DataSetError
+from tools.utils.result_files import read_result
+
 from data_gen.packed.reader import PackedDataset
 from models import checkpoint_files, loading
 from tests.helpers import own_dataset
 from tests.programs import assert_refused, call
-from tools.utils.result_files import read_result
 
 CPU = ("--device", "cpu")
 

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from models.objective import umurl_loss
+from tools.utils.distributed import Processes
 
 import action_recognition
 import pretrain as program
@@ -13,11 +15,9 @@ from feeder.augment import RandomTemporalCrop, training_view
 from feeder.clips import ClipDataset
 from feeder.modalities import Tokens
 from models import checkpoint_files, loading
-from models.objective import umurl_loss
 from models.umurl import UmURL
 from tests.helpers import GOLDEN, streams_of
 from tools.training.trainer import Trainer
-from tools.utils.distributed import Processes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from tools.training.pretraining import progress_text
+from tools.training.signals import StopSignal
+from tools.utils.result_files import read_result
 
 from data_gen.datasets import ROOT
 from models import checkpoint_files, loading
 from tests.processes import start
 from tests.programs import call
 from tests.runs import assert_equal_runs, figures, launched, of
-from tools.training.pretraining import progress_text
-from tools.training.signals import StopSignal
 from tools.training.trainer import Trainer
-from tools.utils.result_files import read_result
 
 
 def test_an_unreadable_checkpoint_is_named_and_the_one_before_taken(pretrain, tmp_path, capsys):

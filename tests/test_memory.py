@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_gen.packed.info import FORMAT_VERSION, INFO
 
 from data_gen.datasets import DATASETS, ROOT
-from data_gen.packed.info import FORMAT_VERSION, INFO
 from data_gen.packed.reader import FRAME_SHAPE
 
 MOST_BYTES = 40 * 2**30  # a file with a hole takes no space on the disk, but reading it takes time

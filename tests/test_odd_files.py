@@ -8,12 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from tools.utils.result_files import read_result
 
 from data_gen.packed.writer import packing
 from models import checkpoint_files
 from tests.helpers import own_dataset
 from tests.programs import assert_refused, call
-from tools.utils.result_files import read_result
 
 CPU = ("--device", "cpu")
 

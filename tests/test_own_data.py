@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tools.utils.errors import UserError
 
 import action_recognition
 import action_retrieval
@@ -18,7 +19,6 @@ from data_gen.skeletons import SKELETONS, load_skeleton
 from models import checkpoint_files, load_encoder, loading
 from tests.helpers import GOLDEN, moving_body, own_dataset, skeleton_text, tiny_dataset
 from tools import export, extract, predict, slim
-from tools.utils.errors import UserError
 
 SMALL = ["--hidden-size", "8", "--batch-size", "6", "--epochs", "2", "--save-freq", "1", "--device", "cpu"]
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tools.training.compiling import sizes_to_compile
+from tools.utils.errors import UserError
+from tools.utils.precision import choose_amp
 from torchvision.transforms import v2
 
 import action_retrieval
@@ -19,10 +22,7 @@ from tests.helpers import needs_compiler, run_python, tiny_dataset
 from tests.processes import run_together
 from tests.runs import assert_equal_runs, figures, launched, of
 from tools.training import trainer
-from tools.training.compiling import sizes_to_compile
 from tools.training.report import duration
-from tools.utils.errors import UserError
-from tools.utils.precision import choose_amp
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
 # or a softmax takes away again, and what merely tracks them.

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tools.utils.metrics import accuracy
 
 import pretrain
 from data_gen.datasets import DATASETS, ROOT
@@ -12,7 +13,6 @@ from data_gen.ntu_gendata import convert
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset, evaluation_view
 from tools.evaluation.knn import nearest
-from tools.utils.metrics import accuracy
 
 ARCHIVE = ROOT.parent / "shared" / "realdata" / "irds_ntu_layout.zip"
 pytestmark = pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"no real recordings at {ARCHIVE}")

@@ -10,6 +10,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from data_gen.packed.atomic import lock, locked
+from tools.utils import logs, result_files
+from tools.utils.distributed import find_processes, processes
+from tools.utils.errors import UserError
+from tools.utils.kept_results import set_aside
+from tools.utils.logs import read_lines, start_log
+from tools.utils.options import check_schedule
 from torch.utils.tensorboard import SummaryWriter
 
 from data_gen.add_protocol import main as add_protocol
@@ -17,18 +24,11 @@ from data_gen.datasets import ROOT
 from data_gen.export_dataset import main as export_dataset
 from data_gen.import_dataset import main as import_dataset
 from data_gen.ntu_gendata import main as ntu_gendata
-from data_gen.packed.atomic import lock, locked
 from data_gen.packed.reader import DataSetError, PackedDataset
 from data_gen.raw.recordings import Recording, find_recordings
 from models import checkpoint_files
 from tests.helpers import own_dataset, write_recordings
 from tests.programs import assert_refused, call
-from tools.utils import logs, result_files
-from tools.utils.distributed import find_processes, processes
-from tools.utils.errors import UserError
-from tools.utils.kept_results import set_aside
-from tools.utils.logs import read_lines, start_log
-from tools.utils.options import check_schedule
 
 
 def test_a_protocol_name_that_grows_too_long_is_refused(tmp_path, capsys):

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_gen.packed.info import INFO
+from tools.utils.result_files import read_result
 
 from data_gen.datasets import ROOT
-from data_gen.packed.info import INFO
 from data_gen.packed.reader import PackedDataset
 from models import loading
 from tests.data_gen.test_pku_gendata import write_part
 from tests.lab import CALLS, CHECKPOINT, ONE, TRAINED
 from tests.test_startup import PROGRAMS
-from tools.utils.result_files import read_result
 
 COMMANDS = [
     *CALLS,

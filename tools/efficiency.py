@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from data_gen.packed.atomic import atomic_write
+
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, output_file, positive_int
 from tools.utils.tables import table

@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from data_gen.packed.words import counted
-from data_gen.raw.conversion import BadRecordings
 from feeder.modality_names import ENSEMBLE
+
+from data_gen.raw.conversion import BadRecordings
 from tools.utils.encoder_options import PLACES, add_encoder_options, add_skeleton_option, representation_name
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter, output_file
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--out {args.out}: the archive is a .npz file")
 
     from models.loading import fingerprint
+
     from tools.evaluation.features import FrozenEncoder
     from tools.inference.recordings import Features, RecordingsInput
     from tools.inference.written_features import write_features

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
-from data_gen.datasets import DATASETS
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.info import is_one_line
 from models.checkpoint_files import stem_of
+
+from data_gen.datasets import DATASETS
 from tools.detection.metrics import MARKED
 from tools.utils.errors import UserError, run
 from tools.utils.metrics import format_summary, summary

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from models.checkpoint_files import WEIGHTS_FILE, WEIGHTS_SUFFIX
+
 from tools.utils.encoder_options import add_pretrained_option
 from tools.utils.errors import run
 from tools.utils.options import HelpFormatter

@@ -62,6 +62,22 @@ def add_pretrained_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", required=True, metavar="CKPT", help=what)
 
 
+def add_representation_options(parser: argparse.ArgumentParser) -> None:
+    """Add --modality, --centre and --standardise of the evaluations."""
+    parser.add_argument(
+        "--modality",
+        nargs="+",
+        default=["all"],
+        metavar="M",
+        help="all (fused), one modality, a fusion such as joint+bone or, of the frozen encoder, ensemble (the fused "
+        "feature and each modality's own, concatenated); several are evaluated in one pass; default: all",
+    )
+    centred = "also evaluate features minus their mean on the train split"
+    parser.add_argument("--centre", action="store_true", help=centred)
+    standardised = "also evaluate features with mean 0 and deviation 1 in each dimension on the train split"
+    parser.add_argument("--standardise", action="store_true", help=standardised)
+
+
 def add_modality_option(parser: argparse.ArgumentParser, default: str | None, ensemble: bool = True) -> None:
     """Add --modality; its value is checked against the encoder's modalities when the encoder is opened."""
     text = "all (fused), one modality, a fusion such as joint+bone"

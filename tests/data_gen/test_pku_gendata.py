@@ -383,7 +383,12 @@ def test_reversed_and_overlong_segments_of_whole_videos_are_repaired(raw, tmp_pa
     info = convert(untrimmed_row(PKU1), raw, tmp_path / "out", untrimmed=True)
     assert len(info["repaired"]) == 2
     assert PackedDataset(tmp_path / "out").segments[0] == [Segment(10, 60, 0), Segment(390, 400, 50)]
-    assert status_of(main, ["--untrimmed", "--part", "1", "--raw", str(raw), "--out", str(tmp_path / "b"), "--workers", "1"]) == 0
+    assert (
+        status_of(
+            main, ["--untrimmed", "--part", "1", "--raw", str(raw), "--out", str(tmp_path / "b"), "--workers", "1"]
+        )
+        == 0
+    )
     assert PackedDataset(tmp_path / "b").name == "pku1_untrimmed"
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from feeder.layout import NTU_LAYOUT
+from feeder.modality_names import MODALITIES
 
 from feeder.clips import ClipBatch, ClipDataset, ResampleClip, evaluation_view
-from feeder.layout import NTU_LAYOUT
 from feeder.modalities import ModalityTokens
-from feeder.modality_names import MODALITIES
 from tests.helpers import GOLDEN, run_python, tiny_dataset
 
 

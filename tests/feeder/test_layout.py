@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from feeder.layout import NTU_LAYOUT, FrameLayout
+from feeder.modality_names import MODALITIES
+from models.encoder import Backbone
 
 from data_gen.skeletons import KINECT_V2, SKELETONS, Skeleton
 from feeder.augment import RandomPoseAugmentation, training_view
 from feeder.clips import ClipBatch, ClipDataset, ResampleClip
-from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.modalities import ModalityTokens
-from feeder.modality_names import MODALITIES
 from feeder.sampling import ViewRandom
-from models.encoder import Backbone
 from models.umurl import UmURL
 from tests.helpers import streams_of
 

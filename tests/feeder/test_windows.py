@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from feeder.layout import NTU_LAYOUT, FrameLayout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_gen.raw.normalise import normalise
-from feeder.layout import NTU_LAYOUT, FrameLayout
 from feeder.windows import GAP, long_gaps, normalise_window, slide
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-
-from feeder.modalities import ModalityTokens
 from models.detector import Detector
 from models.encoder import Backbone
+
+from feeder.modalities import ModalityTokens
 
 
 @pytest.fixture

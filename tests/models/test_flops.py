@@ -1,10 +1,10 @@
 import pytest
 import torch
+from feeder.modality_names import MODALITIES
 from torch.utils.flop_counter import FlopCounterMode
 
 from feeder.augment import training_view
 from feeder.modalities import ModalityTokens
-from feeder.modality_names import MODALITIES
 from models import flops, umurl
 from models.umurl import UmURL
 from tools.benchmark import baselines

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from feeder.modality_names import MODALITIES
 from models.objective import Weights, baseline_loss, covariance_loss, umurl_loss, variance_loss
 

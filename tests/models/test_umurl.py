@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-
-from feeder.clips import evaluation_view
-from feeder.modalities import ModalityTokens, Tokens
 from feeder.modality_names import MODALITIES
 from models.encoder import ModalityAgnosticEncoder
 from models.loading import load, load_backbone, weights
 from models.objective import umurl_loss
+
+from feeder.clips import evaluation_view
+from feeder.modalities import ModalityTokens, Tokens
 from models.umurl import SimpleBaseline, UmURL
 from tests.feeder.test_clips import golden_source
 from tests.helpers import GOLDEN, needs_compiler, streams_of

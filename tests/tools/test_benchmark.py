@@ -4,11 +4,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from models.objective import umurl_loss
+from tools.utils.errors import UserError
+from tools.utils.options import output_file
 
 from data_gen.raw.normalise import normalise
 from data_gen.raw.skeleton_file import parse_skeleton
 from models import flops, loading, umurl
-from models.objective import umurl_loss
 from models.umurl import UmURL
 from tests.helpers import GOLDEN, moving_body, skeleton_text
 from tools.benchmark import __main__ as program
@@ -17,8 +19,6 @@ from tools.benchmark.measure import measure
 from tools.benchmark.rows import Setup, check_same
 from tools.benchmark.simulate import LENGTHS, simulated_dataset, skeleton_texts
 from tools.benchmark.stages import STAGES, run_stage
-from tools.utils.errors import UserError
-from tools.utils.options import output_file
 
 CPU = torch.device("cpu")
 QUICK = program.choose_sizes(program.parse_args(["--quick"]), "cpu")

@@ -1,12 +1,12 @@
 import json
 
 import pytest
+from tools.utils.errors import UserError
 
 from models import flops
 from models.umurl import UmURL
 from tools import efficiency
 from tools.benchmark.efficiency import efficiency as rows_of
-from tools.utils.errors import UserError
 
 
 def test_the_table(tmp_path, capsys):

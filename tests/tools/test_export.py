@@ -6,6 +6,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from tools.evaluation.features import FrozenEncoder
+from tools.utils.errors import UserError
 
 import action_recognition
 from data_gen.class_names import class_names
@@ -15,9 +17,7 @@ from tests.helpers import GOLDEN
 from tests.programs import call
 from tools import export
 from tools.evaluation import linear_classifier
-from tools.evaluation.features import FrozenEncoder
 from tools.inference import exporting
-from tools.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,9 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from tools.evaluation.features import FrozenEncoder
+from tools.evaluation.representation import Representation
+from tools.utils.errors import UserError
 
 from data_gen.class_names import class_names
 from data_gen.datasets import ROOT
@@ -12,11 +15,8 @@ from data_gen.raw.conversion import BadRecordings
 from models import checkpoint_files, load_encoder, loading
 from tests.helpers import moving_body, skeleton_text
 from tools import extract
-from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.representation import Representation
 from tools.inference import recordings
 from tools.inference.recordings import RecordingsInput
-from tools.utils.errors import UserError
 
 
 def extracted(published, out, *data, more=()):

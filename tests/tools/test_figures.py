@@ -4,18 +4,18 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from data_gen.packed.info import DataSetError
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tools.utils import checkpoints
+from tools.utils.errors import UserError
 
 import action_recognition
-from data_gen.packed.info import DataSetError
 from data_gen.packed.reader import PackedDataset
 from tests.helpers import own_dataset, run_python
 from tools.figures import confusion, curves, encoded, retrieval, tsne
 from tools.figures.__main__ import main
-from tools.utils import checkpoints
-from tools.utils.errors import UserError
 
 
 @pytest.fixture

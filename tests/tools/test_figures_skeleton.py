@@ -3,6 +3,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from tools.utils.errors import UserError
 
 from data_gen.packed.reader import PackedDataset
 from data_gen.skeletons import KINECT_V2
@@ -11,7 +12,6 @@ from feeder.clips import ClipDataset
 from tests.helpers import moving_body, own_dataset, skeleton_text
 from tools.figures import encoded, people, skeleton
 from tools.figures.__main__ import main
-from tools.utils.errors import UserError
 
 
 @pytest.fixture

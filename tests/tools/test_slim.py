@@ -5,16 +5,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from feeder.layout import NTU_LAYOUT
+from tools.utils.errors import UserError
 
 import action_recognition
 import action_retrieval
 from data_gen.packed.reader import PackedDataset
-from feeder.layout import NTU_LAYOUT
 from models import CheckpointError, checkpoint_files, load_encoder, loading
 from tests.helpers import GOLDEN
 from tools import extract, predict, slim
 from tools.inference.model_card import card_text
-from tools.utils.errors import UserError
 
 CPU = ["--device", "cpu"]
 

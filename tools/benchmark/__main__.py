@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs 
 from data_gen.packed.atomic import atomic_write
 from data_gen.packed.words import counted
 from data_gen.raw.workers import end_at_ctrl_c, submit
+
 from tools.utils.encoder_options import add_compile_option
 from tools.utils.errors import UserError, run
 from tools.utils.options import HelpFormatter, add_device_option, output_file, positive_int
@@ -94,8 +95,8 @@ def choose_sizes(args: argparse.Namespace, device_type: str) -> Sizes:
 def machine(device: torch.device) -> dict[str, Any]:
     """Return device, cores, threads and versions."""
     import torch
-
     from data_gen.raw.workers import num_cores
+
     from tools.utils.checkpoints import versions
 
     try:

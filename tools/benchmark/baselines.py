@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from data_gen.raw.skeleton_file import MAX_BODIES
 from data_gen.recipes import ClassifierRecipe
-from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, evaluation_view
 from feeder.layout import NTU_LAYOUT
 from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
+from torch import Tensor, nn
+
+from data_gen.raw.skeleton_file import MAX_BODIES
+from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop
+from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, evaluation_view
 from models.umurl import Projections
 
 # ---- convert ---------------------------------------------------------------------------------------------------------

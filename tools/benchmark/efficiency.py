@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from feeder.layout import NTU_LAYOUT
+from feeder.modality_names import MODALITIES
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from feeder.clips import NUM_FRAMES
-from feeder.layout import NTU_LAYOUT
 from feeder.modalities import ModalityTokens
-from feeder.modality_names import MODALITIES
 from models.umurl import UmURL
 
 SEPARATE = len(MODALITIES)

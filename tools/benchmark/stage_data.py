@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data_gen.raw.workers import num_cores
+from feeder.layout import NTU_LAYOUT
 from torch import Tensor
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.raw.normalise import normalise
 from data_gen.raw.recordings import Recording, find_recordings
 from data_gen.raw.skeleton_file import parse_skeleton
-from data_gen.raw.workers import num_cores
 from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset
-from feeder.layout import NTU_LAYOUT
 from tools.benchmark import baselines
 from tools.benchmark.measure import copy_limit, measure, split_limit
 from tools.benchmark.rows import CPU, Setup, StageRow, check_same

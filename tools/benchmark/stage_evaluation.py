@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from data_gen.recipes import LINEAR_PROBE
-from feeder.clips import NUM_FRAMES, evaluation_view
 from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
 from models.flops import stream_flops
+from torch import Tensor
+
+from feeder.clips import NUM_FRAMES, evaluation_view
 from tools.benchmark import baselines
 from tools.benchmark.rows import Setup, StageRow, check_same
 from tools.benchmark.simulate import simulated_dataset

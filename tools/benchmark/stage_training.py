@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from feeder.modality_names import MODALITIES
+from models.flops import training_flops
+from models.objective import Weights, umurl_loss
 from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import profile
@@ -17,10 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data_gen.datasets import DATASETS
 from feeder.clips import NUM_FRAMES
-from feeder.modality_names import MODALITIES
 from models import umurl
-from models.flops import training_flops
-from models.objective import Weights, umurl_loss
 from models.umurl import Projections
 from tools.benchmark import baselines
 from tools.benchmark.measure import Limit

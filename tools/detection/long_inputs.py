@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from data_gen.packed.info import is_one_line
+from data_gen.raw.long_files import BLOCK, LongFile
 
 from data_gen.formats.folder import skeleton_in
 from data_gen.formats.long import SEGMENTS, read_segments
-from data_gen.packed.info import is_one_line
 from data_gen.packed.reader import INFO, DataSetError, PackedDataset
 from data_gen.packed.segments import Segment, find_fault
-from data_gen.raw.long_files import BLOCK, LongFile
 from data_gen.raw.recording_files import SKELETON, SUFFIXES
 from data_gen.raw.recordings import check_there, is_recording
 from data_gen.skeletons import KINECT_V2, Skeleton, has_mapping, map_joints

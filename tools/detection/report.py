@@ -8,13 +8,13 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-
-from data_gen.datasets import UNTRIMMED, DataSet, Protocol
 from data_gen.packed.catalogue import packed_in
-from data_gen.packed.reader import SIDES, PackedDataset
 from data_gen.packed.words import counted
 from models.detector import Detector
 from models.loading import fingerprint
+
+from data_gen.datasets import UNTRIMMED, DataSet, Protocol
+from data_gen.packed.reader import SIDES, PackedDataset
 from tools.detection.long_inputs import check_skeleton, packed_blocks
 from tools.detection.metrics import MARKED, OVERLAPS, measure_detection
 from tools.detection.saved import detector_name, write_detector

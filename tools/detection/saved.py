@@ -6,10 +6,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from models.detector import Detector
 from models.loading import fingerprint
+from torch import Tensor
+
 from tools.evaluation.features import FrozenEncoder, result_name
 from tools.utils import checkpoints
 from tools.utils.errors import UserError

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from feeder.layout import FrameLayout
+from models.detector import Detector
+from models.inference import ClipEncoder, resize
 from torch import Tensor
 
 from data_gen.class_names import class_label
-from feeder.layout import FrameLayout
 from feeder.modalities import ModalityTokens
 from feeder.windows import Window, normalise_window, slide
-from models.detector import Detector
-from models.inference import ClipEncoder, resize
 from tools.detection.decoding import Detection, decode
 from tools.detection.overlap import frame_scores
 from tools.evaluation.features import FrozenEncoder

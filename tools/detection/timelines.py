@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-
 from data_gen.packed.atomic import atomic_write, check_replaceable
 from data_gen.raw.long_files import LongFile
+
 from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD, WINDOW
 from tools.detection.long_inputs import LongInput, file_input, find_inputs
 from tools.detection.saved import read_detector

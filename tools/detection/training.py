@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from models.detector import Detector
+from models.inference import resize
 from torch import Tensor
 
 from data_gen.packed.reader import PackedDataset
@@ -16,8 +18,6 @@ from data_gen.packed.segments import Segment
 from feeder.clips import NUM_FRAMES
 from feeder.modalities import ModalityTokens
 from feeder.windows import normalise_window
-from models.detector import Detector
-from models.inference import resize
 from tools.utils.errors import UserError
 from tools.utils.logs import progress
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import logging
 from collections.abc import Mapping, Sequence
@@ -120,7 +119,9 @@ def open_evaluation(
     if packed.num_classes < 2:
         raise UserError(f"{packed.path}: has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
     indices = {split: packed.split(chosen.name, split) for split in SIDES}
-    own = state.get("dataset") or getattr((from_test_name(folder.resolve().name, rows_in(data_root)) or [None])[0], "name", None)
+    own = state.get("dataset") or getattr(
+        (from_test_name(folder.resolve().name, rows_in(data_root)) or [None])[0], "name", None
+    )
     every = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu"))
     notes = [text for text in (note, _overlap(state, stored, chosen)) if text]
     result = {
@@ -165,19 +166,9 @@ def _overlap(state: dict[str, Any], packed: PackedDataset, protocol: Protocol) -
 # ---- representations -------------------------------------------------------------------------------------------------
 
 
-def add_representation_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--modality",
-        nargs="+",
-        default=["all"],
-        metavar="M",
-        help="all (fused), one modality, a fusion such as joint+bone or, of the frozen encoder, ensemble (the fused "
-        "feature and each modality's own, concatenated); several are evaluated in one pass; default: all",
-    )
-    for name in (CENTRED, STANDARDISED):
-        what = "minus their mean" if name == CENTRED else "with mean 0 and deviation 1 in each dimension"
-        flag = f"--{name.removesuffix('d')}"
-        parser.add_argument(flag, action="store_true", help=f"also evaluate features {what} on the train split")
+def variants_of(centre: bool, standardise: bool) -> list[str]:
+    """Return the variants of the features that --centre and --standardise ask for."""
+    return [CENTRED] * centre + [STANDARDISED] * standardise
 
 
 @dataclass(frozen=True)
@@ -217,6 +208,8 @@ def plain_features(encoders: Mapping[str, FrozenEncoder], source: ClipDataset, t
     encoder = next(iter(encoders.values()))
     features = dict(zip(streams, encoder.features(source, streams, title)))
     return {
-        each.modality: torch.cat([features[s] for s in each.streams], 1) if len(each.streams) > 1 else features[each.streams[0]]
+        each.modality: torch.cat([features[s] for s in each.streams], 1)
+        if len(each.streams) > 1
+        else features[each.streams[0]]
         for each in encoders.values()
     }

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_gen.packed.words import counted
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from data_gen.packed.words import counted
 from tools.figures import style
 from tools.figures.encoded import plot_path, with_others
 from tools.figures.style import Curve

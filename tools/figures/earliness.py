@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from data_gen.packed.words import counted
 from matplotlib.figure import Figure
 
-from data_gen.packed.words import counted
 from tools.evaluation.earliness import TASK
 from tools.evaluation.features import suffix_of
 from tools.figures import style

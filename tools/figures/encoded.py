@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data_gen.packed.atomic import check_replaceable
+from data_gen.packed.words import counted
+from models.checkpoint_files import stem_of
 from torch import Tensor
 
 from data_gen.class_names import class_label
 from data_gen.datasets import Protocol
-from data_gen.packed.atomic import check_replaceable
 from data_gen.packed.reader import PackedDataset
-from data_gen.packed.words import counted
 from feeder.clips import ClipDataset
-from models.checkpoint_files import stem_of
 from tools.evaluation.features import FrozenEncoder, extract_features, result_name
 from tools.evaluation.setup import data_of
 from tools.utils.errors import UserError

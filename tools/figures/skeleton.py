@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data_gen.packed.atomic import atomic_write, check_replaceable
+from data_gen.packed.words import counted
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-from data_gen.packed.atomic import atomic_write, check_replaceable
 from data_gen.packed.reader import INFO, PackedDataset
-from data_gen.packed.words import counted
 from feeder.augment import training_view
 from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip, evaluation_view
 from feeder.modalities import ModalityTokens

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from data_gen.packed.atomic import atomic_write
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from data_gen.packed.atomic import atomic_write
 from tools.utils.logs import DRAWABLE, secondary, tensorboard
 
 WIDTH = 5.5  # inches; narrow, so that 8 points can still be read on a phone

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from data_gen.packed.words import counted
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from data_gen.packed.words import counted
 from tools.figures import style
 from tools.figures.encoded import Encoded, class_name, names_for, plot_path, with_others
 from tools.utils.distributed import single_process

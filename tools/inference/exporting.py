@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from data_gen.packed.atomic import atomic_files, check_replaceable, locked
-from feeder.clips import NUM_FRAMES
 from feeder.modality_names import Streams
 from models.inference import ClipEncoder, is_raw
+from torch import Tensor, nn
+
+from feeder.clips import NUM_FRAMES
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.linear_classifier import SavedClassifier, load_classifier, own_classifier
 from tools.inference.model_card import card_of, card_text

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from data_gen.packed.info import INFO, is_one_line
-from data_gen.packed.reader import PackedDataset
 from feeder.modality_names import ENSEMBLE, Streams
 from models.loading import fingerprint
+from torch import Tensor
+
+from data_gen.packed.reader import PackedDataset
 from tools.evaluation.features import LARGEST, FrozenEncoder
 from tools.evaluation.knn import nearest
 from tools.evaluation.representation import Representation

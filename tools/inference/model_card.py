@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_gen.datasets import from_test_name
 from data_gen.packed.atomic import atomic_write
 from models.loading import (
     BACKBONE_PREFIX,
@@ -17,6 +16,8 @@ from models.loading import (
     is_plain,
     modalities,
 )
+
+from data_gen.datasets import from_test_name
 from tools.evaluation.features import FrozenEncoder
 from tools.evaluation.linear_classifier import own_classifier
 from tools.utils.checkpoints import versions

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_gen.packed.reader import DataSetError
 from feeder.modality_names import Streams
+
+from data_gen.packed.reader import DataSetError
 from tools.evaluation.features import FrozenEncoder
 from tools.inference.recordings import Features, RecordingsInput
 from tools.inference.watch import appearing

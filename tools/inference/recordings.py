@@ -13,24 +13,24 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from data_gen.packed.info import UNLABELLED, is_one_line
+from data_gen.packed.names import parse_name
+from data_gen.packed.words import counted
+from data_gen.raw.number_lines import SkeletonError
+from data_gen.raw.workers import num_cores
+from feeder.layout import FrameLayout
+from feeder.modality_names import Streams
 from torch import Tensor
 
 from data_gen.class_names import class_label
 from data_gen.formats.folder import CLASSES, SKELETON_JSON, TABLE, Files, read_listed, skeleton_in
-from data_gen.packed.info import UNLABELLED, is_one_line
-from data_gen.packed.names import parse_name
 from data_gen.packed.reader import INFO, PackedDataset
-from data_gen.packed.words import counted
 from data_gen.raw.conversion import first_names
 from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, fit_people, in_unit
-from data_gen.raw.number_lines import SkeletonError
 from data_gen.raw.recording_files import SKELETON, SUFFIXES, check_values, parse_recording
 from data_gen.raw.recordings import Recording, check_there, find_recordings, prepare_all
-from data_gen.raw.workers import num_cores
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
 from feeder.clips import ClipDataset
-from feeder.layout import FrameLayout
-from feeder.modality_names import Streams
 from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, check_features, feature_batches
 from tools.utils.encoder_options import PLACES
 from tools.utils.errors import UserError

@@ -10,8 +10,8 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
-
 from data_gen.packed.atomic import atomic_write
+
 from tools.inference.recordings import Features
 from tools.utils.errors import UserError
 

@@ -31,6 +31,10 @@ class ClassifierRecipe:
     momentum: float = 0.9
     validate_every: int = 5
 
+    def rate_at(self, epoch: int, lr: float | None = None) -> float:
+        """Return the learning rate in an epoch, of the recipe's rate or another at the start."""
+        return (lr or self.lr) * 0.1 ** sum(epoch >= milestone for milestone in self.schedule)
+
 
 # For users' own data sets; tried on 1,315 real recordings (docs/results.md).
 OWN = PretrainRecipe(128, epochs=40, schedule=(31,), hidden_size=256, save_freq=10)

@@ -233,11 +233,17 @@ class Trainer:
         default; published checkpoints state none."""
         remedy = "choose another --checkpoint-path, or start from the beginning with --resume none"
         if state.get("recordings", len(self.dataset)) != len(self.dataset):
-            raise UserError(f"{path}: was trained on {state['recordings']:,} recordings, not {len(self.dataset):,}: {remedy}")
+            raise UserError(
+                f"{path}: was trained on {state['recordings']:,} recordings, not {len(self.dataset):,}: {remedy}"
+            )
         if (layout := self.dataset.layout.to_json()) != state["encoder"]["layout"]:
-            raise UserError(f"{path}: was trained on people of another kind than {layout['skeleton']['name']}: {remedy}")
+            raise UserError(
+                f"{path}: was trained on people of another kind than {layout['skeleton']['name']}: {remedy}"
+            )
         arguments, saved = self.config.to_json(), state.get("args", {})
-        defaults = replace(self.config, **{f.name: f.default for f in fields(Config) if f.default is not MISSING}).to_json()
+        defaults = replace(
+            self.config, **{f.name: f.default for f in fields(Config) if f.default is not MISSING}
+        ).to_json()
         changed = [
             f"--{name.replace('_', '-')} {before} (now {value})"
             for name, value in arguments.items()

@@ -57,7 +57,9 @@ def folder(made, tmp_path) -> Path:
 
 
 def command(folder: Path, out: Path, *, dataset="demo", protocol="xsub") -> int:
-    return status_of(main, ["padded", "--dataset", dataset, "--protocol", protocol, str(folder), "--out", str(out), "--replace"])
+    return status_of(
+        main, ["padded", "--dataset", dataset, "--protocol", protocol, str(folder), "--out", str(out), "--replace"]
+    )
 
 
 def refused(folder: Path, message: str, capsys, dataset="demo", protocol="xsub") -> None:

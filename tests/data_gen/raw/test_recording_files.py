@@ -118,9 +118,7 @@ def test_what_cannot_fit_is_refused():
 def test_values_are_checked_by_frame():
     clip = bodies()
     clip[3, 0, 5, 1] = clip[5] = np.nan
-    with pytest.raises(
-        UserError, match="not finite in 2 of its 7 frames, the first of them frame 3 .counted from 0"
-    ):
+    with pytest.raises(UserError, match="not finite in 2 of its 7 frames, the first of them frame 3 .counted from 0"):
         check_values(clip)
     with pytest.raises(UserError, match="has 0 frames"):
         check_values(clip[:0])

@@ -115,7 +115,10 @@ def test_names_that_cannot_be_printed_are_reported_all_the_same(tmp_path, capfd)
     for name in (b"\xff\xfe.skeleton", b"a\nb.skeleton", b"\x1b[2J.skeleton", "٣.skeleton".encode()):
         (tmp_path / "raw" / os.fsdecode(name)).write_bytes(TEXT)
     assert (
-        status_of(main, ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--skip-bad"]) == 0
+        status_of(
+            main, ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--skip-bad"]
+        )
+        == 0
     )
     said = capfd.readouterr().out
     assert "4 bad recordings skipped" in said and "a\\nb.skeleton': the name is not" in said and "\x1b" not in said

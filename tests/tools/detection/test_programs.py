@@ -13,6 +13,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from models.inference import load_encoder
+from tools.utils.errors import UserError
 
 import action_recognition
 import pretrain
@@ -20,14 +22,12 @@ from data_gen.datasets import PKU, ROOT
 from data_gen.packed.reader import PackedDataset
 from data_gen.pku_gendata import convert, untrimmed_row
 from data_gen.raw.normalise import normalise
-from models.inference import load_encoder
 from tests.data_gen.test_pku_gendata import write_part
 from tests.helpers import skeleton_text
 from tests.long_helpers import CLASSES, CYCLE, long_frames, pack_long_folder, write_long
 from tools import detect, results, timeline
 from tools.detection import timelines
 from tools.detection.decoding import decode
-from tools.utils.errors import UserError
 
 COMMON = ["--device", "cpu"]
 

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from models.inference import load_encoder
+from tools.utils.errors import UserError
 
 import action_recognition
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
-from models.inference import load_encoder
 from tools.figures import __main__ as figures
-from tools.utils.errors import UserError
 
 OBSERVED = ("1", "0.3", "0.01", "0.3")
 

@@ -2,18 +2,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
-
-from data_gen.packed.reader import PackedDataset
 from data_gen.recipes import LINEAR_PROBE, ClassifierRecipe
-from feeder.clips import ClipDataset, evaluation_view
-from feeder.modalities import ModalityTokens
 from feeder.modality_names import MODALITIES
 from models.encoder import Backbone
 from tools.evaluation.features import extract_features
-from tools.evaluation.probe import LinearProbe, train_probes
 from tools.utils.errors import UserError
 from tools.utils.metrics import top_k_accuracy
+from torch import nn
+
+from data_gen.packed.reader import PackedDataset
+from feeder.clips import ClipDataset, evaluation_view
+from feeder.modalities import ModalityTokens
+from tools.evaluation.probe import LinearProbe, train_probes
 
 
 def blobs(n, seed, classes=4, dims=16):

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-
 from tools.evaluation.representation import Representation
 
 STREAMS = (("joint", "bone"), ("joint",), ("bone",))

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from tools.utils.errors import UserError
 
 import action_recognition
 from data_gen.class_names import class_names
@@ -18,7 +19,6 @@ from models import CheckpointError
 from tools import extract, predict, search
 from tools.evaluation import knn
 from tools.inference import watch
-from tools.utils.errors import UserError
 
 COMMON = ["--device", "cpu"]
 

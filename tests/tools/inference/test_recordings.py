@@ -6,6 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from tools.evaluation.features import FrozenEncoder
+from tools.utils.errors import UserError
 
 import action_recognition
 import action_retrieval
@@ -16,9 +18,7 @@ from models import checkpoint_files, load_encoder, loading
 from tests.data_gen.formats.samples import bring, export
 from tests.helpers import own_dataset
 from tools import extract, predict, search
-from tools.evaluation.features import FrozenEncoder
 from tools.inference.recordings import RecordingsInput
-from tools.utils.errors import UserError
 
 V1 = SKELETONS["kinect_v1"]
 ALL = (("joint", "bone", "motion"),)

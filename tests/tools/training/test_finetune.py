@@ -3,23 +3,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-from data_gen.packed.reader import PackedDataset
 from data_gen.recipes import FINETUNE, ClassifierRecipe
-from feeder.clips import ClipDataset, evaluation_view
-from feeder.modalities import ModalityTokens
 from feeder.modality_names import MODALITIES
-from feeder.sampling import epoch_order
 from models.encoder import Backbone
-from models.umurl import UmURL
-from tests.finetune_step import CASES, save_steps, step
-from tests.processes import together
 from tools.training.finetune import Finetuner, finetune, new_classifier
 from tools.utils.distributed import Processes
 from tools.utils.errors import UserError
 from tools.utils.metrics import top_k_accuracy
 from tools.utils.precision import choose_amp
+from torch import nn
+
+from data_gen.packed.reader import PackedDataset
+from feeder.clips import ClipDataset, evaluation_view
+from feeder.modalities import ModalityTokens
+from feeder.sampling import epoch_order
+from models.umurl import UmURL
+from tests.finetune_step import CASES, save_steps, step
+from tests.processes import together
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 CLASSES = 12

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-
-from models import loading
 from models.checkpoint_files import CheckpointError
 from tools.training.pretraining import progress_text
 from tools.utils.errors import UserError
+
+from models import loading
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import torch
-
 from tools.training.schedule import set_learning_rate
 
 

@@ -4,12 +4,12 @@ import zipfile
 
 import pytest
 import torch
+from models.checkpoint_files import CheckpointError
+from tools.utils import checkpoints
 
 from models import checkpoint_files, loading
-from models.checkpoint_files import CheckpointError
 from models.umurl import UmURL
 from tests.helpers import GOLDEN
-from tools.utils import checkpoints
 
 OFFICIAL = GOLDEN / "official_h8.pth.tar"
 

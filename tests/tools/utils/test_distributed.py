@@ -3,7 +3,6 @@ import subprocess
 import pytest
 import torch
 import torch.distributed as dist
-
 from tools.utils import distributed
 from tools.utils.errors import UserError
 

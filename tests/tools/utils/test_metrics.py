@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from tools.utils.metrics import class_accuracies, format_summary, mean_of_classes, summary, top_k_accuracy
 
 
