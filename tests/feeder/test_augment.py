@@ -5,14 +5,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms import v2
 
 from feeder import sampling
-from feeder.augment import RandomMirror, RandomPoseAugmentation, RandomTemporalCrop, View, training_view
-from feeder.clips import ClipBatch, ClipDataset, ResampleClip
+from data_gen.skeletons import NTU_LAYOUT, SKELETONS, FrameLayout
+from feeder.augment import AUGMENTATIONS, RandomMirror, RandomPoseAugmentation, RandomTemporalCrop, View, make_view
+from feeder.clips import ClipDataset, ResampleClip, Windows
 from feeder.sampling import ViewRandom, epoch_order, global_batches, share
+from utils.errors import UserError
 
 N = 40_000
+
+
+def published() -> View:
+    return make_view("published", NTU_LAYOUT)
+
+
 EYE = torch.eye(3)
 
 
@@ -23,14 +30,14 @@ def dataset(length: int, size: int) -> ClipDataset:
     return ClipDataset(frames, each, np.zeros(size, np.int64), first=np.zeros(size, np.int64))
 
 
-def batch(length: int, size: int = N, seed: int = 0, epoch: int = 0) -> ClipBatch:
-    """One view of each recording."""
+def batch(length: int, size: int = N, seed: int = 0, epoch: int = 0) -> tuple[Windows, ViewRandom]:
+    """A window of each recording, and its random numbers."""
     return dataset(length, size).views(torch.arange(size), 1, seed, epoch)
 
 
 @pytest.fixture(scope="module")
 def joint_maps() -> torch.Tensor:
-    return RandomPoseAugmentation()(batch(64)).joint_map
+    return RandomPoseAugmentation()(*batch(64)).joint_map
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +97,16 @@ def test_jitter_multiplies_15_joints_by_one_matrix(joint_maps, kinds):
 
 
 def test_what_happens_to_a_joint_happens_in_all_frames_and_to_both_people():
-    clips = RandomPoseAugmentation()(batch(64, 500))
-    plain = batch(64, 500)
-    view = training_view()
-    view.transforms = (torch.nn.Identity(), *view.transforms[1:])  # the whole recording: 64 frames render to themselves
-    rendered = view(batch(64, 500))
-    expected = torch.einsum("bvij,tmvj->btmvi", clips.joint_map, plain.frames.view(64, 2, 25, 3))
-    torch.testing.assert_close(rendered, expected, atol=1e-5, rtol=1e-5)
+    view = View([RandomPoseAugmentation(), ResampleClip()])  # the whole recording: 64 frames stay themselves
+    joint_map = RandomPoseAugmentation()(*batch(64, 500)).joint_map
+    plain = batch(64, 500)[0].frames.view(64, 2, 25, 3)
+    expected = torch.einsum("bvij,tmvj->btmvi", joint_map, plain)
+    torch.testing.assert_close(view(*batch(64, 500)), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("n", [640, 200, 100])
 def test_crop_lengths_and_starts(n):
-    cropped = RandomTemporalCrop()(batch(n))
+    cropped = RandomTemporalCrop()(*batch(n))
     start, length = cropped.first, cropped.length
     assert length.min() >= 64 and length.max() <= n and (start >= 0).all() and (start + length <= n).all()
     ratio_of_64 = (65 / n - 0.1) / 0.9  # U(0.1, 1)·n below 65 becomes 64
@@ -117,28 +122,28 @@ def test_crop_lengths_and_starts(n):
 
 @pytest.mark.parametrize("n", [1, 30, 63, 64])
 def test_short_recordings_are_not_cropped(n):
-    cropped = RandomTemporalCrop()(batch(n, 1000))
+    cropped = RandomTemporalCrop()(*batch(n, 1000))
     assert (cropped.length == n).all() and (cropped.first == 0).all()
 
 
 def test_every_start_is_reached():
-    cropped = RandomTemporalCrop()(batch(66))
+    cropped = RandomTemporalCrop()(*batch(66))
     assert set(cropped.first[cropped.length == 64].tolist()) == {0, 1, 2}
 
 
 def test_views_differ_and_clips_differ():
-    views = training_view()(dataset(200, 50).views(torch.arange(50), 4, 0, 0)).flatten(1)
+    views = published()(*dataset(200, 50).views(torch.arange(50), 4, 0, 0)).flatten(1)
     distance = torch.cdist(views, views) + 1e9 * torch.eye(200)
     assert distance.min() > 1e-3
 
 
 def test_draws_depend_on_seed_epoch_recording_and_view_alone():
-    clips, view, rows = dataset(200, 8), training_view(), torch.arange(8)
-    whole = view(clips.views(rows, 4, 5, 6)).view(4, 8, -1)
+    clips, view, rows = dataset(200, 8), published(), torch.arange(8)
+    whole = view(*clips.views(rows, 4, 5, 6)).view(4, 8, -1)
     order = torch.tensor([3, 7, 0])
-    assert torch.equal(view(clips.views(order, 2, 5, 6)).view(2, 3, -1), whole[:2, order])
+    assert torch.equal(view(*clips.views(order, 2, 5, 6)).view(2, 3, -1), whole[:2, order])
     for seed, epoch in ((4, 6), (5, 7)):
-        other = view(clips.views(rows, 4, seed, epoch)).view(4, 8, -1)
+        other = view(*clips.views(rows, 4, seed, epoch)).view(4, 8, -1)
         assert (other != whole).any(-1).all()
 
 
@@ -163,11 +168,11 @@ def test_random_bits_are_splitmix64s():
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_processes_together_see_what_one_sees(world_size):
-    size, view = 13, training_view()
+    size, view = 13, published()
     clips = dataset(150, size)
-    whole = view(clips.views(torch.arange(size), 4, 0, 0)).view(4, size, -1)
+    whole = view(*clips.views(torch.arange(size), 4, 0, 0)).view(4, size, -1)
     shares = [share(size, rank, world_size) for rank in range(world_size)]
-    parts = [view(clips.views(torch.arange(size)[s], 4, 0, 0)).view(4, s.stop - s.start, -1) for s in shares]
+    parts = [view(*clips.views(torch.arange(size)[s], 4, 0, 0)).view(4, s.stop - s.start, -1) for s in shares]
     assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
@@ -191,88 +196,52 @@ def test_the_last_batch_is_kept_unless_it_is_a_single_clip():
     assert [(b.start, b.stop) for b in global_batches(9, 4)] == [(0, 4), (4, 8)]
 
 
-class Noise(v2.Transform):
-    """As a user would write it: values are changed, by numbers of the clip's own."""
+class Noise(torch.nn.Module):
+    """As a user would write it: values are changed, by random numbers of the clip's own."""
 
-    _transformed_types = (ClipBatch,)
-
-    def transform(self, inpt, params):
-        return inpt.with_values(inpt.values + 0.1 * inpt.random.uniform(*inpt.values.shape[1:]))
+    def forward(self, clips, random):
+        return clips + 0.1 * random.uniform(*clips.shape[1:])
 
 
-class Reversal(v2.Transform):
-    _transformed_types = (ClipBatch,)
-
-    def make_params(self, flat_inputs):
-        return {"is_reversed": flat_inputs[0].random.uniform(1, 1, 1, 1) < 0.5}
-
-    def transform(self, inpt, params):
-        return inpt.with_values(torch.where(params["is_reversed"], inpt.values.flip(1), inpt.values))
+class Reversal(torch.nn.Module):
+    def forward(self, clips, random):
+        return torch.where(random.uniform(1, 1, 1, 1) < 0.5, clips.flip(1), clips)
 
 
-class MaskedFrames(v2.Transform):
-    _transformed_types = (ClipBatch,)
-
-    def make_params(self, flat_inputs):
-        return {"kept": flat_inputs[0].random.uniform(flat_inputs[0].num_frames, 1, 1, 1) > 0.2}
-
-    def transform(self, inpt, params):
-        return inpt.with_values(inpt.values * params["kept"])
-
-
-OWN = [
-    [RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip(), RandomMirror(), Noise(), Reversal()],
-    [ResampleClip(100), Noise(), MaskedFrames(), RandomTemporalCrop(), ResampleClip(), RandomPoseAugmentation()],
-]
-
-
-@pytest.mark.parametrize("transforms", OWN, ids=["behind resampling", "before it"])
-def test_augmentations_of_ones_own_depend_on_seed_epoch_recording_and_view_alone(transforms):
-    clips, view, rows = dataset(200, 8), View(*transforms), torch.arange(8)
-    whole = view(clips.views(rows, 4, 5, 6)).view(4, 8, -1)
+@pytest.mark.parametrize("after", [[Noise()], [RandomMirror(NTU_LAYOUT), Noise(), Reversal()]])
+def test_augmentations_of_ones_own_depend_on_seed_epoch_recording_and_view_alone(after):
+    clips, rows = dataset(200, 8), torch.arange(8)
+    view = View([RandomTemporalCrop(), RandomPoseAugmentation(), ResampleClip(), *after])
+    whole = view(*clips.views(rows, 4, 5, 6)).view(4, 8, -1)
     order = torch.tensor([3, 7, 0])
-    assert torch.equal(view(clips.views(order, 2, 5, 6)).view(2, 3, -1), whole[:2, order])
-    assert not torch.equal(view(clips.views(rows, 4, 5, 7)).view(4, 8, -1), whole)
-    plain = View(*(t for t in transforms if not isinstance(t, Noise)))
-    assert not torch.equal(plain(clips.views(rows, 4, 5, 6)).view(4, 8, -1), whole)
+    assert torch.equal(view(*clips.views(order, 2, 5, 6)).view(2, 3, -1), whole[:2, order])
+    assert not torch.equal(view(*clips.views(rows, 4, 5, 7)).view(4, 8, -1), whole)
+    plain = View([t for t in view.transforms if not isinstance(t, Noise)])
+    assert not torch.equal(plain(*clips.views(rows, 4, 5, 6)).view(4, 8, -1), whole)
 
 
 def test_a_mirrored_clip_is_the_same_person_seen_in_a_mirror():
-    plain = ResampleClip()(batch(64, 200)).values
-    seen = View(ResampleClip(), RandomMirror(1.0))(batch(64, 200))
+    plain = ResampleClip()(*batch(64, 200))
+    seen = View([ResampleClip(), RandomMirror(NTU_LAYOUT, 1.0)])(*batch(64, 200))
     left, right, head = 8 - 4, 8, 3  # shoulders
     assert torch.equal(seen[:, :, :, left, 0], -plain[:, :, :, right, 0])
     assert torch.equal(seen[:, :, :, right, 1:], plain[:, :, :, left, 1:])
     assert torch.equal(seen[:, :, :, head, 1:], plain[:, :, :, head, 1:])
-    some = (View(ResampleClip(), RandomMirror())(batch(64, 200)) != plain).flatten(1).any(1)
+    some = (View([ResampleClip(), RandomMirror(NTU_LAYOUT)])(*batch(64, 200)) != plain).flatten(1).any(1)
     assert close(some.float().mean().item(), 0.5, 200)
-    twice = View(ResampleClip(), RandomMirror(1.0), RandomMirror(1.0))(batch(64, 200))
+    twice = View([ResampleClip(), RandomMirror(NTU_LAYOUT, 1.0), RandomMirror(NTU_LAYOUT, 1.0)])(*batch(64, 200))
     assert torch.equal(twice, plain)
 
 
-class Forgetful(v2.Transform):
-    """It does not say that it takes ClipBatch, so torchvision would hand clips on unchanged."""
-
-
-@pytest.mark.parametrize(
-    "transforms, message",
-    [
-        ([ResampleClip(), Forgetful()], r"Forgetful\(\) would not be called: it lacks `_transformed_types"),
-        ([v2.GaussianNoise(), ResampleClip()], "GaussianNoise.* would not be called"),
-        ([ResampleClip(), v2.Lambda(lambda clips: clips.values, ClipBatch)], "returns a Tensor, not a ClipBatch"),
-    ],
-)
-def test_a_transform_that_would_be_skipped_is_refused(transforms, message):
-    with pytest.raises(TypeError, match=message):
-        View(*transforms)(batch(64, 2))
-
-
-def test_a_pipeline_must_end_with_resampled_clips():
-    with pytest.raises(ValueError, match="place ResampleClip"):
-        View(RandomTemporalCrop())(batch(64, 2))
+def test_every_registered_view_makes_clips_of_64_frames():
+    for name in AUGMENTATIONS:
+        assert make_view(name, NTU_LAYOUT)(*batch(80, 3)).shape == (3, 64, 2, 25, 3)
+    assert "RandomMirror" in repr(make_view("mirror", NTU_LAYOUT))
+    with pytest.raises(UserError, match="--augment blur"):
+        make_view("blur", NTU_LAYOUT)
 
 
 def test_the_text_of_a_view_tells_every_parameter():
-    assert repr(View(RandomTemporalCrop(0.2), RandomMirror())) == (
+    assert repr(View([RandomTemporalCrop(0.2), RandomMirror(FrameLayout(SKELETONS["coco"], 1, 2))])) == (
         "View(\n      RandomTemporalCrop(min_ratio=0.2, min_length=64)\n      RandomMirror(p=0.5)\n)"
     )

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from feeder.layout import NTU_LAYOUT
-from feeder.modality_names import MODALITIES
 
-from feeder.clips import ClipBatch, ClipDataset, ResampleClip, evaluation_view
-from feeder.modalities import ModalityTokens
+from feeder.clips import ClipDataset, ResampleClip, Windows, resample
 from tests.helpers import GOLDEN, run_python, tiny_dataset
 
 
@@ -19,85 +16,73 @@ def golden_source() -> ClipDataset:
     return ClipDataset(frames, golden["num_frame"].astype(np.int64), np.zeros(len(clips), np.int64))
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_golden_tokens(modality):
-    golden = np.load(GOLDEN / "downstream_h8.npz")
-    clip = evaluation_view(golden_source().clips(slice(None)))
-    tokens = ModalityTokens()(clip, [modality])[modality]
-    np.testing.assert_allclose(tokens.temporal.numpy(), golden[modality[0] + "t"], atol=1e-5)
-    np.testing.assert_allclose(tokens.spatial.numpy(), golden[modality[0] + "s"], atol=1e-5)
-
-
 @pytest.fixture
-def random_clips():
+def random_windows():
     rng = torch.Generator().manual_seed(0)
     length = torch.tensor([1, 2, 7, 63, 64, 65, 128, 300] * 12)
     frames = torch.randn(int(length.sum()), 150, generator=rng)
     joint_map = torch.randn(len(length), 25, 3, 3, generator=rng)
-    return ClipBatch(frames, length.cumsum(0) - length, length, joint_map=joint_map)
+    return Windows(frames, length.cumsum(0) - length, length, joint_map=joint_map)
 
 
 @pytest.mark.parametrize("num_frames", [64, 10])
-def test_rendering_is_interpolation_then_a_matrix_per_joint(random_clips, num_frames):
-    c = random_clips
-    rendered = ResampleClip(num_frames)(c).values
-    assert rendered.shape == (len(c), num_frames, 2, 25, 3)
-    for i in range(len(c)):
+def test_rendering_is_interpolation_then_a_matrix_per_joint(random_windows, num_frames):
+    c = random_windows
+    rendered = ResampleClip(num_frames)(c)
+    assert rendered.shape == (len(c.first), num_frames, 2, 25, 3)
+    for i in range(len(c.first)):
         window = c.frames[c.first[i] : c.first[i] + c.length[i]]
         resized = F.interpolate(window.T[None], size=num_frames, mode="linear", align_corners=False)[0].T
         expected = torch.einsum("vij,tmvj->tmvi", c.joint_map[i], resized.view(num_frames, 2, 25, 3))
         torch.testing.assert_close(rendered[i], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_clip_does_not_depend_on_its_neighbours(random_clips):
-    c = random_clips
-    order = torch.randperm(len(c), generator=torch.Generator().manual_seed(1))
-    permuted = ClipBatch(c.frames, c.first[order], c.length[order], joint_map=c.joint_map[order])
-    assert torch.equal(ResampleClip()(permuted).values, ResampleClip()(c).values[order])
+def test_a_clip_does_not_depend_on_its_neighbours(random_windows):
+    c = random_windows
+    order = torch.randperm(len(c.first), generator=torch.Generator().manual_seed(1))
+    permuted = Windows(c.frames, c.first[order], c.length[order], joint_map=c.joint_map[order])
+    assert torch.equal(ResampleClip()(permuted), ResampleClip()(c)[order])
 
 
-def test_maps_compose_in_order(random_clips):
-    c = random_clips
-    second = torch.randn(len(c), 25, 3, 3, generator=torch.Generator().manual_seed(2))
-    once = ResampleClip()(c).values
+def test_maps_compose_in_order(random_windows):
+    c = random_windows
+    second = torch.randn(len(c.first), 25, 3, 3, generator=torch.Generator().manual_seed(2))
+    once = ResampleClip()(c)
     expected = torch.einsum("bvij,btmvj->btmvi", second, once)
-    for clips in (ResampleClip()(c.map_joints(second)), ResampleClip()(c).map_joints(second)):
-        torch.testing.assert_close(clips.values, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ResampleClip()(c.map_joints(second)), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_windows_stay_inside_their_recording(random_clips):
-    c = random_clips
+def test_windows_stay_inside_their_recording(random_windows):
+    c = random_windows
     poisoned = torch.full_like(c.frames, torch.nan)
     start, length = c.length // 3, c.length - 2 * (c.length // 3)
     for first, n in zip((c.first + start).tolist(), length.tolist()):
         poisoned[first : first + n] = 1.0
-    narrowed = ClipBatch(poisoned, c.first, c.length).window(start, length)
-    assert torch.equal(ResampleClip()(narrowed).values, torch.ones(len(c), 64, 2, 25, 3))
+    narrowed = Windows(poisoned, c.first, c.length).cut(start, length)
+    assert torch.equal(ResampleClip()(narrowed), torch.ones(len(c.first), 64, 2, 25, 3))
 
 
-def test_resampled_clips_can_be_cut_and_resampled_again(random_clips):
-    clips = ResampleClip(64)(random_clips)
-    last = clips.window(torch.full((len(clips),), 54), torch.full((len(clips),), 10))
-    with pytest.raises(ValueError, match="the clips are not resampled: place ResampleClip"):
-        _ = last.values
-    torch.testing.assert_close(ResampleClip(10)(last).values, clips.values[:, 54:])
+def test_clips_of_one_length_are_resampled_as_windows_are():
+    clips = torch.randn(3, 90, 1, 17, 2)
+    expected = F.interpolate(clips.flatten(2).mT, size=64, mode="linear", align_corners=False).mT
+    torch.testing.assert_close(resample(clips), expected.unflatten(2, (1, 17, 2)), atol=1e-5, rtol=1e-5)
 
 
 def test_a_data_set_is_read_as_it_was_packed(tmp_path):
     packed = tiny_dataset(tmp_path)
     rows = packed.split("xsub", "val")
     source = ClipDataset.of_dataset(packed, rows, torch.device("cpu"))
-    clips = source.clips(slice(None))
+    windows = source.windows(slice(None))
     for i, row in enumerate(rows):
-        frames = source.frames[clips.first[i] : clips.first[i] + clips.length[i]]
+        frames = source.frames[windows.first[i] : windows.first[i] + windows.length[i]]
         np.testing.assert_array_equal(frames.numpy().reshape(-1, 2, 25, 3), packed.recording(row))
     np.testing.assert_array_equal(source.label, packed.label[rows])
 
 
-def test_a_process_may_have_no_clips(random_clips):
+def test_a_process_may_have_no_clips(random_windows):
     none = slice(0, 0)
-    clips = ClipBatch(random_clips.frames, random_clips.first[none], random_clips.length[none])
-    assert ResampleClip()(clips).values.shape == (0, 64, 2, 25, 3)
+    windows = Windows(random_windows.frames, random_windows.first[none], random_windows.length[none])
+    assert ResampleClip()(windows).shape == (0, 64, 2, 25, 3)
 
 
 def test_joined_data_sets_give_the_clips_of_each(tmp_path):
@@ -105,12 +90,12 @@ def test_joined_data_sets_give_the_clips_of_each(tmp_path):
     parts = [
         ClipDataset.of_dataset(packed, packed.split("xsub", side), torch.device("cpu")) for side in ("val", "train")
     ]
-    view, joined = evaluation_view, ClipDataset.joined(parts)
-    each = torch.cat([view(part.clips(slice(None))) for part in parts])
-    assert torch.equal(view(joined.clips(slice(None))), each)
+    view, joined = ResampleClip(), ClipDataset.joined(parts)
+    each = torch.cat([view(part.windows(slice(None))) for part in parts])
+    assert torch.equal(view(joined.windows(slice(None))), each)
     assert torch.equal(joined.label, torch.cat([part.label for part in parts]))
     others = parts[0].others(packed, packed.split("xsub", "train"))
-    assert torch.equal(view(others.clips(slice(None))), each[len(parts[0]) :])
+    assert torch.equal(view(others.windows(slice(None))), each[len(parts[0]) :])
 
 
 def test_training_cannot_change_the_data_set_on_disk(tmp_path):
@@ -126,35 +111,10 @@ def test_training_cannot_change_the_data_set_on_disk(tmp_path):
     assert (packed.path / "joints.npy").read_bytes() == before
 
 
-def test_motion_and_bone():
-    clip = torch.randn(3, 64, 2, 25, 3, generator=torch.Generator().manual_seed(0))
-    derive = ModalityTokens().derive
-    motion, bone = derive(clip, "motion"), derive(clip, "bone")
-    for t in (0, 31, 62):
-        torch.testing.assert_close(motion[:, t], clip[:, t + 1] - clip[:, t])
-    assert not motion[:, 63].any()
-    pairs = (
-        "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19 "
-        "21-21 22-23 23-8 24-25 25-12"
-    )
-    assert [int(p.split("-")[1]) - 1 for p in pairs.split()] == list(NTU_LAYOUT.skeleton.parents)
-    torch.testing.assert_close(bone[:, :, :, 7], clip[:, :, :, 7] - clip[:, :, :, 6])
-    assert not bone[:, :, :, 20].any()
-    with pytest.raises(ValueError, match="joint, bone, motion"):
-        derive(clip, "velocity")
-
-
-def test_token_layout():
-    clip = torch.arange(64 * 150, dtype=torch.float32).view(1, 64, 2, 25, 3)
-    tokens = ModalityTokens()(clip, ["joint"])["joint"]
-    assert tokens.temporal[0, 5, 75 + 3 * 4 + 2] == clip[0, 5, 1, 4, 2]
-    assert tokens.spatial[0, 25 + 4, 3 * 5 + 2] == clip[0, 5, 1, 4, 2]
-
-
 def test_longer_recordings_are_read_to_their_end(tmp_path):
     packed = tiny_dataset(tmp_path, num_frame=(400, 500), cameras=(1,), actions=(1,))
     source = ClipDataset.of_dataset(packed, np.array([0]), torch.device("cpu"))
-    clip = evaluation_view(source.clips(slice(None)))[0]
+    clip = ResampleClip()(source.windows(slice(None)))[0]
     recording = torch.from_numpy(packed.recording(0).copy())
     n = len(recording)
     position = (63.5) * n / 64 - 0.5

@@ -1,10 +1,14 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
-from feeder.modality_names import MODALITIES
-from models.objective import Weights, baseline_loss, covariance_loss, umurl_loss, variance_loss
+
+from feeder.modalities import PUBLISHED
+from models import LossWeights, losses
+from models.losses import BaselineLoss, UmURLLoss, covariance_loss, variance_loss
 
 
-def named(z, modalities=MODALITIES) -> dict[str, torch.Tensor]:
+def named(z, modalities=PUBLISHED) -> dict[str, torch.Tensor]:
     """Projections as UmURL calls them: the uni-modal streams', then the multi-modal stream's."""
     return dict(zip([*modalities, *(f"multi_{m}" for m in modalities)], z))
 
@@ -35,7 +39,7 @@ def test_gram_form_is_the_covariance_form(rows, dims, scale):
 def test_parts_add_up_by_the_formula():
     torch.manual_seed(0)
     z = torch.randn(6, 10, 32).unbind()
-    loss = umurl_loss(named(z))
+    loss = UmURLLoss()(named(z))
     mean = torch.stack(z[:3]).mean(0)
     intra = sum((a - b).square().mean() for a, b in zip(z[:3], z[3:]))
     inter = sum((a - mean).square().mean() for a in z[:3])
@@ -49,22 +53,22 @@ def test_parts_add_up_by_the_formula():
 def test_no_gradient_is_stopped():
     torch.manual_seed(0)
     z = [t.requires_grad_() for t in torch.randn(6, 10, 32)]
-    alone = Weights(intra=0, inter=1, std=0, cov=0)
-    umurl_loss(named(z), alone).total.backward()
+    alone = LossWeights(intra=0, inter=1, std=0, cov=0)
+    UmURLLoss(alone)(named(z)).total.backward()
     n = z[0].numel()
     mean = (z[0] + z[1] + z[2]) / 3
     # d/dz_j Σ_k |z_k − mean|² / n: the terms through the mean cancel only in the sum
     torch.testing.assert_close(z[0].grad, (2 * (z[0] - mean) / n).detach())
 
 
-def test_the_objective_is_float32_inside_autocast():
+def test_the_loss_is_float32_inside_autocast():
     torch.manual_seed(0)
     z = named(200 * torch.randn(6, 16, 256))
     with torch.autocast("cpu", torch.bfloat16):
-        loss = umurl_loss(z)
+        loss = UmURLLoss()(z)
     assert loss.total.dtype == torch.float32
-    assert loss.total.item() == pytest.approx(umurl_loss(z).total.item(), rel=1e-6)
-    half = umurl_loss({name: p.half() for name, p in z.items()})  # would overflow in float16
+    assert loss.total.item() == pytest.approx(UmURLLoss()(z).total.item(), rel=1e-6)
+    half = UmURLLoss()({name: p.half() for name, p in z.items()})  # would overflow in float16
     assert half.total.isfinite()
 
 
@@ -72,19 +76,19 @@ def test_row_order_does_not_matter():
     torch.manual_seed(0)
     z = torch.randn(6, 20, 64)
     order = torch.randperm(20)
-    a, b = umurl_loss(named(z)), umurl_loss(named(z[:, order]))
+    a, b = UmURLLoss()(named(z)), UmURLLoss()(named(z[:, order]))
     assert a.total.item() == pytest.approx(b.total.item(), rel=1e-5)
 
 
 def test_collapse_shows_in_the_deviation():
-    loss = umurl_loss(named(torch.ones(6, 20, 64)))
+    loss = UmURLLoss()(named(torch.ones(6, 20, 64)))
     assert max(loss.std.values()) < 0.011 and loss.terms["std"].item() == pytest.approx(6 * (1 - 0.01), rel=1e-4)
 
 
 def test_weights_multiply_their_terms():
     torch.manual_seed(0)
     z = torch.randn(6, 10, 32)
-    loss = umurl_loss(named(z), Weights(intra=2, inter=3, std=4, cov=7))
+    loss = UmURLLoss(LossWeights(intra=2, inter=3, std=4, cov=7))(named(z))
     off = sum(torch.cov(a.T).fill_diagonal_(0).square().sum() / 32 for a in z)
     assert loss.terms["cov"].item() == pytest.approx(off.item(), rel=1e-5)
     expected = sum(weight * loss.terms[name] for name, weight in zip(("intra", "inter", "std", "cov"), (2, 3, 4, 7)))
@@ -94,7 +98,7 @@ def test_weights_multiply_their_terms():
 def test_fewer_modalities_are_the_formula_on_those():
     torch.manual_seed(0)
     a, b, ua, ub = z = torch.randn(4, 10, 32)
-    loss = umurl_loss(named(z, ("joint", "motion")))
+    loss = UmURLLoss()(named(z, ("joint", "motion")))
     assert list(loss.std) == ["joint", "motion", "multi_joint", "multi_motion"]
     assert loss.terms["intra"].item() == pytest.approx(((a - ua).square() + (b - ub).square()).mean().item(), rel=1e-5)
     assert loss.terms["inter"].item() == pytest.approx(((a - b) / 2).square().mean().item() * 2, rel=1e-5)
@@ -103,7 +107,27 @@ def test_fewer_modalities_are_the_formula_on_those():
 def test_the_baseline_is_consistency_between_two_views_and_the_regularisers():
     torch.manual_seed(0)
     a, b = torch.randn(2, 10, 32)
-    loss = baseline_loss({"view_1": a, "view_2": b})
+    loss = BaselineLoss()({"view_1": a, "view_2": b})
     expected = 5 * (a - b).square().mean() + textbook(a) + textbook(b)
     assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
     assert set(loss.terms) == {"intra", "std", "cov"} and list(loss.std) == ["view_1", "view_2"]
+
+
+def test_a_new_term_is_a_field_and_a_method(monkeypatch):
+    """As CONTRIBUTING.md says: the field's name is the method's; flags and the sum follow from it."""
+
+    @dataclass(frozen=True)
+    class MoreWeights(LossWeights):
+        norm: float = 2.0
+
+    class MoreLoss(BaselineLoss):
+        def norm(self, z, centred):
+            return sum(p.square().mean() for p in z.values())
+
+    monkeypatch.setattr(losses, "PUBLISHED", MoreWeights())
+    a, b = torch.randn(2, 10, 32)
+    z = {"view_1": a, "view_2": b}
+    loss = MoreLoss(MoreWeights())(z)
+    assert set(loss.terms) == {"intra", "std", "cov", "norm"} and "norm" not in BaselineLoss()(z).terms
+    expected = BaselineLoss()(z).total + 2 * (a.square().mean() + b.square().mean())
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-6)
