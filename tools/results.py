@@ -74,8 +74,9 @@ def starred(facts: dict[str, Any]) -> dict[str, str]:
     name, protocol = facts["run"], as_text(facts["protocol"])
     rule = protocol.rstrip("0123456789")
     is_fold = rule != protocol and f"_{protocol}_" in f"{name}_"
-    name = re.sub(rf"_(fold|seed|s|{re.escape(rule)})\d+(?=_|$)", r"_\1*", name)
-    return {"run": name, "protocol": f"{rule}*" if is_fold else protocol}
+    numbered = rf"fold|seed|s|{re.escape(rule)}" if is_fold else "fold|seed|s"
+    star = re.sub(rf"_({numbered})\d+(?=_|$)", r"_\1*", name)
+    return {"run": star, "protocol": f"{rule}*" if is_fold else protocol}
 
 
 def siblings(star: str, runs: Iterable[str]) -> list[str]:

@@ -111,6 +111,12 @@ def test_folds_and_seeds_of_pretraining_are_averaged(add, tables, names, star, p
     assert mean["top1"] == f"{sum(values) / 3:.1f} ± {statistics.pstdev(values):.1f}"
 
 
+def test_other_numbers_in_names_are_no_folds(add, tables):
+    for name in ("ntu60_xsub1", "ntu60_xsub2", "mine_lr1", "mine_lr2", "fold1", "fold2"):
+        add(name, {"top1": 1})
+    assert not any("runs)" in row["run"] for row in tables()[0]["action_retrieval"])
+
+
 def test_runs_with_different_settings_are_not_averaged(add, tables):
     add("mine_seed0", {"top1": 1}, settings={"lr": 0.1, "batch_size": 8})
     add("mine_seed1", {"top1": 2}, settings={"lr": 0.3, "batch_size": 8})
