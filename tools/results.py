@@ -1,262 +1,217 @@
-"""Print the scores under checkpoints/ beside the published ones: `python -m tools.results [TEST_NAME...]`.
+"""Print the results of runs beside the paper's: `python -m tools.results [TEST_NAME...]`.
 
-Runs whose names differ in the number of a fold (mine_fold1, mine_fold2) or of a seed (..._s0, ..._seed1) also get a row
-together: the mean and the deviation of their scores.
+Each task has a table with a row per run, data, epoch, modality and settings. A newer result replaces an older one with
+equal settings; results that differ in the seed alone share a row, mean ± standard deviation. Runs whose names differ in
+the number of a fold (mine_fold1, mine_fold2) or of a seed (demo_seed0, demo_seed1) also get a row with their average.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
-
-from data_gen.packed.atomic import atomic_write
-from data_gen.packed.info import is_one_line
-from models.checkpoint_files import stem_of
-
 from data_gen.datasets import DATASETS
-from tools.detection.metrics import MARKED
-from tools.utils.errors import UserError, run
-from tools.utils.metrics import format_summary, summary
-from tools.utils.options import RUNS, HelpFormatter, find_run, output_file
-from tools.utils.result_files import RECIPE, reading, results_in, settings_of
-from tools.utils.tables import table
+from models.checkpoints import RUNS, find_run
+from utils.errors import UserError
+from utils.files import atomic_write, read_json, reading
+from utils.logs import RESULTS, format_summary, read_lines, read_results, summary
+from utils.options import make_parser, output_file
+from utils.processes import run
+from utils.text import table
 
-FROZEN = ("run", "data", "epochs", "modality"), ("recognition last", "recognition best*", "retrieval", "mAP")
-FINETUNED = (*FROZEN[0], "task", "labelled"), ("recognition last", "recognition best*")
-BEST = "* the highest of the validations of that classifier, so chosen on the val side"
-DETECTED = (*FROZEN[0], "encoder"), ("mAP by action", "mAP by video", "F1 of frames")
-MODALITY_ORDER = ("all", "joint", "bone", "motion")
-_SEED = re.compile(r"_(s|seed)\d+(?=_|$)")
-
-
-class ScoreRow(NamedTuple):
-    """Hold what was evaluated, its scores (summaries in %, None if not evaluated), and what the evaluation was told:
-    epochs, learning rates and the like, without seeds."""
-
-    cells: tuple[str, ...]
-    scores: tuple[dict[str, Any] | None, ...]
-    settings: str = ""
-
-    def texts(self) -> list[str]:
-        return [
-            *self.cells,
-            *(format_summary(score) + score.get("note", "") if score else "-" for score in self.scores),
-        ]
+CONFIG = "config.json"
+FACTS = ("run", "task", "dataset", "protocol", "epoch", "modality")
+HASHES = ("encoder", "data")  # settings that differ between runs with the same recipe
+OWN = ("checkpoint", *HASHES)  # shown only where rows look alike without
+PAPER = (("action_recognition", "best_top1"), ("action_retrieval", "top1"))  # what Protocol.published_scores holds
+BEST = "best_*: the highest of the validations during training, so chosen on the val split"
+_LETTERS = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$"}
+LATEX = str.maketrans(_LETTERS | {letter: f"\\{letter}" for letter in "#$%&_{}"})
 
 
-@dataclass(frozen=True)
-class ScoreTable:
-    """Hold a title, the columns of the cells and of the scores, and the rows."""
+class Score(NamedTuple):
+    """A metric's values by seed, or, for an average of runs, by run."""
 
-    title: str
-    columns: tuple[tuple[str, ...], tuple[str, ...]]
-    rows: list[ScoreRow]
-
-    def texts(self) -> list[list[str]]:
-        return [[*self.columns[0], *self.columns[1]], *(row.texts() for row in self.rows)]
+    facts: dict[str, Any]  # FACTS, checkpoint, and the settings but the seed; the run of an average is mine_fold*
+    metric: str
+    values: dict[Any, float]
 
 
-def read_results(folder: Path) -> list[dict]:
-    """Read the JSON files of a run's evaluations. `kept` of each is the date by which the file of one is called that a
-    later one replaced. Raises UserError where one is damaged."""
-    found = []
-    for path, result in results_in(folder):
-        if "modality" in result and "task" in result:
-            with reading(path):
-                result |= {"kept": path.stem.removeprefix(result["task"]).strip("_")}
-                for make in (frozen_rows, finetuned_rows, detection_rows):
-                    for row in make("", [result]):
-                        if not all(map(is_one_line, row.texts())):
-                            raise ValueError("a text of several lines")
-            found.append(result)
-    return found
+def read_scores(runs: dict[str, Path]) -> list[Score]:
+    """Read the results of runs, sorted by task, data and modality. Newer values replace older ones."""
+    scores: dict[str, Score] = {}
+    for name, folder in runs.items():
+        for result in read_results(folder):
+            facts = result["settings"] | {key: result.get(key) for key in (*FACTS, "checkpoint")} | {"run": name}
+            seeds = facts.pop("seed", None)
+            for metric, value in result["metrics"].items():
+                values = value.get("values", [value.get("mean")]) if isinstance(value, dict) else [value]
+                if all(isinstance(each, int | float) for each in values):
+                    key = as_key(facts, metric)
+                    scores[key] = score = scores.pop(key, None) or Score(facts, metric, {})  # the newest last
+                    names = [*(seeds if isinstance(seeds, list) else [seeds]), *map(str, range(len(values)))]
+                    score.values.update(zip(names, values))
+    return sorted(scores.values(), key=lambda s: [as_text(s.facts[key]) for key in (*FACTS[1:4], "modality")])
 
 
-def frozen_rows(name: str, results: list[dict]) -> list[ScoreRow]:
-    """Make a row of linear probe and retrieval for each encoder, data set, protocol and modality of a run's
-    evaluations, and for each that was kept."""
-    found: dict[tuple[str, ...], dict[str, dict]] = {}
-    for result in results:
-        for task in ("action_recognition", "action_retrieval"):
-            if result["task"].startswith(task):
-                which = (_run(name, result), _data(result), result["modality"], result.get("where", ""))
-                found.setdefault(which, {})[task] = result
-    rows = []
-    for (name, data, modality, _), tasks in sorted(found.items(), key=lambda i: (*i[0][:2], *_place(i[0][2]), i[0][3])):
-        epochs = " / ".join(dict.fromkeys(str(t["epoch"]) for t in tasks.values()))
-        probe, retrieval = tasks.get("action_recognition"), tasks.get("action_retrieval")
-        recognised = [probe["last"]["top1"], probe["best"]["top1"]] if probe else [None, None]
-        retrieved: list[dict | None] = [None, None]
-        if retrieval:
-            note = f" (k={retrieval['k']})" if retrieval["k"] > 1 else ""
-            retrieved = [
-                summary([retrieval["top1"]]) | {"note": note},
-                None if retrieval["map"] is None else summary([retrieval["map"]]),
-            ]
-        rows.append(ScoreRow((name, data, epochs, modality), (*recognised, *retrieved), _settings(*tasks.values())))
-    return rows
+def as_key(facts: dict[str, Any], metric: str = "") -> str:
+    return json.dumps([facts, metric], sort_keys=True)
 
 
-def finetuned_rows(name: str, results: list[dict]) -> list[ScoreRow]:
-    """Make a row of fine-tuning for each task, modality and fraction of the labels."""
-    rows = []
-    for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
-        if result["task"].startswith(("action_", "detection", "earliness")):
-            continue
-        task = result["task"].removesuffix(f"_{result['modality']}").removesuffix(result.get("where", ""))
-        cells = (_run(name, result), _data(result), str(result["epoch"]), result["modality"])
-        shares = result.get("fractions", [result])
-        for share in shares:
-            labelled = f"{share['labelled']:,} ({100 * share['fraction']:g} %)"
-            if [other["fraction"] for other in shares].count(share["fraction"]) > 1:
-                labelled += f", seeds {' '.join(map(str, share.get('seeds', ['?'])))}"
-            scores = (share["last"]["top1"], share["best"]["top1"])
-            rows.append(ScoreRow((*cells, task.replace("_", " "), labelled), scores, _settings(result)))
-    return rows
+def as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(as_text, value))
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def detection_rows(name: str, results: list[dict]) -> list[ScoreRow]:
-    """Make a row of each detector."""
-    rows = []
-    for result in sorted(results, key=lambda r: (r["task"], *_place(r["modality"]))):
-        if result["task"].startswith("detection"):
-            encoder = "fine-tuned" if result["args"]["finetune"] else "frozen"
-            mean = result["mAP"][str(MARKED)]
-            scores = tuple(summary([value]) for value in (mean["by_action"], mean["by_video"], result["f1"]))
-            cells = (_run(name, result), _data(result), str(result["epoch"]), result["modality"], encoder)
-            rows.append(ScoreRow(cells, scores, _settings(result)))
-    return rows
+def starred(facts: dict[str, Any]) -> dict[str, str]:
+    """Replace the number of fold or seed in the names of a run and of its protocol: mine_fold*, fold*."""
+    name, protocol = facts["run"], as_text(facts["protocol"])
+    rule = protocol.rstrip("0123456789")
+    is_fold = rule != protocol and f"_{protocol}_" in f"{name}_"
+    numbered = rf"fold|seed|s|{re.escape(rule)}" if is_fold else "fold|seed|s"
+    star = re.sub(rf"_({numbered})\d+(?=_|$)", r"_\1*", name)
+    return {"run": star, "protocol": f"{rule}*" if is_fold else protocol}
 
 
-def published_rows(rows: list[ScoreRow]) -> list[ScoreRow]:
-    """Make rows of the paper's scores on the protocols that `rows` have."""
-    found = []
-    for dataset in DATASETS.values():
-        for protocol in dataset.protocols:
-            data, scores = f"{dataset.name} {protocol.name}", protocol.published_scores
-            if scores and any(row.cells[1] == data for row in rows):
-                cells = ("published (paper)", data, str(protocol.recipe.epochs), "all")
-                found.append(ScoreRow(cells, (None, summary([scores[0]]), summary([scores[1]]), None)))
-    return found
+def siblings(star: str, runs: Iterable[str]) -> list[str]:
+    """List the runs that a name with stars stands for."""
+    return [name for name in runs if re.fullmatch(re.escape(star).replace(r"\*", r"\d+"), name)]
 
 
-def grouped_rows(rows: list[ScoreRow]) -> list[ScoreRow]:
-    """Make a row of the means of each group's rows: runs that differ in the fold or the seed alone. Runs that were
-    evaluated with other settings than each other are not averaged, which a note on stderr says."""
-    groups: dict[tuple[str, ...], list[ScoreRow]] = {}
-    for row in rows:
-        groups.setdefault(_group(row.cells), []).append(row)
-    found = []
-    for cells, members in groups.items():
-        if len({row.settings for row in members}) > 1:
-            told = " and ".join(sorted({row.settings for row in members}))
-            print(f"note: no mean of {cells[0]}, evaluated with different settings: {told}", file=sys.stderr)
-        elif len(members) > 1:
-            scores = []
-            for column in zip(*(row.scores for row in members)):
-                means = [score["mean"] for score in column if score]
-                scores.append(summary(means) if len(means) == len(members) else None)
-            found.append(ScoreRow((f"{cells[0]} ({len(members)} runs)", *cells[1:]), tuple(scores)))
-    return found
+def average(scores: list[Score], runs: dict[str, str]) -> list[Score]:
+    """Average over runs that differ in fold or seed alone. Notes on stderr name other settings that differ, and runs of
+    a group that lack a result."""
+    means: dict[str, Score] = {}
+    groups: dict[tuple, dict[str, set[str]]] = {}  # star, task, data and modality → facts → runs
+    for score in scores:
+        facts = {key: value for key, value in score.facts.items() if key not in HASHES} | starred(score.facts)
+        mean = means.setdefault(as_key(facts, score.metric), Score(facts, score.metric, {}))
+        mean.values[score.facts["run"]] = summary(list(score.values.values()))["mean"]
+        group = groups.setdefault(tuple(facts[key] for key in FACTS if key != "epoch"), {})
+        group.setdefault(as_key(facts), set()).add(score.facts["run"])
+    for (star, task, *_, modality), group in groups.items():
+        names, every = set().union(*group.values()), siblings(star, runs)
+        partial = [json.loads(key)[0] for key, some in group.items() if len(some) < len(names)]
+        options = {key: {as_text(facts.get(key)) for facts in partial} for facts in partial for key in facts}
+        if differing := [f"{key} ({', '.join(sorted(each))})" for key, each in options.items() if len(each) > 1]:
+            note(f"{task}, {modality}: no average over all {star}; they differ in {', '.join(differing)}")
+        if missing := [name + runs[name] for name in every if name not in names]:
+            note(f"{task}, {modality}: {len(names)} of {len(every)} runs {star}; no result of {', '.join(missing)}")
+    return [mean for mean in means.values() if len(mean.values) > 1]
 
 
-def _settings(*results: dict) -> str:
-    """Format what evaluations were told, but seeds and precision."""
-    settings = {key: value for result in results for key, value in settings_of(result).items()}
-    told = {key: settings[key] for key in sorted(settings) if key in RECIPE and key not in ("seed", "amp")}
-    return ", ".join(f"{key} {json.dumps(value)}" for key, value in told.items())
+def note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
-def _group(cells: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a row's cells without the numbers of fold and seed, and without that of the labelled recordings."""
-    name, data, *others = cells
-    protocol = data.split()[-1]
-    stem = re.sub(r"(?<=\D)\d+$", "*", protocol)
-    if stem != protocol and f"_{protocol}" in name:
-        name, data = name.replace(f"_{protocol}", f"_{stem}"), data.removesuffix(protocol) + stem
-    return (_SEED.sub(r"_\1*", name), data, *(re.sub(r"^[\d,]+ \((.+ %)\)", r"\1", cell) for cell in others))
+def paper_scores(scores: list[Score]) -> list[Score]:
+    """Return the paper's figures for the tasks and protocols of `scores`."""
+    shown = {tuple(score.facts[key] for key in ("task", "dataset", "protocol")) for score in scores}
+    return [
+        Score(dict(zip(FACTS, ("published (paper)", task, data.name, p.name, None, "all"))), metric, {None: figure})
+        for data in DATASETS.values()
+        for p in data.protocols
+        for (task, metric), figure in zip(PAPER, p.published_scores or ())
+        if (task, data.name, p.name) in shown
+    ]
 
 
-def _run(name: str, result: dict) -> str:
-    """Return the run's name, with the weights' if they are no checkpoint, and the date if the result was replaced."""
-    if "_of_" in result.get("where", ""):
-        name += f"/{stem_of(Path(result['checkpoint']))}"
-    return name + f" (kept {result['kept']})" * bool(result.get("kept"))
+def make_table(scores: list[Score], runs: dict[str, str]) -> list[list[str]]:
+    """Make the header and the lines of a task's table. `runs` maps each run to a note on it; settings that differ
+    between their rows have a column."""
+    rows: dict[str, tuple[dict[str, Any], dict[str, dict]]] = {}
+    for score in scores:
+        rows.setdefault(as_key(score.facts), (score.facts, {}))[1][score.metric] = summary(list(score.values.values()))
+    measured = [facts for facts, _ in rows.values() if facts["run"] in runs]
+
+    def differing(keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if len({as_text(facts.get(key)) for facts in measured}) > 1]
+
+    keys = dict.fromkeys(key for facts in measured for key in facts)
+    settings = differing(key for key in keys if key not in (*FACTS, *OWN))
+    if len({as_text([facts.get(key) for key in (*FACTS, *settings)]) for facts in measured}) < len(measured):
+        settings += differing(OWN)
+    metrics = dict.fromkeys(score.metric for score in scores)
+    digits = {m: 1 if any(abs(each[m]["mean"]) >= 1 for _, each in rows.values() if m in each) else 3 for m in metrics}
+    with_seeds = any(len(score.values) > 1 for score in scores if score.facts["run"] in runs)
+    titles = [f"{key} hash" if key in HASHES else key for key in settings]
+    lines = [["run", "data", "epoch", "modality", *titles, *metrics, *["seeds"] * with_seeds]]
+    for facts, values in rows.values():
+        name, data = facts["run"], f"{facts['dataset']} {as_text(facts['protocol'])}"
+        count, total = max(len(each["values"]) for each in values.values()), len(siblings(name, runs))
+        label = f" ({count} {f'of {total} ' if count < total else ''}runs)" if "*" in name else runs.get(name, "")
+        texts = [as_text(facts.get(key))[: 8 if key in HASHES else None] for key in settings]
+        texts += [format_summary(values[m], digits[m]) if m in values else "-" for m in metrics]
+        texts += [str(count) if name in runs else "-"] * with_seeds
+        lines.append([name + label, data, as_text(facts["epoch"]), facts["modality"], *texts])
+    return lines
 
 
-def _data(result: dict) -> str:
-    return f"{result['dataset']} {result['protocol']}"
+def progress(folder: Path) -> str:
+    """Return ` (21 of 24 epochs)` if a run's pre-training is unfinished, else an empty text."""
+    path = folder / CONFIG
+    with reading(path):
+        epochs = int(read_json(path).get("epochs", 0)) if path.is_file() else 0
+    names = [re.match(r"checkpoint_(\d+)(_step)?", path.name) for path in folder.glob("checkpoint_*.pth.tar")]
+    done = [int(name[1]) + (not name[2]) for name in names if name]  # names and log count epochs from 0
+    done += [line["epoch"] + 1 for line in read_lines(folder / "log.jsonl") if "epoch" in line]
+    return f" ({max(done, default=0)} of {epochs} epochs)" if max(done, default=0) < epochs else ""
 
 
-def _place(modality: str) -> tuple[int, str]:
-    return (MODALITY_ORDER.index(modality) if modality in MODALITY_ORDER else len(MODALITY_ORDER), modality)
-
-
-def write_csv(path: Path, tables: Sequence[ScoreTable]) -> None:
-    """Write a line for each score: what was evaluated, the metric, its mean and deviation over `runs` seeds or runs."""
-    names = list(dict.fromkeys(name for each in tables for name in each.columns[0]))
+def write_csv(path: Path, scores: list[Score]) -> None:
+    """Write a line per metric: facts, settings, mean, standard deviation, and the number of seeds or runs."""
+    keys = dict.fromkeys([*FACTS, *(key for score in scores for key in score.facts)])
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
-        lines.writerow([*names, "metric", "mean", "std", "runs"])
-        for each in tables:
-            for row in each.rows:
-                cells = dict(zip(each.columns[0], row.cells))
-                for metric, score in zip(each.columns[1], row.scores):
-                    if score:
-                        values = (score["mean"], score["std"], len(score["per_seed"]))
-                        lines.writerow([*(cells.get(name, "") for name in names), metric.rstrip("*"), *values])
+        lines.writerow([*keys, "metric", "mean", "std", "number"])
+        for facts, metric, values in scores:
+            mean, std, numbers = summary(list(values.values())).values()
+            lines.writerow([*(as_text(facts.get(key, "")) for key in keys), metric, mean, std, len(numbers)])
 
 
-def write_latex(path: Path, tables: Sequence[ScoreTable]) -> None:
-    """Write the tables as LaTeX's tabular."""
-    special = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "*": "$^*$", "&": r"\&"}
+def write_latex(path: Path, tables: dict[str, list[list[str]]]) -> None:
     texts = []
-    for each in tables:
-        lines = [" & ".join(re.sub("[%_±*&]", lambda m: special[m[0]], c) for c in line) for line in each.texts()]
-        body = " \\\\\n".join([f"\\hline\n{lines[0]}", f"\\hline\n{lines[1]}", *lines[2:]])
-        columns = "l" * len(each.columns[0]) + "r" * len(each.columns[1])
-        title = each.title.replace("\n", "\n% ")
-        texts.append(f"% {title}\n\\begin{{tabular}}{{{columns}}}\n{body} \\\\\n\\hline\n\\end{{tabular}}\n")
+    for task, lines in tables.items():
+        body = [" & ".join(cell.translate(LATEX) for cell in line) + r" \\" for line in lines]
+        start = [f"% {task}", rf"\begin{{tabular}}{{{'l' * len(lines[0])}}}", r"\hline"]
+        texts.append("\n".join([*start, body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]))
     with atomic_write(path) as partial:
         partial.write_text("\n".join(texts), encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("test_names", nargs="*", metavar="TEST_NAME", help="runs, or their folders; default: all runs")
-    parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write the scores to FILE, one per line")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write one line per metric to FILE")
     parser.add_argument("--latex", type=output_file, metavar="FILE", help="also write the tables to FILE, for LaTeX")
     args = parser.parse_args(argv)
-    folders = [find_run(name) for name in args.test_names] or sorted(p for p in RUNS.glob("*") if p.is_dir())
-    results = {folder.name: read_results(folder) for folder in folders}
-    frozen = [row for name, found in results.items() for row in frozen_rows(name, found)]
-    finetuned = [row for name, found in results.items() for row in finetuned_rows(name, found)]
-    detected = [row for name, found in results.items() for row in detection_rows(name, found)]
-    title = (
-        "Frozen encoder, in %: top-1 of the linear probe and of the nearest neighbour's label, mean average precision"
-    )
-    tuned = "Fine-tuned encoder, top-1 in %, mean ± deviation over seeds"
-    tables = [
-        ScoreTable(f"{title}\n{BEST}", FROZEN, frozen + grouped_rows(frozen) + published_rows(frozen)),
-        ScoreTable(f"{tuned}\n{BEST}", FINETUNED, finetuned + grouped_rows(finetuned)),
-        ScoreTable(f"Detection, in %: mAP at overlap {MARKED:g}, and F1", DETECTED, detected + grouped_rows(detected)),
-    ]
-    tables = [each for each in tables if each.rows]
-    if not tables:
-        raise UserError(f"no scores in {', '.join(map(str, folders)) or RUNS}: run the evaluation scripts first")
-    print("\n\n".join(f"{each.title}\n\n{table(each.texts()[0], each.texts()[1:])}" for each in tables))
-    for write, path in ((write_csv, args.csv), (write_latex, args.latex)):
-        if path:
-            write(path, tables)
+    folders = [find_run(name) for name in args.test_names]
+    folders = folders or sorted({path.parent for name in (RESULTS, CONFIG) for path in RUNS.glob(f"*/{name}")})
+    names = [folder.name for folder in folders]
+    paths = {f.name if names.count(f.name) == 1 else str(f): f for f in folders}
+    runs = {name: progress(folder) for name, folder in paths.items()}
+    scores, shown, tables = read_scores(paths), [], {}
+    if not scores:
+        raise UserError(f"{', '.join(paths) or RUNS}: no results; evaluate a run first")
+    for task in dict.fromkeys(score.facts["task"] for score in scores):
+        own = [score for score in scores if score.facts["task"] == task]
+        every = own + average(own, runs) + paper_scores(own)
+        tables[task] = make_table(every, runs)
+        notes = [BEST] * any(score.metric.startswith("best_") for score in own)
+        print("\n".join([task, "", table(tables[task][0], tables[task][1:]), *notes, ""]))
+        shown += every
+    if idle := [name + label for name, label in runs.items() if all(score.facts["run"] != name for score in scores)]:
+        note(f"no result of {', '.join(idle)}")
+    if args.csv:
+        write_csv(args.csv, shown)
+    if args.latex:
+        write_latex(args.latex, tables)
 
 
 if __name__ == "__main__":

@@ -210,8 +210,9 @@ def append_result(folder: Path, result: dict[str, Any]) -> None:
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """Read a run's results, oldest first. Raises UserError for a line that is none."""
     results = read_lines(folder / RESULTS)
+    kinds = {"task": str, "modality": str, "dataset": str, "metrics": dict, "settings": dict}
     for number, result in enumerate(results, 1):
-        missing = [key for key in ("task", "modality", "dataset", "metrics", "settings") if key not in result]
-        if missing or not isinstance(result["metrics"], dict) or not isinstance(result["settings"], dict):
-            raise UserError(f"{folder / RESULTS}: result {number} has no {missing[0] if missing else 'metrics'}")
+        for key, kind in kinds.items():
+            if not isinstance(result.get(key), kind):
+                raise UserError(f"{folder / RESULTS}: result {number} has no {key}; remove that line")
     return results

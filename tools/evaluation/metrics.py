@@ -22,10 +22,3 @@ def top_k_hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
     """Compute the share of top-k hits."""
     return 100.0 * top_k_hits(logits, labels, k).double().mean().item()
-
-
-def class_accuracies(predicted: Tensor, labels: Tensor, num_classes: int) -> list[float | None]:
-    """Compute the accuracy of each class; None for a class without recordings."""
-    total = labels.bincount(minlength=num_classes).tolist()
-    hits = labels[predicted == labels].bincount(minlength=num_classes).tolist()
-    return [100.0 * hit / count if count else None for hit, count in zip(hits, total)]
