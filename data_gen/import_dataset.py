@@ -16,7 +16,7 @@ from pathlib import Path
 from data_gen.datasets import DATA_ROOT, DATASETS, row_of
 from data_gen.formats.base import Options, Source, pack
 from data_gen.formats.folder import read_folder
-from data_gen.formats.long import pack_long, read_long
+from data_gen.formats.long import read_long
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="NAME|FILE",
             help="default: "
             + ("the folder's skeleton.json, else " if name in ("folder", "long") else "")
-            + "kinect_v2"
+            + "the published data set's, else kinect_v2"
             + (", or coco for 17 joints" if name == "pyskl" else ""),
         )
         command.add_argument(
@@ -98,11 +98,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def read(args: argparse.Namespace, options: Options) -> Source:
     """Read the data set that the arguments name. Raises UserError if it is invalid, ValueError if an argument is."""
+    default = options.dataset.layout.skeleton if options.dataset else KINECT_V2
     if args.format == "pyskl":
         return read_pyskl(args.place, load_skeleton(args.skeleton) if args.skeleton else None)
     if args.format == "folder":
-        return read_folder(args.place, skeleton_in(args.place, args.skeleton) or KINECT_V2)
-    skeleton = load_skeleton(args.skeleton or "kinect_v2")
+        return read_folder(args.place, skeleton_in(args.place, args.skeleton) or default)
+    skeleton = load_skeleton(args.skeleton) if args.skeleton else default
     protocol = args.protocol or "split"
     if options.dataset:
         if not args.protocol:
@@ -171,7 +172,8 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
 def _import_long(args: argparse.Namespace, out: Path) -> str:
     _check_name(args.name)
     skeleton = skeleton_in(args.place, args.skeleton) or KINECT_V2
-    info = pack_long(read_long(args.place, skeleton), args.name, out, [parse_split(text) for text in args.split])
+    rules = tuple(parse_split(text) for text in args.split)
+    info = pack(read_long(args.place, skeleton), out, Options(None, args.name, normalise=False, rules=rules))
     return "\n".join(
         [*count_lines(row_of(info), out, info), f"  long recordings with {counted(info['segments'], 'segment')}"]
     )
