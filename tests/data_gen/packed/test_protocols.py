@@ -108,7 +108,9 @@ def test_what_is_not_known_of_the_recordings_splits_none():
 
 def test_protocols_are_added_to_a_packed_data_set(tmp_path, capsys):
     before = tiny_dataset(tmp_path, num_frame=(2, 4))
-    assert status_of(add_protocol.main, [str(before.path), "--split", "few=subject:001,3", "--split", "fold=kfold:2"]) == 0
+    assert (
+        status_of(add_protocol.main, [str(before.path), "--split", "few=subject:001,3", "--split", "fold=kfold:2"]) == 0
+    )
     assert "few (subject:1,3): 12 train, 12 val" in capsys.readouterr().out
     packed = PackedDataset(before.path)
     assert packed.protocols == ["xsub", "xview", "few", "fold1", "fold2"] and not (packed.path / ".partial").exists()
