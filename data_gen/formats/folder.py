@@ -64,11 +64,12 @@ def _columns(path: Path, rows: list[Row]) -> dict[str, list[str]]:
     tables = {}
     for column in TABLES:
         values = [row.values.get(column, "") for row in rows]
+        if not any(values):
+            continue
         for row, value in zip(rows, values):
-            if any(values) and not NAME.fullmatch(value):
+            if not NAME.fullmatch(value):
                 raise UserError(f"{path}:{row.line}: {column} {value!r} is not letters, digits, - and _")
-        if any(values):
-            tables[column] = values
+        tables[column] = values
     return tables
 
 
