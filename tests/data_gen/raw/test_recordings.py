@@ -1,7 +1,6 @@
-import json
-import os
-import struct
-import tracemalloc
+"""Recordings are found in folders, archives and files, and read, whatever their kind, to the same bodies."""
+
+import io
 import zipfile
 from pathlib import Path
 
@@ -9,142 +8,245 @@ import numpy as np
 import pytest
 
 from data_gen.datasets import DATASETS
-from data_gen.ntu_gendata import convert, main
+from data_gen.ntu_gendata import convert
 from data_gen.packed.reader import PackedDataset
-from data_gen.raw.recordings import Recording, find_recordings
-from data_gen.raw.skeleton_file import MAX_BYTES
-from tests.helpers import moving_body, skeleton_text, write_recordings
-from tests.programs import status_of
+from data_gen.raw.inputs import find_inputs, read_one
+from data_gen.raw.normalise import ADDED, MAPPED, normalise
+from data_gen.raw.recording_files import check_values, fill_gaps, parse_recording, shape_of
+from data_gen.raw.recordings import Recording, find_recordings, prepare_all
+from data_gen.raw.skeleton_file import parse_skeleton
+from data_gen.skeletons import KINECT_V2, NTU_LAYOUT, SKELETONS, FrameLayout, map_joints
+from tests.helpers import moving_body, skeleton_text
+from tests.long_helpers import CLASSES, write_long
 from utils.errors import UserError
 
 NAME = "S001C001P001R001A001"
 TEXT = skeleton_text(moving_body(np.random.default_rng(0), 3))
+V1 = SKELETONS["kinect_v1"]
 
 
-def archive_of(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
+def archive_of(path: Path, entries: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
     return path
 
 
-def test_entries_of_an_archive_lead_nowhere_else(tmp_path):
-    inner = tmp_path / "a" / "b"
-    inner.mkdir(parents=True)
-    names = [f"S001C001P00{i}R001A001.skeleton" for i in (1, 2, 3)]
-    places = [f"../../{names[0]}", f"/{names[1]}", f"C:\\..\\x/../{names[2]}"]
-    path = archive_of(inner / "official.zip", dict.fromkeys(places, TEXT))
-    convert(DATASETS["demo"], [path], inner / "out")
-    assert PackedDataset(inner / "out").names.tolist() == [Path(name).stem for name in names]
-    assert {p.name for p in tmp_path.rglob("*") if p.parent != inner / "out"} == {"a", "b", "official.zip", "out"}
-    assert not Path("/", names[1]).exists()
+def bodies(people=1, joints=20, frames=7, coordinates=3):
+    return np.random.default_rng(people).normal(2, 0.4, (frames, people, joints, coordinates))
 
 
-def claim_size(path: Path, size: int) -> None:
-    """Have the archive of one entry say that the entry unpacks to `size` bytes."""
-    content = bytearray(path.read_bytes())
-    directory = content.index(b"PK\x01\x02")
-    content[22:26] = content[directory + 24 : directory + 28] = struct.pack("<I", size)
-    path.write_bytes(content)
+def npy(array, **options):
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "method, claimed, message",
-    [
-        (zipfile.ZIP_DEFLATED, None, "larger than 32 MiB"),
-        (zipfile.ZIP_DEFLATED, 100, "cannot be read .Bad CRC-32"),
-        (zipfile.ZIP_BZIP2, 100, "compressed by another method than deflate"),
-        (zipfile.ZIP_LZMA, 100, "compressed by another method than deflate"),
-    ],
-)
-def test_a_zip_bomb_is_refused_before_memory_is_taken(method, claimed, message, tmp_path):
-    path = archive_of(tmp_path / "bomb.zip", {f"{NAME}.skeleton": b"0" * (MAX_BYTES + 1)}, method)
-    if claimed:
-        claim_size(path, claimed)
-    recordings, _ = find_recordings([path])
-    tracemalloc.start()
-    with pytest.raises(UserError, match=message):
-        recordings[0].read()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**20
+def csv(array):
+    return "\n".join(",".join(map(repr, row)) for row in array.reshape(len(array), -1).tolist()).encode()
 
 
-def test_damaged_archives_are_refused_by_name(tmp_path, capsys):
-    write_recordings(tmp_path / "raw", subjects=(1,), actions=(1,))
-    path = archive_of(tmp_path / "official.zip", {p.name: p.read_bytes() for p in (tmp_path / "raw").iterdir()})
-    content = path.read_bytes()
-    directory = content.index(b"PK\x01\x02")
-    for at, new in (
-        (directory, b"xxxx"),  # no directory
-        (directory + 6, b"\xff"),  # a later version of the format
-        (directory + 8, b"\x00\x08"),  # names in UTF-8 ...
-    ):
-        path.write_bytes(content[:at] + new + content[at + len(new) :])
-        if new == b"\x00\x08":
-            path.write_bytes(path.read_bytes().replace(b"S001", b"S\xff01"))  # ... that are not
-        assert status_of(main, ["--dataset", "demo", "--raw", str(path), "--out", str(tmp_path / "out")]) == 1
-        assert f"error: {path} is not a zip archive, or a damaged one" in capsys.readouterr().err
+# ---- find ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_no_regular_file_is_never_waited_for(tmp_path):
-    os.mkfifo(tmp_path / f"{NAME}.skeleton")
-    (tmp_path / "S001C001P001R001A002.skeleton").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "S001C001P001R001A003.skeleton").symlink_to(tmp_path / "S001C001P001R001A003.skeleton")
-    recordings, _ = find_recordings([tmp_path])
-    reasons = ["not a regular file", "No such file", "symbolic links"]
-    for recording, reason in zip(recordings, reasons, strict=True):
-        with pytest.raises(UserError, match=f"cannot be read .*{reason}"):
-            recording.read()
-    os.mkfifo(tmp_path / "official.zip")
-    with pytest.raises(zipfile.BadZipFile, match="official.zip is not a zip archive.*not a regular file"):
+def test_they_are_found_beside_each_other_but_for_tables(tmp_path):
+    for name in ("a.csv", "b.NPY", "c.skeleton", "recordings.csv", "segments.csv", ".d.npy", "e.txt"):
+        (tmp_path / name).write_bytes(b"")
+    archive_of(tmp_path / "more.zip", {"inside/f.npy": b"", "inside/recordings.csv": b""})
+    every = find_recordings([tmp_path], (".csv", ".npy", ".skeleton"))[0]
+    assert [(r.stem, r.suffix) for r in every] == [("a", ".csv"), ("b", ".npy"), ("c", ".skeleton"), ("f", ".npy")]
+    assert [r.stem for r in find_recordings([tmp_path])[0]] == ["c"]
+    assert [str(r) for r in every[2:]] == [f"{tmp_path}/c.skeleton", f"{tmp_path}/more.zip:inside/f.npy"]
+
+
+def test_a_recording_found_twice_is_taken_once_unless_the_two_differ(tmp_path):
+    (tmp_path / "inner").mkdir()
+    for folder in (tmp_path, tmp_path / "inner"):
+        (folder / f"{NAME}.skeleton").write_bytes(TEXT)
+    archive = archive_of(tmp_path / "inner" / "more.zip", {f"a/{NAME}.skeleton": TEXT})
+    recordings, repeated = find_recordings([tmp_path, archive])
+    assert [str(r) for r in recordings] == [f"{tmp_path}/{NAME}.skeleton"] and repeated == 2
+    (tmp_path / "inner" / f"{NAME}.skeleton").write_bytes(TEXT.replace(b"1", b"2"))
+    with pytest.raises(UserError, match=f"{tmp_path}/inner/{NAME}.skeleton"):
         find_recordings([tmp_path])
 
 
-def test_links_that_lead_in_circles_end(tmp_path):
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / f"{NAME}.skeleton").write_bytes(TEXT)
-    for name in ("a", "b", "c"):  # 3^40 ways down
-        (tmp_path / "inner" / name).symlink_to(tmp_path)
-    recordings, repeated = find_recordings([tmp_path])
-    assert [r.stem for r in recordings] == [NAME] and repeated == 0
+def test_entries_of_an_archive_lead_nowhere_else(tmp_path):
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    names = [f"S001C001P00{i}R001A001.skeleton" for i in (1, 2)]
+    path = archive_of(inner / "official.zip", {f"../../{names[0]}": TEXT, f"/{names[1]}": TEXT})
+    convert(DATASETS["demo"], [path], inner / "out")
+    assert PackedDataset(inner / "out").names.tolist() == [Path(name).stem for name in names]
+    assert {p.name for p in tmp_path.rglob("*") if p.parent != inner / "out"} == {"a", "b", "official.zip", "out"}
 
 
-def test_names_that_cannot_be_printed_are_reported_all_the_same(tmp_path, capfd):
-    write_recordings(tmp_path / "raw", subjects=(1, 3), actions=(1,))
-    for name in (b"\xff\xfe.skeleton", b"a\nb.skeleton", b"\x1b[2J.skeleton", "٣.skeleton".encode()):
-        (tmp_path / "raw" / os.fsdecode(name)).write_bytes(TEXT)
+def test_places_and_archives_that_cannot_be_read_are_refused_by_name(tmp_path):
+    path = archive_of(tmp_path / "official.zip", {f"{NAME}.skeleton": TEXT})
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"xxxx"))
+    (tmp_path / "note.txt").write_text("no archive")
+    for place in (path, tmp_path / "note.txt", tmp_path / "nowhere"):
+        with pytest.raises(UserError, match=str(place)):
+            find_recordings([place])
+
+
+# ---- read ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_tables_and_arrays_hold_the_same(people):
+    clip = bodies(people)
+    for content, suffix in ((npy(clip), ".npy"), (npy(np.asfortranarray(clip)), ".npy"), (csv(clip), ".csv")):
+        np.testing.assert_array_equal(parse_recording(content, suffix, V1), clip)
+    if people == 1:
+        np.testing.assert_array_equal(parse_recording(npy(clip[:, 0]), ".npy", V1), clip)
+
+
+WRONG = [
+    (b"", ".csv", "20 joints"),
+    (b"", ".npy", ""),
+    (csv(bodies(joints=25)), ".csv", "75 columns.*--skeleton.*kinect_v2"),
+    (npy(bodies(joints=17)), ".npy", "17 joints.*--skeleton.*coco"),
+    (npy(bodies(joints=3)), ".npy", "3 joints.*--skeleton"),
+    (npy(bodies(frames=30).transpose(1, 0, 2, 3)), ".npy", r"transpose\(array, \(1, 0, 2, 3\)\)"),
+    (npy(np.array([{}]), allow_pickle=True), ".npy", ""),
+    (npy(bodies())[:-1], ".npy", ""),
+    (csv(bodies()) + b"\n1,2", ".csv", ":8: "),
+    (csv(bodies()).replace(b"\n", b",\n", 1), ".csv", ""),
+    (csv(bodies()) + b"\n" + b",".join([b"1"] * 59 + [b"x"]), ".csv", ":8: .*'x'"),
+    (b",".join(b"left_hip_%c" % axis for axis in b"xyz" * 20) + b"\n" + csv(bodies()), ".csv", "left_hip_x"),
+]
+
+
+@pytest.mark.parametrize("content, suffix, message", WRONG)
+def test_wrong_files_are_refused_by_name_and_reason(content, suffix, message, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path}.*{message}"):
+        Recording("a", str(path)).bodies(V1)
+
+
+def test_the_shape_of_a_recording_is_told_by_its_start(tmp_path):
+    for name, content, shape in (
+        ("a.npy", npy(bodies(2)), (2, 20, 3)),
+        ("b.csv", csv(bodies(2)), (2, 20, 3)),
+        ("c.csv", csv(bodies(coordinates=2)), (1, 20, 2)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert shape_of(tmp_path / name, V1) == shape
+    (tmp_path / "d.skeleton").write_bytes(TEXT)
+    assert shape_of(tmp_path / "d.skeleton", KINECT_V2) == (4, 25, 3)
+    with pytest.raises(UserError, match="d.skeleton: .*kinect_v2"):
+        shape_of(tmp_path / "d.skeleton", V1)
+
+
+def test_values_are_checked_by_frame():
+    clip = bodies()
+    clip[3, 0, 5, 1] = clip[5] = np.nan
+    with pytest.raises(UserError, match="2 of 7 frames.* frame 3 "):
+        check_values(clip)
+    for wrong in (clip[:0], np.full((1, 1, 20, 3), 1e7)):
+        with pytest.raises(UserError):
+            check_values(wrong)
+
+
+def test_gaps_are_filled_as_numpy_interpolates():
+    clip = bodies(2, frames=12)
+    broken = clip.copy()
+    broken[0, 0, 3] = np.nan
+    broken[4:7, 1] = np.inf
+    broken[6:8, 0, 0, 2] = np.nan
+    broken[11] = np.nan
+    filled, gaps = fill_gaps(broken)
+    assert gaps == [(0, 1), (4, 8), (11, 12)]
+    for index in np.ndindex(clip.shape[1:]):
+        values = broken[(slice(None), *index)]
+        good = np.flatnonzero(np.isfinite(values))
+        np.testing.assert_allclose(filled[(slice(None), *index)], np.interp(np.arange(12), good, values[good]))
+    assert fill_gaps(clip)[1] == []
+
+
+def test_many_are_prepared_for_an_encoder_or_refused_one_by_one(tmp_path):
+    clip = bodies()
+    (tmp_path / "a.csv").write_bytes(csv(clip))
+    (tmp_path / "b.csv").write_bytes(csv(clip)[:-1] + b"x")
+    (tmp_path / "c.skeleton").write_bytes(TEXT)
+    recordings, _ = find_recordings([tmp_path], (".csv", ".skeleton"))
+    pairs = list(zip(recordings, (V1, V1, KINECT_V2)))
+    (people, adaptations), error, (ntu, ntu_adaptations) = prepare_all(pairs, 1, NTU_LAYOUT, True)
+    np.testing.assert_array_equal(people, normalise(map_joints(clip, V1, KINECT_V2)))
+    assert MAPPED in adaptations and ADDED in adaptations and ntu_adaptations == set()
+    assert isinstance(error, UserError) and str(error).startswith("line 7: ")
+    np.testing.assert_array_equal(ntu, normalise(parse_skeleton(TEXT)))
+
+
+# ---- what a user gives a program -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Recordings of Kinect v1 with a table of two classes, and one that it does not list."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "abc":
+        np.save(folder / f"{name}.npy", bodies(frames=10 + ord(name)))
+    (folder / "recordings.csv").write_text("name,label\nb,walk\na,sit\n")
+    return folder
+
+
+def test_a_folders_table_chooses_and_labels_its_recordings(folder):
+    inputs = find_inputs([folder], "kinect_v1")
+    assert [(i.name, i.label, i.skeleton, i.truth) for i in inputs.recordings] == [
+        ("a", 0, V1, None),
+        ("b", 1, V1, None),
+    ]
+    assert inputs.class_names == ["sit", "walk"] and inputs.notes == []
+    np.testing.assert_array_equal(inputs.recordings[0].bodies(), bodies(frames=107))
+    (folder / "recordings.csv").write_text("name,label\nb,2\na,1\n")
+    inputs = find_inputs([folder], "kinect_v1")
+    assert [i.label for i in inputs.recordings] == [1, 2] and not inputs.class_names and len(inputs.notes) == 1
+    for labels in ((-1, 0), (0, 5)):
+        (folder / "classes.txt").write_text("sit\nwalk\n")
+        (folder / "recordings.csv").write_text("name,label\nb,{}\na,{}\n".format(*labels))
+        with pytest.raises(UserError, match=str(folder / "recordings.csv")):
+            find_inputs([folder], "kinect_v1")
+
+
+def test_without_a_table_names_of_ntus_form_have_labels(folder, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / f"{NAME[:-1]}9.skeleton").write_bytes(TEXT)
+    archive = archive_of(tmp_path / "x.zip", {"c.npy": npy(bodies(frames=109)), "recordings.csv": b"name\n"})
+    inputs = find_inputs([tmp_path / "raw", archive, folder / "c.npy"], "kinect_v1")
+    assert [(i.name, i.label) for i in inputs.recordings] == [(f"{NAME[:-1]}9", 8), ("c", -1)]
+    assert [i.skeleton for i in inputs.recordings] == [KINECT_V2, V1]
     assert (
-        status_of(
-            main, ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--skip-bad"]
-        )
-        == 0
-    )
-    said = capfd.readouterr().out
-    assert "4 bad recordings skipped" in said and "a\\nb.skeleton': the name is not" in said and "\x1b" not in said
-    assert len(json.loads((tmp_path / "out" / "dataset.json").read_text())["skipped"]) == 4
+        sum(str(archive) in note for note in inputs.notes) == 1 and len(inputs.notes) == 2
+    )  # a table; c is there twice
+    with pytest.raises(UserError, match=str(tmp_path / "empty")):
+        (tmp_path / "empty").mkdir()
+        find_inputs([tmp_path / "empty"])
 
 
-def test_recordings_are_named_by_their_place():
-    assert str(Recording(NAME, "raw/x.skeleton")) == "raw/x.skeleton"
-    assert str(Recording(NAME, "a.zip", "b/x.skeleton")) == "a.zip:b/x.skeleton"
+def test_long_recordings_have_their_true_segments(tmp_path):
+    folder = write_long(tmp_path / "long", count=2)
+    (folder / "timelines").mkdir()
+    (folder / "timelines" / "rec0.csv").write_text("start,end\n")
+    (folder / "recordings.csv").unlink()
+    inputs = find_inputs([folder], subfolders=False)
+    assert [i.name for i in inputs.recordings] == ["rec0", "rec1"] and inputs.class_names == []
+    assert inputs.recordings[1].truth[0] == (60, 130, CLASSES[1]) and len(inputs.recordings[0].truth) == 4
+    assert find_inputs([folder / "rec0.skeleton"]).recordings == inputs.recordings[:1]
+    with open(folder / "segments.csv", "a") as file:
+        file.write("rec0,100,200,sit\n")
+    with pytest.raises(UserError, match=r"segments.csv:10: "):
+        find_inputs([folder], subfolders=False)
 
 
-def test_recordings_without_anybody_are_zeros_with_a_warning(tmp_path, capsys):
-    write_recordings(tmp_path / "raw", subjects=(1, 3), actions=(1,), cameras=(1,))
-    (tmp_path / "raw" / "S001C001P001R001A002.skeleton").write_bytes(b"3\n0\n0\n0\n")
-    assert status_of(main, ["--dataset", "demo", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]) == 0
-    assert (
-        "warning: 1 recording without a body in any frame, kept as zeros: S001C001P001R001A002"
-        in capsys.readouterr().out
-    )
-    packed = PackedDataset(tmp_path / "out")
-    assert packed.recording(1).shape == (3, 2, 25, 3) and not packed.recording(1).any()
-
-
-def test_an_archive_that_is_replaced_after_it_was_listed_is_refused(tmp_path):
-    path = archive_of(tmp_path / "a.zip", {f"{NAME}.skeleton": TEXT})
-    (found,), _ = find_recordings([path])
-    archive_of(path, {"S001C001P002R001A001.skeleton": TEXT})
-    with pytest.raises(UserError, match="the archive was replaced meanwhile"):
-        found.read()
+def test_one_recording_is_read_by_its_name(folder):
+    name, people, layout = read_one(folder, "b", "kinect_v1")
+    assert name == "b" and layout == FrameLayout(V1, 1)
+    np.testing.assert_array_equal(people, normalise(bodies(frames=108), V1, 1))
+    assert read_one(folder / "c.npy", None, "kinect_v1")[0] == "c"
+    for wrong in (None, "d"):
+        with pytest.raises(UserError, match="--name"):
+            read_one(folder, wrong, "kinect_v1")
