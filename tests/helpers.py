@@ -18,13 +18,15 @@ from data_gen.ntu_gendata import convert
 from data_gen.packed.protocols import Table, derive, parse_split
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import packing
-from data_gen.skeletons import SKELETONS
+from data_gen.skeletons import NTU_LAYOUT, SKELETONS
+from feeder.modalities import PUBLISHED
+from feeder.modalities import derive as derive_modalities
+from models import ENCODERS, METHODS, LossWeights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from feeder.modalities import Tokens
-    from models.umurl import SimpleBaseline, UmURL
+    from models.umurl import Method
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
@@ -100,12 +102,17 @@ def own_dataset(
     return PackedDataset(folder)
 
 
-def streams_of(model: UmURL | SimpleBaseline, views: Sequence[Tensor]) -> list[dict[str, Tokens]]:
-    """What the feeder hands to a pre-training model: a view (B, T, M, V, C) for each of its streams."""
-    from feeder.modalities import ModalityTokens
+def make_method(hidden_size: int, modalities=PUBLISHED, layout=NTU_LAYOUT, method="umurl", encoder="transformer"):
+    """An untrained method of pre-training."""
+    return METHODS[method](ENCODERS[encoder](hidden_size, modalities, layout), LossWeights())
 
-    tokens = ModalityTokens(model.backbone.layout)
-    return [tokens(view, modalities) for view, modalities in zip(views, model.streams)]
+
+def streams_of(method: Method, views: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """What the feeder hands to a method: the modalities of a view (B, T, M, V, C) for each of its streams."""
+    import torch
+
+    parents = torch.tensor(method.encoder.layout.skeleton.parents)
+    return [derive_modalities(view, modalities, parents) for view, modalities in zip(views, method.streams)]
 
 
 def is_running(pid: int) -> bool:

@@ -18,7 +18,7 @@ from tests.programs import call
 
 # They are copies of a process that has imported what the programs need.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.processes", "tools.training.pretraining", "tools.evaluation.finetune_report"])
+FORKS.set_forkserver_preload(["tests.processes", "tools.training.report", "tools.evaluation.finetune"])
 tqdm.get_lock()  # or each process would make one, which is left when it is killed
 
 
@@ -37,8 +37,8 @@ def together(count: int, function: Callable[..., Any], *args: object) -> list[An
     """Call a function in so many processes, which find each other as those of torchrun do. Returns what it returns in
     each, the one that ends first before the others; raises what it raises in any."""
     with FORKS.Pool(count) as pool:  # leaving it ends them
-        found = pool.imap_unordered(partial(_as_rank, count, free_port(), function, args), range(count))
-        return [found.next(timeout=120) for _ in range(count)]
+        results = pool.imap_unordered(partial(_as_rank, count, free_port(), function, args), range(count))
+        return [results.next(timeout=120) for _ in range(count)]
 
 
 def run_together(count: int, module: str, *args: object) -> str:

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from models import checkpoint_files, loading
+from models import checkpoints
 
 
 def figures(folder) -> list[dict]:
@@ -16,7 +16,7 @@ def figures(folder) -> list[dict]:
 
 
 def assert_equal_runs(a, b, epoch: int) -> None:
-    first, second = (loading.load(folder / checkpoint_files.name_of(epoch)) for folder in (a, b))
+    first, second = (checkpoints.load(folder / checkpoints.name_of(epoch)) for folder in (a, b))
     torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=0)
     torch.testing.assert_close(first["optimizer"], second["optimizer"], rtol=0, atol=0)
     assert figures(a) == figures(b)

@@ -1,45 +1,66 @@
 import os
 import pickle
-import zipfile
+import random
 
 import pytest
 import torch
-from models.checkpoint_files import CheckpointError
-from tools.utils import checkpoints
 
-from models import checkpoint_files, loading
-from models.umurl import UmURL
-from tests.helpers import GOLDEN
+from feeder.modalities import PUBLISHED
+from models import checkpoints
+from models.checkpoints import load, load_encoder_of
+from tests.helpers import GOLDEN, make_method
+from utils.errors import UserError
 
 OFFICIAL = GOLDEN / "official_h8.pth.tar"
 
 
 @pytest.fixture
-def state():
-    return loading.load(OFFICIAL)
+def official():
+    """The published checkpoint as it is, keys and all."""
+    return torch.load(OFFICIAL, weights_only=True)
 
 
 def resaved(path, state):
     torch.save(state, path)
-    return loading.load(path)
+    return load(path)
 
 
-def test_published_layout_loads_whatever_its_width(tmp_path):
-    for hidden_size in (8, 32):
-        model = UmURL(hidden_size)
-        published = {
-            "epoch": 451,
-            "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()},
-            "optimizer": {},
-        }
-        backbone = loading.load_backbone(resaved(tmp_path / "p.pth.tar", published), tmp_path)
-        assert not backbone.training and backbone.hidden_size == hidden_size
-        torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict(), rtol=0, atol=0)
+def test_the_published_layout_is_todays_by_other_names(official):
+    state = load(OFFICIAL)
+    method = make_method(8)
+    assert list(state["state_dict"]) == list(method.state_dict())
+    for old, new in zip(official["state_dict"].values(), state["state_dict"].values()):
+        assert old is new or torch.equal(old, new)
+    assert state["encoder"]["name"] == "transformer" and state["encoder"]["hidden_size"] == 8
+    assert state["encoder"]["modalities"] == list(PUBLISHED) and state["epoch"] == official["epoch"]
 
 
-def test_projectors_and_the_prefix_are_not_needed(state, tmp_path):
-    bare = {k.removeprefix("module."): v for k, v in state["state_dict"].items() if "projector" not in k}
-    loading.load_backbone(resaved(tmp_path / "bare.pth.tar", {"state_dict": bare}), tmp_path)
+def test_older_checkpoints_of_fewer_modalities_lose_the_parts_that_they_did_not_train(official, tmp_path):
+    official["args"] = {"pretrain_modalities": ["motion"], "objective": "baseline"}
+    state = resaved(tmp_path / "old.pth.tar", official)
+    encoder = load_encoder_of(state, tmp_path)
+    assert encoder.modalities == ("motion",) and state["args"]["method"] == "baseline"
+    assert not [key for key in encoder.state_dict() if "joint" in key or "fusion" in key]
+
+
+def test_projectors_and_the_prefix_are_not_needed(official, tmp_path):
+    bare = {k.removeprefix("module."): v for k, v in official["state_dict"].items() if "projector" not in k}
+    load_encoder_of(resaved(tmp_path / "bare.pth.tar", {"state_dict": bare}), tmp_path)
+
+
+def test_every_encoder_is_saved_and_loaded_by_its_name(tmp_path):
+    for name in ("transformer", "stgcn"):
+        method = make_method(8, ("joint", "acceleration"), encoder=name)
+        layout = method.encoder.layout.to_json()
+        spec = {"name": name, "hidden_size": 8, "modalities": ["joint", "acceleration"], "layout": layout}
+        state = resaved(tmp_path / name, {"epoch": 0, "state_dict": method.state_dict(), "encoder": spec})
+        encoder = load_encoder_of(state, tmp_path)
+        assert type(encoder) is type(method.encoder) and not encoder.training
+        torch.testing.assert_close(encoder.state_dict(), method.encoder.state_dict(), rtol=0, atol=0)
+        assert checkpoints.weights_hash(encoder) == checkpoints.weights_hash(method.encoder)
+    state["encoder"]["name"] = "lstm"
+    with pytest.raises(UserError, match="lstm"):
+        load_encoder_of(state, tmp_path)
 
 
 def cut(path):
@@ -53,63 +74,42 @@ def flip_a_bit(path):
 
 
 @pytest.mark.parametrize(
-    "damage, message",
+    "damage",
     [
-        (lambda p: p.unlink(), "no checkpoint at"),
-        (cut, "damaged|cannot be read"),
-        (flip_a_bit, "damaged|cannot be read"),
-        (lambda p: p.write_bytes(b""), "damaged|cannot be read"),
-        (lambda p: p.write_text("hello"), "damaged|cannot be read"),
-        (lambda p: torch.save([1, 2], p), "it has no state_dict"),
-        (lambda p: torch.save({"state_dict": 3}, p), "it has no state_dict"),
+        lambda p: p.unlink(),
+        cut,
+        flip_a_bit,
+        lambda p: p.write_bytes(b""),
+        lambda p: p.write_text("hello"),
+        lambda p: torch.save([1, 2], p),
+        lambda p: torch.save({"state_dict": 3}, p),
+        lambda p: torch.save({"state_dict": {}, "encoder": 3}, p),
     ],
 )
-def test_missing_or_damaged_is_an_error(tmp_path, damage, message):
+def test_a_missing_or_damaged_checkpoint_is_an_error_that_names_it(tmp_path, damage):
     path = tmp_path / "c.pth.tar"
     path.write_bytes(OFFICIAL.read_bytes())
     damage(path)
-    with pytest.raises(CheckpointError, match=message):
-        loading.load(path)
-
-
-def test_a_bomb_is_refused_before_memory_is_taken(state, tmp_path):
-    key = "module.backbone.j_emb.t_embedding.0.weight"
-    endless = {**state["state_dict"], key: torch.zeros(1).expand(10**9, 10**6)}
-    with pytest.raises(CheckpointError, match="claims more weights than it holds"):
-        resaved(tmp_path / "endless.pth.tar", {"state_dict": endless})
-    packed = tmp_path / "packed.pth.tar"
-    with zipfile.ZipFile(OFFICIAL) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as other:
-        for name in archive.namelist():
-            other.writestr(name, archive.read(name))
-    with pytest.raises(CheckpointError, match="it is compressed"):
-        loading.load(packed)
-
-
-def without(key):
-    return lambda weights: weights.pop(key)
-
-
-def nested():
-    return torch.nested.nested_tensor([torch.zeros(3)])
+    with pytest.raises(UserError, match="c.pth.tar"):
+        load_encoder_of(load(path), path)
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "change, name",
     [
-        (without("module.backbone.ma_encoder.pe.pe"), r'Missing key.*"ma_encoder.pe.pe"'),
-        (without("module.backbone.j_emb.t_embedding.0.weight"), "holds no encoder of this model"),
-        (lambda w: w.update({"module.backbone.extra": torch.zeros(1)}), 'Unexpected key.*"extra"'),
-        (lambda w: w.update({"module.backbone.mm_fusion.t_fusion.0.weight": torch.zeros(4, 4)}), "size mismatch"),
-        (lambda w: w["module.backbone.mm_fusion.t_fusion.0.weight"].fill_(torch.nan), "not finite"),
-        (lambda w: w.clear(), "holds no encoder"),
-        (lambda w: w.update({"module.backbone.j_emb.t_embedding.0.weight": nested()}), "holds no encoder"),
-        (lambda w: w.update({"module.backbone.ma_encoder.pe.pe": nested()}), "is no dense tensor"),
+        (lambda w: w.pop("module.backbone.ma_encoder.pe.pe"), "positions"),
+        (lambda w: w.pop("module.backbone.j_emb.t_embedding.0.weight"), "j_emb"),
+        (lambda w: w.update({"module.encoder.extra": torch.zeros(1)}), "extra"),
+        (lambda w: w.update({"module.backbone.mm_fusion.t_fusion.0.weight": torch.zeros(4, 4)}), "fusion.temporal"),
+        (lambda w: w["module.backbone.mm_fusion.t_fusion.0.weight"].fill_(torch.nan), "fusion.temporal"),
+        (lambda w: w.clear(), "j_emb"),
     ],
 )
-def test_another_model_is_an_error(state, change, message):
-    change(state["state_dict"])
-    with pytest.raises(CheckpointError, match=f"(?s){message}"):
-        loading.load_backbone(state, OFFICIAL)
+def test_another_model_is_an_error_that_names_the_tensor(official, tmp_path, change, name):
+    change(official["state_dict"])
+    path = tmp_path / "p.pth.tar"
+    with pytest.raises(UserError, match=rf"p\.pth\.tar.*{name}"):
+        load_encoder_of(resaved(path, official), path)
 
 
 class Attack:
@@ -124,27 +124,39 @@ class Attack:
 def test_nothing_in_a_checkpoint_is_executed(tmp_path, write):
     path, marker = tmp_path / "evil.pth.tar", tmp_path / "marker"
     write({"state_dict": {}, "epoch": Attack(marker)}, path)
-    with pytest.raises(CheckpointError, match="no checkpoint, a damaged one, or holds more than tensors"):
-        loading.load(path)
+    with pytest.raises(UserError, match="evil.pth.tar"):
+        load(path)
     assert not marker.exists()
 
 
-def test_the_last_checkpoint_of_a_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint in"):
-        checkpoint_files.newest(tmp_path)
-    for name in (
-        "checkpoint_untrained.pth.tar",
-        "checkpoint_0450.pth.tar",
-        "checkpoint_1000.pth.tar",
-        "checkpoint_0050.pth.tar",
-    ):
+def test_the_newest_checkpoint_of_a_folder(tmp_path):
+    with pytest.raises(UserError, match=tmp_path.name):
+        checkpoints.newest(tmp_path)
+    names = [checkpoints.name_of(*done) for done in ((0,), (51,), (451,), (51, 7), (1001,))]
+    for name in random.sample(names, len(names)):
         (tmp_path / name).touch()
     (tmp_path / "checkpoint_9999.pth.tar.partial").touch()
-    assert checkpoint_files.newest(tmp_path).name == "checkpoint_1000.pth.tar"
-    assert [p.name[11:15] for p in checkpoint_files.in_folder(tmp_path)] == ["1000", "0450", "0050", "untr"]
+    assert checkpoints.newest(tmp_path).name == "checkpoint_1000.pth.tar"
+    newest_first = ["1000.pth.tar", "0450.pth.tar", "0051_step_000007.pth.tar", "0050.pth.tar", "untrained.pth.tar"]
+    assert [path.name.removeprefix("checkpoint_") for path in checkpoints.in_folder(tmp_path)] == newest_first
 
 
-def test_halves_that_a_killed_run_left_are_removed_with_the_next_save(tmp_path):
+def test_the_newest_readable_checkpoint_is_taken(tmp_path, caplog):
+    assert checkpoints.newest_readable(tmp_path) is None
+    checkpoints.write(tmp_path / checkpoints.name_of(1), {"epoch": 1, "state_dict": {}, "encoder": {}})
+    (tmp_path / checkpoints.name_of(2)).write_text("half")
+    path, state = checkpoints.newest_readable(tmp_path)
+    assert state["epoch"] == 1 and checkpoints.name_of(2) in caplog.text
+    path.unlink()
+    with pytest.raises(UserError, match="--resume none"):
+        checkpoints.newest_readable(tmp_path)
+
+
+def test_saving_removes_what_it_replaces(tmp_path):
     (tmp_path / "checkpoint_0000.pth.tar.12345678.partial").write_bytes(b"half")
-    path = checkpoints.save(tmp_path, {"epoch": 2, "state_dict": {}})
-    assert list(tmp_path.iterdir()) == [path] and loading.load(path)["epoch"] == 2
+    state = {"state_dict": {}, "encoder": {}}
+    checkpoints.save(tmp_path, state | {"epoch": 1, "step": 3})
+    for epoch in (1, 2, 3):
+        path = checkpoints.save(tmp_path, state | {"epoch": epoch}, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint_0001.pth.tar", "checkpoint_0002.pth.tar"]
+    assert load(path)["epoch"] == 3

@@ -50,15 +50,8 @@ def folder(made, tmp_path) -> Path:
     return Path(shutil.copytree(made / "xsub", tmp_path / "xsub"))
 
 
-<<<<<<< HEAD
-def command(folder: Path, out: Path, *, dataset="demo", protocol="xsub") -> int:
-    return status_of(
-        main, ["padded", "--dataset", dataset, "--protocol", protocol, str(folder), "--out", str(out), "--replace"]
-    )
-=======
 def load(folder: Path, out: Path, dataset="demo", protocol="xsub") -> None:
     bring("padded", "--dataset", dataset, "--protocol", protocol, folder, "--out", out, "--replace")
->>>>>>> formats
 
 
 def refused(folder: Path, where: str, protocol="xsub") -> None:
