@@ -22,7 +22,7 @@ FRAME_VALUES = NUM_PEOPLE * NUM_JOINTS * 3
 MAX_LABELS = 999  # a clip's name has three digits for its line
 
 _LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
-_SIDES = {2: "train", 4: "val"}  # by line of a split file
+_SPLITS = {2: "train", 4: "val"}  # by line of a split file
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------
@@ -64,29 +64,30 @@ def read_split(path: Path, video: str) -> Split:
     Names that the regular expression `video` does not match, and videos on both sides, are left out and reported in
     `bad`. Raises UserError for a file that cannot be read or has another layout.
     """
+    split, both = Split(path), set()
     with reading(path):
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    split, both, videos = Split(path), set(), re.compile(video, re.ASCII)
-    for number, line in enumerate(text.split("\n"), 1):
-        if number not in _SIDES:
-            if videos.search(line):
-                raise UserError(f"{path}: line {number}: videos should stand on lines 2 and 4 only")
-            continue
-        if not videos.search(line):
-            raise UserError(f"{path}: line {number} lists no video of this part")
-        for name in filter(None, map(str.strip, line.split(","))):
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+        _check_layout(lines, video)
+    for number, side in _SPLITS.items():
+        for name in filter(None, map(str.strip, lines[number - 1].split(","))):
             place = f"{path}: line {number}: {quote(name.encode())}"
-            if not videos.fullmatch(name):
+            if not re.fullmatch(video, name, re.ASCII):
                 split.bad[place] = "not the name of a video of this part"
-            elif split.side.setdefault(name, _SIDES[number]) != _SIDES[number]:
-                split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one side"
+            elif split.side.setdefault(name, side) != side:
+                split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one split"
                 both.add(name)
             split.line.setdefault(name, number)
-    if number < max(_SIDES):
-        raise UserError(f"{path}: ends on line {number}; the videos should stand on lines 2 and 4")
     for name in both:
         del split.side[name]
     return split
+
+
+def _check_layout(lines: list[str], video: str) -> None:
+    for number, line in enumerate(lines, 1):
+        if (number in _SPLITS) != bool(re.search(video, line, re.ASCII)):
+            raise UserError("videos of this part should stand on lines 2 and 4, and on no others", number)
+    if len(lines) < max(_SPLITS):
+        raise UserError("the file ends; videos should stand on lines 2 and 4", len(lines))
 
 
 # ---- videos ----------------------------------------------------------------------------------------------------------
