@@ -10,13 +10,12 @@ python -m data_gen.import_dataset long --name mine_untrimmed FOLDER             
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 from data_gen.datasets import DATA_ROOT, DATASETS, row_of
 from data_gen.formats.base import Options, Source, pack
 from data_gen.formats.folder import read_folder
-from data_gen.formats.long import pack_long, read_long
+from data_gen.formats.long import read_long
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
@@ -61,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="NAME|FILE",
             help="default: "
             + ("the folder's skeleton.json, else " if name in ("folder", "long") else "")
-            + "kinect_v2"
+            + "the published data set's, else kinect_v2"
             + (", or coco for 17 joints" if name == "pyskl" else ""),
         )
         command.add_argument(
@@ -72,6 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
             help="add a protocol (see data_gen.add_protocol)",
         )
         if name == "long":
+            command.set_defaults(map_joints=None, repair=None, normalise=False, as_stored=True)
+            command.set_defaults(labels_from=None, classes=None)
             continue
         command.add_argument("--map-joints", metavar="NAME", help="map the joints onto those of this skeleton")
         command.add_argument(
@@ -97,12 +98,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def read(args: argparse.Namespace, options: Options) -> Source:
-    """Read the data set that the arguments name. Raises UserError if it is invalid, ValueError if an argument is."""
+    """Read the data set that the arguments name."""
+    default = options.dataset.layout.skeleton if options.dataset else None
+    if args.format in ("folder", "long"):
+        read_tables = read_folder if args.format == "folder" else read_long
+        return read_tables(args.place, skeleton_in(args.place, args.skeleton) or default or KINECT_V2)
+    skeleton = load_skeleton(args.skeleton) if args.skeleton else default
     if args.format == "pyskl":
-        return read_pyskl(args.place, load_skeleton(args.skeleton) if args.skeleton else None)
-    if args.format == "folder":
-        return read_folder(args.place, skeleton_in(args.place, args.skeleton) or KINECT_V2)
-    skeleton = load_skeleton(args.skeleton or "kinect_v2")
+        return read_pyskl(args.place, skeleton)
     protocol = args.protocol or "split"
     if options.dataset:
         if not args.protocol:
@@ -110,12 +113,13 @@ def read(args: argparse.Namespace, options: Options) -> Source:
         protocol = options.dataset.protocol(args.protocol).name
     elif not NAME.fullmatch(protocol):
         raise UserError("--protocol has 1 to 64 letters, digits, - and _")
-    return (read_padded if args.format == "padded" else read_npz)(args.place, protocol, skeleton)
+    return (read_padded if args.format == "padded" else read_npz)(args.place, protocol, skeleton or KINECT_V2)
 
 
 def make_options(args: argparse.Namespace) -> Options:
-    """Convert the arguments to options. Raises ValueError if one is invalid."""
-    _check_name(args.name)
+    """Convert the arguments to options."""
+    if args.name is not None and (args.name in DATASETS or not NAME.fullmatch(args.name)):
+        raise UserError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
     if args.classes is not None and (args.dataset or not 1 <= args.classes <= MAX_CLASSES):
         raise UserError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
     if args.repair is not None and args.repair < 1:
@@ -132,26 +136,14 @@ def make_options(args: argparse.Namespace) -> Options:
     )
 
 
-def _check_name(name: str | None) -> None:
-    if name is not None and (name in DATASETS or not NAME.fullmatch(name)):
-        raise UserError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
-
-
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    for report in _import(make_parser().parse_args(argv)):
-        print(report)
-
-
-def _import(args: argparse.Namespace) -> Iterator[str]:
+    args = make_parser().parse_args(argv)
     out = args.out or DATA_ROOT / (args.dataset or args.name)
     if args.place.exists() and out.exists() and args.place.resolve() == out.resolve():
         raise UserError(f"{out} is what is imported: name another folder by --out")
     if (out / INFO).exists() and not args.replace:
         raise UserError(f"{out} holds a data set already: --replace replaces it, --out makes another one elsewhere")
-    if args.format == "long":
-        yield _import_long(args, out)
-        return
     options = make_options(args)
     info = pack(read(args, options), out, options)
     lines = count_lines(row_of(info), out, info)
@@ -160,21 +152,14 @@ def _import(args: argparse.Namespace) -> Iterator[str]:
     if info.get("repaired"):
         lines.append(f"  {counted(len(info['repaired']), 'recording')} had gaps, which are filled by interpolation:")
         lines += reason_lines(info["repaired"], "    ")
+    if "segments" in info:
+        lines.append(f"  long recordings with {counted(info['segments'], 'segment')}")
     lines += warning_lines(out, info)
     if "normalised" in info["made"]:
         lines.append("  they were raw: their people are now centred and aligned")
     elif args.format in ("folder", "pyskl") and not args.as_stored:
         lines.append("  their people were centred already, or have no centre, and are kept as they are")
-    yield "\n".join(lines)
-
-
-def _import_long(args: argparse.Namespace, out: Path) -> str:
-    _check_name(args.name)
-    skeleton = skeleton_in(args.place, args.skeleton) or KINECT_V2
-    info = pack_long(read_long(args.place, skeleton), args.name, out, [parse_split(text) for text in args.split])
-    return "\n".join(
-        [*count_lines(row_of(info), out, info), f"  long recordings with {counted(info['segments'], 'segment')}"]
-    )
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

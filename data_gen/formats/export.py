@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -15,25 +16,29 @@ from utils.text import counted
 
 
 def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:
-    """Return the indices of a protocol's `train` or `val` side. Raises UserError if there are none, or if a
-    recording has more than `num_frame` frames."""
-    chosen = packed.split(protocol, side)
-    if not len(chosen):
+    """Return the indices of a protocol's `train` or `val` side. Refuse recordings of more than `num_frame` frames."""
+    indices = packed.split(protocol, side)
+    if not len(indices):
         raise UserError(f"{packed.path}: {protocol} has no {side} recordings to write")
-    longer = chosen[packed.num_frame[chosen] > num_frame]
+    longer = indices[packed.num_frame[indices] > num_frame]
     if len(longer):
-        longest = longer[packed.num_frame[longer].argmax()]
         raise UserError(
-            f"{packed.path}: more than {num_frame} frames in {counted(len(longer), 'recording')} of {protocol} {side}, "
-            f"such as {packed.names[longest]} with {packed.num_frame[longest]}: pass --frames {packed.num_frame.max()}"
+            f"{packed.path}: more than {num_frame} frames in {counted(len(longer), 'recording')} of {protocol} {side}; "
+            f"pass --frames {packed.num_frame.max()}"
         )
-    return chosen
+    return indices
+
+
+def write_rows(file: IO[bytes], shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> None:
+    """Write a float32 array of this shape in the `.npy` format, row by row."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    for row in rows:
+        file.write(np.ascontiguousarray(row, "<f4").data)
 
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """Provide a temporary folder whose files move into `out` at the end, or none if the block fails. Raises
-    UserError if `out` is not empty."""
+    """Provide a temporary folder whose files move into the folder `out` at the end, or none if the block fails."""
     if out.is_dir() and any(path.name != PARTIAL for path in out.iterdir()):
         raise UserError(f"{out}: is not empty; export into a new folder")
     with locked(out):
@@ -47,10 +52,9 @@ def staging(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """Provide a temporary file that becomes `out` at the end, or is deleted if the block fails. Raises UserError if
-    `out` exists."""
+    """Provide a temporary file that becomes `out` at the end, or is deleted if the block fails."""
     if out.exists():
-        raise UserError(f"{out}: is there already; export to a new file")
+        raise UserError(f"{out}: exists already; export to a new file")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as partial:
         yield partial

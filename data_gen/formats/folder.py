@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.formats.base import Entry, Source, in_order, shown
+from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import staging
 from data_gen.packed.reader import NAME, SIDES, TABLES, UNLABELLED, PackedDataset
 from data_gen.packed.writer import Splits
@@ -23,40 +23,44 @@ _MAX_PEOPLE = 2  # in a .csv, where the number of columns determines the number 
 
 
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
-    """Read the folder's tables and the shape of each recording. Raises UserError if one is invalid."""
+    """Read the folder's tables and the shape of each recording."""
     table, files = folder / TABLE, Files(folder)
-    rows, found, class_names = read_listed(files)
-    if found is None and (folder / SEGMENTS).exists():
-        raise UserError(f"{folder / SEGMENTS}: the labels of long recordings, which import_dataset long imports")
-    labels = found or [0] * len(rows)
-    class_names = class_names if found else [UNLABELLED]
-    unlisted = len(files.paths) - len(rows)
-    entries = in_order(
-        [Entry(row.path.stem, label, table, row.path, row.path.stem, row) for row, label in zip(rows, labels)]
-    )
-    rows = [entry.content for entry in entries]
+    rows, labels, class_names = read_listed(files)
+    if labels is None and (folder / SEGMENTS).exists():
+        raise UserError(f"{folder / SEGMENTS}: labels long recordings; import them by import_dataset long")
+    if labels is None:
+        labels, class_names = [0] * len(rows), [UNLABELLED]
+    entries = in_order([Entry(row.path.stem, label, table, str(row.path), row) for row, label in zip(rows, labels)])
+    return source_of("folder", files, skeleton, entries, class_names)
+
+
+def source_of(
+    form: str, files: Files, skeleton: Skeleton, entries: list[Entry], class_names: list[str] | None
+) -> Source:
+    """Make the source of a folder's recordings; the entries' content is their `Row`."""
+    table, rows = files.folder / TABLE, [entry.content for entry in entries]
     shapes = [shape_of(row.path, skeleton) for row in rows]
     people, joints, coordinates = max(shapes)
     if any(shape[2] != coordinates for shape in shapes):
-        raise UserError(f"{folder}: some recordings have 2 coordinates a joint, some 3")
+        raise UserError(f"{files.folder}: some recordings have 2 coordinates per joint, some 3")
     return Source(
-        "folder",
-        folder,
+        form,
+        files.folder,
         skeleton,
         (people, joints, coordinates),
         entries,
-        splits_of(table, rows),
-        lambda entry: Recording(entry.name, str(entry.stored_in)).bodies(skeleton),
+        _splits(table, rows),
+        lambda entry: Recording(entry.name, entry.where).bodies(skeleton),
         raw=True,
         classes=len(class_names) if class_names else None,
         class_names=class_names,
-        tables=tables_of(table, rows),
-        unlisted=unlisted,
+        tables=_columns(table, rows),
+        unlisted=len(files.paths) - len(rows),
     )
 
 
-def tables_of(path: Path, rows: list[Row]) -> dict[str, list[str]]:
-    """Return the columns subject and camera if they have values. Raises UserError if a value is invalid."""
+def _columns(path: Path, rows: list[Row]) -> dict[str, list[str]]:
+    """Return the columns subject and camera if they have values."""
     tables = {}
     for column in TABLES:
         values = [row.values.get(column, "") for row in rows]
@@ -64,34 +68,33 @@ def tables_of(path: Path, rows: list[Row]) -> dict[str, list[str]]:
             continue
         for row, value in zip(rows, values):
             if not NAME.fullmatch(value):
-                raise UserError(f"{path}:{row.line}: {column} {shown(value)} is not letters, digits, - and _")
+                raise UserError(f"{path}:{row.line}: {column} {value!r} is not letters, digits, - and _")
         tables[column] = values
     return tables
 
 
-def splits_of(path: Path, rows: list[Row]) -> Splits:
+def _splits(path: Path, rows: list[Row]) -> Splits:
+    """Return the protocols of the columns split:X."""
     splits: Splits = {}
-    for column in rows[0].values:
-        if is_split(column):
-            sides: dict[str, list[int]] = {side: [] for side in SIDES}
-            for i, row in enumerate(rows):
-                value = row.values[column]
-                if value and value not in sides:
-                    raise UserError(f"{path}:{row.line}: {column} is {shown(value)}, not train, val or empty")
-                if value:
-                    sides[value].append(i)
-            splits[column.removeprefix(SPLIT)] = sides
+    for column in filter(is_split, rows[0].values):
+        sides: dict[str, list[int]] = {side: [] for side in SIDES}
+        for i, row in enumerate(rows):
+            value = row.values[column]
+            if value and value not in sides:
+                raise UserError(f"{path}:{row.line}: {column} is {value!r}, not train, val or empty")
+            if value:
+                sides[value].append(i)
+        splits[column.removeprefix(SPLIT)] = sides
     return splits
 
 
 def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
-    """Write all recordings into the folder `out` as `.csv` or `.npy`, and their table. Return the table's path. Raises
-    UserError if a `.csv` cannot hold the people of a frame, or would overwrite the table."""
+    """Write all recordings into the folder `out` as `.csv` or `.npy`, and their table. Return the table's path."""
     people, joints, coordinates = packed.shape
     if suffix == ".csv" and TABLE.removesuffix(suffix) in packed.names:
-        raise UserError(f"{packed.path}: a recording is called as the table, {TABLE}: use npy")
+        raise UserError(f"{packed.path}: a recording has the name of the table, {TABLE}; use --as npy")
     if suffix == ".csv" and people > _MAX_PEOPLE:
-        raise UserError(f"{packed.path}: frames have {people} people, a .csv has up to {_MAX_PEOPLE}: use npy")
+        raise UserError(f"{packed.path}: frames have {people} people, a .csv has up to {_MAX_PEOPLE}; use --as npy")
     columns = {"name": packed.names.tolist(), "label": packed.label.tolist()}
     columns |= {kind: values for kind in TABLES if (values := packed.table(kind)) is not None}
     for protocol in packed.protocols:

@@ -1,13 +1,15 @@
 """A packed data set that is exported and imported again is the same, bit for bit, through every format."""
 
-from pathlib import Path
+import csv
+import io
+import pickle
 
 import numpy as np
 import pytest
 
+from data_gen import export_dataset
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import packing
-from data_gen.skeletons import SKELETONS
 from tests.data_gen.formats.samples import KINDS, assert_same, bring, export, flags, make_packed, refused
 
 FORMATS = {  # the format, flags to export, flags to import
@@ -78,30 +80,30 @@ def test_pku_mmd_whose_names_tell_nothing_keeps_its_splits_and_labels(form, tmp_
 
 
 @pytest.mark.parametrize("form", ["padded", "npz"])
-def test_longer_recordings_are_refused_with_the_length_to_pass(form, tmp_path, capsys):
+def test_longer_recordings_are_refused_with_the_length_to_pass(form, tmp_path):
     packed = make_packed(tmp_path / "packed", longest=400)
     longest = int(packed.num_frame.max())
-    message = f"pass --frames {longest}"
-    refused(capsys, tmp_path / "out", message, form, "--data", packed.path, to=True)
+    refused(tmp_path / "out", f"--frames {longest}", form, "--data", packed.path, main=export_dataset.main)
     export(form, "--data", packed.path, "--out", tmp_path / "out", "--frames", longest)
     bring(form, tmp_path / "out", *flags("25 joints"), "--protocol", "xsub", "--out", tmp_path / "again")
     assert_same(packed, tmp_path / "again")
 
 
-def test_what_is_there_already_is_not_written_over(tmp_path, capsys):
+def test_an_existing_file_is_not_overwritten(tmp_path):
     packed = make_packed(tmp_path / "packed")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("mine")
     for form in ("padded", "folder"):
-        refused(capsys, tmp_path / "folder", "is not empty", form, "--data", packed.path, to=True)
+        refused(tmp_path / "folder", tmp_path / "folder", form, "--data", packed.path, main=export_dataset.main)
     for form in ("npz", "pyskl"):
-        refused(capsys, tmp_path / "folder" / "mine", "is there already", form, "--data", packed.path, to=True)
+        mine = tmp_path / "folder" / "mine"
+        refused(mine, mine, form, "--data", packed.path, main=export_dataset.main)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["mine"]
     assert (tmp_path / "folder" / "mine").read_text() == "mine"
 
 
 @pytest.mark.parametrize("form", ["padded", "npz", "pyskl", "folder"])
-def test_an_export_that_fails_leaves_nothing(form, tmp_path, capsys, monkeypatch):
+def test_an_export_that_fails_leaves_nothing(form, tmp_path, monkeypatch):
     packed = make_packed(tmp_path / "packed")
     read, asked = PackedDataset.recording, []
 
@@ -112,36 +114,26 @@ def test_an_export_that_fails_leaves_nothing(form, tmp_path, capsys, monkeypatch
         return read(self, index)
 
     monkeypatch.setattr(PackedDataset, "recording", fail)
-    refused(capsys, tmp_path / "out", "No space left", form, "--data", packed.path, to=True)
+    with pytest.raises(OSError, match="No space left"):
+        export(form, "--data", packed.path, "--out", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["packed"]
 
 
-def test_exports_that_cannot_be_are_refused(tmp_path, capsys):
-    packed, data = make_packed(tmp_path / "packed"), tmp_path / "packed"
-    out = tmp_path / "out"
-    refused(capsys, out, "demo has no protocol 'x'", "npz", "--data", data, "--protocol", "x", to=True)
-    refused(capsys, out, "is not a packed data set", "npz", "--data", tmp_path, to=True)
-    refused(capsys, out, "--frames is a number from 1", "npz", "--data", data, "--frames", "0", to=True)
+def test_exports_that_cannot_be_are_refused(tmp_path):
+    data, out = make_packed(tmp_path / "packed").path, tmp_path / "out"
     with packing(tmp_path / "many", (3, 25, 3)) as writer:
         writer.add("recordings", 0, np.zeros((2, 3, 25, 3), np.float32))
         splits = {"a": {"train": [0], "val": []}}
         writer.finish(splits, {"dataset": "own", "classes": 1, "made": {}} | writer.counts(splits))
-    many = ["--data", tmp_path / "many"]
-    refused(capsys, out, "frames have 3 people, this format has up to 2", "npz", *many, to=True)
-    refused(capsys, out, "a has no val recordings to write", "padded", *many, to=True)
-    refused(capsys, out, "a recording is called as the table", "folder", "--as", "csv", *many, to=True)
-    assert SKELETONS["kinect_v2"] == packed.skeleton
-
-
-def test_padding_repeats_the_recording_as_the_published_converter_does(tmp_path):
-    packed = make_packed(tmp_path / "packed")
-    export("padded", "--data", packed.path, "--out", tmp_path / "padded", "--protocol", "xview")
-    data = np.load(tmp_path / "padded" / "val_data_joint.npy", mmap_mode="r")
-    assert data.shape == (6, 3, 300, 25, 2) and data.dtype == np.float32
-    for row, index in enumerate(packed.split("xview", "val")):
-        clip = packed.recording(index)
-        for frame in (0, len(clip) - 1, len(clip), 2 * len(clip) + 1, 299):
-            np.testing.assert_array_equal(data[row, :, frame].transpose(2, 1, 0), clip[frame % len(clip)])
+    for where, *arguments in (
+        ("'x'", "npz", "--data", data, "--protocol", "x"),
+        (tmp_path, "npz", "--data", tmp_path),
+        ("--frames", "npz", "--data", data, "--frames", "0"),
+        ("3 people", "npz", "--data", tmp_path / "many"),
+        ("val", "padded", "--data", tmp_path / "many"),
+        ("recordings.csv", "folder", "--as", "csv", "--data", tmp_path / "many"),
+    ):
+        refused(out, where, *arguments, main=export_dataset.main)
 
 
 def test_the_arrays_of_the_npz_are_those_that_others_expect(tmp_path):
@@ -160,14 +152,26 @@ def test_the_arrays_of_the_npz_are_those_that_others_expect(tmp_path):
 
 
 def test_what_others_load_from_the_pickle(tmp_path):
-    import pickle
-
     packed = make_packed(tmp_path / "packed")
     export("pyskl", "--data", packed.path, "--out", tmp_path / "out.pkl")
-    found = pickle.loads(Path(tmp_path / "out.pkl").read_bytes())
+    found = pickle.loads((tmp_path / "out.pkl").read_bytes())
     assert found["split"]["xview_val"] == packed.names[packed.split("xview", "val")].tolist()
     assert sorted(found) == ["annotations", "split"] and len(found["annotations"]) == 12
     one = found["annotations"][3]
     assert one["frame_dir"] == packed.names[3] and one["label"] == packed.label[3]
     assert one["total_frames"] == packed.num_frame[3] and one["keypoint"].flags.c_contiguous
     np.testing.assert_array_equal(one["keypoint"].transpose(1, 0, 2, 3), packed.recording(3))
+
+
+def test_the_table_of_the_folder_is_what_a_reader_of_csv_reads(tmp_path):
+    packed = make_packed(tmp_path / "packed")
+    export("folder", "--as", "csv", "--data", packed.path, "--out", tmp_path / "csv")
+    with open(tmp_path / "csv" / "recordings.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == packed.names.tolist()
+    for row, label in zip(rows, packed.label):
+        assert int(row["label"]) == label and row["split:xsub"] in ("train", "val")
+    text = (tmp_path / "csv" / f"{packed.names[0]}.csv").read_text()
+    heading, *lines = csv.reader(io.StringIO(text))
+    assert heading[:4] == ["1_spine_base_x", "1_spine_base_y", "1_spine_base_z", "1_spine_middle_x"]
+    assert len(lines) == packed.num_frame[0] and float(lines[1][0]) == float(f"{packed.recording(0)[1, 0, 0, 0]:.9g}")
