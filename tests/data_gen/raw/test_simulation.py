@@ -308,4 +308,4 @@ def test_runs_from_anywhere_and_refuses_nonsense(command, cwd):
         text=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
-    assert run.returncode == 2 and "is not a number of processes, from 1" in run.stderr
+    assert run.returncode == 2 and "--workers" in run.stderr
