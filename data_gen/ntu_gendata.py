@@ -107,8 +107,8 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
         if raw:
             plan.append((dataset, raw, args.out or DATA_ROOT / dataset.name))
     if not plan:
-        places = ", ".join(str(DATA_ROOT / dataset.raw[0]) for dataset in datasets)
-        raise UserError(f"no raw recordings at {places}; put them there or name their place by --dataset and --raw")
+        folders = ", ".join(str(DATA_ROOT / dataset.raw[0]) for dataset in datasets)
+        raise UserError(f"no raw recordings at {folders}; put them there or name their place by --dataset and --raw")
     if args.out and len(plan) > 1:
         raise UserError("--out needs --dataset: several data sets cannot share one folder")
     return plan

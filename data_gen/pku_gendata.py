@@ -95,8 +95,8 @@ def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video
     places = {name: f"{s.path}, line {s.line[name]}," for s in splits.values() for name in s.side}
     videos = []
     for name in sorted(places):
-        files = [Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label")]
-        videos.append(Video(name, *files, dataset.classes, places[name]))
+        skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
+        videos.append(Video(name, skeleton, label, dataset.classes, places[name]))
     return videos
 
 
