@@ -138,7 +138,7 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
     the number of segments. The files depend on the seed alone."""
     out.mkdir(parents=True, exist_ok=True)
     write = partial(write_long, out, seed)
-    rows = [row for those in map_in_workers(write, list(range(count)), workers, chunk=1) for row in those]
+    rows = [*itertools.chain.from_iterable(map_in_workers(write, list(range(count)), workers, chunk=1))]
     tables: dict[str, list[tuple]] = {
         "segments.csv": [("name", "start", "end", "label"), *rows],
         "recordings.csv": [
