@@ -99,7 +99,7 @@ def load(path: Path) -> dict[str, Any]:
         state = _load_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
         if not isinstance(state.get("state_dict"), dict):
             raise UserError("not a checkpoint: it has no state_dict")
-        if "encoder" not in state:
+        if not isinstance(state.get("encoder"), dict):
             from models.published import adapt
 
             state = adapt(state)

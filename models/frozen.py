@@ -123,9 +123,7 @@ class FrozenEncoder(nn.Module):
         source = load_skeleton(skeleton) if skeleton else layout.skeleton
         array = np.asarray(recording)
         bodies = check_values(array.reshape(npy_shape(array.dtype, array.shape, source)))
-        people, adaptations = fit_people(
-            bodies, source, layout.skeleton, (layout.people, layout.coordinates), self.takes_centred
-        )
+        people, adaptations = fit_people(bodies, source, layout, self.takes_centred)
         for unit in UNITS.keys() & adaptations:
             warnings.warn(in_unit(unit), stacklevel=2)
         return people
