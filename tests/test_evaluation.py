@@ -265,7 +265,11 @@ def test_a_possible_overlap_with_pretraining_is_said(pretrain, demo_root):
     folder = pretrain.run("--epochs", "1", "--protocol", "xview")
 
     def notes(*more):
-        return [line for line in call("action_retrieval", *flags(folder, demo_root, *more)).out.splitlines() if "note" in line]
+        return [
+            line
+            for line in call("action_retrieval", *flags(folder, demo_root, *more)).out.splitlines()
+            if "note" in line
+        ]
 
     assert not notes() and "xview" in notes("--protocol", "xsub")[0]
     path = newest(folder)
