@@ -3,8 +3,9 @@
     python action_recognition.py --pretrained checkpoints/ntu60_xsub                linear probe
     python action_recognition.py --pretrained checkpoints/ntu60_xsub --finetune     fine-tuning
 
-With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, the first two tenths and so on.
-Fine-tuning also runs in several processes, as pretrain.py does; the same command goes on with the runs that are missing.
+With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, two tenths and so on.
+Fine-tuning also runs in several processes, as pretrain.py does; the same command goes on with the runs that are
+missing.
 """
 
 from __future__ import annotations

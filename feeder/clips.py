@@ -179,7 +179,9 @@ def resample(clips: Tensor) -> Tensor:
     """Resample clips of one length, float32 (B, T, M, V, C), to 64 frames: (B, 64, M, V, C)."""
     size, length = clips.shape[:2]
     first = torch.arange(0, size * length, length, device=clips.device)
-    windows = Windows(clips.flatten(2).flatten(0, 1), first, torch.full_like(first, length), tuple(clips.shape[2:]))
+    people, joints, coordinates = clips.shape[2:]
+    frames = clips.flatten(2).flatten(0, 1)
+    windows = Windows(frames, first, torch.full_like(first, length), (people, joints, coordinates))
     return ResampleClip()(windows)
 
 

@@ -27,8 +27,8 @@ from utils.processes import Processes, StopSignal, distribute
 log = logging.getLogger("umurl")
 READ_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 # Arguments that a resumed run may change.
-FREE = ("checkpoint_path", "data_root", "device", "compile", "epochs", "schedule", "resume", "save_freq", "keep")
-FREE += ("knn_every", "recipe")
+FREE = {"checkpoint_path", "data_root", "device", "compile", "epochs", "schedule", "resume", "save_freq", "keep"}
+FREE |= {"knn_every", "recipe"}
 
 
 @dataclass(frozen=True)
