@@ -16,6 +16,7 @@ from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import OFF_CENTRE
 from data_gen.skeletons import NTU_LAYOUT, FrameLayout
 from feeder.sampling import ViewRandom
+from utils.errors import UserError
 from utils.files import fingerprint
 
 NUM_FRAMES = 64
@@ -109,6 +110,10 @@ class ClipDataset:
         if len(parts) == 1:
             return parts[0]
         layout = parts[0].layout
+        if other := [part.layout for part in parts if part.layout != layout]:
+            raise UserError(
+                f"the data sets hold people of different kinds: {layout} and {other[0]}; import one of them again"
+            )
         frames = torch.cat([part.frames for part in parts]).view(-1, *layout.shape)
         offsets = np.cumsum([0] + [len(part.frames) for part in parts[:-1]])
         first = [part.first.cpu().numpy() + offset for part, offset in zip(parts, offsets)]

@@ -161,11 +161,11 @@ def non_negative_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    return _checked(float(text), lambda v: 0 < v <= _LARGEST, "positive")
+    return _checked(float(text), lambda v: 0 < v < float("inf"), "positive and finite")
 
 
 def non_negative_float(text: str) -> float:
-    return _checked(float(text), lambda v: 0 <= v <= _LARGEST, "at least 0")
+    return _checked(float(text), lambda v: 0 <= v < float("inf"), "at least 0 and finite")
 
 
 def fraction(text: str) -> float:

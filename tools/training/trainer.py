@@ -282,7 +282,7 @@ class Meter:
         broken = [name for name, value in means.items() if not abs(value) < float("inf")]
         if broken:
             raise UserError(
-                f"epoch {epoch}: {', '.join(broken)} not finite, so training stops; the last checkpoint is from before: "
+                f"epoch {epoch}: {', '.join(broken)} not finite; the last checkpoint is from before: "
                 "lower --lr, or use --amp bf16 or off, and run the command again; it goes on from there"
             )
         return means
