@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
-from data_gen.datasets import DATA_ROOT, NTU, DataSet, RecordingName, get_dataset, parse_name
+from data_gen.datasets import DATA_ROOT, DATASETS, NTU, DataSet, RecordingName, parse_name
 from data_gen.packed.protocols import derive_splits
 from data_gen.packed.writer import packing
 from data_gen.raw.conversion import bad_recordings, conversion_parser, count_lines, warning_lines
@@ -99,7 +99,7 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
     """List what to convert: (data set, raw places, output folder)."""
     if args.raw and not args.dataset:
         raise UserError("--raw needs --dataset, to say what the recordings are")
-    datasets = [get_dataset(args.dataset)] if args.dataset else list(NTU)
+    datasets = [DATASETS[args.dataset]] if args.dataset else list(NTU)
     plan = []
     for dataset in datasets:
         places = [DATA_ROOT / place for place in dataset.raw]
@@ -107,8 +107,8 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
         if raw:
             plan.append((dataset, raw, args.out or DATA_ROOT / dataset.name))
     if not plan:
-        places = ", ".join(str(DATA_ROOT / dataset.raw[0]) for dataset in datasets)
-        raise UserError(f"no raw recordings at {places}; put them there or name their place by --dataset and --raw")
+        folders = ", ".join(str(DATA_ROOT / dataset.raw[0]) for dataset in datasets)
+        raise UserError(f"no raw recordings at {folders}; put them there or name their place by --dataset and --raw")
     if args.out and len(plan) > 1:
         raise UserError("--out needs --dataset: several data sets cannot share one folder")
     return plan

@@ -15,7 +15,6 @@ from utils.files import read_json, reading
 from utils.text import counted
 
 NUM_PEOPLE = 2  # in a frame of NTU's recordings
-MAX_PEOPLE = 100
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 

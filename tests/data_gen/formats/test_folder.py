@@ -259,7 +259,7 @@ def test_splits_and_rules(folder, tmp_path):
     packed = PackedDataset(tmp_path / "out")
     assert packed.split("x", "train").tolist() == [0] and packed.split("x", "val").tolist() == [1]
     (tmp_path / "names").write_text("a\n")
-    for rule, where in ((f"x=names:{tmp_path / 'names'}", "--split"), ("y=subject:1", "subject"), ("y", "'y'")):
+    for rule, where in ((f"x=names:{tmp_path / 'names'}", "--split"), ("y=subject:1", "subject"), ("y", "--split y")):
         refused(tmp_path / "no", where, "folder", folder, *OWN, "--split", rule)
 
 

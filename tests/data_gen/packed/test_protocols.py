@@ -79,8 +79,8 @@ def test_rules_that_are_none_are_refused(text):
     [
         (["a=subject:1,4,5"], "protocol a: .*4, 5"),
         (["a=subject:001,2,3,6,10"], "protocol a .*val"),
-        (["a=camera:1", "a=camera:2"], "a$"),
-        (["a1=camera:1", "a=kfold:2"], "a1$"),
+        (["a=camera:1", "a=camera:2"], "protocol a: "),
+        (["a1=camera:1", "a=kfold:2"], "protocol a1: "),
         (["a=kfold:6"], "protocol a: 6 folds .* 5 subjects"),
     ],
 )
