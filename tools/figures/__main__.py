@@ -39,6 +39,7 @@ PLOTS = {
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
+    parser.prog = "python -m tools.figures"
     subparsers, plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT"), {}
     for name, what in PLOTS.items():
         plots[name] = subparsers.add_parser(name, help=what, description=what, formatter_class=HelpFormatter)
@@ -80,12 +81,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     options = vars(parse_args(argv))
     name = options.pop("plot")
-    if "device" in options:
-        options["device"] = single_process(options["device"], "tools.figures")
     try:
         module = import_module(f"tools.figures.{'curves' if name == 'earliness' else name}")
     except ModuleNotFoundError as error:
         raise UserError(f"plots need {error.name}: pip install -r requirements.txt") from error
+    if "device" in options:
+        from tools.figures.inputs import Data
+
+        device = single_process(options.pop("device"), "tools.figures")
+        options["data"] = Data(options.pop("dataset"), options.pop("protocol"), options.pop("data_root"), device)
     getattr(module, f"plot_{name}")(**options)  # typed values, by the names of the options
 
 

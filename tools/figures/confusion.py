@@ -6,28 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from data_gen.datasets import class_label, classes_of
-from models.checkpoints import find_run
+from data_gen.datasets import DATASETS, classes_of
+from models.checkpoints import find_run, load_tensors
 from models.frozen import FrozenEncoder
 from tools.evaluation.classifier import SavedClassifier, own_classifier, training_command
 from tools.evaluation.setup import open_evaluation, stem_of
-from tools.figures import style
-from tools.figures.inputs import (
-    features_of,
-    file_of,
-    name_of,
-    newest_result,
-    plot_path,
-    read_class_names,
-    read_table,
-    title_of,
-)
+from tools.figures import inputs, style
+from tools.figures.inputs import Data, features_of, name_of
 from utils.errors import UserError
 from utils.files import reading
+from utils.options import read_class_names
 from utils.text import counted
 
 WIDTH = 9.0  # inches, for 60 classes
@@ -35,39 +26,36 @@ FEW = 20  # with at most so many classes, both axes have names and cells have nu
 PAIRS = 10  # most confused ones, which are printed
 
 
-def of_probe(
-    place: Path, modality: str, dataset: str | None = None, protocol: str | None = None
-) -> tuple[np.ndarray, list[str], str]:
+def of_probe(place: Path, modality: str, data: Data) -> tuple[np.ndarray, list[str], str]:
     """Count what the newest linear probe of a run, or of one of its checkpoints, predicted, as `count` does. Return
     also the classes' names and a title."""
     folder, checkpoint = (place, None) if place.is_dir() else (place.parent, place.name)
-    entries = {"dataset": dataset, "protocol": protocol, "checkpoint": checkpoint}
-    result = newest_result(folder, "action_recognition", modality, "predictions", **entries)
+    short = {p.long_name: p.name for row in DATASETS.values() for p in row.protocols}
+    protocol = data.protocol and short.get(data.protocol, data.protocol)
+    entries = {"dataset": data.dataset, "protocol": protocol, "checkpoint": checkpoint}
+    result = inputs.newest_result(folder, "action_recognition", modality, "predictions", **entries)
     if not result:
         command = training_command(place, modality)
         raise UserError(f"{place}: no such linear probe of modality {modality}; run {command}")
-    path = folder / result["files"]["predictions"]
+    path, classifier = (folder / result["files"][kind] for kind in ("predictions", "classifier"))
     with reading(path):
-        table = read_table(path)
+        table = inputs.read_table(path)
         label, predicted = (np.array(table[column], int) for column in ("label", "predicted"))
-        names = dict(zip((*label, *predicted), (*table["label_name"], *table["predicted_name"])))
-    classes = [names.get(c, class_label(c)) for c in range(max(names) + 1)]
+    classes = load_tensors(classifier)["classes"]
     title = f"{name_of(folder)}, {counted(result['epoch'] or 0, 'epoch')}, modality {modality}"
     return count(label, predicted, len(classes)), classes, f"{title}: {result['dataset']} {result['protocol']}"
 
 
-def of_model(
-    classifier: SavedClassifier, dataset: str | None, protocol: str | None, data_root: Path
-) -> tuple[np.ndarray, list[str], str]:
+def of_model(classifier: SavedClassifier, data: Data) -> tuple[np.ndarray, list[str], str]:
     """Count what a fine-tuned model predicts on the val split, as `of_probe` does."""
-    encoder, data = classifier.encoder, (dataset or classifier.dataset, protocol or classifier.protocol)
-    evaluation = open_evaluation(str(encoder.path), *data, data_root, encoder.device)
+    encoder, choice = classifier.encoder, (data.dataset or classifier.dataset, data.protocol or classifier.protocol)
+    evaluation = open_evaluation(str(encoder.path), *choice, *data[2:])
     packed, indices = evaluation.packed, evaluation.indices["val"]
     if classes_of(packed) != classifier.classes:
         raise UserError(f"{packed.path}: its classes are not those of {classifier.path}")
     predicted = classifier.logits(features_of(encoder, packed, indices)).argmax(1).cpu().numpy()
     counts = count(packed.label[indices], predicted, packed.num_classes)
-    return counts, classifier.classes, f"{title_of(encoder)}: {packed.name} {evaluation.protocol.name}"
+    return counts, classifier.classes, f"{inputs.title_of(encoder)}: {packed.name} {evaluation.protocol.name}"
 
 
 def count(label: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -118,26 +106,17 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     return figure
 
 
-def plot_confusion(
-    checkpoint: str,
-    modality: str,
-    dataset: str | None,
-    protocol: str | None,
-    data_root: Path,
-    device: torch.device,
-    class_names: Path | None,
-    out: Path | None,
-) -> None:
+def plot_confusion(checkpoint: str, modality: str, data: Data, class_names: Path | None, out: Path | None) -> None:
     """Draw the confusion matrix, and print the most confused pairs."""
     place = find_run(checkpoint)
     folder = place if place.is_dir() else place.parent
-    encoder = None if place.is_dir() else FrozenEncoder.open(place, device)
+    encoder = None if place.is_dir() else FrozenEncoder.open(place, data.device)
     model = encoder and own_classifier(encoder)
     if model and modality not in ("all", model.representation.name):
         raise UserError(f"--modality {modality}: {place} was fine-tuned for {model.representation.name}")
-    parts = dataset, protocol, file_of(encoder) if encoder else ""
-    path, data = plot_path(out, folder, stem_of("confusion", modality), *parts), (dataset, protocol)
-    counts, names, title = of_model(model, *data, data_root) if model else of_probe(place, modality, *data)
+    parts = *data[:2], inputs.file_of(encoder) if encoder else ""
+    path = inputs.plot_path(out, folder, stem_of("confusion", modality), *parts)
+    counts, names, title = of_model(model, data) if model else of_probe(place, modality, data)
     names = read_class_names(class_names, len(names)) if class_names else names
     recordings = counted(int(counts.sum()), "val recording")
     for true, other in most_confused(counts):

@@ -109,9 +109,6 @@ def plot_earliness(runs: list[str], modality: str, out: Path | None) -> None:
     """Draw the earliness of runs."""
     folders = find_folders(runs)
     first, *others = folders.values()
-    path = plot_path(
-        out, first, "earliness", modality.replace("all", ""), *(folder.resolve().name for folder in others)
-    )
     scores = {title: read_scores(folder, modality) for title, folder in folders.items()}
     data = " and ".join(dict.fromkeys(data for _, data in scores.values()))
     figure = draw_earliness({title: curve for title, (curve, _) in scores.items()}, f"{data}, modality {modality}")

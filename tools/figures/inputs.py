@@ -5,21 +5,31 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_gen.datasets import class_label, classes_of
+from data_gen.datasets import classes_of
 from data_gen.packed.reader import PackedDataset
 from feeder.clips import ClipDataset
 from models.checkpoints import find_run
 from models.frozen import FrozenEncoder
 from utils.errors import UserError
-from utils.files import read_text, reading
+from utils.files import reading
 from utils.logs import read_results
+from utils.options import read_class_names
 from utils.text import counted
+
+
+class Data(NamedTuple):
+    """The options that choose data, as `open_evaluation` takes them; None: the checkpoint's own."""
+
+    dataset: str | None
+    protocol: str | None
+    data_root: Path
+    device: torch.device
 
 
 def find_folders(runs: Sequence[str], labels: Sequence[str] | None = None) -> dict[str, Path]:
@@ -71,14 +81,6 @@ def read_table(path: Path) -> dict[str, Sequence[str]]:
     with reading(path), open(path, newline="", encoding="utf-8") as file:
         heading, *rows = csv.reader(file)
         return dict(zip(heading, zip(*rows, strict=True)))
-
-
-def read_class_names(file: Path, count: int) -> list[str]:
-    """Read the names of at least `count` classes, one per line, by label; an empty line is A001 and so on."""
-    lines = read_text(file).removesuffix("\n").split("\n")
-    if len(lines) < count:
-        raise UserError(f"{file}: {counted(len(lines), 'name')} for {counted(count, 'class')}; give one for each")
-    return [line.strip() or class_label(label) for label, line in enumerate(lines)]
 
 
 def names_for(packed: PackedDataset, file: Path | None) -> list[str]:

@@ -17,7 +17,7 @@ from models.frozen import CENTRED, FrozenEncoder, Representation
 from tools.evaluation.knn import nearest
 from tools.evaluation.setup import open_evaluation
 from tools.figures import style
-from tools.figures.inputs import features_of, file_of, index_of, names_for, plot_path
+from tools.figures.inputs import Data, features_of, file_of, index_of, names_for, plot_path
 from tools.figures.people import StickFigure, project, set_view
 from utils.errors import UserError
 
@@ -33,7 +33,7 @@ def find_neighbours(
     representation = Representation.fit(encoder, CENTRED, features)
     features, feature = representation(features), representation(features_of(encoder, packed, np.array([query])))
     (places,) = nearest(feature, features, k)
-    return dict(zip(gallery[places.cpu()].tolist(), F.cosine_similarity(feature, features[places]).tolist()))
+    return dict(zip(gallery[places.cpu().numpy()].tolist(), F.cosine_similarity(feature, features[places]).tolist()))
 
 
 def draw(
@@ -62,19 +62,10 @@ def draw(
 
 
 def plot_retrieval(
-    checkpoint: str,
-    query: str,
-    k: int,
-    modality: str,
-    dataset: str | None,
-    protocol: str | None,
-    data_root: Path,
-    device: torch.device,
-    class_names: Path | None,
-    out: Path | None,
+    checkpoint: str, query: str, k: int, modality: str, data: Data, class_names: Path | None, out: Path | None
 ) -> None:
     """Draw a query and its neighbours, by the representation that tools.search compares."""
-    evaluation = open_evaluation(checkpoint, dataset, protocol, data_root, device)
+    evaluation = open_evaluation(checkpoint, *data)
     packed, encoder = evaluation.packed, evaluation.encoder.select(modality)
     gallery, val = evaluation.indices["train"], evaluation.indices["val"]
     index, split = index_of(packed, query, "--query"), f"{packed.name} {evaluation.protocol.name}"
@@ -82,7 +73,7 @@ def plot_retrieval(
         raise UserError(f"--query {query}: not in the val split of {split}; choose one such as {packed.names[val[0]]}")
     if k > len(gallery):
         raise UserError(f"-k {k}: the gallery has only {len(gallery)} recordings")
-    parts = query, dataset, protocol, file_of(encoder), modality.replace(ENSEMBLE, "")
+    parts = query, *data[:2], file_of(encoder), modality.replace(ENSEMBLE, "")
     path = plot_path(out, evaluation.folder, "retrieval", *parts)
     neighbours = find_neighbours(encoder, packed, index, gallery, k)
     features = f"{encoder.modality} features, centred"

@@ -52,8 +52,9 @@ class Panel:
         if self.vectors is None:
             return points
         ends = project((self.frames + self.vectors)[:, people]).reshape(-1, 2)
-        usual = np.quantile(ends, (0.01, 0.99), axis=0)  # a jump of the sensor would leave no room for the person
-        return np.concatenate((points, usual))
+        if points.any():  # motion: a jump of the sensor would leave no room for the person
+            ends = np.quantile(ends, (0.01, 0.99), axis=0)
+        return np.concatenate((points, ends))
 
     def draw(self, axes: Axes, t: int) -> None:
         """Draw frame t."""
@@ -131,11 +132,11 @@ def draw_moment(panels: list[Panel], caption: str, t: int) -> Figure:
     figure.subplots_adjust(0.01, 0.02, 0.99, 0.86, 0.08, 0.42)
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(2, 4, place + 1 + (place > 2))
-        axes.set_title(panel.title)
+        axes.set(title=panel.title, anchor="N")
         panel.draw(axes, t)
     signs = "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero"
     figure.text(0.755, 0.98, caption, va="top", weight="bold", fontsize=6.5)
-    figure.text(0.755, 0.86, f"{signs}\n\nframe {t + 1} of {NUM_FRAMES}", va="top", fontsize=7)
+    figure.text(0.755, 0.86, f"{signs}\n\nframe {t + 1} of {NUM_FRAMES}", va="top", fontsize=6.5)
     return figure
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from models.frozen import equalise
 from tools.evaluation.setup import open_evaluation, stem_of
 from tools.figures import style
-from tools.figures.inputs import features_of, file_of, name_of, names_for, one_for_each, plot_path, title_of
+from tools.figures.inputs import Data, features_of, file_of, name_of, names_for, one_for_each, plot_path, title_of
 from utils.errors import UserError
 from utils.logs import secondary, tensorboard
 from utils.text import counted
@@ -56,13 +55,8 @@ def draw(maps: list[np.ndarray], titles: Sequence[str], labels: np.ndarray, name
     size = float(np.clip(5000 / len(labels), 6, 25))
     for axes, points, title in zip(panels, maps, titles):
         for i, c in enumerate(classes):
-            look = {
-                "c": style.colour(i),
-                "marker": style.MARKERS[i % len(style.MARKERS)],
-                "edgecolors": "black",
-                "linewidths": 0.25,
-            }
-            axes.scatter(*points[labels == c].T, s=size, label=names[c], **look)
+            look = {"c": style.colour(i), "marker": style.MARKERS[i % len(style.MARKERS)], "s": size}
+            axes.scatter(*points[labels == c].T, label=names[c], edgecolors="black", linewidths=0.25, **look)
         axes.set(title=title, xticks=[], yticks=[], box_aspect=1)
         axes.spines[:].set(visible=True, color="#BBBBBB")  # the axes of t-SNE mean nothing
     handles, texts = panels[0].get_legend_handles_labels()
@@ -76,22 +70,19 @@ def plot_tsne(
     classes: int | None,
     seed: int,
     modality: str,
-    dataset: str | None,
-    protocol: str | None,
-    data_root: Path,
-    device: torch.device,
+    data: Data,
     class_names: Path | None,
     out: Path | None,
 ) -> None:
     """Draw the maps, and add the features to TensorBoard's projector."""
-    first = open_evaluation(checkpoints[0], dataset, protocol, data_root, device)
-    packed, folder, data = first.packed, first.folder, (first.packed.name, first.protocol.name)
-    evaluations = [first, *(open_evaluation(text, *data, data_root, device) for text in checkpoints[1:])]
+    first = open_evaluation(checkpoints[0], *data)
+    packed, same = first.packed, data._replace(dataset=first.packed.name, protocol=first.protocol.name)
+    evaluations = [first, *(open_evaluation(text, *same) for text in checkpoints[1:])]
     encoders = [evaluation.encoder.select(modality) for evaluation in evaluations]
     titles = one_for_each(labels, [title_of(encoder) for encoder in encoders])
-    choice = f"{classes}_classes" * bool(classes), f"seed{seed}" * bool(seed)
-    parts = dataset, protocol, file_of(encoders[0]), *choice, *(name_of(other.folder) for other in evaluations[1:])
-    path = plot_path(out, folder, stem_of("tsne", modality), *parts)
+    parts = [*data[:2], file_of(encoders[0]), f"{classes}_classes" * bool(classes), f"seed{seed}" * bool(seed)]
+    parts += [name_of(other.folder) for other in evaluations[1:]]
+    path = plot_path(out, first.folder, stem_of("tsne", modality), *parts)
 
     indices = first.indices["val"]
     indices = indices[np.isin(packed.label[indices], choose_classes(packed.label[indices], classes, seed))]
@@ -99,7 +90,7 @@ def plot_tsne(
     features = []
     for encoder, evaluation in zip(encoders, evaluations):
         features.append(equalise(features_of(encoder, evaluation.packed, indices), encoder.streams).cpu())
-    style.publish(draw([embed(values, seed) for values in features], titles, label, names), path, folder)
+    style.publish(draw([embed(values, seed) for values in features], titles, label, names), path, first.folder)
     metadata = [[names[c], packed.names[index]] for c, index in zip(label, indices)]
     for folder in dict.fromkeys(evaluation.folder for evaluation in evaluations):
         # One writer for all checkpoints of a run, as each writer lists only its own embeddings. It prints a line where
