@@ -22,15 +22,6 @@ def runs(tmp_path, monkeypatch):
     return tmp_path / "checkpoints"
 
 
-def test_an_animation_and_a_sheet(demo_root, runs):
-    name = str(PackedDataset(demo_root / "demo").names[3])
-    assert call("tools.figures", "skeleton", demo_root / "demo", "--name", name).status == 0
-    animation = Image.open(runs / f"figures/{name}.gif")
-    assert (animation.n_frames, animation.size) == (2, (880, 608))
-    assert Image.open(runs / f"figures/{name}.png").size[0] == 1100
-    assert list((runs / "figures").glob("events.*"))
-
-
 def test_views_are_those_of_training(demo_root):
     packed = PackedDataset(demo_root / "demo")
     source = ClipDataset.of_dataset(packed, np.array([5]), CPU)
@@ -111,10 +102,13 @@ def test_a_raw_recording(tmp_path):
     assert len(skeleton.panels_of(source, 0)) == 7
 
 
-def test_another_skeleton_of_two_coordinates(runs, tmp_path):
+def test_an_animation_and_a_sheet_of_another_skeleton_of_two_coordinates(runs, tmp_path):
     packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
     assert call("tools.figures", "skeleton", packed.path, "--name", "clip_03").status == 0
-    assert Image.open(runs / "figures" / "clip_03.gif").n_frames == 2
+    animation = Image.open(runs / "figures" / "clip_03.gif")
+    assert (animation.n_frames, animation.size) == (2, (880, 608))
+    assert Image.open(runs / "figures" / "clip_03.png").size[0] == 1100
+    assert list((runs / "figures").glob("events.*"))
     panels = skeleton.panels_of(ClipDataset.of_dataset(packed, np.array([3]), CPU), 0)
     frames = packed.recording(3)
     bones = frames - frames[:, :, list(packed.skeleton.parents)]
