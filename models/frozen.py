@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.packed.reader import PackedDataset
-from data_gen.raw.normalise import UNITS, fit_people, in_unit
-from data_gen.raw.recording_files import check_values, npy_shape
+from data_gen.raw.normalise import UNITS, check_values, fit_people, in_unit
+from data_gen.raw.recording_files import npy_shape
 from data_gen.skeletons import FrameLayout, has_mapping, load_skeleton
 from feeder.clips import ClipDataset, ResampleClip, is_off_centre, resample
 from feeder.modalities import MODALITIES, Stream, derive, name_of, streams_of

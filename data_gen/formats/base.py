@@ -17,8 +17,8 @@ from data_gen.packed.protocols import Rule, Table, derive, derive_splits, split_
 from data_gen.packed.reader import MAX_CLASSES, NAME, SIDES, TABLES
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import is_centred, normalise, other_unit
-from data_gen.raw.recording_files import check_values, fill_gaps
+from data_gen.raw.normalise import check_values, is_centred, normalise, other_unit
+from data_gen.raw.recording_files import fill_gaps
 from data_gen.skeletons import NUM_PEOPLE, FrameLayout, Skeleton, map_joints
 from utils.errors import UserError
 from utils.files import reading

@@ -17,9 +17,8 @@ from torch import Tensor
 from data_gen.datasets import class_label, classes_of
 from data_gen.packed.reader import INFO, UNLABELLED, PackedDataset
 from data_gen.raw.conversion import reason_lines
-from data_gen.raw.inputs import find_inputs
 from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, in_unit
-from data_gen.raw.recordings import check_exist, prepare_all
+from data_gen.raw.recordings import check_exist, find_inputs, prepare_all
 from feeder.clips import ClipDataset
 from models.frozen import BATCH_SIZE, FrozenEncoder
 from utils.errors import UserError
