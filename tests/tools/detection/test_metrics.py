@@ -67,8 +67,8 @@ def test_mean_average_precision_is_that_of_the_definition(recordings, overlap):
     actions = [slow_ap(found, truth, overlap, lambda v, s, k=k: s.label == k) for k in labels]
     of_videos = [slow_ap(found, truth, overlap, lambda v, s, k=k: v == k) for k in videos]
     result = mean_ap(found, truth, overlap)
-    assert result["by_action"] == pytest.approx(100 * np.mean(actions) if actions else 0)
-    assert result["by_video"] == pytest.approx(100 * np.mean(of_videos) if of_videos else 0)
+    assert result["map_by_action"] == pytest.approx(100 * np.mean(actions) if actions else 0)
+    assert result["map_by_video"] == pytest.approx(100 * np.mean(of_videos) if of_videos else 0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -90,28 +90,36 @@ def test_figures_worked_out_by_hand():
     truth = [[Segment(0, 10, 0), Segment(20, 30, 0)]]
     right, wrong, half = Detection(0, 10, 0, 0.9), Detection(50, 60, 0, 0.8), Detection(20, 25, 0, 0.7)
     # Precision 1 at recall 1/2, then 2/3 at recall 1.
-    assert mean_ap([[right, wrong, half]], truth, 0.5)["by_action"] == pytest.approx(100 * (0.5 + 0.5 * 2 / 3))
-    assert mean_ap([[right, wrong, half]], truth, 0.6)["by_action"] == pytest.approx(50)
+    assert mean_ap([[right, wrong, half]], truth, 0.5)["map_by_action"] == pytest.approx(100 * (0.5 + 0.5 * 2 / 3))
+    assert mean_ap([[right, wrong, half]], truth, 0.6)["map_by_action"] == pytest.approx(50)
 
 
 def test_doubles_are_false_and_ties_have_no_order():
     truth = [[Segment(0, 10, 0), Segment(20, 30, 0)]]
     a, b, again = Detection(0, 10, 0, 0.5), Detection(20, 30, 0, 0.5), Detection(1, 10, 0, 0.5)
-    assert mean_ap([[a, b]], truth, 0.5)["by_action"] == 100
+    assert mean_ap([[a, b]], truth, 0.5)["map_by_action"] == 100
     for order in ([a, b, again], [again, b, a], [a, again, b]):
-        assert mean_ap([order], truth, 0.5)["by_action"] == pytest.approx(100 * 2 / 3)
+        assert mean_ap([order], truth, 0.5)["map_by_action"] == pytest.approx(100 * 2 / 3)
     later = again._replace(confidence=0.1)
-    assert mean_ap([[a, b, later]], truth, 0.5)["by_action"] == 100  # all were found before it
+    assert mean_ap([[a, b, later]], truth, 0.5)["map_by_action"] == 100  # all were found before it
 
 
 def test_empties():
     nothing, one = [[]], [[Segment(0, 5, 1)]]
     found = [[Detection(0, 5, 1, 0.5)]]
-    assert measure_detection(nothing, nothing)["f1"] == 0 == mean_ap(nothing, nothing, 0.5)["by_video"]
-    assert measure_detection(nothing, one) | {"segments": 1} == measure_detection(nothing, one)
-    assert mean_ap(nothing, one, 0.5) == {"by_action": 0, "by_video": 0}
+    assert measure_detection(nothing, nothing)["f1"] == 0 == mean_ap(nothing, nothing, 0.5)["map_by_video"]
+    assert mean_ap(nothing, one, 0.5) == {"map_by_action": 0, "map_by_video": 0}
     # A recording without segments counts for the classes, but it has no precision of its own.
-    assert mean_ap([found[0], found[0]], [one[0], []], 0.5) == {"by_action": 50, "by_video": 100}
+    assert mean_ap([found[0], found[0]], [one[0], []], 0.5) == {"map_by_action": 50, "map_by_video": 100}
     # A class that is nowhere true does not count.
-    assert mean_ap([[*found[0], Detection(9, 12, 2, 0.9)]], one, 0.5) == {"by_action": 100, "by_video": 50}
+    assert mean_ap([[*found[0], Detection(9, 12, 2, 0.9)]], one, 0.5) == {"map_by_action": 100, "map_by_video": 50}
     assert average_precision([], 3) == 0
+
+
+def test_a_long_recording_is_measured_in_one_pass():
+    """Every second segment of many is found, twice; the other half of its frames belongs to nothing."""
+    truth = [[Segment(20 * i, 20 * i + 10, i % 3) for i in range(30_000)]]
+    detections = [[Detection(s.start, s.end, s.label, 0.9 - again / 2) for s in truth[0][::2] for again in (0, 1)]]
+    metrics = measure_detection(detections, truth)
+    assert metrics["map_by_action"] == metrics["map_by_video_0.1"] == pytest.approx(50)
+    assert list(metrics)[:3] == ["map_by_action", "map_by_video", "f1"] and len(metrics) == 3 + 2 * 6
