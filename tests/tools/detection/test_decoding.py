@@ -51,7 +51,9 @@ def slow_decode(labels, shortest):
     free, taken, result = dict(enumerate(labels)), set(), []
 
     def gap_is_closed(frames, k):
-        is_filled = len(frames) == shortest and len({labels[f] for f in frames}) == 1 and labels[frames[0]] not in (-1, k)
+        is_filled = (
+            len(frames) == shortest and len({labels[f] for f in frames}) == 1 and labels[frames[0]] not in (-1, k)
+        )
         return len(frames) <= shortest and not is_filled and not taken & {*frames}
 
     while True:
