@@ -3,8 +3,9 @@
     python action_recognition.py --pretrained checkpoints/ntu60_xsub                linear probe
     python action_recognition.py --pretrained checkpoints/ntu60_xsub --finetune     fine-tuning
 
-With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, the first two tenths and so on.
-Fine-tuning also runs in several processes, as pretrain.py does; the same command goes on with the runs that are missing.
+With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, two tenths and so on.
+Fine-tuning also runs in several processes, as pretrain.py does; the same command goes on with the runs that are
+missing.
 """
 
 from __future__ import annotations
@@ -205,17 +206,13 @@ def observe(
         plain = plain_features(encoders, source.first_part(share), f"features, first {100 * share:g} %")
         for name, representation in representations.items():
             logits = probes[name].logits(representation(plain[representation.modality]))[: len(settings["seed"])]
-            top1 = summary([top_k_accuracy(run, labels, 1) for run in logits])
-            metrics[name][f"top1_at_{100 * share:g}"] = top1
+            for k in (1, 5):
+                accuracies = [top_k_accuracy(run, labels, k) for run in logits]
+                metrics[name][f"top{k}_at_{100 * share:g}"] = summary(accuracies)
+    columns = [[f"{100 * share:g} %" for share in shares]]
+    columns += [[format_summary(each[f"top1_at_{100 * share:g}"], 2) for share in shares] for each in metrics.values()]
+    log.info("top-1 in %, by the observed part of each clip\n" + table(["observed", *metrics], list(zip(*columns))))
     for name, values in metrics.items():
-        log.info(f"from the first part of each clip, {name}: ")
-        log.info(
-            "\n"
-            + table(
-                ["observed", "top-1"],
-                [[k.removeprefix("top1_at_") + " %", format_summary(v, 2)] for k, v in values.items()],
-            )
-        )
         evaluation.add(EARLINESS, name, values, settings, {})
 
 

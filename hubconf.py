@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models import Encoder
+    from models import FrozenEncoder
 
 dependencies = ["torch", "numpy", "tqdm"]
 
 
-def umurl(checkpoint: str, modality: str = "all", device: str = "auto") -> Encoder:
-    """Load the frozen encoder of a checkpoint, of a run's folder or of slim weights, as `models.load_encoder` does.
-
-    `checkpoint` is relative to the working directory. Raises ImportError where another package is imported under the
-    name of one of this project's.
-    """
+def umurl(checkpoint: str, modality: str = "all", device: str = "auto") -> FrozenEncoder:
+    """Load a frozen encoder, as `models.load_encoder` does; `checkpoint` is relative to the working directory. Raises
+    ImportError if another package of the name of one of this project's is imported."""
     root = Path(__file__).parent
-    for name in ("data_gen", "feeder", "models"):
+    for name in ("utils", "data_gen", "feeder", "models"):
         package = sys.modules.get(name)
         if package and Path(getattr(package, "__file__", None) or "").parent.parent != root:
             raise ImportError(f"another package is imported as {name!r}: load this encoder in a Python of its own")

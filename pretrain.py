@@ -15,6 +15,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, choose_data, open_dataset, protocols_by_name
 from data_gen.packed.reader import ALL, SIDES
@@ -34,6 +35,10 @@ from utils.options import (
 )
 from utils.processes import run
 from utils.text import counted, table
+
+if TYPE_CHECKING:
+    from data_gen.packed.reader import PackedDataset
+    from tools.training.trainer import Trainer
 
 log = logging.getLogger("umurl")
 
@@ -113,26 +118,27 @@ def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Pro
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    entries, chosen = make_config(args)
+    entries, sources = make_config(args)
     splits = SIDES if args.knn_every else ["train"]
-    packed = [open_dataset(args.data_root, *source, splits) for source in chosen]
+    packed = [open_dataset(args.data_root, *source, splits) for source in sources]
 
     import torch
 
     from feeder.clips import ClipDataset
-    from tools.evaluation.knn import neighbour_accuracy
     from tools.training.acceleration import choose_amp
-    from tools.training.report import describe_run, epoch_line, progress_text
+    from tools.training.report import describe_run, progress_text
     from tools.training.trainer import Config, Trainer
     from utils.files import locked
-    from utils.logs import EpochLog, start_log, write_json
-    from utils.processes import StopSignal, barrier, check_equal, processes
+    from utils.logs import start_log, write_json
+    from utils.processes import check_equal, processes
 
     with processes(args.device) as procs:
         config = Config(**entries | {"amp": choose_amp(args.amp, procs.device)})
         if config.batch_size < procs.world_size:
             raise UserError(f"--batch-size {config.batch_size} is global: too small for {procs.world_size} processes")
-        parts = [ClipDataset.of_dataset(d, d.split(p.name, "train"), procs.device) for d, (_, p) in zip(packed, chosen)]
+        parts = [
+            ClipDataset.of_dataset(d, d.split(p.name, "train"), procs.device) for d, (_, p) in zip(packed, sources)
+        ]
         dataset = ClipDataset.joined(parts)
 
         torch.manual_seed(config.seed)
@@ -149,45 +155,59 @@ def main(argv: list[str] | None = None) -> None:
                 trainer.resume(*checkpoint)
             check_equal((trainer.epoch, trainer.step), "the epoch and step that they go on from", procs)
             start_log(config.checkpoint_path, "pretrain", procs.rank)
-            titles = [f"{d.title}, {p.long_name} ({d.path})" for d, (_, p) in zip(packed, chosen)]
+            titles = [f"{d.title}, {p.long_name} ({d.path})" for d, (_, p) in zip(packed, sources)]
             log.info(describe_run(trainer, titles))
-            done = progress_text(trainer.epoch, trainer.step)
             if checkpoint:
-                log.info(f"going on from {checkpoint[0]}, after {done}")
+                path, state = checkpoint
+                log.info(f"going on from {path}, after {progress_text(trainer.epoch, trainer.step)}")
+                before = state.get("args", {}).get("schedule", list(config.schedule))
+                if before != list(config.schedule):
+                    log.warning(f"warning: --schedule was {before}, now it is {list(config.schedule)}")
             if procs.is_main and (trainer.epoch < config.epochs or not checkpoint):
                 write_json(config.checkpoint_path / "config.json", config.to_json() | {"view": repr(trainer.view)})
-            if config.resume == "none" and procs.is_main:
+            if procs.is_main and config.resume == "none":
                 for path in checkpoints.in_folder(config.checkpoint_path):  # or a later run would go on from them
                     path.unlink(missing_ok=True)
-            if trainer.epoch >= config.epochs:
-                if not checkpoint:  # --epochs 0
-                    trainer.save()
+            if not config.epochs and not checkpoint:
+                trainer.save()
+            if trainer.epoch < config.epochs:
+                train(trainer, packed[0])
+            else:
                 log.info(f"nothing to train: {trainer.epoch} of {counted(config.epochs, 'epoch')} done")
-                return
 
-            trainer.start()
-            epochs = EpochLog(config.checkpoint_path, trainer.epoch, config.to_json()) if procs.is_main else None
-            with StopSignal() as stop:
-                for epoch in range(trainer.epoch, config.epochs):
-                    metrics = trainer.train_epoch(stop)
-                    is_last = epoch == config.epochs - 1
-                    if metrics and epochs:
-                        if config.knn_every and (trainer.epoch % config.knn_every == 0 or is_last):
-                            metrics["knn/top1"] = neighbour_accuracy(encoder, dataset, packed[0], config.protocol)
-                        epochs.write(epoch, metrics)
-                        log.info(epoch_line(epoch, config.epochs, metrics))
-                    stopped = stop.agreed(procs)
-                    if stopped or epoch % config.save_freq == 0 or is_last:
-                        trainer.save()
-                    if stopped:
-                        barrier(procs)  # or torchrun, seeing one of them end, would kill the one that saves
-                        break
-            if epochs:
-                epochs.close()
-            if stop.received and trainer.epoch < config.epochs:
-                done = progress_text(trainer.epoch, trainer.step)
-                log.info(f"stopped by {signal.Signals(stop.received).name} after {done}; the same command goes on")
-                sys.exit(128 + stop.received)
+
+def train(trainer: Trainer, packed: PackedDataset) -> None:
+    """Train the remaining epochs, or until a signal; log, measure and save. `packed` is the data of --knn-every."""
+    from tools.evaluation.knn import neighbour_accuracy
+    from tools.training.report import epoch_line, progress_text
+    from utils.logs import EpochLog
+    from utils.processes import StopSignal, barrier
+
+    config, procs = trainer.config, trainer.procs
+    trainer.start()
+    epochs = EpochLog(config.checkpoint_path, trainer.epoch, config.to_json()) if procs.is_main else None
+    with StopSignal() as stop:
+        for epoch in range(trainer.epoch, config.epochs):
+            metrics = trainer.train_epoch(stop)
+            is_last = epoch == config.epochs - 1
+            if epochs and metrics:
+                if config.knn_every and (trainer.epoch % config.knn_every == 0 or is_last):
+                    encoder = trainer.method.encoder
+                    metrics["knn/top1"] = neighbour_accuracy(encoder, trainer.dataset, packed, config.protocol)
+                epochs.write(epoch, metrics)
+                log.info(epoch_line(epoch, config.epochs, metrics))
+            stopped = stop.agreed(procs)
+            if stopped or epoch % config.save_freq == 0 or is_last:
+                trainer.save()
+            if stopped:
+                barrier(procs)  # or torchrun, seeing one of them end, would kill the one that saves
+                break
+    if epochs:
+        epochs.close()
+    if stop.received and trainer.epoch < config.epochs:
+        done = progress_text(trainer.epoch, trainer.step)
+        log.info(f"stopped by {signal.Signals(stop.received).name} after {done}; the same command goes on")
+        sys.exit(128 + stop.received)
 
 
 def choose_checkpoint(resume: str, folder: Path) -> tuple[Path, dict] | None:

@@ -5,8 +5,6 @@ python -m data_gen.add_protocol data/ntu60 --split young=subject:1,2,5 --split f
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 from data_gen.datasets import row_of
@@ -15,6 +13,7 @@ from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.writer import describe, index_arrays, write_files
 from utils.errors import UserError
 from utils.files import atomic_files, locked
+from utils.options import make_parser
 from utils.processes import run
 
 
@@ -26,12 +25,11 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
     PackedDataset(folder)  # locking would make a missing folder
     with locked(folder):
         packed = PackedDataset(folder)
-        splits, made_by = derive(rules, Table.of_dataset(packed))
+        splits, rule_texts = derive(rules, Table.of_dataset(packed))
         taken = {name for p in row_of(packed.info).protocols for name in (p.name, p.long_name)}
-        for name in splits:
-            if name in taken:
-                raise UserError(f"{folder} has a protocol {name} already; choose another name")
-        added = describe(splits, made_by)
+        if again := sorted(taken & splits.keys()):
+            raise UserError(f"{folder}: has a protocol {again[0]} already; choose another name")
+        added = describe(splits, rule_texts)
         info = packed.info | {"protocols": packed.info["protocols"] | added}
         arrays = {stem: array for name, sides in splits.items() for stem, array in index_arrays(name, sides).items()}
         with atomic_files(folder, last=INFO) as partial:  # files that dataset.json does not name do not count
@@ -40,25 +38,16 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the packed data set")
-    parser.add_argument(
-        "--split",
-        action="append",
-        required=True,
-        metavar="NAME=RULE",
-        help="RULE is subject:1,2,5 or camera:2,3 (train on these), names:FILE (train on the recordings listed there), "
-        "or kfold:5 (five protocols NAME1 to NAME5, each validating on another fifth of the subjects)",
+    rule = (
+        "RULE is subject:1,2,5 or camera:2,3 (train on these), names:FILE (train on the recordings listed there), or "
+        "kfold:5 (five protocols NAME1 to NAME5, each validating on another fifth of the subjects)"
     )
-    for report in _add(parser.parse_args(argv)):
-        print(report)
-
-
-def _add(args: argparse.Namespace) -> Iterator[str]:
-    added = add_protocols(args.folder, [parse_split(text) for text in args.split])
-    for name, entry in added.items():
-        yield f"{name} ({entry['rule']}): {entry['train']:,} train, {entry['val']:,} val in {args.folder}"
+    parser.add_argument("--split", action="append", required=True, metavar="NAME=RULE", help=rule)
+    args = parser.parse_args(argv)
+    for name, entry in add_protocols(args.folder, [parse_split(text) for text in args.split]).items():
+        print(f"{name} ({entry['rule']}): {entry['train']:,} train, {entry['val']:,} val in {args.folder}")
 
 
 if __name__ == "__main__":

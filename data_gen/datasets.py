@@ -27,7 +27,7 @@ NTU120_SUBJECTS = NTU60_SUBJECTS | frozenset(
     [45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89]
     + [91, 92, 93, 94, 95, 97, 98, 100, 103]
 )
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
+NTU_NAME = r"S[0-9]{3}C[0-9]{3}P[0-9]{3}R[0-9]{3}A[0-9]{3}"  # setup, camera, subject, replication, action
 
 
 # ---- names of recordings and classes ---------------------------------------------------------------------------------
@@ -50,10 +50,9 @@ class RecordingName:
 
 def parse_name(stem: str) -> RecordingName:
     """Read an NTU recording's name (without `.skeleton`). Raises UserError for anything else."""
-    match = _NAME.fullmatch(stem)
-    if not match:
+    if not re.fullmatch(NTU_NAME, stem):
         raise UserError("the name is not of the form SsssCcccPpppRrrrAaaa.skeleton")
-    numbers = [int(g) for g in match.groups()]
+    numbers = [int(stem[at : at + 3]) for at in range(1, 20, 4)]
     if 0 in numbers:
         raise UserError("a number in the name is 000; all of them count from 001")
     return RecordingName(*numbers)
@@ -168,13 +167,6 @@ PKU = (
 )
 # fmt: on
 DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in (*NTU, *PKU)}
-
-
-def get_dataset(name: str) -> DataSet:
-    """Return the row called `name`."""
-    if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}; published ones: {nearest_first(name, DATASETS)}")
-    return DATASETS[name]
 
 
 def protocols_by_name(rows: dict[str, DataSet]) -> dict[str, tuple[DataSet, Protocol]]:

@@ -6,170 +6,34 @@ python data_gen/demo_gendata.py --long N    N long recordings instead: several a
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from data_gen.datasets import DATA_ROOT
 from data_gen.raw import simulation as sim
-from data_gen.raw.long_simulation import act_out
+from data_gen.raw.sensor import make_camera, sense, to_camera, to_text
 from utils.errors import UserError
 from utils.files import atomic_write
-from utils.options import add_workers_option
+from utils.logs import progress
+from utils.options import add_workers_option, make_parser, non_negative_int, positive_int
 from utils.processes import map_in_workers, num_cores, run
 from utils.text import counted
 
-# --- The sensor's noise -------------------------------------------------------------------------------------
-JITTER = 0.006  # of a well-seen joint 3 m away, metres
-HAND_JITTER = 2.0  # factor on hands and feet
-OCCLUDED_JITTER = 4.0  # factor on joints hidden behind the body, whose tracking state is 1
-NOISE_MEMORY = 0.6  # correlation of the noise with that of the frame before: Kinect smooths
-EXTREMITIES = [sim.L_WRIST, sim.L_HAND, sim.R_WRIST, sim.R_HAND, sim.L_ANKLE, sim.L_FOOT, sim.R_ANKLE, sim.R_FOOT,
-               sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]  # fmt: skip
-# --- Its faults ---------------------------------------------------------------------------------------------
-DROPPED = 0.01  # chance that a frame has no body at all
-LATE = 0.04  # chance that somebody is missing at the start of a recording
-LATE_FRAMES = (2, 9)
-SWAP = 0.05  # chance that two people swap their places in the list until the end
-GHOST = 0.02  # chance of an additional body for a moment
-GHOST_FRAMES = (3, 9)
-
-LEAVES = [sim.HEAD, sim.L_FOOT, sim.R_FOOT, sim.L_TIP, sim.L_THUMB, sim.R_TIP, sim.R_THUMB]
-LONG = 1  # part of the seeds of long recordings alone
-MAX_LONG = 1000
 # Training and val subjects of NTU-60 cross-subject, by turns.
 LONG_SUBJECTS = (1, 3, 2, 6, 4, 7, 5, 10, 8, 11, 9, 12, 13, 20)
-FIRST_BODY_ID = 72057594037927936
-# Depth (512 x 424) and colour (1920 x 1080) image: focal length, centre (pixels), shift of the lens (metres).
-DEPTH_LENS = (365.5, np.array([258.0, 206.0]), 0.0)
-COLOUR_LENS = (1060.0, np.array([960.0, 540.0]), 0.052)
-_JOINT_LINE = "%.6f %.6f %.6f %.2f %.2f %.2f %.2f %.5f %.5f %.5f %.5f %d\n"
-_BODY = "%d 0 1 1 1 1 0 %.5f %.5f 2\n25\n" + sim.JOINTS * _JOINT_LINE
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A camera's position (3,), metres, and its axes (3, 3), one per row, in the world."""
-
-    position: np.ndarray
-    axes: np.ndarray
-
-
-def make_camera(setup: int, camera: int) -> Camera:
-    """Place a setup's camera at its angle, looking at the middle of the body. Raises KeyError."""
-    angle, (height, distance) = sim.CAMERA_ANGLES[camera], sim.SETUPS[setup]
-    position = np.array([np.sin(angle) * distance, height, -np.cos(angle) * distance])
-    forward = np.array([0, 0.9, 0]) - position
-    forward /= np.linalg.norm(forward)
-    across = np.array([np.cos(angle), 0, np.sin(angle)])
-    return Camera(position, np.stack([across, np.cross(forward, across), forward]))
-
-
-def to_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Convert world positions (..., 3) to camera space, metres: x to a facing person's right, y up, z away."""
-    return (points - camera.position) @ camera.axes.T
-
-
-@dataclass
-class SensedBodies:
-    """What a camera saw: slot s of frame t is a body if `shown`.
-
-    joints (T, S, 25, 3) metres in camera space; state (T, S, 25), 2 tracked or 1 inferred; shown (T, S) bool;
-    body_id (T, S).
-    """
-
-    joints: np.ndarray
-    state: np.ndarray
-    shown: np.ndarray
-    body_id: np.ndarray
-
-
-def _jitter(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Draw unit noise (T, ...) in which each frame resembles the one before."""
-    noise = rng.normal(size=shape)
-    fresh = np.sqrt(1 - NOISE_MEMORY**2)
-    for frame in range(1, len(noise)):
-        noise[frame] = NOISE_MEMORY * noise[frame - 1] + fresh * noise[frame]
-    return noise
-
-
-def sense_body(seen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Add noise to joints (T, 25, 3) in camera space. Return them and their tracking states (T, 25)."""
-    from_chest = seen - seen[:, [sim.CHEST]]
-    hidden = (from_chest[..., 2] > 0.1) & (np.abs(from_chest[..., 0]) < 0.12) & (from_chest[..., 1] > -0.7)
-    scale = JITTER * (seen[..., 2] / 3) ** 2
-    scale[:, EXTREMITIES] *= HAND_JITTER
-    scale[hidden] *= OCCLUDED_JITTER
-    return seen + scale[..., None] * _jitter(seen.shape, rng), np.where(hidden, 1, 2)
-
-
-def _ghost(body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Make what the sensor mistakes for a body: a third of somebody's size, off to one side."""
-    centre = body[:, [sim.MID]]
-    return centre + (body - centre) / 3 + np.array([rng.choice([-1, 1]) * rng.uniform(0.6, 1.2), -0.3, 0.4])
-
-
-def sense(people: list[np.ndarray], rng: np.random.Generator) -> SensedBodies:
-    """Sense people (T, 25, 3) in camera space, with the sensor's noise and faults."""
-    frames, genuine = len(people[0]), len(people)
-    shown = np.ones((frames, genuine), bool)
-    if rng.random() < LATE:
-        shown[: rng.integers(*LATE_FRAMES), rng.integers(genuine)] = False
-    if rng.random() < GHOST:
-        people = [*people, _ghost(people[0], rng)]
-        start, length = rng.integers(frames // 2), rng.integers(*GHOST_FRAMES)
-        at = np.arange(frames)
-        shown = np.column_stack([shown, (at >= start) & (at < start + length)])
-    shown[rng.random(frames) < DROPPED] = False
-    joints, state = (np.stack(x, axis=1) for x in zip(*(sense_body(body, rng) for body in people)))
-    body_id = np.tile(FIRST_BODY_ID + rng.integers(1, 30000) + np.arange(len(people)), (frames, 1))
-    if genuine > 1 and rng.random() < SWAP:
-        swapped = slice(int(rng.integers(1, frames)), None)
-        for part in (joints, state, shown, body_id):
-            part[swapped, :2] = part[swapped, 1::-1].copy()
-    return SensedBodies(joints, state, shown, body_id)
-
-
-def _project(points: np.ndarray, lens: tuple[float, np.ndarray, float]) -> np.ndarray:
-    """Project points (..., 3) in camera space, metres, to pixels (..., 2); rows count downwards."""
-    focal, centre, shift = lens
-    return centre + focal * (points[..., :2] + (shift, 0)) * (1, -1) / points[..., 2:]
-
-
-def _orientations(joints: np.ndarray) -> np.ndarray:
-    """Make quaternions w x y z (..., 25, 4) of joints (..., 25, 3): y along the bone; zero at leaves, as Kinect's."""
-    bone = joints - joints[..., sim.PARENT, :]
-    bone[..., sim.BASE, :] = joints[..., sim.MID, :] - joints[..., sim.BASE, :]
-    x, y, z = np.moveaxis(bone / np.linalg.norm(bone, axis=-1, keepdims=True), -1, 0)
-    turn = np.stack([1 + y, z, np.zeros_like(y), -x], axis=-1)
-    turn /= np.linalg.norm(turn, axis=-1, keepdims=True) + 1e-9
-    turn[..., LEAVES, :] = 0
-    return turn
-
-
-def to_text(recording: SensedBodies) -> str:
-    """Format a recording as NTU text: counts, a line of 10 values per body, of 12 values per joint."""
-    joints = recording.joints
-    pixels = [_project(joints, lens) for lens in (DEPTH_LENS, COLOUR_LENS)]
-    columns = np.concatenate([joints, *pixels, _orientations(joints), recording.state[..., None]], axis=-1)
-    lean = (joints[..., sim.CHEST, ::2] - joints[..., sim.BASE, ::2]) / 0.5
-    parts = [f"{len(joints)}\n"]
-    for frame, shown in enumerate(recording.shown):
-        slots = np.flatnonzero(shown)
-        parts.append(f"{len(slots)}\n")
-        for slot in slots:
-            head = (recording.body_id[frame, slot], *lean[frame, slot])
-            parts.append(_BODY % (*head, *columns[frame, slot].ravel().tolist()))
-    return "".join(parts)
+LONG = 1  # part of the seeds of long recordings alone
+LONG_ACTIONS = 8  # of a recording
+PAUSE_FRAMES = (20, 91)  # between two actions; a performance has more standing still
+AWAY = 0.15  # chance that nobody is seen during a pause
+LONG_REPLICATIONS = 100  # numbers above those of the demo's clips: no performance is in both
 
 
 def recording_name(subject: int, replication: int, action: int, camera: int) -> str:
@@ -194,13 +58,49 @@ def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -
 
 def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
     """Write the recordings of all subjects into the folder `out`. Return their number. The files depend on the seed
-    alone. Raises OSError if `out` cannot be written."""
+    alone."""
     out.mkdir(parents=True, exist_ok=True)
     performances = list(itertools.product(subjects, sim.REPLICATIONS, sim.ACTIONS))
     written = map_in_workers(partial(write_performance, out, seed), performances, workers, chunk=4)
-    for _ in tqdm(written, total=len(performances), unit="performance", disable=not sys.stderr.isatty()):
+    for _ in progress(written, total=len(performances), desc="simulate", unit="performance"):
         pass
     return len(performances) * len(sim.CAMERA_ANGLES)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a long recording: an action, from 1, in its frames `start` to `end`; or a pause (0) in which somebody
+    moves to the next pose. Without people, nobody is seen for `pause` frames."""
+
+    people: list[np.ndarray] = field(default_factory=list)
+    action: int = 0
+    start: int = 0
+    end: int = 0
+    pause: int = 0
+
+
+def act_out(seed: int, number: int, subject: int, rng: np.random.Generator) -> Iterator[Piece]:
+    """Yield the pieces of a recording: a pause before each action, and one after the last."""
+    last = None
+    for action in rng.choice(list(sim.ACTIONS), LONG_ACTIONS).tolist():
+        replication = LONG_REPLICATIONS * (1 + number) + int(rng.integers(LONG_REPLICATIONS))
+        towards = int(rng.choice(sim.REPLICATIONS))
+        done = sim.perform(seed, subject, replication, action, towards)
+        yield _pause(last, done.people[0][0], rng)
+        yield Piece(done.people, action, done.start, done.end)
+        last = done.people[0][-1]
+    yield _pause(last, last, rng)
+
+
+def _pause(before: np.ndarray | None, after: np.ndarray | None, rng: np.random.Generator) -> Piece:
+    """Make a pause: somebody moves from one pose (25, 3) to another, joint by joint, or is out of sight."""
+    frames = int(rng.integers(*PAUSE_FRAMES))
+    before, after = (after, after) if before is None else (before, after)
+    if before is None or after is None or rng.random() < AWAY:
+        return Piece(pause=frames)
+    step = np.linspace(0, 1, frames)[:, None, None]
+    smooth = step * step * (3 - 2 * step)
+    return Piece([before + smooth * (after - before)])
 
 
 def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, str]]:
@@ -225,7 +125,7 @@ def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, s
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a recording. Raises UserError where another one is at `path`."""
+    """Write a recording. Raises UserError if another one is at `path`."""
     content = text.encode()
     if path.exists() and path.read_bytes() != content:
         raise UserError(f"{path}: holds another recording; name another folder by --out")
@@ -235,10 +135,10 @@ def _write(path: Path, text: str) -> None:
 
 def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int:
     """Write `count` long recordings into the folder `out`, with segments.csv, recordings.csv and classes.txt. Return
-    the number of segments. The files depend on the seed alone. Raises OSError if `out` cannot be written."""
+    the number of segments. The files depend on the seed alone."""
     out.mkdir(parents=True, exist_ok=True)
     write = partial(write_long, out, seed)
-    rows = [row for those in map_in_workers(write, list(range(count)), workers, chunk=1) for row in those]
+    rows = [*itertools.chain.from_iterable(map_in_workers(write, list(range(count)), workers, chunk=1))]
     tables: dict[str, list[tuple]] = {
         "segments.csv": [("name", "start", "end", "label"), *rows],
         "recordings.csv": [
@@ -253,27 +153,20 @@ def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     out = "folder to write to (default: data/demo_raw, with --long data/demo_untrimmed_raw)"
     parser.add_argument("--out", type=Path, help=out)
-    parser.add_argument("--long", type=int, metavar="N", help="write N long recordings of several actions each")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the people and their movements (default 0)")
+    long = "write N long recordings of several actions each"
+    parser.add_argument("--long", type=positive_int, metavar="N", help=long)
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the people and their movements")
     add_workers_option(parser, num_cores())
     args = parser.parse_args(argv)
-    if args.seed < 0 or (args.long is not None and not 1 <= args.long <= MAX_LONG):
-        parser.error(f"--seed must be at least 0, --long from 1 to {MAX_LONG}")
-    for report in _generate(args):
-        print(report)
-
-
-def _generate(args: argparse.Namespace) -> Iterator[str]:
-    out = args.out or DATA_ROOT / ("demo_untrimmed_raw" if args.long else "demo_raw")
+    folder = args.out or DATA_ROOT / ("demo_untrimmed_raw" if args.long else "demo_raw")
     if args.long:
-        segments = generate_long(out, args.long, args.seed, args.workers)
-        yield f"{counted(args.long, 'long recording')} with {counted(segments, 'segment')} in {out}"
+        segments = generate_long(folder, args.long, args.seed, args.workers)
+        print(f"{counted(args.long, 'long recording')} with {counted(segments, 'segment')} in {folder}")
     else:
-        yield f"{generate(out, args.seed, args.workers)} recordings in {out}"
+        print(f"{generate(folder, args.seed, args.workers)} recordings in {folder}")
 
 
 if __name__ == "__main__":

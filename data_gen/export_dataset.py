@@ -9,7 +9,6 @@ python -m data_gen.export_dataset folder --data data/ntu60 --as csv --out FOLDER
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 from data_gen.datasets import row_of
@@ -19,6 +18,7 @@ from data_gen.formats.padded import export_padded
 from data_gen.formats.pyskl import export_pyskl
 from data_gen.packed.reader import PackedDataset
 from utils.errors import UserError
+from utils.options import HelpFormatter, make_parser, positive_int
 from utils.processes import run
 
 _FORMATS = {
@@ -29,35 +29,30 @@ _FORMATS = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
     formats = parser.add_subparsers(dest="format", required=True)
     for name, (place, content) in _FORMATS.items():
-        command = formats.add_parser(name, help=content, description=content)
+        command = formats.add_parser(name, help=content, description=content, formatter_class=HelpFormatter)
         command.add_argument("--data", type=Path, required=True, metavar="DIR", help="the packed data set")
         command.add_argument("--out", type=Path, required=True, metavar=place, help="must not exist, or be empty")
         if name in ("padded", "npz"):
             command.add_argument("--protocol", help="default: the first")
-            command.add_argument("--frames", type=int, default=300, help="length of the arrays (default: %(default)s)")
+            command.add_argument("--frames", type=positive_int, default=300, help="length of the arrays")
         if name == "folder":
-            command.add_argument(
-                "--as", dest="suffix", choices=("npy", "csv"), default="npy", help="kind of file (default: %(default)s)"
-            )
-    return parser
+            command.add_argument("--as", dest="suffix", choices=("npy", "csv"), default="npy", help="kind of file")
+    return parser.parse_args(argv)
 
 
 def export(args: argparse.Namespace) -> list[Path]:
-    """Write the data set in the chosen format. Return the written files. Raises UserError, ValueError."""
+    """Write the data set in the chosen format. Return the written files."""
     packed = PackedDataset(args.data)
     if packed.segments is not None:
-        raise UserError(f"{args.data} holds long recordings, of which no format keeps the segments")
+        raise UserError(f"{args.data}: holds long recordings; no format has segments")
     if args.format == "folder":
         return export_folder(packed, f".{args.suffix}", args.out)
     if args.format == "pyskl":
         return export_pyskl(packed, args.out)
-    if args.frames < 1:
-        raise UserError("--frames is a number from 1")
     if not packed.protocols:
         raise UserError(f"{args.data}: has no protocol; add one with data_gen.add_protocol")
     protocol = row_of(packed.info).protocol(args.protocol or packed.protocols[0]).name
@@ -65,13 +60,8 @@ def export(args: argparse.Namespace) -> list[Path]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    for report in _export(make_parser().parse_args(argv)):
-        print(report)
-
-
-def _export(args: argparse.Namespace) -> Iterator[str]:
-    yield from map(str, export(args))
+    for path in export(parse_arguments(argv)):
+        print(path)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.protocols import parse_split
-from data_gen.packed.reader import INFO, MAX_CLASSES, NAME
+from data_gen.packed.reader import INFO, NAME
 from data_gen.raw.conversion import count_lines, reason_lines, warning_lines
 from data_gen.raw.tables import skeleton_in
 from data_gen.skeletons import KINECT_V2, load_skeleton
 from utils.errors import UserError
+from utils.options import make_parser, positive_int
 from utils.processes import run
 from utils.text import counted
 
@@ -37,64 +38,41 @@ _FORMATS = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the command's argument parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
     formats = parser.add_subparsers(dest="format", required=True)
     for name, (place, content) in _FORMATS.items():
         command = formats.add_parser(name, help=content, description=content)
+        command.set_defaults(dataset=None, protocol=None, as_stored=name == "long", normalise=False)
+        command.set_defaults(map_joints=None, repair=None, labels_from=None, classes=None)
         command.add_argument("place", type=Path, metavar=place, help="the folder or file to import")
         what = command.add_mutually_exclusive_group(required=True)
-        command.set_defaults(dataset=None)
-        if name != "long":
-            what.add_argument(
-                "--dataset", choices=list(DATASETS), help="published data set that the recordings belong to"
-            )
         what.add_argument("--name", help="name of a data set of your own")
-        if name in ("padded", "npz"):
-            command.add_argument("--protocol", help="protocol of its train and val sides (default with --name: split)")
-        command.add_argument("--out", type=Path, help="folder of the packed data set; default: data/NAME")
+        command.add_argument("--out", type=Path, help="folder of the packed data set (default: data/NAME)")
         command.add_argument("--replace", action="store_true", help="replace an existing data set")
-        command.add_argument(
-            "--skeleton",
-            metavar="NAME|FILE",
-            help="default: "
-            + ("the folder's skeleton.json, else " if name in ("folder", "long") else "")
-            + "the published data set's, else kinect_v2"
-            + (", or coco for 17 joints" if name == "pyskl" else ""),
-        )
-        command.add_argument(
-            "--split",
-            action="append",
-            default=[],
-            metavar="NAME=RULE",
-            help="add a protocol (see data_gen.add_protocol)",
-        )
+        skeleton = "default: " + ("the folder's skeleton.json, else " if name in ("folder", "long") else "")
+        skeleton += "the published data set's, else kinect_v2" + (", or coco for 17 joints" if name == "pyskl" else "")
+        command.add_argument("--skeleton", metavar="NAME|FILE", help=skeleton)
+        rule = "add a protocol (see data_gen.add_protocol)"
+        command.add_argument("--split", action="append", default=[], metavar="NAME=RULE", help=rule)
         if name == "long":
-            command.set_defaults(map_joints=None, repair=None, normalise=False, as_stored=True)
-            command.set_defaults(labels_from=None, classes=None)
             continue
+        published = "published data set that the recordings belong to"
+        what.add_argument("--dataset", choices=list(DATASETS), help=published)
+        if name in ("padded", "npz"):
+            command.add_argument("--protocol", help="protocol of its train and val (default with --name: split)")
         command.add_argument("--map-joints", metavar="NAME", help="map the joints onto those of this skeleton")
-        command.add_argument(
-            "--repair",
-            type=int,
-            metavar="N",
-            help="fill gaps of at most N frames whose values are not finite, by interpolation in time",
-        )
+        repair = "fill gaps of at most N frames with non-finite values, by interpolation in time"
+        command.add_argument("--repair", type=positive_int, metavar="N", help=repair)
+        when = "by default where" if name in ("pyskl", "folder") else "never by default, even where"
         normal = command.add_mutually_exclusive_group()
-        told = "default where" if name in ("pyskl", "folder") else "never by default, even where"
-        normal.add_argument(
-            "--normalise", action="store_true", help=f"centre and align the people ({told} they are not centred)"
-        )
+        centre = f"centre and align the people ({when} they are not centred)"
+        normal.add_argument("--normalise", action="store_true", help=centre)
         normal.add_argument("--as-stored", action="store_true", help="keep the coordinates bit for bit, centred or not")
-        command.add_argument(
-            "--labels-from",
-            type=int,
-            choices=(0, 1),
-            help="what labels count from (default: 0)",
-        )
-        command.add_argument("--classes", type=int, help="number of classes (default with --name: largest label + 1)")
-    return parser
+        command.add_argument("--labels-from", type=int, choices=(0, 1), help="number of the first class (default: 0)")
+        classes = "number of classes (default with --name: largest label + 1)"
+        command.add_argument("--classes", type=positive_int, help=classes)
+    return parser.parse_args(argv)
 
 
 def read(args: argparse.Namespace, options: Options) -> Source:
@@ -120,10 +98,8 @@ def make_options(args: argparse.Namespace) -> Options:
     """Convert the arguments to options."""
     if args.name is not None and (args.name in DATASETS or not NAME.fullmatch(args.name)):
         raise UserError("--name has 1 to 64 letters, digits, - and _, and is not that of a published data set")
-    if args.classes is not None and (args.dataset or not 1 <= args.classes <= MAX_CLASSES):
-        raise UserError(f"--classes is a number from 1 to {MAX_CLASSES}, for a data set of one's own")
-    if args.repair is not None and args.repair < 1:
-        raise UserError(f"--repair {args.repair} is not a number of frames from 1")
+    if args.classes and args.dataset:
+        raise UserError("--classes is for a data set of your own: --name")
     return Options(
         DATASETS[args.dataset] if args.dataset else None,
         args.dataset or args.name,
@@ -137,13 +113,12 @@ def make_options(args: argparse.Namespace) -> Options:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    args = make_parser().parse_args(argv)
+    args = parse_arguments(argv)
     out = args.out or DATA_ROOT / (args.dataset or args.name)
     if args.place.exists() and out.exists() and args.place.resolve() == out.resolve():
-        raise UserError(f"{out} is what is imported: name another folder by --out")
+        raise UserError(f"{out}: is what is imported; name another folder by --out")
     if (out / INFO).exists() and not args.replace:
-        raise UserError(f"{out} holds a data set already: --replace replaces it, --out makes another one elsewhere")
+        raise UserError(f"{out}: holds a data set already; --replace replaces it, --out makes another one elsewhere")
     options = make_options(args)
     info = pack(read(args, options), out, options)
     lines = count_lines(row_of(info), out, info)
@@ -151,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         lines.append(f"  left out: {counted(info['unlisted'], 'recording')} that the table does not list")
     if info.get("repaired"):
         lines.append(f"  {counted(len(info['repaired']), 'recording')} had gaps, which are filled by interpolation:")
-        lines += reason_lines(info["repaired"], "    ")
+        lines += reason_lines(info["repaired"])
     if "segments" in info:
         lines.append(f"  long recordings with {counted(info['segments'], 'segment')}")
     lines += warning_lines(out, info)

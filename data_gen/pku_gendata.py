@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
-
-import numpy as np
-from tqdm import tqdm
 
 from data_gen.datasets import DATA_ROOT, PKU, UNTRIMMED, DataSet
 from data_gen.packed.reader import SIDES
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import (
     bad_recordings,
+    conversion_parser,
     count_lines,
     in_brackets,
-    parse_arguments,
     reason_lines,
     warning_lines,
 )
-from data_gen.raw.pku_files import SUFFIX, Cut, Split, Untrimmed, Video, cut_video, find_split, keep_video, read_split
+from data_gen.raw.pku_files import SUFFIX, Split, Video, find_split, read_split, read_video
 from data_gen.raw.recordings import Recording
 from utils.errors import UserError
+from utils.logs import progress
 from utils.processes import map_in_workers, run
 from utils.text import counted, first_names
 
@@ -45,26 +43,24 @@ def convert(
     """Convert the videos under `raw` into the packed data set `out`. Return what dataset.json says. With `untrimmed`,
     recordings are whole videos, as recorded, with segments, instead of normalised clips.
 
-    Raises FileNotFoundError if a folder or a split file is missing, UserError if some files or lines cannot be used
-    (unless `skip_bad`), UserError if a split file has another layout, nothing is left or `out` is in use. In all
-    cases an earlier data set in `out` stays as it was.
+    Raises UserError if a folder or split file is missing or wrong, some files or lines cannot be used (unless
+    `skip_bad`), nothing is left, or `out` is in use; an earlier data set in `out` then stays as it was.
     """
-    there = _stems(raw / "skeleton") | _stems(raw / "label")
+    stems = _stems(raw / "skeleton") | _stems(raw / "label")
     splits = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
     bad = {place: reason for split in splits.values() for place, reason in split.bad.items()}
-    videos = _videos(dataset, raw, splits)
     info = {
         "dataset": dataset.name,
         "title": dataset.title,
         "classes": dataset.classes,
+        **({"class_names": list(dataset.class_names)} if untrimmed else {}),
         "made": {"raw": [str(raw)], "split_files": {p: str(split.path) for p, split in splits.items()}},
         "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
-        "in_no_split": sorted(there.difference(*(split.line for split in splits.values()))),
+        "in_no_split": sorted(stems.difference(*(split.line for split in splits.values()))),
     }
-    if untrimmed:
-        info["class_names"] = list(dataset.class_names)
     with packing(out, name=dataset.name) as writer:
-        repaired, classes = _write(writer, videos, bad, workers, skip_bad, untrimmed)
+        videos = _videos(dataset, raw, splits)
+        repaired, labels = _write(writer, videos, bad, workers, skip_bad, untrimmed)
         if bad and not skip_bad:
             raise bad_recordings(bad, _WHAT)
         if not writer.names:
@@ -72,7 +68,7 @@ def convert(
         sides = {p: _sides(split, writer.names) for p, split in splits.items()}
         info |= writer.counts(sides) | {
             "videos": len({_video_of(name) for name in writer.names}),
-            "classes_found": len(classes),
+            "classes_found": len(labels),
             f"longer_than_{LONG}": sum(n > LONG for n in writer.num_frame),
             "repaired": repaired,
             "skipped": dict(sorted(bad.items())),
@@ -90,46 +86,39 @@ def untrimmed_row(dataset: DataSet) -> DataSet:
 
 def _stems(folder: Path) -> set[str]:
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: --raw is the one that holds skeleton and label")
-    stems = {p.stem for p in folder.iterdir() if p.suffix == SUFFIX and not p.name.startswith(".")}
-    return {stem if stem.isprintable() else ascii(stem) for stem in stems}
+        raise UserError(f"{folder}: no such folder; --raw is the one that holds skeleton and label")
+    return {p.stem for p in folder.iterdir() if p.suffix == SUFFIX and not p.name.startswith(".")}
 
 
 def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
     """Return the videos of all splits, by name."""
-    places = {name: f"{s.path}, line {s.line[name]}," for s in splits.values() for name in s.side}
-
-    def file(kind: str, name: str) -> Recording:
-        return Recording(name, str(raw / kind / f"{name}{SUFFIX}"))
-
-    return [
-        Video(name, file("skeleton", name), file("label", name), dataset.classes, places[name])
-        for name in sorted(places)
-    ]
+    videos = []
+    for name in sorted({name for split in splits.values() for name in split.side}):
+        skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
+        videos.append(Video(name, skeleton, label, dataset.classes))
+    return videos
 
 
 def _write(
     writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool, untrimmed: bool
 ) -> tuple[dict[str, str], set[int]]:
     """Feed the videos' clips, or with `untrimmed` whole videos, to the writer, and what cannot be used to `bad`.
-    Return what was repaired, by line, and the classes that occur."""
+    Return what was repaired, by line, and the labels that occur."""
     repaired: dict[str, str] = {}
-    classes: set[int] = set()
-    progress = tqdm(videos, desc="convert", unit="video", disable=not sys.stderr.isatty())
-    read: Callable[[Video], Cut | Untrimmed] = keep_video if untrimmed else cut_video
-    for _, video in zip(progress, map_in_workers(read, videos, workers, chunk=1)):
+    labels: set[int] = set()
+    parts = map_in_workers(partial(read_video, untrimmed=untrimmed), videos, workers, chunk=1)
+    for video in progress(parts, total=len(videos), desc="convert", unit="video"):
         bad |= video.bad
         repaired |= video.repaired
         if bad and not skip_bad:
             continue
-        if isinstance(video, Cut):
-            for name, label, people in video.clips:
-                writer.add(name, label, people)
-                classes.add(label)
-        elif video.people is not None:
+        for name, label, people in video.clips:
+            writer.add(name, label, people)
+            labels.add(label)
+        if video.people is not None:
             writer.add_long(video.name, video.people, video.segments)
-            classes |= {segment.label for segment in video.segments}
-    return repaired, classes
+            labels |= {segment.label for segment in video.segments}
+    return repaired, labels
 
 
 def _video_of(clip: str) -> str:
@@ -137,8 +126,7 @@ def _video_of(clip: str) -> str:
 
 
 def _sides(split: Split, clips: list[str]) -> dict[str, list[int]]:
-    sides = np.array([split.side.get(_video_of(clip), "") for clip in clips])
-    return {side: np.flatnonzero(sides == side).tolist() for side in SIDES}
+    return {side: [i for i, clip in enumerate(clips) if split.side.get(_video_of(clip)) == side] for side in SIDES}
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:
@@ -151,20 +139,19 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
     for name, counts in info["videos_listed"].items():
         line = f"  {name} lists {counts['train']:,} train, {counts['val']:,} val videos"
         lines.append(line + in_brackets(dataset.protocol(name).published_videos))
-    long = info[f"longer_than_{LONG}"]
     published = in_brackets((dataset.published_long,) if dataset.published_long else None)
-    lines.append(f"  longer than {LONG} frames: {long:,}{published}")
+    lines.append(f"  longer than {LONG} frames: {info[f'longer_than_{LONG}']:,}{published}")
     lines.append(f"  {info['classes_found']} of {dataset.classes} classes occur")
     if names := info["in_no_split"]:
         lines.append(f"  {counted(len(names), 'video')} in no split, passed over: {first_names(names)}")
     if info["repaired"]:
         lines.append(f"  warning: {counted(len(info['repaired']), 'label line')} repaired:")
-        lines += reason_lines(info["repaired"], "    ")
+        lines += reason_lines(info["repaired"])
     return "\n".join(lines + warning_lines(out, info, _WHAT))
 
 
 def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
-    """List what to convert: (data set, raw folder, output folder). Raises ValueError, FileNotFoundError."""
+    """List what to convert: (data set, raw folder, output folder)."""
     if args.raw and not args.part:
         raise UserError("--raw needs --part, to say which part of PKU-MMD it holds")
     datasets = [PKU[args.part - 1]] if args.part else list(PKU)
@@ -173,28 +160,23 @@ def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
         datasets = [untrimmed_row(dataset) for dataset in datasets]
     plan = [(d, raw, args.out or DATA_ROOT / d.name) for d, raw in zip(datasets, places) if raw.is_dir()]
     if not plan:
-        raise UserError(f"no folder {' or '.join(map(str, places))}; put the videos there or use --part and --raw")
+        folders = " or ".join(map(str, places))
+        raise UserError(f"no folder {folders}; put the videos there or name their place by --part and --raw")
     if args.out and len(plan) > 1:
         raise UserError("--out needs --part: two data sets cannot share one folder")
     return plan
 
 
-def _convert_planned(args: argparse.Namespace) -> Iterator[str]:
-    for dataset, raw, out in _plan(args):
-        yield report(dataset, out, convert(dataset, raw, out, args.workers, args.skip_bad, args.untrimmed))
-
-
 def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = conversion_parser(__doc__)
     part = "part of PKU-MMD (default: all whose videos are in data/)"
     parser.add_argument("--part", type=int, choices=(1, 2), help=part)
     untrimmed = "keep whole videos, with their segments (docs/detection.md)"
     parser.add_argument("--untrimmed", action="store_true", help=untrimmed)
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
-    parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
-    for report in _convert_planned(parse_arguments(parser, argv)):
-        print(report)
+    args = parser.parse_args(argv)
+    for dataset, raw, out in _plan(args):
+        print(report(dataset, out, convert(dataset, raw, out, args.workers, args.skip_bad, args.untrimmed)))
 
 
 if __name__ == "__main__":

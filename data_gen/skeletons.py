@@ -15,7 +15,6 @@ from utils.files import read_json, reading
 from utils.text import counted
 
 NUM_PEOPLE = 2  # in a frame of NTU's recordings
-MAX_PEOPLE = 100
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -49,8 +48,9 @@ class Skeleton:
                 return f"{key} is not of joints 0 to {len(self.joints) - 1}"
         if self.align is not None and len(set(self.align)) != 2:
             return "align is not two different joints"
-        if sum(joint == parent for joint, parent in enumerate(self.parents)) != 1:
-            return "exactly one joint, the root, must be its own parent"
+        roots = sum(joint == parent for joint, parent in enumerate(self.parents))
+        if roots != 1:
+            return f"its parents have {roots} roots (joints that are their own parent), expected 1"
         ancestors = np.arange(len(self.joints))
         for _ in self.joints:
             ancestors = np.array(self.parents)[ancestors]

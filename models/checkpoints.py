@@ -32,6 +32,8 @@ from utils.text import nearest_first
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from models.encoder import Encoder
+
 RUNS = ROOT / "checkpoints"
 UNTRAINED = "checkpoint_untrained.pth.tar"
 WEIGHTS_FILE = "encoder.safetensors"  # weights as tools.export writes them
@@ -99,7 +101,7 @@ def load(path: Path) -> dict[str, Any]:
         state = _load_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
         if not isinstance(state.get("state_dict"), dict):
             raise UserError("not a checkpoint: it has no state_dict")
-        if "encoder" not in state:
+        if not isinstance(state.get("encoder"), dict):
             from models.published import adapt
 
             state = adapt(state)
@@ -164,7 +166,7 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def load_encoder_of(state: dict[str, Any], path: Path) -> nn.Module:
+def load_encoder_of(state: dict[str, Any], path: Path) -> Encoder:
     """Make the encoder that a checkpoint holds, in evaluation mode. Raises UserError, naming the tensors, if some are
     missing, unexpected, of the wrong shape or not finite."""
     with reading(path):

@@ -22,6 +22,7 @@ from data_gen.skeletons import FrameLayout, has_mapping, load_skeleton
 from feeder.clips import ClipDataset, ResampleClip, is_off_centre, resample
 from feeder.modalities import MODALITIES, Stream, derive, name_of, streams_of
 from models.checkpoints import CLASSIFIER, find_run, in_folder, load_encoder_of, load_newest, weights_hash
+from models.encoder import Encoder
 from utils.errors import UserError
 from utils.logs import progress
 
@@ -38,9 +39,10 @@ class FrozenEncoder(nn.Module):
     streams: the modalities of each stream; `feature_size` counts the values of all streams' features
     """
 
+    encoder: Encoder
     parents: Tensor
 
-    def __init__(self, encoder: nn.Module, state: dict[str, Any], path: Path = Path(), modality: str = "all"):
+    def __init__(self, encoder: Encoder, state: dict[str, Any], path: Path = Path(), modality: str = "all"):
         super().__init__()
         self.encoder = encoder
         self.path, self.is_last = path, True
@@ -123,9 +125,7 @@ class FrozenEncoder(nn.Module):
         source = load_skeleton(skeleton) if skeleton else layout.skeleton
         array = np.asarray(recording)
         bodies = check_values(array.reshape(npy_shape(array.dtype, array.shape, source)))
-        people, adaptations = fit_people(
-            bodies, source, layout.skeleton, (layout.people, layout.coordinates), self.takes_centred
-        )
+        people, adaptations = fit_people(bodies, source, layout, self.takes_centred)
         for unit in UNITS.keys() & adaptations:
             warnings.warn(in_unit(unit), stacklevel=2)
         return people

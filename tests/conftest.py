@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tests.helpers import GOLDEN, tiny_dataset
-from tests.lab import make_lab
 from tests.programs import call
 
 torch.set_num_threads(1)
@@ -76,12 +75,4 @@ def run(demo_root, tmp_path_factory):
         assert ended.status == 0, ended
     features = ("--data", demo_root / "demo", "--out", folder.parent / "f.npz")
     assert call("tools.extract", "--pretrained", folder, "--device", "cpu", *features).status == 0
-    return folder
-
-
-@pytest.fixture(scope="session")
-def lab(run, demo_root, tmp_path_factory):
-    """A folder with something for every command in tests/lab.py to work on, which tests copy."""
-    folder = tmp_path_factory.mktemp("lab")
-    make_lab(folder, run, demo_root / "demo")
     return folder

@@ -1,18 +1,23 @@
-"""`action_recognition.py --finetune` and what it reports."""
+"""`action_recognition.py --finetune`: what it reports, and the models that it leaves."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tools.utils.errors import UserError
 
 import action_recognition
-from models import CheckpointError
-from tests.helpers import GOLDEN, needs_compiler, tiny_dataset
+import action_retrieval
+from data_gen.packed.reader import PackedDataset
+from models import load_encoder
+from models.checkpoints import load, newest
+from tests.helpers import needs_compiler, tiny_dataset
 from tests.processes import run_together
-from tools.evaluation import finetune_report
+from tools.evaluation import finetune
+from tools.evaluation.classifier import load_classifier
+from utils.errors import UserError
+from utils.logs import RESULTS, read_results
 
 SHORT = ("--epochs", 6, "--schedule", 4, "--batch-size", 5, "--device", "cpu")
 
@@ -21,121 +26,114 @@ def flags(folder, root, *more):
     return [*map(str, ("--pretrained", folder, "--data-root", root, "--finetune", *SHORT, *more))]
 
 
-def result_of(folder, task):
-    return json.loads((folder / f"{task}.json").read_text())
-
-
-def test_all_labels_best_and_last_with_curves(published, demo_root, capsys):
+def test_a_result_for_each_seed_with_curves(published, demo_root):
     action_recognition.main(flags(published, demo_root, "--seed", 0, 1))
-    result = result_of(published, "finetune")
-    assert (result["task"], result["modality"], result["epoch"], result["fraction"]) == ("finetune", "all", 451, 1.0)
-    assert (result["labelled"], result["train"], result["val"]) == (12, 12, 12)
-    assert [h["epoch"] for h in result["history"]] == [5, 6]
-    for metric in ("top1", "top5"):
-        last = result["history"][-1][metric]
-        assert len(last) == 2 and result["last"][metric]["per_seed"] == last
-        assert result["last"][metric]["mean"] == pytest.approx(np.mean(last))
-        assert result["last"][metric]["std"] == pytest.approx(np.std(last))
-    best = np.max([h["top1"] for h in result["history"]], axis=0)
-    assert result["best"]["top1"]["per_seed"] == best.tolist()
-    lines = capsys.readouterr().out
-    best = f"best (chosen on the val side): top-1 {result['best']['top1']['mean']:.2f} ±"
-    assert f"100 % of the labels (12 recordings), {best}" in lines
-    assert lines == "".join(line[20:] for line in (published / "finetune.log").read_text().splitlines(keepends=True))
-    events = EventAccumulator(str(published)).Reload().Scalars("finetune/loss_seed1")
-    assert [(e.step, pytest.approx(e.value)) for e in events] == [(h["epoch"], h["loss"][1]) for h in result["history"]]
+    results = read_results(published)
+    assert [(r["task"], r["modality"], r["epoch"], r["settings"]["seed"]) for r in results] == [
+        ("finetune", "all", 451, 0),
+        ("finetune", "all", 451, 1),
+    ]
+    board = EventAccumulator(str(published)).Reload()
+    for result in results:
+        top1 = board.Scalars(f"finetune/top1_seed{result['settings']['seed']}")
+        assert [event.step for event in top1] == [5, 6]
+        assert result["metrics"]["last_top1"] == pytest.approx(top1[-1].value)
+        assert result["metrics"]["best_top1"] == pytest.approx(max(event.value for event in top1))
+    assert set(results[0]["files"]) == {"model", "best_model"} and not results[1]["files"]
 
 
-def test_few_labels_each_fraction_as_by_itself(published, demo_root, monkeypatch):
+def test_few_labels_each_fraction_and_seed_as_by_itself(published, demo_root, monkeypatch):
     used = []
 
     def recorded(tuner, train, *rest):
         used.append((tuner.seed, train.tolist()))
-        return finetune(tuner, train, *rest)
+        return right(tuner, train, *rest)
 
-    finetune = finetune_report.finetune
-    monkeypatch.setattr(finetune_report, "finetune", recorded)
-    action_recognition.main(flags(published, demo_root, "--label-fraction", 0.01, 0.5, "--seed", 0, 3))
-    both = result_of(published, "semi_supervised")["fractions"]
+    right = finetune.train
+    monkeypatch.setattr(finetune, "train", recorded)
+    more = ("--label-fraction", 0.01, 0.5, "--seed", 0, 3)
+    action_recognition.main(flags(published, demo_root, *more))
+    together = {(r["settings"]["label_fraction"], r["settings"]["seed"]): r["metrics"] for r in read_results(published)}
     # Of 4 recordings in each of 3 classes.
-    assert [(f["fraction"], f["labelled"]) for f in both] == [(0.01, 3), (0.5, 6)]
-    assert [seed for seed, _ in used] == [0, 3, 0, 3] and used[0][1] != used[1][1]
+    assert [(seed, len(train)) for seed, train in used] == [(0, 3), (3, 3), (0, 6), (3, 6)] and used[0][1] != used[1][1]
+    (published / RESULTS).unlink()
     action_recognition.main(flags(published, demo_root, "--label-fraction", 0.5, "--seed", 3))
-    *kept, alone = sorted(result_of(published, "semi_supervised")["fractions"], key=lambda f: len(f["seeds"]))[::-1]
-    assert kept[::-1] == both and alone["seeds"] == [3] and used[4] == used[3]
-    assert [h["loss"][0] for h in alone["history"]] == [h["loss"][1] for h in both[1]["history"]]
-    assert alone["last"]["top1"]["mean"] == both[1]["last"]["top1"]["per_seed"][1]
-    tags = EventAccumulator(str(published)).Reload().Tags()["scalars"]
-    assert {"semi_supervised/top1_seed3_0.5", "semi_supervised/top5_seed0_0.01"} <= set(tags)
+    assert used[4] == used[3] and read_results(published)[0]["metrics"] == together[0.5, 3]
 
 
-def test_defaults_are_each_recipes(tmp_path):
-    def completed(*more):
-        args = action_recognition.parse_args(["--pretrained", str(tmp_path), *more])
-        action_recognition.complete_args(args)
-        return args.lr, args.epochs, args.schedule, args.batch_size, args.seed
+def test_an_interrupted_command_goes_on_with_the_runs_that_are_missing(published, demo_root, monkeypatch):
+    more = ("--label-fraction", 0.5, 0.75, "--seed", 0, 1, "--modality", "all", "joint")
+    runs, right = [], finetune.train
 
-    assert completed() == ([0.03], 150, [120, 140], 512, [0])
-    assert completed("--finetune") == ([0.01], 80, [50, 70], 64, [0])
-    assert completed("--finetune", "--label-fraction", "0.1") == ([0.01], 80, [50, 70], 64, [0, 1, 2, 3, 4])
-    assert completed("--finetune", "--lr", "0.1", "--seed", "7")[::4] == ([0.1], [7])
+    def train(tuner, *rest):
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        runs.append(tuner.seed)
+        return right(tuner, *rest)
 
-
-@pytest.mark.parametrize(
-    "more, message",
-    [
-        (("--label-fraction", "0.1"), "--label-fraction is for fine-tuning: give --finetune too"),
-        (("--from-scratch",), "--from-scratch is for fine-tuning: give --finetune too"),
-        (("--amp", "off"), "--amp is for fine-tuning: give --finetune too"),
-        (("--finetune", "--lr", "0.1", "0.3"), "--lr 0.1 0.3: --finetune takes one rate a run"),
-        (("--finetune", "--schedule", "80"), "--schedule 80: with --epochs 80 the last epoch is 79"),
-        (("--finetune", "--amp", "fp16", "--device", "cpu"), "--amp fp16 needs a GPU"),
-        (("--finetune", "--finetune-dataset", "ntu60"), "no packed data set at .*ntu60"),
-        (("--finetune", "--pretrained", str(GOLDEN.parent / "nowhere" / "x")), "no checkpoint at .*nowhere/x"),
-    ],
-)
-def test_contradictions_are_refused(published, demo_root, more, message):
-    with pytest.raises((UserError, CheckpointError), match=message):
-        action_recognition.main(["--pretrained", str(published), "--data-root", str(demo_root), *more])
-    assert not list(published.glob("*.json")) and not list(published.glob("*.log"))
-
-
-@pytest.mark.parametrize("value", ["0", "1.01", "nan", "-0.1"])
-def test_a_fraction_is_above_0_and_at_most_1(published, demo_root, value, capsys):
-    with pytest.raises(SystemExit):
-        action_recognition.main(flags(published, demo_root, f"--label-fraction={value}"))
-    assert "argument --label-fraction: " in capsys.readouterr().err
+    monkeypatch.setattr(finetune, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        action_recognition.main(flags(published, demo_root, *more))
+    assert len(read_results(published)) == 3
+    for lines, _ in ((6, "interrupted again"), (8, "to its end")):
+        runs.clear()
+        try:
+            action_recognition.main(flags(published, demo_root, *more))
+        except KeyboardInterrupt:
+            pass
+        assert len(read_results(published)) == lines
+    keys = [(r["modality"], r["settings"]["label_fraction"], r["settings"]["seed"]) for r in read_results(published)]
+    assert keys == [(m, f, s) for m in ("all", "joint") for f in (0.5, 0.75) for s in (0, 1)]
+    runs.clear()
+    action_recognition.main(flags(published, demo_root, *more))
+    assert not runs and len(read_results(published)) == 8
+    action_recognition.main(flags(published, demo_root, *more[:2], "--seed", 0, "--lr", 0.2))  # other settings
+    assert len(runs) == 1
 
 
-def test_from_scratch_forgets_the_checkpoint(published, demo_root, tmp_path, pretrain):
+def test_defaults_are_each_recipes():
+    def recipe_of(*more):
+        recipe, lrs, seeds = action_recognition.make_recipe(action_recognition.parse_args(["--pretrained", "x", *more]))
+        return lrs, recipe.epochs, recipe.schedule, recipe.batch_size, seeds
+
+    assert recipe_of() == ([0.03], 150, (120, 140), 512, [0])
+    assert recipe_of("--finetune") == ([0.01], 80, (50, 70), 64, [0])
+    assert recipe_of("--finetune", "--label-fraction", "0.1") == ([0.01], 80, (50, 70), 64, [0, 1, 2, 3, 4])
+    assert recipe_of("--finetune", "--lr", "0.1", "--seed", "7")[::4] == ([0.1], [7])
+
+
+def test_from_scratch_forgets_the_checkpoint(published, demo_root, pretrain):
     """Its scores are those of an untrained encoder of the same seed, fine-tuned."""
     action_recognition.main(flags(published, demo_root, "--from-scratch", "--seed", 3))
-    scratch = result_of(published, "finetune_scratch")
-    assert scratch["task"] == "finetune_scratch" and not (published / "finetune.json").exists()
+    (scratch,) = read_results(published)
+    assert scratch["settings"]["from_scratch"] and load(published / scratch["files"]["model"])["epoch"] == 0
     untrained = pretrain.run("--epochs", 0, "--seed", 3)
+    weights = []
     for folder in (untrained, published):
         action_recognition.main(flags(folder, demo_root, "--seed", 3))
-    assert result_of(untrained, "finetune")["history"] == scratch["history"]
-    assert result_of(published, "finetune")["history"] != scratch["history"]
+        weights.append(load(folder / read_results(folder)[-1]["files"]["model"])["classifier"]["weight"])
+    expected = load(published / scratch["files"]["model"])["classifier"]["weight"]
+    torch.testing.assert_close(weights[0], expected, rtol=0, atol=0)
+    assert not torch.equal(weights[1], expected)
 
 
-def test_another_data_set_gets_a_head_of_its_classes_and_a_file_of_its_name(published, demo_root, tmp_path, pretrain):
+def test_another_data_set_gets_a_classifier_of_its_classes(published, demo_root, tmp_path, pretrain):
     packed = tiny_dataset(tmp_path / "data", "ntu60")
     trained = pretrain.run("--epochs", 1)
     shutil.copytree(trained, tmp_path / "mine")  # the checkpoint says itself what it was trained on
+    target = ("--finetune-dataset", "ntu60", "--epochs", 1, "--schedule", "--batch-size", 64)
     for folder in (published, tmp_path / "mine"):
-        target = ("--finetune-dataset", "ntu60", "--epochs", 1, "--schedule", "--batch-size", 64)
         action_recognition.main(flags(folder, packed.path, *target, "--modality", "joint", "bone+motion"))
-        assert sorted(p.stem for p in folder.glob("transfer*.json")) == [
-            "transfer_ntu60_xsub_bone+motion",
-            "transfer_ntu60_xsub_joint",
+        results = read_results(folder)
+        assert [(r["task"], r["modality"], r["dataset"]) for r in results] == [
+            ("transfer", "joint", "ntu60"),
+            ("transfer", "bone+motion", "ntu60"),
         ]
-        result = result_of(folder, "transfer_ntu60_xsub_joint")
-        assert (result["dataset"], result["protocol"], result["modality"]) == ("ntu60", "xsub", "joint")
-        # The loss of the only step, from almost equal scores, is that of guessing among so many classes.
-        assert result["history"][0]["loss"][0] == pytest.approx(np.log(60), rel=0.03)
+        # The loss of the only step, from almost equal logits, is that of guessing among so many classes.
+        loss = EventAccumulator(str(folder)).Reload().Scalars("transfer_joint/loss_seed0")[0].value
+        assert loss == pytest.approx(np.log(60), rel=0.03)
     action_recognition.main(flags(published, packed.path, *target, "--label-fraction", 1, "--protocol", "xview"))
-    assert (published / "transfer_ntu60_xview_semi_supervised.json").is_file()
+    assert read_results(published)[-1]["task"] == "transfer_semi_supervised"
 
 
 def test_any_number_of_processes_report_the_same(published, demo_root, tmp_path):
@@ -143,35 +141,95 @@ def test_any_number_of_processes_report_the_same(published, demo_root, tmp_path)
     more = ("--modality", "motion", "--label-fraction", 0.7, "--seed", 1, "--lr", 0.1)
     several = tmp_path / "demo_several"
     shutil.copytree(published, several)
-    assert run_together(3, "action_recognition", *flags(several, demo_root, *more)).count("written to") == 1
+    run_together(3, "action_recognition", *flags(several, demo_root, *more))
     action_recognition.main(flags(published, demo_root, *more))
-    one, three = (result_of(f, "semi_supervised_motion")["fractions"][0] for f in (published, several))
-    for a, b in zip(one["history"], three["history"], strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
-        assert (a["top1"], a["top5"]) == (b["top1"], b["top5"])
+    (one,), (three,) = read_results(published), read_results(several)
+    assert one["metrics"] == three["metrics"]
+    losses = [
+        EventAccumulator(str(f)).Reload().Scalars("semi_supervised_motion/loss_seed1_0.7") for f in (published, several)
+    ]
+    for a, b in zip(*losses, strict=True):
+        assert b.value == pytest.approx(a.value, rel=1e-4)
 
 
 def test_a_run_that_diverges_leaves_no_result(published, demo_root):
-    with pytest.raises(UserError, match="the loss of epoch 0 is not finite, so fine-tuning stops: lower --lr"):
+    with pytest.raises(UserError, match="--lr"):
         action_recognition.main(flags(published, demo_root, "--lr", 1e30))
-    assert not list(published.glob("*.json*"))
+    assert not (published / RESULTS).exists()
 
 
 @pytest.mark.slow
 @needs_compiler
 def test_compiled_fine_tuning_gives_the_scores_of_eager(published, demo_root, capsys):
-    found = []
     for choice in ("off", "on"):
         action_recognition.main(flags(published, demo_root, "--compile", choice))
-        found.append(result_of(published, "finetune")["history"])
-    out = capsys.readouterr()
-    assert "compiling the model for batches of 4 clips" in out.out and "does not work" not in out.err
-    for a, b in zip(*found):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["top1"] == b["top1"]
+        if choice == "off":
+            (eager,) = read_results(published)
+            (published / RESULTS).unlink()
+    assert "--compile" not in capsys.readouterr().err
+    assert read_results(published)[0]["metrics"] == eager["metrics"]
 
 
-def test_compile_is_for_fine_tuning(published, demo_root):
-    with pytest.raises(UserError, match="--compile is for fine-tuning: give --finetune too"):
-        action_recognition.main(
-            [flag for flag in flags(published, demo_root, "--compile", "on") if flag != "--finetune"]
-        )
+# ---- the models ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tuned(pretrain, demo_root):
+    """A pre-trained run, fine-tuned."""
+    folder = pretrain.run("--epochs", "1", "--protocol", "xview")
+    action_recognition.main(flags(folder, demo_root, "--epochs", 10, "--lr", 0.05))
+    return folder
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_the_file_is_the_model_that_scored(tuned, demo_root, which):
+    (result,) = read_results(tuned)
+    path = tuned / result["files"]["model" if which == "last" else "best_model"]
+    state = load(path)
+    assert (state["dataset"], state["protocol"], state["epoch"], state["recordings"]) == ("demo", "xview", 1, 12)
+    assert "optimizer" not in state and state["args"]["hidden_size"] == 8
+    assert state["finetuned"]["top1"] == result["metrics"][f"{which}_top1"]
+    packed, encoder = PackedDataset(demo_root / "demo"), load_encoder(path, device="cpu")
+    classifier = load_classifier(None, encoder)
+    val = packed.split("xview", "val")
+    predicted = classifier.logits(encoder([packed.recording(i) for i in val])).argmax(1).numpy()
+    accuracy = 100 * (predicted == packed.label[val]).mean()
+    assert accuracy == pytest.approx(result["metrics"][f"{which}_top1"])
+    assert newest(tuned).name == "checkpoint_0000.pth.tar"  # it is not taken for one of pre-training
+    action_retrieval.main(["--pretrained", str(path), "--data-root", str(demo_root), "--device", "cpu"])
+    assert read_results(tuned)[-1]["checkpoint"] == path.name
+
+
+def test_a_classifier_of_another_encoder_is_refused(tuned, demo_root):
+    path = tuned / read_results(tuned)[0]["files"]["model"]
+    assert load_classifier(path, load_encoder(path, device="cpu")).dataset == "demo"
+    with pytest.raises(UserError, match=path.name):
+        load_classifier(path, load_encoder(newest(tuned), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state["classifier"].update(bias=torch.zeros(5)),
+        lambda state: state["classifier"].pop("classes"),
+        lambda state: state.update(classifier="none"),
+        lambda state: state["classifier"].update(encoder="0" * 64),
+        lambda state: state["classifier"]["weight"].fill_(torch.nan),
+    ],
+)
+def test_a_damaged_classifier_is_refused(tuned, damage):
+    path = tuned / read_results(tuned)[0]["files"]["model"]
+    state = torch.load(path, weights_only=True)
+    damage(state)
+    torch.save(state, path)
+    with pytest.raises(UserError, match=path.name):
+        load_classifier(None, load_encoder(path, device="cpu"))
+
+
+def test_the_encoder_has_the_modalities_that_it_was_fine_tuned_for(published, demo_root):
+    action_recognition.main(flags(published, demo_root, "--modality", "bone"))
+    path = published / read_results(published)[0]["files"]["model"]
+    clip = PackedDataset(demo_root / "demo").recording(3)
+    assert torch.equal(load_encoder(path, device="cpu")([clip]), load_encoder(path, "bone", "cpu")([clip]))
+    with pytest.raises(UserError, match="joint"):
+        load_encoder(path, "joint", "cpu")

@@ -1,23 +1,22 @@
 """What only a GPU can show; elsewhere these are skipped."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from models.objective import umurl_loss
-from tools.utils.distributed import Processes
 
 import action_recognition
-import pretrain as program
 from data_gen.packed.reader import PackedDataset
-from feeder.augment import RandomTemporalCrop, training_view
+from data_gen.skeletons import NTU_LAYOUT
+from feeder.augment import RandomTemporalCrop, make_view
 from feeder.clips import ClipDataset
-from feeder.modalities import Tokens
-from models import checkpoint_files, loading
-from models.umurl import UmURL
-from tests.helpers import GOLDEN, streams_of
-from tools.training.trainer import Trainer
+from models.checkpoints import load, newest
+from tests.helpers import GOLDEN, make_method, streams_of
+from tools.training.trainer import Config, Trainer
+from utils.logs import read_results
+from utils.processes import Processes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]
 
@@ -27,10 +26,10 @@ def test_views_are_those_of_a_cpu(demo_root):
     views, windows = [], []
     for device in ("cpu", "cuda"):
         dataset = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device(device))
-        clips = dataset.views(torch.arange(len(packed), device=device), 4, seed=0, epoch=3)
-        cropped = RandomTemporalCrop()(clips)
+        indices = torch.arange(len(packed), device=device)
+        cropped = RandomTemporalCrop()(*dataset.views(indices, 4, seed=0, epoch=3))
         windows.append((cropped.first.cpu(), cropped.length.cpu()))
-        views.append(training_view()(dataset.views(torch.arange(len(packed), device=device), 4, seed=0, epoch=3)))
+        views.append(make_view("published", NTU_LAYOUT)(*dataset.views(indices, 4, seed=0, epoch=3)))
     assert views[1].is_cuda
     assert all(torch.equal(a, b) for a, b in zip(*windows))
     torch.testing.assert_close(views[1].cpu(), views[0], atol=1e-5, rtol=1e-5)
@@ -38,32 +37,34 @@ def test_views_are_those_of_a_cpu(demo_root):
 
 def test_golden_loss():
     golden = np.load(GOLDEN / "pretrain_h8.npz")
-    model = UmURL(8).train()
-    model.load_state_dict(loading.weights(loading.load(GOLDEN / "official_h8.pth.tar")))
+    method = make_method(8).train()
+    method.load_state_dict(load(GOLDEN / "official_h8.pth.tar")["state_dict"])
     views = [torch.from_numpy(golden[f"view{i}"]).permute(0, 2, 4, 3, 1) for i in (1, 2, 3, 4)]
-    streams = [{m: Tokens(*(t.cuda() for t in tokens)) for m, tokens in s.items()} for s in streams_of(model, views)]
-    loss = umurl_loss(model.cuda()(streams))
-    found = [loss.total, loss.terms["intra"], loss.terms["inter"], 5 * loss.terms["std"] + loss.terms["cov"]]
-    np.testing.assert_allclose([x.item() for x in found], golden["loss"], rtol=1e-4)
+    streams = [{m: clip.cuda() for m, clip in stream.items()} for stream in streams_of(method, views)]
+    loss = method.loss(method.cuda()(streams))
+    values = [loss.total, loss.terms["intra"], loss.terms["inter"], 5 * loss.terms["std"] + loss.terms["cov"]]
+    np.testing.assert_allclose([x.item() for x in values], golden["loss"], rtol=1e-4)
 
 
-def trainer_of(demo_root, *flags) -> Trainer:
-    args = program.parse_args(["--checkpoint-path", "demo", "--data-root", str(demo_root), "--device", "cuda", *flags])
+def trainer_of(demo_root, amp, compiling="off", batch_size=64) -> Trainer:
     device = torch.device("cuda", 0)
-    program.complete_args(args)
     packed = PackedDataset(demo_root / "demo")
-    trainer = Trainer(args, Processes(0, 1, device), ClipDataset.of_dataset(packed, np.arange(len(packed)), device))
-    trainer.compile_and_distribute()
+    dataset = ClipDataset.of_dataset(packed, np.arange(len(packed)), device)
+    config = Config(demo_root / "run", demo_root, "demo", "xsub", 60, (46,), 1e-3, batch_size, 64, 10)
+    config = replace(config, amp=amp, compile=compiling)
+    torch.manual_seed(0)
+    trainer = Trainer(config, make_method(64), dataset, Processes(0, 1, device))
+    trainer.start()
     return trainer
 
 
 def test_a_step_never_waits_for_the_gpu(demo_root):
-    trainer = trainer_of(demo_root, "--hidden-size", "64", "--amp", "bf16")
-    rows = torch.arange(16, device="cuda")
-    trainer.train_step(rows)  # what is done once
+    trainer = trainer_of(demo_root, "bf16")
+    indices = torch.arange(16, device="cuda")
+    trainer.train_step(indices)  # what is done once
     torch.cuda.set_sync_debug_mode("error")
     try:
-        trainer.train_step(rows)
+        trainer.train_step(indices)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -72,11 +73,10 @@ def test_a_step_never_waits_for_the_gpu(demo_root):
 def test_compiled_and_eager_steps_agree(demo_root, amp, tolerance):
     losses = {}
     for choice in ("off", "on"):
-        trainer = trainer_of(demo_root, "--hidden-size", "64", "--amp", amp, "--compile", choice, "--batch-size", "12")
-        assert trainer.compiler.sizes == ({12} if choice == "on" else set())
+        trainer = trainer_of(demo_root, amp, choice, 12)
         losses[choice] = []
-        for rows in torch.arange(24, device="cuda").split(12):
-            trainer.train_step(rows)
+        for indices in torch.arange(24, device="cuda").split(12):
+            trainer.train_step(indices)
             losses[choice].append(trainer.meter.read(0)["loss/total"])
     assert losses["on"] == pytest.approx(losses["off"], rel=tolerance)
 
@@ -88,7 +88,7 @@ def test_every_precision_trains_and_resumes(pretrain, amp):
     folder = pretrain.run(*flags, "--epochs", "4")
     losses = [json.loads(line)["loss/total"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert len(losses) == 4 and losses[-1] < losses[0]
-    scaler = loading.load(checkpoint_files.newest(folder))["scaler"]
+    scaler = load(newest(folder))["scaler"]
     assert bool(scaler) == (amp == "fp16")
 
 
@@ -96,5 +96,5 @@ def test_every_precision_trains_and_resumes(pretrain, amp):
 def test_every_precision_fine_tunes(published, demo_root, amp):
     flags = ["--finetune", "--device", "cuda", "--amp", amp, "--epochs", "20", "--schedule", "15"]
     action_recognition.main(["--pretrained", str(published), "--data-root", str(demo_root), *flags])
-    losses = [h["loss"][0] for h in json.loads((published / "finetune.json").read_text())["history"]]
-    assert len(losses) == 4 and losses[-1] < losses[0]
+    (result,) = read_results(published)
+    assert result["settings"]["amp"] == amp and 0 <= result["metrics"]["last_top1"] <= 100

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from tools.utils.metrics import accuracy
 
 import pretrain
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
 from data_gen.packed.reader import PackedDataset
-from feeder.clips import ClipDataset, evaluation_view
+from feeder.clips import ClipDataset, ResampleClip
 from tools.evaluation.knn import nearest
+from tools.evaluation.metrics import accuracy
 
 ARCHIVE = ROOT.parent / "shared" / "realdata" / "irds_ntu_layout.zip"
 pytestmark = pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"no real recordings at {ARCHIVE}")
@@ -30,17 +30,17 @@ def test_all_recordings_convert(root):
     assert len(packed) == 2554 and not packed.info["skipped"] and not packed.info["without_a_body"]
     assert (packed.num_frame > 300).sum() == 12 and np.isfinite(packed.joints).all()
     short = packed.num_frame <= 300
-    assert [short[packed.split("xsub", side)].sum() for side in ("train", "val")] == [1303, 1239]
+    assert [short[packed.split("xsub", split)].sum() for split in ("train", "val")] == [1303, 1239]
 
 
 def test_neighbours_of_raw_joints_score_what_is_known_of_them(root):
     """87.1 %, measured elsewhere: files of at most 300 frames, whole clips resized to 64 frames, 1-NN, cosine."""
-    packed, sides = PackedDataset(root / "ntu60"), []
-    for side in ("train", "val"):
-        rows = packed.split("xsub", side)
-        source = ClipDataset.of_dataset(packed, rows[packed.num_frame[rows] <= 300], torch.device("cpu"))
-        sides.append((evaluation_view(source.clips(slice(None))).flatten(1), source.label))
-    (gallery, labels), (queries, truth) = sides
+    packed, splits = PackedDataset(root / "ntu60"), []
+    for split in ("train", "val"):
+        indices = packed.split("xsub", split)
+        source = ClipDataset.of_dataset(packed, indices[packed.num_frame[indices] <= 300], torch.device("cpu"))
+        splits.append((ResampleClip()(source.windows(slice(None))).flatten(1), source.label))
+    (gallery, labels), (queries, truth) = splits
     assert accuracy(labels[nearest(queries, gallery, 1)[:, 0]], truth) == pytest.approx(87.1, abs=0.1)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from data_gen.datasets import ROOT
-from models import checkpoint_files
-from models.umurl import PROJECTION_SIZE, UmURL
-from tests.helpers import tiny_dataset
+from models import checkpoints
+from models.umurl import PROJECTION_SIZE
+from tests.helpers import make_method, tiny_dataset
 from tests.runs import launched
 
 LOOPBACK = Path("/proc/net/dev")
@@ -18,7 +18,7 @@ LOOPBACK = Path("/proc/net/dev")
 
 def traffic(hidden_size: int, batch_size: int, processes: int) -> float:
     """Bytes that all processes together send in a step, by docs/scaling.md."""
-    parameters = 4 * sum(p.numel() for p in UmURL(hidden_size).parameters())
+    parameters = 4 * sum(p.numel() for p in make_method(hidden_size).parameters())
     statistics = 8 * (2 * 2 * hidden_size + 1)  # of a batch norm: sums, sums of squares, rows, in float64
     reduced = parameters + 2 * 12 * statistics  # forward and backward, twelve calls
     gathered = 4 * 6 * PROJECTION_SIZE * batch_size
@@ -33,7 +33,7 @@ def bytes_of_a_run(folder, root, processes, epochs) -> int:
     command = launched(processes, folder, root, "--epochs", str(epochs), "--batch-size", "24", "--hidden-size", "16")
     before = sent()
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
-    assert checkpoint_files.newest(folder).name == checkpoint_files.name_of(epochs)
+    assert checkpoints.newest(folder).name == checkpoints.name_of(epochs)
     return sent() - before
 
 

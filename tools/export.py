@@ -1,39 +1,65 @@
-"""Export the encoder, with a classifier if one is named, for use without this project: by torch.export and as ONNX.
+"""Export the encoder, with a classifier if there is one: by torch.export, as ONNX, and as safetensors weights.
 
-python -m tools.export --pretrained checkpoints/ntu60_xsub --out FOLDER
-python -m tools.export --pretrained CKPT --classifier action_recognition_joint.pth.tar --format onnx --out FOLDER
+    python -m tools.export --pretrained checkpoints/ntu60_xsub --out FOLDER
+    python -m tools.export --pretrained CKPT --classifier action_recognition_joint.pth.tar --format onnx --out FOLDER
+
+encoder.pt2 and encoder.onnx take clips, float32 (batch, frames, people, joints, coordinates), centred as conversion
+makes them; export.json has the shapes. encoder.safetensors is for --pretrained of this project's programs.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+from utils.errors import UserError
+from utils.options import add_modality_option, add_pretrained_option, make_parser
+from utils.processes import run
 
-from tools.utils.encoder_options import EXPORTED, add_pretrained_option, representation_name
-from tools.utils.errors import check_packages, run
-from tools.utils.options import HelpFormatter
+# Format → packages beyond requirements.txt that it needs.
+PACKAGES = {"torch": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add_pretrained_option(parser)
+    classifier = "classifier that action_recognition.py wrote, for logits; default: a fine-tuned encoder's own"
+    parser.add_argument("--classifier", type=Path, metavar="FILE", help=classifier)
+    add_modality_option(parser, None, otherwise="the classifier's, else all")
+    formats = "formats to write; default: torch onnx"
+    parser.add_argument("--format", choices=PACKAGES, nargs="+", default=["torch", "onnx"], help=formats)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
-    add_pretrained_option(parser)
-    logits = "classifier that action_recognition.py wrote: adds its logits; default: that of a fine-tuned encoder"
-    parser.add_argument("--classifier", type=Path, metavar="FILE", help=logits)
-    kinds = "all (fused), one modality, a fusion such as joint+bone, or ensemble; default: the classifier's, else all"
-    parser.add_argument("--modality", type=representation_name, help=kinds)
-    both = list(EXPORTED)
-    parser.add_argument("--format", choices=both, nargs="+", default=both, help="formats to write; default: both")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    args = parser.parse_args(argv)
-    if "onnx" in args.format:
-        check_packages("ONNX needs", ("onnx", "onnxscript", "onnxruntime"), ", or give --format torch")
+    args = parse_args(argv)
+    for name in args.format:
+        if missing := [package for package in PACKAGES[name] if find_spec(package) is None]:
+            raise UserError(f"--format {name}: pip install {' '.join(missing)}, or choose other formats")
 
-    from tools.inference.exporting import export_encoder
+    import torch
 
-    export_encoder(args)
+    from models.checkpoints import CLASSIFIER, load_tensors
+    from models.frozen import FrozenEncoder
+    from tools.evaluation.classifier import load_classifier, own_classifier
+    from tools.inference.exporting import export
+
+    encoder = FrozenEncoder.open(args.pretrained, torch.device("cpu"))
+    classifier = own_classifier(encoder)
+    if args.classifier:
+        classifier = load_classifier(args.classifier, encoder)
+        state = load_tensors(args.classifier)
+        encoder.state[CLASSIFIER] = state.get(CLASSIFIER, state)
+    selected = classifier.encoder if classifier and not args.modality else encoder.select(args.modality or "all")
+    if classifier and classifier.encoder.streams != selected.streams:
+        if args.classifier:
+            modality = classifier.representation.modality
+            raise UserError(f"--modality {args.modality}: {args.classifier} takes features of {modality}")
+        classifier = None  # the encoder was fine-tuned for another modality
+    for path, difference in export(selected, classifier, args.format, args.out).items():
+        print(f"{path}: within {difference:.1g} of the encoder")
 
 
 if __name__ == "__main__":

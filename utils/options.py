@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from utils.errors import UserError
+from utils.files import read_text
+from utils.text import counted
+
 Number = TypeVar("Number", int, float)
+PLACES = "a packed data set, or .skeleton, .csv and .npy files and folders and zip archives of them"
 _LARGEST = 10**9
 
 
@@ -78,11 +83,28 @@ def add_representation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--standardise", action="store_true", help=standardised)
 
 
-def add_modality_option(parser: argparse.ArgumentParser, default: str | None, ensemble: bool = True) -> None:
-    """Add --modality; its value is checked against the encoder's modalities when the encoder is opened."""
+def add_modality_option(
+    parser: argparse.ArgumentParser, default: str | None, ensemble: bool = True, otherwise: str = ""
+) -> None:
+    """Add --modality; its value is checked against the encoder's modalities when the encoder is opened. `otherwise`:
+    says what is used without a default."""
     text = "all (fused), one modality, a fusion such as joint+bone"
     text += ", or ensemble (the fused feature and each modality's own, concatenated)" if ensemble else ""
-    parser.add_argument("--modality", default=default, metavar="M", help=f"{text}; default: {default or 'see docs'}")
+    parser.add_argument("--modality", default=default, metavar="M", help=f"{text}; default: {default or otherwise}")
+
+
+def add_skeleton_option(parser: argparse.ArgumentParser) -> None:
+    skeleton = "joints of .csv and .npy recordings; default: the skeleton.json beside them, else the encoder's"
+    parser.add_argument("--skeleton", metavar="NAME|FILE", help=skeleton)
+
+
+def add_query_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of programs that answer for each recording."""
+    add_pretrained_option(parser)
+    parser.add_argument("recordings", type=Path, nargs="+", metavar="RECORDING", help=PLACES)
+    add_skeleton_option(parser)
+    parser.add_argument("--json", action="store_true", help="print a line of JSON per recording instead of a table")
+    add_device_option(parser)
 
 
 def add_training_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -110,6 +132,14 @@ def check_milestones(milestones: list[int], epochs: int) -> str:
     return f"--schedule {late[0]}: the last of --epochs {epochs} is {epochs - 1}" if late else ""
 
 
+def read_class_names(path: Path, count: int) -> list[str]:
+    """Read the names of `count` classes, one per line. Raises UserError if there are more or fewer."""
+    names = [name for line in read_text(path).splitlines() if (name := line.strip())]
+    if len(names) != count:
+        raise UserError(f"{path}: {counted(len(names), 'name')} for {counted(count, 'class')}; give one per line")
+    return names
+
+
 def output_file(text: str) -> Path:
     """Check for argparse, before any work is done, that a file can be written."""
     path = Path(text)
@@ -131,11 +161,11 @@ def non_negative_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    return _checked(float(text), lambda v: 0 < v <= _LARGEST, "positive")
+    return _checked(float(text), lambda v: 0 < v < float("inf"), "positive and finite")
 
 
 def non_negative_float(text: str) -> float:
-    return _checked(float(text), lambda v: 0 <= v <= _LARGEST, "at least 0")
+    return _checked(float(text), lambda v: 0 <= v < float("inf"), "at least 0 and finite")
 
 
 def fraction(text: str) -> float:

@@ -31,12 +31,8 @@ def find_fault(segments: Sequence[Segment], num_frame: int, num_classes: int) ->
     for i, (start, end, label) in enumerate(segments):
         if not 0 <= label < num_classes:
             return i, f"class {label} lies outside 0..{num_classes - 1}"
-        if end < start:
-            return i, f"the segment ends at {end}, before it begins at {start}"
-        if end == start:
-            return i, f"the segment is empty, {start} to {end}"
-        if start < 0 or end > num_frame:
-            return i, f"frames {start} to {end} lie outside the recording's {num_frame}"
+        if not 0 <= start < end <= num_frame:
+            return i, f"frames {start} to {end} are none of the recording's {num_frame}, or end before they begin"
     order = sorted(range(len(segments)), key=segments.__getitem__)
     for first, second in zip(order, order[1:]):
         a, b = segments[first], segments[second]
@@ -47,7 +43,7 @@ def find_fault(segments: Sequence[Segment], num_frame: int, num_classes: int) ->
 
 def to_array(segments: Sequence[Sequence[Segment]]) -> np.ndarray:
     """Arrange each recording's segments as in segments.npy: int64 (S, 4)."""
-    rows = [(recording, *segment) for recording, those in enumerate(segments) for segment in sorted(those)]
+    rows = [(recording, *segment) for recording, some in enumerate(segments) for segment in sorted(some)]
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
@@ -61,7 +57,7 @@ def from_array(rows: np.ndarray, num_frame: np.ndarray, num_classes: int) -> lis
     result: list[list[Segment]] = [[] for _ in num_frame]
     for recording, *segment in rows.tolist():
         result[recording].append(Segment(*segment))
-    for recording, those in enumerate(result):
-        if fault := find_fault(those, int(num_frame[recording]), num_classes):
+    for recording, segments in enumerate(result):
+        if fault := find_fault(segments, int(num_frame[recording]), num_classes):
             raise UserError(f"recording {recording}: {fault[1]}")
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from utils.files import PARTIAL, atomic_files, flush, locked
 
 FRAME_RATE = 30
 
-Splits = dict[str, dict[str, list[int]]]  # protocol → side → indices of recordings
+Splits = dict[str, dict[str, list[int]]]  # protocol → train or val → indices of recordings
 
 
 def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -78,7 +77,7 @@ class PackedWriter:
 
         info: `dataset` (its name), `title`, `classes`, the entries of `counts`, and if known `class_names` and
         `skeleton` (from `Skeleton.to_json`; default: Kinect v2). tables: each recording's `subject`, `camera` or both,
-        in the order of the recordings. Raises UserError if these do not fit the recordings.
+        in the order of the recordings.
         """
         tables = tables or {}
         info = {"skeleton": KINECT_V2.to_json(), **info, **({"tables": list(tables)} if tables else {})}
@@ -88,12 +87,9 @@ class PackedWriter:
         joints = len(skeleton_of(info).joints)
         if joints != self.shape[1]:
             raise UserError(f"the skeleton has {joints} joints, the recordings {self.shape[1]}")
-        length = self._file.tell()
         self._file.seek(0)
         self._write_header(sum(self.num_frame))
-        if length != self._file.tell() + 4 * sum(self.num_frame) * math.prod(self.shape):
-            raise AssertionError("the final header must be as long as the first one")
-        self._file.close()
+        self.close()
         flush(self.folder / "joints.npy")
         arrays = {
             "num_frame": np.array(self.num_frame, np.int64),
@@ -108,7 +104,6 @@ class PackedWriter:
         write_files(self.folder, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})
 
     def close(self) -> None:
-        """Close the file of joints."""
         self._file.close()
 
     def _write_header(self, frames: int) -> None:
@@ -143,28 +138,26 @@ def packing(
     """
     with ExitStack() as stack:
         stack.enter_context(locked(out))
-        earlier = [INFO, *_files_of_earlier(out, name)]  # no data set while its files are replaced
-        folder = stack.enter_context(atomic_files(out, last=INFO, outdated=earlier))
+        outdated = [INFO, *_outdated(out, name)]  # no data set while its files are replaced
+        folder = stack.enter_context(atomic_files(out, last=INFO, outdated=outdated))
         writer = PackedWriter(folder, shape)
         try:
             yield writer
         finally:
             writer.close()
-        if not (folder / INFO).is_file():
-            raise AssertionError("finish() was not called")
 
 
-def _files_of_earlier(out: Path, name: str | None) -> list[str]:
-    """List the files of the data set in `out` that a new one would not replace. Raises UserError, as `packing`."""
+def _outdated(out: Path, name: str | None) -> list[str]:
+    """List the files of the data set in `out` that a new one would not replace."""
     if not (out / INFO).exists():
         if any(out.glob("*.npy")) and not (out / PARTIAL).exists():  # which a killed conversion leaves
-            raise UserError(f"{out}: holds .npy files that are no data set: name another folder by --out")
+            raise UserError(f"{out}: holds .npy files that are no data set; name another folder by --out")
         return []
     try:
         info = read_info(out / INFO)
     except UserError:  # it is to be converted again
         return []
     if name not in (None, info["dataset"]):
-        raise UserError(f"{out}: holds the data set {info['dataset']}: name another folder by --out")
+        raise UserError(f"{out}: holds the data set {info['dataset']}; name another folder by --out")
     indices = [f"{protocol}_{side}.npy" for protocol in info["protocols"] for side in SIDES]
     return [*indices, *(f"{table}.npy" for table in TABLES), SEGMENTS]

@@ -1,4 +1,4 @@
-"""What the conversion programs share: the error that lists bad recordings, the report and flags."""
+"""Reports, errors and flags that the conversion programs share."""
 
 from __future__ import annotations
 
@@ -6,31 +6,42 @@ import argparse
 from pathlib import Path
 
 from data_gen.datasets import DataSet
-from data_gen.packed.reader import SIDES, UNLABELLED
+from data_gen.packed.reader import INFO, SIDES, UNLABELLED
 from data_gen.raw.normalise import in_unit
 from utils.errors import UserError
-from utils.options import add_workers_option
+from utils.options import add_workers_option, make_parser
 from utils.processes import num_cores
 from utils.text import counted, first_names
 
 _MAX_LISTED = 100
 
 
+def conversion_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Make a parser with the flags --out, --workers and --skip-bad."""
+    parser = make_parser(doc)
+    parser.add_argument("--out", type=Path, help="folder of the packed data set (default: data/DATASET)")
+    add_workers_option(parser, num_cores())
+    parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
+    return parser
+
+
 def bad_recordings(bad: dict[str, str], what: str = "recording") -> UserError:
     """Make the error that lists recordings, or other parts of the raw data, that cannot be converted, with reasons."""
-    listed = "\n".join(reason_lines(dict(sorted(bad.items())), "  "))
     return UserError(
-        f"{counted(len(bad), what)} cannot be converted, nothing was written:\n{listed}\n"
-        "Mend or remove them, or pass --skip-bad to leave them out."
+        "\n".join(
+            [
+                f"{counted(len(bad), what)} cannot be converted, nothing was written:",
+                *reason_lines(dict(sorted(bad.items())), "  "),
+                "Mend or remove them, or pass --skip-bad to leave them out.",
+            ]
+        )
     )
 
 
-def reason_lines(reasons: dict[str, str], indent: str) -> list[str]:
+def reason_lines(reasons: dict[str, str], indent: str = "    ") -> list[str]:
     """Make one line per entry, at most a hundred."""
     lines = [f"{indent}{name}: {reason}" for name, reason in list(reasons.items())[:_MAX_LISTED]]
-    if len(reasons) > _MAX_LISTED:
-        lines.append(f"{indent}... and {len(reasons) - _MAX_LISTED} more")
-    return lines
+    return lines + [f"{indent}... and {len(reasons) - _MAX_LISTED} more"] * (len(reasons) > _MAX_LISTED)
 
 
 def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
@@ -41,9 +52,9 @@ def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
     lines = [f"{dataset.title}: {recordings} {classes}, {frames} in {out}"]
     for name, counts in info["protocols"].items():
         protocol = dataset.protocol(name)
-        line = f"  {protocol.title}: {counts['train']:,} train, {counts['val']:,} val"
         rule = f" ({counts['rule']})" if "rule" in counts else ""
-        lines.append(line + rule + in_brackets(protocol.published_counts))
+        line = f"  {protocol.title}: {counts['train']:,} train, {counts['val']:,} val{rule}"
+        lines.append(line + in_brackets(protocol.published_counts))
         if not all(counts[side] for side in SIDES):
             lines.append(f"  warning: {name} cannot be used: it has no train or no val recordings")
     return lines
@@ -55,24 +66,14 @@ def in_brackets(counts: tuple[int, ...] | None) -> str:
 
 
 def warning_lines(out: Path, info: dict, what: str = "recording") -> list[str]:
-    """Warn of recordings without a body, of ones that are not in metres and of what was skipped, as dataset.json lists
-    them."""
+    """Warn of recordings without a body, of ones that are not in metres and of skipped ones, by dataset.json."""
     lines = []
     if empty := info["without_a_body"]:
-        without = counted(len(empty), "recording") + " without a body in any frame"
+        without = f"{counted(len(empty), 'recording')} without a body in any frame"
         lines.append(f"  warning: {without}, kept as zeros: {first_names(empty)}")
     for unit, names in info.get("too_large", {}).items():
         lines.append(f"  warning: in {counted(len(names), 'recording')} {in_unit(unit)}: {first_names(names)}")
-    if info.get("skipped"):
-        lines.append(
-            f"  warning: {counted(len(info['skipped']), f'bad {what}')} skipped (reasons in {out / 'dataset.json'}):"
-        )
-        lines += reason_lines(info["skipped"], "    ")
+    if skipped := info.get("skipped"):
+        lines.append(f"  warning: {counted(len(skipped), f'bad {what}')} skipped (reasons in {out / INFO}):")
+        lines += reason_lines(skipped)
     return lines
-
-
-def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Add --workers and --skip-bad and parse the arguments."""
-    add_workers_option(parser, num_cores())
-    parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
-    return parser.parse_args(argv)

@@ -62,6 +62,7 @@ def find_inputs(
     """
     inputs = Inputs([])
     by_name: dict[str, Input] = {}
+    tables: dict[Path, list | None] = {}
     numbered: list[list[str]] = []
     repeated = 0
     for place in check_exist(places):
@@ -78,7 +79,8 @@ def find_inputs(
             _note_unread_tables(place, recordings, inputs.notes)
         for recording, label in zip(recordings, labels):
             joints = KINECT_V2 if recording.suffix == SKELETON else own
-            first = by_name.setdefault(recording.stem, Input(recording, joints, label, _truth(recording))).recording
+            one = Input(recording, joints, label, _truth(recording, tables))
+            first = by_name.setdefault(recording.stem, one).recording
             if first is not recording:
                 repeated += 1
                 first.check_same(recording)
@@ -115,11 +117,15 @@ def _note_unread_tables(place: Path, recordings: list[Recording], notes: list[st
             notes.append(f"{place}: its {' and '.join(tables)} count only in a folder: unpack it")
 
 
-def _truth(recording: Recording) -> list[tuple[int, int, str]] | None:
+def _truth(recording: Recording, tables: dict[Path, list | None]) -> list[tuple[int, int, str]] | None:
+    """Look up a recording's segments in the segments.csv beside it; `tables` holds those read before."""
     table = Path(recording.path).parent / SEGMENTS
-    if recording.member is not None or not table.is_file():
+    if table not in tables:
+        tables[table] = read_segments(table) if table.is_file() else None
+    lines = tables[table]
+    if lines is None or recording.member is not None:
         return None
-    rows = [row for row in read_segments(table) if row[1] in (recording.stem, Path(recording.path).name)]
+    rows = [row for row in lines if row[1] in (recording.stem, Path(recording.path).name)]
     if fault := find_fault([Segment(start, end, 0) for _, _, start, end, _ in rows], _FOREVER, 1):
         raise UserError(f"{table}:{rows[fault[0]][0]}: {fault[1]}")
     return sorted((start, end, label) for _, _, start, end, label in rows)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,12 +19,13 @@ from data_gen.skeletons import NUM_PEOPLE
 from utils.errors import UserError
 from utils.files import reading
 
+Result = TypeVar("Result")
 SUFFIX = ".txt"
 FRAME_VALUES = NUM_PEOPLE * NUM_JOINTS * 3
 MAX_LABELS = 999  # a clip's name has three digits for its line
 
 _LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
-_SIDES = {2: "train", 4: "val"}  # by line of a split file
+_SPLITS = {2: "train", 4: "val"}  # by line of a split file
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------
@@ -30,7 +33,7 @@ _SIDES = {2: "train", 4: "val"}  # by line of a split file
 
 @dataclass
 class Split:
-    """Hold a split file: each video's `side` (`train` or `val`) and `line`; what is wrong (`bad`), by place."""
+    """A split file: each video's `side` (`train` or `val`) and `line`; what is wrong (`bad`), by place."""
 
     path: Path
     side: dict[str, str] = field(default_factory=dict)
@@ -64,29 +67,30 @@ def read_split(path: Path, video: str) -> Split:
     Names that the regular expression `video` does not match, and videos on both sides, are left out and reported in
     `bad`. Raises UserError for a file that cannot be read or has another layout.
     """
+    split, both = Split(path), set()
     with reading(path):
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    split, both, videos = Split(path), set(), re.compile(video, re.ASCII)
-    for number, line in enumerate(text.split("\n"), 1):
-        if number not in _SIDES:
-            if videos.search(line):
-                raise UserError(f"{path}: line {number}: videos should stand on lines 2 and 4 only")
-            continue
-        if not videos.search(line):
-            raise UserError(f"{path}: line {number} lists no video of this part")
-        for name in filter(None, map(str.strip, line.split(","))):
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+        _check_layout(lines, video)
+    for number, side in _SPLITS.items():
+        for name in filter(None, map(str.strip, lines[number - 1].split(","))):
             place = f"{path}: line {number}: {quote(name.encode())}"
-            if not videos.fullmatch(name):
+            if not re.fullmatch(video, name, re.ASCII):
                 split.bad[place] = "not the name of a video of this part"
-            elif split.side.setdefault(name, _SIDES[number]) != _SIDES[number]:
-                split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one side"
+            elif split.side.setdefault(name, side) != side:
+                split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one split"
                 both.add(name)
             split.line.setdefault(name, number)
-    if number < max(_SIDES):
-        raise UserError(f"{path}: ends on line {number}; the videos should stand on lines 2 and 4")
     for name in both:
         del split.side[name]
     return split
+
+
+def _check_layout(lines: list[str], video: str) -> None:
+    for number, line in enumerate(lines, 1):
+        if (number in _SPLITS) != bool(re.search(video, line, re.ASCII)):
+            raise UserError("videos of this part should stand on lines 2 and 4, and on no others", number)
+    if len(lines) < max(_SPLITS):
+        raise UserError("the file ends; videos should stand on lines 2 and 4", len(lines))
 
 
 # ---- videos ----------------------------------------------------------------------------------------------------------
@@ -94,87 +98,60 @@ def read_split(path: Path, video: str) -> Split:
 
 @dataclass(frozen=True)
 class Video:
-    """Hold a video's two files, the number of classes, and the place in a split that lists it."""
+    """A video's two files, and the number of classes."""
 
     name: str
     skeleton: Recording
     label: Recording
     classes: int
-    listed: str
 
 
 @dataclass
-class Cut:
-    """Hold a video's clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file; by file
-    or line, the reasons why something was left out (`bad`) or changed (`repaired`)."""
-
-    clips: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
-    bad: dict[str, str] = field(default_factory=dict)
-    repaired: dict[str, str] = field(default_factory=dict)
-
-
-def cut_video(video: Video) -> Cut:
-    """Read a video once and cut it into normalised clips, named `0002-L_003_A012`: video, label line, class."""
-    cut = Cut()
-    frames, labels = _read_video(video, cut.bad)
-    if frames is None:
-        return cut
-    for number, (action, start, end, repairs) in labels.items():
-        name = f"{video.name}_{number:03}_A{action:03}"
-        cut.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
-        if repairs:
-            cut.repaired[f"{video.label}: line {number}"] = "; ".join(repairs)
-    return cut
-
-
-@dataclass
-class Untrimmed:
-    """Hold a whole video: people float32 (T, 2, 25, 3) as recorded, its segments, and what was left out or changed."""
+class Contents:
+    """What a video holds: clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file, or
+    people as recorded and segments; by file or line, the reasons why something was left out (`bad`) or changed."""
 
     name: str
+    clips: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
     people: np.ndarray | None = None
     segments: list[Segment] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
     repaired: dict[str, str] = field(default_factory=dict)
 
 
-def keep_video(video: Video) -> Untrimmed:
-    """Read a video once and keep it whole. A segment that overlaps that of an earlier line is left out as bad."""
-    whole = Untrimmed(video.name)
-    frames, labels = _read_video(video, whole.bad)
-    if frames is None:
-        return whole
-    whole.people = frames.astype(np.float32)
-    for number, (action, start, end, repairs) in labels.items():
+def read_video(video: Video, untrimmed: bool) -> Contents:
+    """Read a video once, and cut it into normalised clips, named `0002-L_003_A012`: video, label line, class. Or keep
+    it whole; a segment that overlaps that of an earlier line is then left out as bad."""
+    contents = Contents(video.name)
+    frames = _attempt(video.skeleton, parse_video, contents.bad)
+    if untrimmed and frames is not None:
+        contents.people = frames.astype(np.float32)
+    for number, line in _attempt(video.label, _label_lines, contents.bad) or []:
         place = f"{video.label}: line {number}"
-        segments = [*whole.segments, Segment(start, end, action - 1)]
-        if fault := find_fault(segments, len(frames), video.classes):
-            whole.bad[place] = fault[1]
-            continue
-        whole.segments = segments
-        if repairs:
-            whole.repaired[place] = "; ".join(repairs)
-    return whole
-
-
-def _read_video(
-    video: Video, bad: dict[str, str]
-) -> tuple[np.ndarray | None, dict[int, tuple[int, int, int, list[str]]]]:
-    """Read a video's frames (None if that fails) and its labels, parsed, by line. What is wrong goes to `bad`, by file
-    or line."""
-    frames, lines = (attempt(*task) for task in ((video.skeleton, parse_video), (video.label, _label_lines)))
-    for file, result in ((video.skeleton, frames), (video.label, lines)):
-        if isinstance(result, UserError):
-            is_there = Path(file.path).exists()
-            bad[str(file)] = str(result) if is_there else f"no such file, but {video.listed} lists the video"
-    num_frame = None if isinstance(frames, UserError) else len(frames)
-    labels = {}
-    for number, line in [] if isinstance(lines, UserError) else lines:
         try:
-            labels[number] = parse_label(line, video.classes, num_frame)
+            action, start, end, repairs = parse_label(line, video.classes, None if frames is None else len(frames))
+            segments = [*contents.segments, Segment(start, end, action - 1)]
+            if contents.people is not None:
+                if fault := find_fault(segments, len(contents.people), video.classes):
+                    raise UserError(fault[1])
+                contents.segments = segments
+            elif frames is not None:
+                name = f"{video.name}_{number:03}_A{action:03}"
+                contents.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
+            if repairs and frames is not None:
+                contents.repaired[place] = "; ".join(repairs)
         except UserError as error:
-            bad[f"{video.label}: line {number}"] = error.reason
-    return None if isinstance(frames, UserError) else frames, labels
+            contents.bad[place] = error.reason
+    return contents
+
+
+def _attempt(file: Recording, parse: Callable[[bytes], Result], bad: dict[str, str]) -> Result | None:
+    """Parse one of a video's files; if that fails, add the reason to `bad`."""
+    result = attempt(file, parse)
+    if not isinstance(result, UserError):
+        return result
+    bad[str(file)] = str(result)
+    return None
 
 
 def _drop_absent(frames: np.ndarray) -> np.ndarray:

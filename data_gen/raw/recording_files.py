@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, parse_skeleton, quote
-from data_gen.skeletons import KINECT_V2, MAX_PEOPLE, SKELETONS, Skeleton
+from data_gen.skeletons import KINECT_V2, SKELETONS, Skeleton
 from utils.errors import UserError
 from utils.files import read_array, reading
 from utils.text import counted
@@ -25,59 +25,20 @@ from utils.text import counted
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
 _EMPTY = re.compile(r"(?:^|(?<=,))\s*(?=,|$)")  # a cell of a table
 _CROWD = 10  # people; more of them than frames are rather frames
-# Values per joint in a frame: (people, coordinates).
-_FRAMES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}
+_VALUES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}  # values per joint in a frame: (people, coordinates)
 
 
 def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarray:
     """Return a recording's bodies: floats (T, S, V, C) for the skeleton's V joints (`.skeleton`: of Kinect v2).
 
-    Values from `.csv` and `.npy` may be nan or infinite. Raises UserError, for text with the line, if the content
-    is invalid.
+    Values from `.csv` and `.npy` may be nan or infinite. Raises UserError, for text with the line, and other errors.
     """
     if suffix == SKELETON:
         return parse_skeleton(content)
-    return _parse_npy(content, skeleton) if suffix == NPY else _parse_csv(content, skeleton)
-
-
-def check_values(people: np.ndarray) -> np.ndarray:
-    """Return the bodies (T, S, V, C) unchanged. Raises UserError if there are no frames, or a value is
-    non-finite or too large."""
-    if not len(people):
-        raise UserError("holds no frames")
-    broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
-    if len(broken):
-        raise UserError(
-            f"non-finite values in {len(broken)} of {counted(len(people), 'frame')}, first in frame {broken[0]} "
-            "(counted from 0); import_dataset --repair N fills gaps of up to N frames"
-        )
-    if people.size and float(np.abs(people).max()) > FARTHEST:
-        raise UserError(f"holds values beyond {FARTHEST:.0e}")
-    return people
-
-
-def fill_gaps(people: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Replace values that are not finite by linear interpolation in time, or at the ends by the nearest finite value.
-    Return the bodies (T, S, V, C) and the gaps, [start, stop) of frames with such values. A value that is finite in no
-    frame stays unchanged; its gap covers all frames."""
-    finite = np.isfinite(people)
-    broken = ~finite.all(axis=(1, 2, 3))
-    if not broken.any():
-        return people, []
-    filled, known = people.reshape(len(people), -1).astype(np.float64), finite.reshape(len(people), -1)
-    time = np.arange(len(people))
-    for column in np.flatnonzero(~known.all(0) & known.any(0)):
-        at = known[:, column]
-        filled[:, column] = np.interp(time, time[at], filled[at, column])
-    edges = np.flatnonzero(np.diff(broken, prepend=False, append=False))
-    return filled.reshape(people.shape), list(zip(edges[::2].tolist(), edges[1::2].tolist()))
-
-
-def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
-    """Return people (1 or 2), joints and coordinates of a frame with this number of values; None if none fit."""
-    joints = len(skeleton.joints)
-    people, coordinates = _FRAMES.get(values / joints, (0, 0))  # type: ignore[call-overload]
-    return (people, joints, coordinates) if people else None
+    if suffix == CSV:
+        return _parse_csv(content.decode("utf-8-sig"), skeleton)
+    array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    return array.reshape(npy_shape(array.dtype, array.shape, skeleton))
 
 
 def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
@@ -95,21 +56,66 @@ def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
             return csv_shape(file.readline(), skeleton)
 
 
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+def check_values(people: np.ndarray) -> np.ndarray:
+    """Return the bodies (T, S, V, C) unchanged. Raises UserError if there are no frames, or a value is non-finite or
+    too large."""
+    if not len(people):
+        raise UserError("holds no frames")
+    broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
+    if len(broken):
+        raise UserError(
+            f"non-finite values in {len(broken)} of {counted(len(people), 'frame')}, first in frame {broken[0]} "
+            "(counted from 0); import_dataset --repair N fills gaps of up to N frames"
+        )
+    if people.size and float(np.abs(people).max()) > FARTHEST:
+        raise UserError(f"values beyond {FARTHEST:.0e}")
+    return people
+
+
+def fill_gaps(people: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Replace non-finite values by linear interpolation in time, or at the ends by the nearest finite value. Return the
+    bodies (T, S, V, C) and the gaps, [start, stop) of frames with such values. A value that is finite in no frame stays
+    unchanged; its gap covers all frames."""
+    finite = np.isfinite(people)
+    broken = ~finite.all(axis=(1, 2, 3))
+    if not broken.any():
+        return people, []
+    filled, usable = people.reshape(len(people), -1).astype(np.float64), finite.reshape(len(people), -1)
+    time = np.arange(len(people))
+    for column in np.flatnonzero(~usable.all(0) & usable.any(0)):
+        at = usable[:, column]
+        filled[:, column] = np.interp(time, time[at], filled[at, column])
+    edges = np.flatnonzero(np.diff(broken, prepend=False, append=False))
+    return filled.reshape(people.shape), list(zip(edges[::2].tolist(), edges[1::2].tolist()))
+
+
+# ---- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
+    """Return people (1 or 2), joints and coordinates of a frame with this number of values; None if none fit."""
+    joints = len(skeleton.joints)
+    people, coordinates = _VALUES.get(values // joints, (0, 0)) if values % joints == 0 else (0, 0)
+    return (people, joints, coordinates) if people else None
+
+
 def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tuple[int, int, int, int]:
-    """Return frames, people, joints and coordinates of an array. Raises UserError if it does not fit."""
+    """Return frames, people, joints and coordinates of an array."""
     joints, hint = len(skeleton.joints), ""
     if dtype.kind == "f" and len(shape) in (3, 4):
-        if full := _bodies(shape, joints):
-            return full
-        orders = [
-            order for order in permutations(range(len(shape))) if _bodies([shape[axis] for axis in order], joints)
-        ]
-        if orders:
-            fewest = min(orders, key=lambda order: shape[order[1]])  # rather two people than two coordinates
+        if bodies := _bodies(shape, joints):
+            return bodies
+        orders = permutations(range(len(shape)))
+        fitting = [order for order in orders if _bodies([shape[axis] for axis in order], joints)]
+        if fitting:
+            fewest = min(fitting, key=lambda order: shape[order[1]])  # rather two people than two coordinates
             hint = f"; np.transpose(array, {fewest}) would fit"
         elif _bodies(shape, shape[-2]):
-            fitting = [name for name, other in SKELETONS.items() if len(other.joints) == shape[-2]]
-            raise UserError(f"has {shape[-2]} joints, {skeleton.name} {joints}: pass --skeleton{_suggested(fitting)}")
+            names = [name for name, other in SKELETONS.items() if len(other.joints) == shape[-2]]
+            raise UserError(f"has {shape[-2]} joints, {skeleton.name} {joints}: pass --skeleton{_suggested(names)}")
     raise UserError(
         f"holds {dtype} {shape}, expected floats (T, {joints}, 3) or (T, M, {joints}, 3), or 2 in place of 3: time, "
         f"people, joints, coordinates{hint}"
@@ -119,24 +125,24 @@ def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tu
 def _bodies(shape: Sequence[int], joints: int) -> tuple[int, int, int, int] | None:
     """Return (T, M, V, C) of an array (T, V, C) or (T, M, V, C), or None if it cannot be one."""
     frames, people, (v, c) = shape[0], shape[1] if len(shape) == 4 else 1, shape[-2:]
-    is_one = v == joints and c in (2, 3) and 1 <= people <= min(MAX_PEOPLE, max(frames, _CROWD))
+    is_one = v == joints and c in (2, 3) and 1 <= people <= max(frames, _CROWD)
     return (frames, people, v, c) if is_one else None
 
 
 def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
-    """Return people, joints and coordinates of a table's lines, by the first one. Raises UserError if they do not
-    fit the skeleton, or if this line is a heading that names them in another order."""
+    """Return people, joints and coordinates of a table's lines, by the first one. Raises UserError if they do not fit
+    the skeleton, or if this line is a heading that names them in another order."""
     columns = line.count(",") + 1
-    if found := frame_shape(columns, skeleton):
+    if shape := frame_shape(columns, skeleton):
         if re.search("[a-df-z]", line, re.IGNORECASE):  # an e stands in numbers
-            _check_heading(line, skeleton, found[2])
-        return found
-    if ";" in line or "\t" in line or (columns == 1 and " " in line.strip()):
+            _check_heading(line, skeleton, shape[2])
+        return shape
+    if re.search("[;\t]", line) or (columns == 1 and " " in line.strip()):
         raise UserError("its values must stand between commas, not semicolons, tabs or blanks")
-    fitting = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
+    names = [name for name, other in SKELETONS.items() if frame_shape(columns, other)]
     raise UserError(
         f"has {counted(columns, 'column')}, {len(skeleton.joints)} joints of {skeleton.name} take 2 or 3 each, or "
-        f"twice that for two people: pass --skeleton{_suggested(fitting)}"
+        f"twice that for two people: pass --skeleton{_suggested(names)}"
     )
 
 
@@ -144,34 +150,30 @@ def _suggested(names: list[str]) -> str:
     return f" (it may be {' or '.join(names)})" if names else " (a JSON file, see docs/data.md)"
 
 
-def _parse_npy(content: bytes, skeleton: Skeleton) -> np.ndarray:
-    """Parse an array (T, M, V, C)."""
-    array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    return array.reshape(npy_shape(array.dtype, array.shape, skeleton))
+# ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _parse_csv(content: bytes, skeleton: Skeleton) -> np.ndarray:
+def _parse_csv(text: str, skeleton: Skeleton) -> np.ndarray:
     """Parse a table: float64 (T, M, V, C). A first line without numbers is a heading; an empty cell is nan."""
-    text = content.decode("utf-8-sig")
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    columns = lines[0][1].count(",") + 1 if lines else 1
-    shape = csv_shape(lines[0][1] if lines else "", skeleton)
-    if not any(map(_is_number, lines[0][1].split(","))):
+    heading = lines[0][1] if lines else ""
+    shape, columns = csv_shape(heading, skeleton), heading.count(",")
+    if not any(map(_is_number, heading.split(","))):
         del lines[0]
     if not lines:
         raise UserError("holds no frames")
     for number, line in lines:
-        if line.count(",") + 1 != columns:
-            raise UserError(f"has {counted(line.count(',') + 1, 'value')}, the first line {columns}", number)
+        if line.count(",") != columns:
+            raise UserError(f"has {counted(line.count(',') + 1, 'value')}, the first line {columns + 1}", number)
     try:
         values = _to_numbers([line for _, line in lines])
-    except ValueError:  # it names the row, not the line
+    except ValueError:  # perhaps for empty cells
         try:
             values = _to_numbers([_EMPTY.sub("nan", line) for _, line in lines])
-        except ValueError:
-            wrong = ((n, v.strip()) for n, line in lines for v in line.split(",") if v.strip() and not _is_number(v))
-            number, value = next(wrong)
-            raise UserError(f"not a number: {quote(value.encode())}", number) from None
+        except ValueError:  # numpy names the row, not the line
+            cells = ((number, cell.strip()) for number, line in lines for cell in line.split(","))
+            number, cell = next((number, cell) for number, cell in cells if cell and not _is_number(cell))
+            raise UserError(f"not a number: {quote(cell.encode())}", number) from None
     return values.reshape(len(values), *shape)
 
 
@@ -180,13 +182,13 @@ def _check_heading(line: str, skeleton: Skeleton, coordinates: int) -> None:
     cells = line.lower().split(",")
     words = [re.findall(r"[a-z]+|\d+", cell) or [""] for cell in cells]
     axes = set("xyz"[:coordinates])
-    place = next((place for place in (-1, 0) if {found[place] for found in words} == axes), None)  # hip_x or x1
+    place = next((place for place in (-1, 0) if {some[place] for some in words} == axes), None)  # hip_x or x1
     joints = [re.findall(r"[a-z]+|\d+", joint) for joint in skeleton.joints]
-    for i, found in enumerate(words):
+    for i, some in enumerate(words):
         joint, axis = joints[i // coordinates % len(joints)], "xyz"[i % coordinates]
-        named = [word for at, word in enumerate(found) if place is None or at != place % len(found)]
-        named = named[1:] if named not in joints and named[1:] in joints else named  # behind the person's number
-        if (place is not None and found[place] != axis) or (named in joints and named != joint):
+        name = [word for at, word in enumerate(some) if place is None or at != place % len(some)]
+        name = name[1:] if name not in joints and name[1:] in joints else name  # behind the person's number
+        if (place is not None and some[place] != axis) or (name in joints and name != joint):
             raise UserError(
                 f"its heading has {quote(cells[i].strip().encode())} where {axis} of {'_'.join(joint)} is read: order "
                 "the columns joint by joint, x y z of each (docs/data.md)"

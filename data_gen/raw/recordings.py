@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from data_gen.datasets import parse_name
+from data_gen.datasets import NTU_NAME
 from data_gen.raw.normalise import ADDED, NORMALISED, fit_people, normalise
 from data_gen.raw.recording_files import SKELETON, check_values, parse_recording
 from data_gen.raw.skeleton_file import parse_skeleton
@@ -38,7 +39,6 @@ class Recording:
     stem: str
     path: str
     member: str | None = None
-    place: int = 0  # of the entry in the archive, which may have several of one name
 
     @property
     def suffix(self) -> str:
@@ -53,8 +53,7 @@ class Recording:
         with reading(self):
             if self.member is None:
                 return Path(self.path).read_bytes()
-            archive = _archive(self.path)
-            return archive.read(archive.infolist()[self.place])
+            return _archive(self.path).read(self.member)
 
     def bodies(self, skeleton: Skeleton) -> np.ndarray:
         """Read its bodies (T, S, V, C), as recorded; `.csv` and `.npy` are of this skeleton's joints. Raises UserError,
@@ -138,26 +137,16 @@ def _raise(error: OSError) -> None:
 def _in_archive(path: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
     with reading(path), zipfile.ZipFile(path) as archive:
         members = archive.namelist()
-    for place, member in enumerate(members):
+    for member in members:
         name = PurePosixPath(member).name
         if is_recording(name, suffixes):
-            yield Recording(PurePosixPath(name).stem, str(path), member, place)
+            yield Recording(PurePosixPath(name).stem, str(path), member)
 
 
 def read_missing_list(path: Path) -> set[str]:
-    """Read a list of recordings with missing skeletons. Return their names without `.skeleton`; lines that are no names
-    are ignored."""
+    """Read a list of recordings with missing skeletons: the NTU names in a text."""
     with reading(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    names = set()
-    for line in lines:
-        stem = line.strip().removesuffix(SKELETON)
-        try:
-            parse_name(stem)
-        except UserError:
-            continue
-        names.add(stem)
-    return names
+        return set(re.findall(NTU_NAME, path.read_text(encoding="utf-8", errors="replace")))
 
 
 def find_missing_lists(places: Iterable[Path]) -> list[Path]:

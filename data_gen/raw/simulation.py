@@ -3,7 +3,7 @@
 A body is 25 joints in NTU (Kinect v2) order, moved by forward kinematics, so its bones keep their length. In
 the body's own frame x points to its right, y up, and it faces -z; all lengths are metres, all angles radians.
 A *performance* is one action done once by one subject (and a partner); it depends on seed and numbers alone.
-The constants below are all that can be tuned, but for those of the sensor, in data_gen/demo_gendata.py.
+The constants below are all that can be tuned, but for those of the sensor (sensor.py).
 """
 
 from __future__ import annotations

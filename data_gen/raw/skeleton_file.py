@@ -65,8 +65,8 @@ def _read_num_frame(lines: list[bytes]) -> int:
     if num_frame == 0:
         raise UserError("the recording has zero frames", 1)
     if num_frame >= len(lines):
-        frames, found = counted(num_frame, "frame"), counted(len(lines), "line")
-        raise UserError(f"header claims {frames}; the file ends after {found}", 1)
+        frames, end = counted(num_frame, "frame"), counted(len(lines), "line")
+        raise UserError(f"header claims {frames}; the file ends after {end}", 1)
     return num_frame
 
 

@@ -121,14 +121,14 @@ def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> li
 
 
 def _check_heading(heading: Sequence[str], needed: set[str], others: tuple[str, ...]) -> None:
-    known = [c for c in heading if c in needed or c in others or (others and is_split(c))]
-    if known == heading and len(set(heading)) == len(heading) and needed <= set(heading):
+    odd = [c for c in heading if c not in needed and c not in others and not (others and is_split(c))]
+    if not odd and len(set(heading)) == len(heading) and needed <= set(heading):
         return
     wanted = ",".join(sorted(needed, key=_COLUMNS.index)) + (
         f" (optional: {', '.join(others)}, split:NAME)" * bool(others)
     )
     hint = "; columns stand between commas" if len(heading) == 1 and re.search("[;\t]", heading[0]) else ""
-    for column in set(heading) - set(known):
+    for column in odd:
         hint += "".join(f"; did you mean {c}?" for c in get_close_matches(column.lower(), {*needed, *others}, 1))
     raise UserError(f"the heading {','.join(heading)!r} is not {wanted}{hint}", 1)
 

@@ -4,7 +4,17 @@ import re
 import numpy as np
 import pytest
 
-from data_gen.skeletons import JOINT_MAPS, KINECT_V2, SKELETONS, Skeleton, load_skeleton, map_joints
+from data_gen.skeletons import (
+    JOINT_MAPS,
+    KINECT_V2,
+    NTU_LAYOUT,
+    SKELETONS,
+    FrameLayout,
+    Skeleton,
+    load_skeleton,
+    map_joints,
+)
+from utils.errors import UserError
 
 PLAIN = {"name": "mine", "joints": ["a", "b", "c"], "parents": [1, 1, 1]}
 
@@ -30,33 +40,30 @@ def test_every_skeleton_is_the_same_in_a_mirror(skeleton):
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "change",
     [
-        ({"name": "../mine"}, "a skeleton's name has 1 to 64 letters"),
-        ({"name": 3}, "a skeleton's name"),
-        ({"joints": []}, "a skeleton has 1 to 500 joints, mine has 0"),
-        ({"joints": ["a", "b", "a"]}, "two joints are called 'a'"),
-        ({"joints": ["a", "b", 3]}, "the name of a joint is not a text"),
-        ({"joints": "abc"}, "joints is not a list"),
-        ({"parents": [0, 0]}, "mine has 3 joints and 2 parents"),
-        ({"parents": [0, 0, 3]}, "parents holds 3, of joints 0 to 2"),
-        ({"parents": [0, 0, -1]}, "parents holds -1"),
-        ({"parents": [0, 0, 1.0]}, "parents holds 1.0"),
-        ({"parents": [0, 0, True]}, "parents holds True"),
-        ({"parents": [0, 1, 0]}, "one joint, the root, must be its own parent; 2 are"),
-        ({"parents": [1, 2, 0]}, "must be its own parent; 0 are"),
-        ({"parents": [0, 2, 1]}, r"the parents of joint 1 \(b\) go in a circle"),
-        ({"centre": 3}, "centre holds 3, of joints 0 to 2"),
-        ({"centre": "a"}, "centre holds 'a'"),
-        ({"align": [0, 0]}, "align is not two different joints"),
-        ({"align": [0, 1, 2]}, "align is not two different joints"),
-        ({"align": 1}, "align is not a list"),
-        ({"sizes": [], 3: 1}, "a skeleton has name, joints, parents, centre and align, not '3'"),
-        ({"sizes": []}, "a skeleton has name, joints, parents, centre and align, not 'sizes'"),
+        {"name": "../mine"},
+        {"joints": []},
+        {"joints": ["a", "b", "a"]},
+        {"joints": "abc"},
+        {"parents": [0, 0]},
+        {"parents": [0, 0, 3]},
+        {"parents": [0, 0, -1]},
+        {"parents": [0, 0, 1.0]},
+        {"parents": [0, 1, 0]},
+        {"parents": [1, 2, 0]},
+        {"parents": [0, 2, 1]},
+        {"centre": 3},
+        {"centre": "a"},
+        {"align": [0, 0]},
+        {"align": [0, 1, 2]},
+        {"align": 1},
+        {"sizes": []},
     ],
+    ids=str,
 )
-def test_definitions_that_contradict_themselves_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
+def test_definitions_that_contradict_themselves_are_refused(change):
+    with pytest.raises(UserError, match=next(iter(change)) if change != {"parents": [0, 1, 0]} else "root"):
         Skeleton.from_json(PLAIN | change)
 
 
@@ -67,12 +74,24 @@ def test_a_users_skeleton_is_read_from_a_file(tmp_path):
     for skeleton in SKELETONS.values():
         file.write_text(json.dumps(skeleton.to_json()))
         assert load_skeleton(str(file)) == skeleton == load_skeleton(skeleton.name)
-    for content, message in (("{", "Expecting"), ("[" * 10**5, "recursion"), ("[]", "an object with name, joints and")):
+    for content in ("{", "[]", json.dumps(PLAIN | {"parents": [0]})):
         file.write_text(content)
-        with pytest.raises(ValueError, match=f"skeleton .*mine.json: .*{message}"):
+        with pytest.raises(UserError, match=str(file)):
             load_skeleton(str(file))
-    with pytest.raises(ValueError, match="skeleton kinect: no such skeleton, of kinect_v2, kinect_v1, coco, "):
+    with pytest.raises(UserError, match="kinect_v2"):
         load_skeleton("kinect")
+
+
+def test_a_layout_is_read_as_it_was_written():
+    for layout in (NTU_LAYOUT, FrameLayout(SKELETONS["coco"], 1, 2)):
+        assert FrameLayout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
+        assert layout.shape == (layout.people, layout.joints, layout.coordinates) and layout.size == np.prod(
+            layout.shape
+        )
+    assert str(NTU_LAYOUT) == "kinect_v2 (25 joints, 2 people, 3 coordinates)"
+    for change in ({"people": 0}, {"people": "2"}, {"coordinates": 4}, {"skeleton": None}):
+        with pytest.raises(UserError):
+            FrameLayout.from_json(NTU_LAYOUT.to_json() | change)
 
 
 def test_kinect_v1_stands_for_kinect_v2_joint_by_joint():
@@ -91,10 +110,10 @@ def test_kinect_v1_stands_for_kinect_v2_joint_by_joint():
 
 
 def test_a_mapping_that_nobody_stated_is_refused():
-    with pytest.raises(ValueError, match="no joint mapping from coco to kinect_v2, only from kinect_v1 to kinect_v2"):
+    with pytest.raises(UserError, match="coco to kinect_v2"):
         map_joints(np.zeros((1, 1, 17, 3)), SKELETONS["coco"], KINECT_V2)
     impostor = Skeleton("kinect_v1", ("a", "b"), (0, 0))
-    with pytest.raises(ValueError, match="no joint mapping"):
+    with pytest.raises(UserError, match="kinect_v1"):
         map_joints(np.zeros((1, 1, 2, 3)), impostor, KINECT_V2)
 
 
@@ -105,5 +124,5 @@ def test_left_and_right_are_exchanged_in_a_mirror():
             skeleton.joints
         )
     for joints in (("a", "b"), ("left_a", "b"), ("left_a", "right_b")):
-        with pytest.raises(ValueError, match="mine cannot be mirrored"):
+        with pytest.raises(UserError, match="mine"):
             Skeleton("mine", joints, (0, 0)).mirrored()

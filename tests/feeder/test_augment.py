@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from feeder import sampling
 from data_gen.skeletons import NTU_LAYOUT, SKELETONS, FrameLayout
+from feeder import sampling
 from feeder.augment import AUGMENTATIONS, RandomMirror, RandomPoseAugmentation, RandomTemporalCrop, View, make_view
 from feeder.clips import ClipDataset, ResampleClip, Windows
 from feeder.sampling import ViewRandom, epoch_order, global_batches, share

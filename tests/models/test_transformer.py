@@ -112,7 +112,11 @@ def test_every_modality_has_parts_of_its_own():
     for modality in MODALITIES:
         encoder.zero_grad()
         encoder({modality: clips[modality]}).sum().backward()
-        trained = {name.split(".")[1] for name, p in encoder.embeddings.named_parameters(prefix="e") if p.grad is not None and p.grad.any()}
+        trained = {
+            name.split(".")[1]
+            for name, p in encoder.embeddings.named_parameters(prefix="e")
+            if p.grad is not None and p.grad.any()
+        }
         assert trained == {modality}
 
 

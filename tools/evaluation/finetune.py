@@ -152,7 +152,8 @@ class Finetuner:
 def train(tuner: Finetuner, train_indices: Tensor, val_indices: Tensor, title: str = "finetune") -> list[Score]:
     """Train on some recordings of the source, and validate on others, as the recipe says. Return the scores; the
     tuner keeps the weights of the best."""
-    epochs, scores = tuner.recipe.epochs, []
+    epochs = tuner.recipe.epochs
+    scores: list[Score] = []
     for epoch in progress(range(epochs), desc=title, unit="epoch", disable=not tuner.procs.is_main):
         loss = tuner.train_epoch(train_indices, epoch)
         if (epoch + 1) % tuner.recipe.validate_every == 0 or epoch == epochs - 1:

@@ -1,1 +1,1 @@
-"""Use an encoder: recordings as input, queries, and the card of exported weights."""
+"""Use an encoder: features of any recordings, a gallery to search, export."""

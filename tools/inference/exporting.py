@@ -1,166 +1,186 @@
-"""Export an encoder, optionally with a classifier, and compare the exported model with it."""
+"""Export an encoder, and its classifier if it has one, and compare each exported file with it."""
 
 from __future__ import annotations
 
-import argparse
 import io
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from data_gen.packed.atomic import atomic_files, check_replaceable, locked
-from feeder.modality_names import Streams
-from models.inference import ClipEncoder, is_raw
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from feeder.clips import NUM_FRAMES
-from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.linear_classifier import SavedClassifier, load_classifier, own_classifier
-from tools.inference.model_card import card_of, card_text
-from tools.utils.distributed import single_process
-from tools.utils.encoder_options import EXPORTED
-from tools.utils.errors import UserError
+from data_gen.datasets import from_test_name
+from feeder.clips import NUM_FRAMES, resample
+from models.checkpoints import CARD, CLASSIFIER, WEIGHTS_FILE, load, load_encoder_of, versions
+from models.frozen import FrozenEncoder
+from tools.evaluation.classifier import SavedClassifier, own_classifier
+from utils.errors import UserError
+from utils.files import atomic_files, locked
+from utils.logs import write_json
 
-CARD_FILE = "export.json"
+INFO_FILE = "export.json"
 TOLERANCE = 1e-5
 _TRACED = (2, 50)  # clips and frames; a size of 1 would become a constant in the graph
 _CHECKED = ((1, NUM_FRAMES), (3, 107))
 
-Model = Callable[[np.ndarray], list[np.ndarray]]  # clips in, outputs out
+Model = Callable[[Tensor], Sequence[np.ndarray]]  # clips in, outputs out
 
 
-class Exported(nn.Module):
-    """Map clips (B, T, M, V, C) to features (B, streams·2H) and, with a classifier, scores (B, classes).
+class Graph(nn.Module):
+    """Map clips (B, T, M, V, C) of any length to features (B, D) and, with a classifier, logits (B, classes)."""
 
-    If the encoder takes centred clips, other clips give nan everywhere, since a graph cannot raise an error.
-    """
-
-    def __init__(self, encoder: FrozenEncoder, streams: Streams, classifier: SavedClassifier | None):
+    def __init__(self, encoder: FrozenEncoder, classifier: SavedClassifier | None):
         super().__init__()
-        self.encode = ClipEncoder(encoder.backbone, streams)
-        self.layout, self.takes_centred, self.classifier = encoder.layout, encoder.takes_centred, classifier
+        self.encoder, self.classifier = encoder, classifier
 
     @property
-    def outputs(self) -> list[str]:
-        return ["feature", "logits"] if self.classifier else ["feature"]
+    def outputs(self) -> dict[str, list[str | int]]:
+        """The outputs' shapes by name."""
+        shapes: dict[str, list[str | int]] = {"feature": ["batch", self.encoder.feature_size]}
+        return shapes | ({"logits": ["batch", len(self.classifier.classes)]} if self.classifier else {})
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-        feature = self.encode(clips)
-        if self.takes_centred:
-            feature = torch.where(is_raw(clips, self.layout)[:, None], torch.nan, feature)
-        return (feature, self.classifier.scores(feature)) if self.classifier else (feature,)
+        rows = F.interpolate(clips.flatten(2).mT, size=NUM_FRAMES, mode="linear", align_corners=False).mT
+        return self.encode(rows.unflatten(2, self.encoder.layout.shape))
+
+    def encode(self, resampled: Tensor) -> tuple[Tensor, ...]:
+        """Compute the outputs of clips (B, 64, M, V, C)."""
+        feature = torch.cat(self.encoder.encode(resampled, self.encoder.streams), 1)
+        return (feature, self.classifier.logits(feature)) if self.classifier else (feature,)
+
+    def clips(self, count: int, frames: int) -> Tensor:
+        """Make random clips."""
+        return torch.randn(count, frames, *self.encoder.layout.shape, generator=torch.Generator().manual_seed(count))
 
 
-def _export(model: Exported, formats: list[str], folder: Path) -> dict[str, float]:
-    """Write the model into a folder in each format, run each file and compare its outputs with the model's.
+def export(
+    encoder: FrozenEncoder, classifier: SavedClassifier | None, formats: Sequence[str], folder: Path
+) -> dict[Path, float]:
+    """Write the encoder's streams, and a classifier of them, into a folder in each of the FORMATS, and export.json.
 
-    Return the largest difference by format. Raises UserError if it is above the tolerance.
+    Return each file's largest difference from the encoder. Raises UserError, and leaves nothing behind, if one is
+    above the tolerance.
     """
-    model = model.eval().requires_grad_(False)
-    dims = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
-    program = torch.export.export(model, (_clips(model, *_TRACED),), dynamic_shapes=dims, strict=False)
-    found = {}
-    for kind in formats:
-        path = folder / EXPORTED[kind]
-        load = _write_torch if kind == "torch" else _write_onnx
-        found[kind] = _largest_difference(model, load(program, path, model.outputs))
-        if not found[kind] <= TOLERANCE:  # False for nan too
-            raise UserError(
-                f"{path.name} differs from the encoder by {found[kind]:.2g}, more than {TOLERANCE:g}: nothing was "
-                "written; other versions of torch and of the ONNX packages may do better"
-            )
-    return found
+    graph, differences = Graph(encoder, classifier).eval().requires_grad_(False), {}
+    with locked(folder), atomic_files(folder, last=INFO_FILE) as partial:
+        for name in dict.fromkeys(formats):
+            file, write = FORMATS[name]
+            difference = differences[folder / file] = _difference(graph, write(graph, partial / file))
+            if not difference <= TOLERANCE:  # False for nan, too
+                raise UserError(
+                    f"{file} differs from the encoder by {difference:.2g}, more than {TOLERANCE:g}: nothing was "
+                    "written; try other versions of torch and of the ONNX packages"
+                )
+        write_json(partial / INFO_FILE, _describe(graph))
+    return differences
 
 
-def _write_torch(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
+def _describe(graph: Graph) -> dict[str, Any]:
+    """Describe inputs, outputs and origin, for export.json."""
+    encoder = graph.encoder
+    return {
+        "inputs": {"clips": ["batch", "frames", *encoder.layout.shape]},
+        "outputs": graph.outputs,
+        "modality": encoder.modality,
+        "skeleton": encoder.layout.skeleton.name,
+        "centred": encoder.takes_centred,
+        **({"classes": graph.classifier.classes} if graph.classifier else {}),
+        **{key: encoder.state.get(key) for key in ("dataset", "protocol", "epoch")},
+        **_trained_on(encoder),
+        "hidden_size": encoder.state["encoder"]["hidden_size"],
+        "encoder": encoder.weights_hash,
+        "versions": versions(),
+    }
+
+
+def _trained_on(encoder: FrozenEncoder) -> dict[str, str]:
+    """Return data set and protocol by the name of the run's folder, if the checkpoint lacks them."""
+    names = None if encoder.state.get("dataset") else from_test_name(encoder.path.resolve().parent.name)
+    return {"dataset": names[0].name, "protocol": names[1].name} if names else {}
+
+
+def _difference(graph: Graph, exported: Model) -> float:
+    """Return the largest difference between the encoder and its export, on clips of several lengths.
+
+    Differences of logits are divided by the largest logit if it is above 1, as rounding errors grow with them.
+    """
+    differences = []
+    for size in _CHECKED:
+        clips = graph.clips(*size)
+        for name, expected, output in zip(graph.outputs, graph.encode(resample(clips)), exported(clips), strict=True):
+            scale = max(1.0, expected.abs().max().item()) if name == "logits" else 1.0
+            differences.append(np.abs(expected.numpy() - output).max() / scale)
+    return float(np.max(differences))
+
+
+# ---- formats: each writes a file, loads it, and returns the model in it ----------------------------------------------
+
+
+def _trace(graph: Graph) -> torch.export.ExportedProgram:
+    sizes = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
+    return torch.export.export(graph, (graph.clips(*_TRACED),), dynamic_shapes=sizes, strict=False)
+
+
+def _write_torch(graph: Graph, path: Path) -> Model:
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)  # to a full disk it would abort
+    torch.export.save(_trace(graph), buffer)  # to a full disk it would abort
     path.write_bytes(buffer.getvalue())
     module = torch.export.load(path).module()
-    return lambda clips: [output.detach().numpy() for output in module(torch.from_numpy(clips))]
+    return lambda clips: [output.detach().numpy() for output in module(clips)]
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path, outputs: list[str]) -> Model:
+def _write_onnx(graph: Graph, path: Path) -> Model:
     import onnxruntime
 
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node it cannot simplify
-    written = torch.onnx.export(
-        program,
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it cannot simplify
+    program = torch.onnx.export(
+        _trace(graph),
         dynamo=True,
-        external_data=False,
         verbose=False,
         input_names=["clips"],
-        output_names=outputs,
+        output_names=list(graph.outputs),
         dynamic_shapes={"clips": {0: "batch", 1: "frames"}},  # names of the axes
     )
-    assert written is not None  # by dynamo
-    written.save(path, external_data=False)
+    assert program is not None  # by dynamo
+    program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda clips: session.run(outputs, {"clips": clips})
+    return lambda clips: session.run(None, {"clips": clips.numpy()})
 
 
-def _clips(model: Exported, count: int, frames: int) -> Tensor:
-    """Make random centred clips for tracing and checking; the last one shows one person."""
-    clips = torch.randn(count, frames, *model.layout.shape, generator=torch.Generator().manual_seed(count))
-    clips[:, :, 0, model.layout.skeleton.centre or 0] = 0
-    clips[-1, :, 1:] = 0
-    return clips
+def _write_safetensors(graph: Graph, path: Path) -> Model:
+    """Write weights that `models.checkpoints.load` reads, with all other plain values of the checkpoint."""
+    from safetensors.torch import save
+
+    encoder = graph.encoder
+    tensors = {f"encoder.{key}": value.contiguous() for key, value in encoder.encoder.state_dict().items()}
+    own = encoder.state.get(CLASSIFIER, {})
+    tensors |= {f"{CLASSIFIER}.{key}": value for key, value in own.items() if isinstance(value, Tensor)}
+    card = _plain(encoder.state) | _trained_on(encoder) | ({CLASSIFIER: _plain(own)} if own else {})
+    path.write_bytes(save(tensors, {"format": "pt", CARD: json.dumps(card)}))
+    state = load(path)
+    copy = FrozenEncoder(load_encoder_of(state, path), state, path, encoder.modality)
+    model = Graph(copy, own_classifier(copy) if graph.classifier else None)
+    return lambda clips: [output.detach().numpy() for output in model(clips)]
 
 
-def _largest_difference(model: Exported, written: Model) -> float:
-    """Return the largest difference between exported model and model, on clips of several lengths.
-
-    Differences of logits are divided by the largest logit if it is above 1: rounding errors grow with the logits, and
-    these with the classifier's weights.
-    """
-    largest = []
-    for shape in _CHECKED:
-        clips = _clips(model, *shape)
-        for name, expected, found in zip(model.outputs, model(clips), written(clips.numpy()), strict=True):
-            scale = max(1.0, expected.abs().max().item()) if name == "logits" else 1.0
-            largest.append(np.abs(expected.numpy() - found).max() / scale)
-    return float(np.max(largest))
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that JSON can hold."""
+    plain = {}
+    for key, value in state.items():
+        try:
+            plain[key] = json.loads(json.dumps(value))
+        except TypeError:
+            continue
+    return plain
 
 
-def _preparation(encoder: FrozenEncoder) -> str:
-    """Describe for the card how clips must be prepared; the graph does not do it."""
-    skeleton = encoder.layout.skeleton
-    if not encoder.takes_centred or skeleton.centre is None:
-        return "none that is known: the encoder was trained on people as they were recorded"
-    centre = skeleton.joints[skeleton.centre]
-    text = f"in every frame, all people are moved so that the first person's {centre} is at the origin"
-    if skeleton.align:
-        to, start = (skeleton.joints[joint] for joint in skeleton.align)
-        text += f"; all are turned so that in frame 0 that person's {start} and {to} lie along +x (docs/method.md, 2)"
-    return text + "; absent people are zeros. Clips that are not centred give nan."
-
-
-def export_encoder(args: argparse.Namespace) -> None:
-    """Run tools.export. Raises UserError, CheckpointError or OSError if that is impossible."""
-    encoder = FrozenEncoder.open(args.pretrained, single_process("cpu", "tools.export"))
-    classifier = load_classifier(args.classifier, encoder) if args.classifier else own_classifier(encoder)
-    modality = args.modality or (classifier.representation.modality if classifier else "all")
-    streams = encoder.streams(modality)
-    if classifier and classifier.representation.streams != streams:
-        if args.classifier:
-            raise UserError(
-                f"--modality {args.modality}: {classifier.path} takes features of {classifier.representation.name}"
-            )
-        classifier = None  # another modality than the encoder was fine-tuned for
-    check_replaceable(*(args.out / name for name in (*EXPORTED.values(), CARD_FILE)))
-    model = Exported(encoder, streams, classifier)
-    card = card_of(encoder) | {
-        "modality": modality if len(streams) > 1 else "+".join(streams[0]),
-        "input": {"clips": ["batch", "frames", *encoder.layout.shape]},
-        "preparation": _preparation(encoder),
-        "outputs": model.outputs,
-    }
-    if classifier:
-        card["classes"] = classifier.classes
-    with locked(args.out), atomic_files(args.out, last=CARD_FILE) as scratch:
-        found = _export(model, list(dict.fromkeys(args.format)), scratch)
-        (scratch / CARD_FILE).write_text(card_text(card), encoding="utf-8")
-    for kind, difference in found.items():
-        print(f"{args.out / EXPORTED[kind]}: within {difference:.1g} of the encoder")
+FORMATS: dict[str, tuple[str, Callable[[Graph, Path], Model]]] = {
+    "torch": ("encoder.pt2", _write_torch),
+    "onnx": ("encoder.onnx", _write_onnx),
+    "safetensors": (WEIGHTS_FILE, _write_safetensors),
+}

@@ -1,285 +1,174 @@
-"""Read a program's input recordings: a packed data set, or folders, zip archives and single files."""
+"""Compute features of a program's input recordings, and print its answers."""
 
 from __future__ import annotations
 
+import json
 import sys
-import zipfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from data_gen.packed.info import UNLABELLED, is_one_line
-from data_gen.packed.names import parse_name
-from data_gen.packed.words import counted
-from data_gen.raw.number_lines import SkeletonError
-from data_gen.raw.workers import num_cores
-from feeder.layout import FrameLayout
-from feeder.modality_names import Streams
 from torch import Tensor
 
-from data_gen.class_names import class_label
-from data_gen.formats.folder import CLASSES, SKELETON_JSON, TABLE, Files, read_listed, skeleton_in
-from data_gen.packed.reader import INFO, PackedDataset
-from data_gen.raw.conversion import first_names
-from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, fit_people, in_unit
-from data_gen.raw.recording_files import SKELETON, SUFFIXES, check_values, parse_recording
-from data_gen.raw.recordings import Recording, check_there, find_recordings, prepare_all
-from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, Skeleton
+from data_gen.datasets import class_label, classes_of
+from data_gen.packed.reader import INFO, UNLABELLED, PackedDataset
+from data_gen.raw.conversion import reason_lines
+from data_gen.raw.inputs import find_inputs
+from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, in_unit
+from data_gen.raw.recordings import check_exist, prepare_all
 from feeder.clips import ClipDataset
-from tools.evaluation.features import BATCH_SIZE, FrozenEncoder, check_features, feature_batches
-from tools.utils.encoder_options import PLACES
-from tools.utils.errors import UserError
-from tools.utils.logs import progress
-from tools.utils.options import classes_of
+from models.frozen import BATCH_SIZE, FrozenEncoder
+from utils.errors import UserError
+from utils.logs import progress
+from utils.processes import num_cores
+from utils.text import counted, first_names, table
 
-_DONE = {
-    MAPPED: "joints are mapped onto {}",
-    NORMALISED: "raw people are centred and aligned",
-    DROPPED: "frames show more people than the encoder takes ({}); the others are left out",
-    ADDED: "there are fewer than {}; absent ones are zeros",
+_ADAPTATIONS = {
+    MAPPED: "joints mapped onto {skeleton}",
+    NORMALISED: "raw people centred and aligned",
+    DROPPED: "more people than the encoder takes ({people}); the others are left out",
+    ADDED: "fewer than {people}; absent ones are zeros",
 }
-_DOUBTFUL = {
-    EMPTY: "nobody is in any frame, so their answers mean nothing",
+_DOUBTS = {
+    EMPTY: "no person in any frame; answers are meaningless",
     **{unit: in_unit(unit) for unit in UNITS},
 }
+Answer = list[dict[str, Any]]  # a recording's rows, best first; a row maps columns to values
 
 
 class Features(NamedTuple):
-    """Hold names, labels int64 (B,) (−1: unknown) and features (B, streams·2·hidden) of some recordings."""
+    """Names, labels (from 0; −1: unknown) and features, float32 (B, D) on the encoder's device, of B recordings."""
 
     names: list[str]
-    labels: np.ndarray
-    feature: Tensor
+    labels: list[int]
+    features: Tensor
 
 
-class _Found(NamedTuple):
-    recording: Recording
-    skeleton: Skeleton
-    label: int
+class Recordings:
+    """The recordings in `places`, adapted to an encoder: one packed data set, or files, folders and zip archives.
 
-
-class RecordingsInput:
-    """Find the recordings in `places`: one packed data set, or what is found in folders, archives and files, made to
-    fit an encoder. `skeleton` is the name or file that tells the joints of `.csv` and `.npy` recordings.
-
-    Reading fills `bad` with the unreadable recordings and the reasons. Raises UserError if there are no recordings,
-    DataSetError if a data set is damaged.
+    class_names: by label; empty if unknown. data: identifies a packed data set's recordings; else empty. unreadable:
+    reasons by recording; `features` fills it.
     """
 
-    def __init__(
-        self,
-        places: list[Path],
-        encoder: FrozenEncoder,
-        skeleton: str | None = None,
-        told: set[str] | None = None,
-    ):
-        """`told` collects the notes printed so far; none is printed twice."""
-        self.bad: dict[str, str] = {}
-        self.classes: list[str] = []  # names by label, if known
-        self._encoder, self._told = encoder, set() if told is None else told
-        self._packed: PackedDataset | None = None
-        self._stored: PackedDataset | None = None  # as it is on the disk, not adapted
-        self._found: list[_Found] = []
-        packed = [place for place in check_there(places) if (place / INFO).is_file()]
+    def __init__(self, places: Sequence[Path], encoder: FrozenEncoder, skeleton: str | None = None):
+        """`.csv` and `.npy` files have the joints of `skeleton` (name or file), else of the skeleton.json beside them,
+        else the encoder's."""
+        self.encoder = encoder
+        self.class_names: list[str] = []
+        self.data = ""
+        self.unreadable: dict[str, str] = {}
+        packed = [place for place in check_exist(list(places)) if (place / INFO).is_file()]
         if packed and len(places) > 1:
-            raise UserError(f"{packed[0]} is a packed data set: give it by itself")
+            raise UserError(f"{packed[0]}: is a packed data set; give it alone")
         if packed:
-            self._stored = PackedDataset(packed[0])
-            if self._stored.segments is not None:
-                raise UserError(f"{packed[0]} holds long recordings, not clips: tools.timeline takes them")
-            self._packed, done = encoder.adapt(self._stored)
-            if self._stored.class_names != [UNLABELLED]:
-                self.classes = classes_of(self._packed)
-            self._tell(done)
-            self._warn(EMPTY, self._stored.info.get("without_a_body", []))
+            self._packed: PackedDataset | None = self._open(packed[0])
+            self._count = len(self._packed)
         else:
-            self._find(places, skeleton)
+            inputs = find_inputs(list(places), skeleton, encoder.layout.skeleton)
+            self._packed, self._files, self.class_names = None, inputs.recordings, inputs.class_names
+            self._count = len(self._files)
+            for text in inputs.notes:
+                _print_note(text)
 
-    def __len__(self) -> int:
-        return len(self._found) if self._packed is None else len(self._packed)
+    def _open(self, place: Path) -> PackedDataset:
+        packed = PackedDataset(place)
+        if packed.segments is not None:
+            raise UserError(f"{place}: holds long recordings, not clips; tools.timeline takes them")
+        if packed.class_names != [UNLABELLED]:
+            self.class_names = classes_of(packed)
+        every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
+        self.data = f"{packed.name} {every.fingerprint()}"
+        _print_doubt(EMPTY, packed.info.get("without_a_body", []))
+        adapted, note = self.encoder.adapt(packed)
+        if note:
+            _print_note(note)
+        return adapted
 
-    @property
-    def identity(self) -> str:
-        """Return the `identity_of` a packed data set; empty for other recordings."""
-        return identity_of(self._stored) if self._stored else ""
+    def features(self) -> Iterator[Features]:
+        """Compute the features of all readable recordings batch by batch, several streams' concatenated. At the end,
+        print how files were adapted, and which are doubtful."""
+        with progress(
+            (), total=self._count, desc="features", unit="recording", disable=self._count <= BATCH_SIZE
+        ) as bar:
+            for names, labels, source in self._read_files() if self._packed is None else self._slice(self._packed):
+                yield Features(names, labels, torch.cat(self.encoder.features(source), 1))
+                bar.update(len(names))
 
-    def features(self, streams: Streams, only_whole: bool = False) -> Iterator[Features]:
-        """Compute the features of all readable recordings, the streams concatenated, batch by batch.
+    def check(self) -> None:
+        """Raise UserError, which lists them, if recordings could not be read."""
+        if self.unreadable:
+            raise UserError("\n".join(reason_lines(self.unreadable, "")))
 
-        With `only_whole`, recordings after the first unreadable one are only checked.
-        """
-        encoder = self._encoder
-        with progress((), total=len(self), desc="features", unit="recording", disable=len(self) <= BATCH_SIZE) as bar:
-            for names, source in self.parts(encoder.device):
-                if not (only_whole and self.bad):
-                    for rows, parts in feature_batches(encoder.backbone, source, streams, encoder.device):
-                        check_features(parts)
-                        yield Features(names[rows], source.label[rows].cpu().numpy(), torch.cat(parts, 1))
-                        bar.update(len(parts[0]))
+    def _slice(self, packed: PackedDataset) -> Iterator[tuple[list[str], list[int], ClipDataset]]:
+        every = np.arange(len(packed))
+        source = ClipDataset.of_dataset(packed, every, self.encoder.device)
+        for start in range(0, len(packed), BATCH_SIZE):
+            indices = every[start : start + BATCH_SIZE]
+            labels = packed.label[indices].tolist() if self.class_names else [-1] * len(indices)
+            yield packed.names[indices].tolist(), labels, source.others(packed, indices)
 
-    def parts(self, device: torch.device) -> Iterator[tuple[list[str], ClipDataset]]:
-        """Yield the names and clips of all readable recordings, some at a time."""
-        if self._packed is not None:
-            source = ClipDataset.of_dataset(self._packed, np.arange(len(self._packed)), device)
-            if not self.classes:
-                source.label.fill_(-1)
-            yield self._packed.names.tolist(), source
-            return
-        read, layout = zip(self._found, self._read()), self._encoder.layout
-        counts: Counter[str] = Counter()
-        doubtful: dict[str, list[str]] = {what: [] for what in _DOUBTFUL}
-        while part := list(islice(read, BATCH_SIZE)):
-            good = []
-            for found, result in part:
-                if isinstance(result, SkeletonError):
-                    self.bad[str(found.recording)] = str(result)
-                else:
-                    good.append((found.recording.stem, found.label, result[0]))
-                    counts.update(result[1])
-                    for what in doubtful.keys() & result[1]:
-                        doubtful[what].append(found.recording.stem)
-            if good:
-                names, labels, people = zip(*good)
+    def _read_files(self) -> Iterator[tuple[list[str], list[int], ClipDataset]]:
+        layout, names_by_adaptation = self.encoder.layout, defaultdict(list)
+        items = [(file.recording, file.skeleton) for file in self._files]
+        results = zip(self._files, prepare_all(items, num_cores(), layout, self.encoder.takes_centred))
+        while batch := list(islice(results, BATCH_SIZE)):
+            readable = []
+            for file, result in batch:
+                if isinstance(result, UserError):
+                    self.unreadable[str(file.recording)] = str(result)
+                    continue
+                readable.append((file.name, file.label, result[0]))
+                for adaptation in result[1]:
+                    names_by_adaptation[adaptation].append(file.name)
+            if readable:
+                names, labels, people = map(list, zip(*readable))
                 frames, num_frame = torch.from_numpy(np.concatenate(people)), np.array([len(p) for p in people])
-                yield list(names), ClipDataset(frames, num_frame, np.array(labels), layout=layout)
-        target = {MAPPED: layout.skeleton.name}
-        for what, text in _DONE.items():
-            if counts[what]:
-                self._tell(text.format(target.get(what, counted(layout.people, "person"))), counts[what])
-        for what, names in doubtful.items():
-            self._warn(what, names)
-
-    def _read(self) -> Iterator[tuple[np.ndarray, set[str]] | SkeletonError]:
-        layout, centred = self._encoder.layout, self._encoder.takes_centred
-        items = [(found.recording, found.skeleton) for found in self._found]
-        try:
-            yield from prepare_all(items, num_cores(), layout.skeleton, (layout.people, layout.coordinates), centred)
-        except BrokenProcessPool as error:
-            raise UserError("a worker that reads recordings was killed, perhaps for want of memory") from error
-
-    def _find(self, places: list[Path], skeleton: str | None) -> None:
-        """Fill `_found` and `classes`."""
-        of_name: dict[str, _Found] = {}
-        numbered: list[list[str]] = []
-        repeated = 0
-        for place in places:
-            own = self._skeleton_of(place, skeleton)
-            if (place / TABLE).is_file():
-                rows, labels, names = read_listed(Files(place))
-                recordings = [Recording(row.path.stem, str(row.path)) for row in rows]
-                if labels:
-                    numbered.append(names or [])
-                    self._check_labels(place / TABLE, labels, names)
-            else:
-                recordings, more = _recordings(place)
-                self._tell(_unread(place, recordings))
-                labels, repeated = [label_of(recording.stem) for recording in recordings], repeated + more
-            for recording, label in zip(recordings, labels or [-1] * len(recordings)):
-                if not is_one_line(recording.stem):
-                    raise UserError(f"{recording}: its name has control characters; rename it")
-                found = _Found(recording, KINECT_V2 if recording.suffix == SKELETON else own, label)
-                first = of_name.setdefault(recording.stem, found).recording
-                if first is not recording:
-                    repeated += 1
-                    first.check_same(recording)
-        if not of_name:
-            raise UserError(f"no recording ({', '.join(SUFFIXES)}) in {', '.join(map(str, places))}")
-        if repeated:
-            print(f"warning: {repeated} found a second time, taken from the first place", file=sys.stderr)
-        if any(names != numbered[0] for names in numbered):
-            raise UserError("the folders number their classes in different ways: give them one after the other")
-        self._found, self.classes = [of_name[name] for name in sorted(of_name)], numbered[0] if numbered else []
-
-    def _check_labels(self, table: Path, labels: list[int], names: list[str] | None) -> None:
-        """Raise UserError if a label is out of range; tell of labels that seem to count from 1."""
-        least, most = min(labels), max(labels)
-        if least < 0 or (names and most >= len(names)):
-            known = f" to {len(names) - 1}" if names else ""
-            raise UserError(f"{table}: has labels from {least} to {most}; they count from 0{known}")
-        if least == 1 and not names:
-            self._tell(f"{table}: no label is 0; labels count from 0 (action − 1)")
-
-    def _skeleton_of(self, place: Path, given: str | None) -> Skeleton:
-        try:
-            return skeleton_in(place, given) or self._encoder.layout.skeleton
-        except ValueError as error:
-            raise UserError(str(error)) from error
-
-    def _tell(self, what: str, count: int | None = None) -> None:
-        """Print a note on what was done to the recordings, once."""
-        if what and what not in self._told:
-            self._told.add(what)
-            print(f"note: {what}" + (f" ({counted(count, 'recording')})" if count else ""), file=sys.stderr)
-
-    def _warn(self, what: str, names: list[str]) -> None:
-        """Print a warning of recordings that are read, but hardly meant."""
-        if names:
-            print(f"warning: {_DOUBTFUL[what]}: {first_names(names)}", file=sys.stderr)
+                yield names, labels, ClipDataset(frames, num_frame, np.array(labels), layout=layout)
+        values = {"skeleton": layout.skeleton.name, "people": counted(layout.people, "person")}
+        for adaptation, text in _ADAPTATIONS.items():
+            if names := names_by_adaptation[adaptation]:
+                _print_note(f"{text.format(**values)} ({counted(len(names), 'recording')})")
+        for doubt in _DOUBTS:
+            _print_doubt(doubt, names_by_adaptation[doubt])
 
 
-def identity_of(packed: PackedDataset) -> str:
-    """Return the name of a data set and the hash of its recordings, whatever encoder they are adapted to."""
-    clips = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
-    return f"{packed.name} {clips.fingerprint()}"
+def _print_note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
-def _recordings(place: Path) -> tuple[list[Recording], int]:
-    try:
-        return find_recordings([place], SUFFIXES)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{error}; what is read: {PLACES}") from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _unread(place: Path, recordings: list[Recording]) -> str:
-    """Say which tables of an archive are not read; empty if there are none."""
-    if not recordings or recordings[0].path != str(place) or recordings[0].member is None:
-        return ""
-    with zipfile.ZipFile(place) as archive:
-        names = {Path(member).name for member in archive.namelist()}
-    found = [name for name in (TABLE, CLASSES, SKELETON_JSON) if name in names]
-    return f"{place}: its {' and '.join(found)} count only in a folder: unpack it" if found else ""
-
-
-def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, np.ndarray, FrameLayout]:
-    """Read the recording called `name` in a folder or archive, or the only one there, normalised: its name, people
-    (T, M, V, C), and their layout. Raises UserError."""
-    found = {recording.stem: recording for recording in _recordings(place)[0]}
-    if not found:
-        raise UserError(f"no recording ({', '.join(SUFFIXES)}) in {place}")
-    if name is None and len(found) > 1:
-        raise UserError(f"{place} has {len(found)} recordings: choose one by --name, such as {next(iter(found))}")
-    recording = found.get(name or next(iter(found)))
-    if recording is None:
-        raise UserError(f"--name {name}: {place} has no such recording; the first is {next(iter(found))}")
-    try:
-        given = skeleton_in(place, skeleton)
-        own = given if given and recording.suffix != SKELETON else KINECT_V2
-        bodies = check_values(parse_recording(recording.read(), recording.suffix, own))
-        layout = FrameLayout(own, max(1, min(NUM_PEOPLE, bodies.shape[1])), bodies.shape[3])
-        return recording.stem, fit_people(bodies, own, own, (layout.people, layout.coordinates))[0], layout
-    except ValueError as error:
-        raise UserError(f"{recording}: {error}") from error
-
-
-def label_of(name: str) -> int:
-    """Return the label in a recording's name, counted from 0, or −1."""
-    try:
-        return parse_name(name).label
-    except ValueError:
-        return -1
+def _print_doubt(doubt: str, names: list[str]) -> None:
+    if names:
+        print(f"warning: {_DOUBTS[doubt]}: {first_names(names)}", file=sys.stderr)
 
 
 def action_of(label: int, classes: Sequence[str]) -> dict[str, str | None]:
-    """Describe a label: `action` as A001, and `name`, its name among the `classes`; None for what is unknown, both for
-    the label −1."""
+    """Describe a label: `action` as A001, and `name` among the `classes`; None if unknown."""
     if label < 0:
         return {"action": None, "name": None}
     action, name = class_label(label), classes[label] if label < len(classes) else None
     return {"action": action, "name": None if name == action else name}
+
+
+def print_answers(
+    recordings: Recordings, answer: Callable[[Features], list[Answer]], title: str, as_json: bool
+) -> None:
+    """Print the answer to each recording, as a table or as a line of JSON with the rows under `title`. Raises UserError
+    for unreadable recordings, after the answers to the others."""
+    for batch in recordings.features():
+        for name, rows in zip(batch.names, answer(batch)):
+            print(json.dumps({"recording": name, title: rows}) if as_json else _format(name, rows), flush=True)
+    recordings.check()
+
+
+def _format(name: str, rows: Answer) -> str:
+    """Format a recording's name and a table of its numbered rows, without empty columns."""
+    if not rows:
+        return f"{name}\n(nothing)\n"
+    columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    cells = [[f"{v:.4f}" if isinstance(v, float) else v or "" for v in map(row.get, columns)] for row in rows]
+    return f"{name}\n" + table(["", *columns], [[str(rank), *row] for rank, row in enumerate(cells, 1)]) + "\n"

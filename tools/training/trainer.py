@@ -19,7 +19,7 @@ from feeder.sampling import epoch_order, global_batches, share
 from models import LossWeights, checkpoints
 from models.losses import Loss
 from models.umurl import Method
-from tools.training.acceleration import autocast, compile_for, sizes_to_compile
+from tools.training.acceleration import DTYPES, compile_for, sizes_to_compile
 from utils.errors import UserError
 from utils.files import reading
 from utils.processes import Processes, StopSignal, distribute
@@ -27,8 +27,8 @@ from utils.processes import Processes, StopSignal, distribute
 log = logging.getLogger("umurl")
 READ_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 # Arguments that a resumed run may change.
-FREE = ("checkpoint_path", "data_root", "device", "compile", "epochs", "schedule", "resume", "save_freq", "keep")
-FREE += ("knn_every", "recipe")
+FREE = {"checkpoint_path", "data_root", "device", "compile", "epochs", "schedule", "resume", "save_freq", "keep"}
+FREE |= {"knn_every", "recipe"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Trainer:
         self.config, self.dataset, self.procs = config, dataset, procs
         self.method = method.to(procs.device)
         self.optimizer = torch.optim.Adam(method.parameters(), config.lr, weight_decay=config.wd, fused=True)
+        self.dtype = DTYPES.get(config.amp)  # None: float32
         self.scaler = torch.amp.GradScaler(procs.device.type, enabled=config.amp == "fp16")
         self.view = make_view(config.augment, dataset.layout)
         self.parents = torch.tensor(dataset.layout.skeleton.parents, device=procs.device)
@@ -106,7 +107,7 @@ class Trainer:
             )
         else:
             # The projectors' batch norms and the loss talk to other processes, so the encoder is compiled alone.
-            with autocast(self.config.amp, self.procs.device):
+            with torch.autocast(self.procs.device.type, self.dtype, enabled=self.dtype is not None):
                 self.method.encode = compile_for(  # type: ignore[method-assign]
                     chosen, self.method.encode, self.method, self._example, lambda y: torch.stack(y).float().sum()
                 )
@@ -133,7 +134,8 @@ class Trainer:
             self.step += 1
             if self.step % READ_EVERY == 0:
                 self.meter.read(self.epoch)
-            if self.step < len(self.batches) and stop.agreed(self.procs, self.step):
+            is_alone = self.procs.world_size == 1
+            if self.step < len(self.batches) and (stop.received if is_alone else stop.agreed(self.procs, self.step)):
                 return None
         metrics = self.meter.read(self.epoch)
         if not torch.stack([p.isfinite().all() for p in self.method.parameters()]).all():
@@ -166,7 +168,7 @@ class Trainer:
 
     def compute_loss(self, streams: list[dict[str, Tensor]], sizes: Sequence[int] = ()) -> Loss:
         """Compute the loss of the global batch."""
-        with autocast(self.config.amp, self.procs.device):
+        with torch.autocast(self.procs.device.type, self.dtype, enabled=self.dtype is not None):
             projections = self.parallel(streams)
         return self.method.loss(projections, sizes, self.procs.rank)
 
@@ -280,7 +282,7 @@ class Meter:
         broken = [name for name, value in means.items() if not abs(value) < float("inf")]
         if broken:
             raise UserError(
-                f"epoch {epoch}: {', '.join(broken)} not finite, so training stops; the last checkpoint is from before. "
-                "Lower --lr, or use --amp bf16 or off, and run the command again: it goes on from that checkpoint"
+                f"epoch {epoch}: {', '.join(broken)} not finite; the last checkpoint is from before: "
+                "lower --lr, or use --amp bf16 or off, and run the command again; it goes on from there"
             )
         return means

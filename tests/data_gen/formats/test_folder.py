@@ -259,7 +259,7 @@ def test_splits_and_rules(folder, tmp_path):
     packed = PackedDataset(tmp_path / "out")
     assert packed.split("x", "train").tolist() == [0] and packed.split("x", "val").tolist() == [1]
     (tmp_path / "names").write_text("a\n")
-    for rule, where in ((f"x=names:{tmp_path / 'names'}", "--split"), ("y=subject:1", "subject"), ("y", "'y'")):
+    for rule, where in ((f"x=names:{tmp_path / 'names'}", "--split"), ("y=subject:1", "subject"), ("y", "--split y")):
         refused(tmp_path / "no", where, "folder", folder, *OWN, "--split", rule)
 
 
@@ -348,15 +348,14 @@ def test_flags_that_contradict_are_refused(folder, tmp_path):
     for flags, where in (
         (("--name", "ntu60"), "--name"),
         (("--name", "a b"), "--name"),
-        ((*OWN, "--classes", "0"), "--classes"),
         (("--dataset", "demo", "--classes", "12"), "--classes"),
         ((*OWN, "--skeleton", "nobody"), "nobody"),
-        ((*OWN, "--repair", "0"), "--repair"),
         (("--dataset", "demo"), "recordings.csv: a"),
         ((*OWN, "--map-joints", "coco"), "kinect_v2 to coco"),
     ):
         refused(tmp_path / "out", where, "folder", folder, *flags)
-    for flags in ((), ("--name", "x", "--dataset", "demo"), (*OWN, "--normalise", "--as-stored")):
+    zero = ((*OWN, "--classes", "0"), (*OWN, "--repair", "0"))
+    for flags in ((), ("--name", "x", "--dataset", "demo"), (*OWN, "--normalise", "--as-stored"), *zero):
         with pytest.raises(SystemExit):
             bring("folder", folder, *flags)
 

@@ -128,7 +128,6 @@ def test_exports_that_cannot_be_are_refused(tmp_path):
     for where, *arguments in (
         ("'x'", "npz", "--data", data, "--protocol", "x"),
         (tmp_path, "npz", "--data", tmp_path),
-        ("--frames", "npz", "--data", data, "--frames", "0"),
         ("3 people", "npz", "--data", tmp_path / "many"),
         ("val", "padded", "--data", tmp_path / "many"),
         ("recordings.csv", "folder", "--as", "csv", "--data", tmp_path / "many"),

@@ -1,9 +1,7 @@
-import json
-
 import numpy as np
 import pytest
 
-from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.reader import PackedDataset
 from data_gen.packed.segments import Segment, find_fault, from_array, to_array
 from data_gen.packed.writer import packing
 from utils.errors import UserError
@@ -15,7 +13,7 @@ def write(folder, segments=SEGMENTS):
     rng = np.random.default_rng(0)
     with packing(folder) as writer:
         for name, those in zip("abc", segments):
-            writer.add_long(name, [rng.normal(size=(5, 2, 25, 3)), rng.normal(size=(5, 2, 25, 3))], those)
+            writer.add_long(name, rng.normal(size=(10, 2, 25, 3)), those)
         splits = {"xsub": {"train": [0], "val": [1, 2]}}
         writer.finish(splits, {"dataset": "mine", "title": "mine", "classes": 2, **writer.counts(splits)})
     return folder
@@ -35,40 +33,31 @@ def test_a_data_set_of_clips_has_none(demo_root):
 
 
 @pytest.mark.parametrize(
-    "rows, message",
+    "rows",
     [
-        ([[0, 2, 5, 1], [0, 4, 9, 0], [2, 0, 4, 1]], "recording 0: frames 2 to 5 and 4 to 9 overlap"),
-        ([[0, 2, 5, 1], [0, 2, 5, 1], [2, 0, 4, 1]], "overlap"),
-        ([[0, 5, 2, 1], [0, 6, 9, 0], [2, 0, 4, 1]], "ends at 2, before it begins at 5"),
-        ([[0, 2, 2, 1], [0, 6, 9, 0], [2, 0, 4, 1]], "is empty"),
-        ([[0, 2, 5, 1], [0, 5, 11, 0], [2, 0, 4, 1]], "lie outside the recording's 10"),
-        ([[0, -1, 5, 1], [0, 5, 9, 0], [2, 0, 4, 1]], "lie outside the recording's 10"),
-        ([[0, 2, 5, 2], [0, 5, 9, 0], [2, 0, 4, 1]], "class 2 lies outside 0..1"),
-        ([[0, 2, 5, 1], [0, 5, 9, 0], [3, 0, 4, 1]], "lies outside the 3 recordings"),
-        ([[2, 0, 4, 1], [0, 5, 9, 0], [0, 2, 5, 1]], "do not ascend"),
-        ([[0, 2, 5, 1], [0, 5, 9, 0]], "expected int64 .3, 4"),
+        [[0, 2, 5, 1], [0, 4, 9, 0], [2, 0, 4, 1]],
+        [[0, 5, 2, 1], [0, 6, 9, 0], [2, 0, 4, 1]],
+        [[0, 2, 2, 1], [0, 6, 9, 0], [2, 0, 4, 1]],
+        [[0, 2, 5, 1], [0, 5, 11, 0], [2, 0, 4, 1]],
+        [[0, -1, 5, 1], [0, 5, 9, 0], [2, 0, 4, 1]],
+        [[0, 2, 5, 2], [0, 5, 9, 0], [2, 0, 4, 1]],
+        [[0, 2, 5, 1], [0, 5, 9, 0], [3, 0, 4, 1]],
+        [[2, 0, 4, 1], [0, 5, 9, 0], [0, 2, 5, 1]],
+        [[0, 2, 5, 1], [0, 5, 9, 0]],
     ],
+    ids=["overlap", "reversed", "empty", "too late", "too early", "class", "recording", "order", "number"],
 )
-def test_what_is_damaged_is_refused(tmp_path, rows, message):
+def test_damaged_segments_are_refused(tmp_path, rows):
     folder = write(tmp_path / "mine")
     np.save(folder / "segments.npy", np.array(rows, np.int64))
-    with pytest.raises(UserError, match=message):
-        PackedDataset(folder)
-
-
-@pytest.mark.parametrize("value", [-1, 1.5, True, "3", None, 10**9])
-def test_a_wrong_declaration_is_refused(tmp_path, value):
-    folder = write(tmp_path / "mine")
-    info = json.loads((folder / INFO).read_text())
-    (folder / INFO).write_text(json.dumps(info | {"segments": value}))
-    with pytest.raises(UserError, match="segments is not a whole number"):
+    with pytest.raises(UserError, match="segments.npy"):
         PackedDataset(folder)
 
 
 def test_labels_beside_segments_are_refused(tmp_path):
     folder = write(tmp_path / "mine")
     np.save(folder / "label.npy", np.zeros(3, np.int64))
-    with pytest.raises(UserError, match="a long recording has a label"):
+    with pytest.raises(UserError, match="label.npy"):
         PackedDataset(folder)
 
 

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from data_gen.raw.normalise import (
+    ADDED,
+    DROPPED,
     EMPTY,
+    MAPPED,
+    NORMALISED,
     UNITS,
     fill_null_frames,
     fit_people,
@@ -15,8 +19,9 @@ from data_gen.raw.normalise import (
     select_people,
 )
 from data_gen.raw.skeleton_file import parse_skeleton
-from data_gen.skeletons import SKELETONS, Skeleton
+from data_gen.skeletons import KINECT_V2, NTU_LAYOUT, SKELETONS, FrameLayout, Skeleton, map_joints
 from tests.helpers import GOLDEN
+from utils.errors import UserError
 
 
 def golden_cases():
@@ -140,7 +145,52 @@ def test_the_unit_of_people_who_are_too_tall_is_guessed(unit):
     assert other_unit(np.zeros_like(body)) == ""
 
 
+# ---- to fit an encoder -----------------------------------------------------------------------------------------------
+
+V1 = SKELETONS["kinect_v1"]
+
+
+def moving(people: int, joints: int = 25) -> np.ndarray:
+    return np.random.default_rng(people).normal(2, 0.4, (7, people, joints, 3))
+
+
+def test_a_recording_is_mapped_normalised_and_padded():
+    clip = moving(1, 20)
+    people, adaptations = fit_people(clip, V1, NTU_LAYOUT)
+    assert people.dtype == np.float32 and adaptations == {MAPPED, NORMALISED, ADDED} and not people[:, 1].any()
+    np.testing.assert_array_equal(people, normalise(map_joints(clip, V1, KINECT_V2), KINECT_V2, 2))
+
+
+def test_people_beyond_the_number_are_left_out_by_their_energy():
+    crowd = moving(4)
+    crowd[:, 2] *= 3  # moves most
+    one = FrameLayout(KINECT_V2, 1)
+    people, adaptations = fit_people(crowd, KINECT_V2, one)
+    assert adaptations == {DROPPED, NORMALISED}
+    np.testing.assert_array_equal(people, normalise(crowd[:, 2:3], num_people=1))
+    crowd[:, 1:] = 0  # nobody is left out where nobody is
+    assert fit_people(crowd, KINECT_V2, one)[1] == {NORMALISED}
+
+
+def test_what_is_centred_stays_bit_for_bit():
+    ready = normalise(moving(2))
+    people, adaptations = fit_people(ready, KINECT_V2, NTU_LAYOUT)
+    np.testing.assert_array_equal(people, ready)
+    assert adaptations == set()
+    np.testing.assert_array_equal(fit_people(ready, KINECT_V2, FrameLayout(KINECT_V2, 1))[0], ready[:, :1])
+    raw = moving(2)
+    stored, adaptations = fit_people(raw, KINECT_V2, FrameLayout(KINECT_V2, 3), centred=False)
+    assert adaptations == {ADDED}
+    np.testing.assert_array_equal(stored[:, :2], raw.astype(np.float32))
+
+
+def test_what_cannot_fit_is_refused():
+    with pytest.raises(UserError, match="2 coordinates"):
+        fit_people(moving(1, 20)[..., :2], V1, NTU_LAYOUT)
+    with pytest.raises(UserError, match="kinect_v2 to kinect_v1"):
+        fit_people(moving(1), KINECT_V2, FrameLayout(V1))
+
+
 def test_a_recording_of_nobody_fits_any_number_of_people():
-    kinect = SKELETONS["kinect_v2"]
-    people, found = fit_people(np.zeros((3, 0, 25, 3)), kinect, kinect, (2, 3))
-    assert people.shape == (3, 2, 25, 3) and not people.any() and EMPTY in found
+    people, adaptations = fit_people(np.zeros((3, 0, 25, 3)), KINECT_V2, NTU_LAYOUT)
+    assert people.shape == (3, 2, 25, 3) and not people.any() and EMPTY in adaptations

@@ -15,6 +15,7 @@ import pytest
 
 from data_gen import demo_gendata as demo
 from data_gen.datasets import NTU60_SUBJECTS
+from data_gen.raw import sensor
 from data_gen.raw import simulation as sim
 from utils.errors import UserError
 
@@ -169,8 +170,8 @@ def test_feet_stay_on_the_floor():
 
 def test_cameras_agree_after_undoing_their_rotation():
     body = sim.perform(0, 1, 1, 3).people[0]
-    views = {c: demo.make_camera(1, c) for c in sim.CAMERA_ANGLES}
-    seen = {c: demo.to_camera(body, view) for c, view in views.items()}
+    views = {c: sensor.make_camera(1, c) for c in sim.CAMERA_ANGLES}
+    seen = {c: sensor.to_camera(body, view) for c, view in views.items()}
     for camera, view in views.items():
         np.testing.assert_allclose(view.axes @ view.axes.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(view.axes) == pytest.approx(1)
@@ -187,16 +188,16 @@ def test_who_faces_a_camera_has_the_right_shoulder_on_its_positive_side():
     for replication, camera in ((1, 2), (2, 1)):
         across = []
         for subject in sim.SUBJECTS:
-            seen = demo.to_camera(sim.perform(0, subject, replication, 1).people[0], demo.make_camera(1, camera))
+            seen = sensor.to_camera(sim.perform(0, subject, replication, 1).people[0], sensor.make_camera(1, camera))
             across.append((seen[0, sim.R_SHOULDER] - seen[0, sim.L_SHOULDER])[0])
         assert np.mean(across) > 0.2
 
 
 @pytest.fixture(scope="module")
-def recordings() -> dict[tuple[int, int], demo.SensedBodies]:
-    view = demo.make_camera(1, 2)
-    people = {a: [demo.to_camera(body, view) for body in sim.perform(0, 1, 1, a).people] for a in sim.ACTIONS}
-    return {(a, n): demo.sense(people[a], np.random.default_rng([a, n])) for a in sim.ACTIONS for n in range(100)}
+def recordings() -> dict[tuple[int, int], sensor.SensedBodies]:
+    view = sensor.make_camera(1, 2)
+    people = {a: [sensor.to_camera(body, view) for body in sim.perform(0, 1, 1, a).people] for a in sim.ACTIONS}
+    return {(a, n): sensor.sense(people[a], np.random.default_rng([a, n])) for a in sim.ACTIONS for n in range(100)}
 
 
 def test_two_people_in_most_frames_of_two_person_actions_and_one_in_others(recordings):
@@ -219,10 +220,10 @@ def test_faults_occur_at_the_stated_rates(recordings):
         ghosts += r.shown.shape[1] > genuine[key]
         swaps += bool((r.body_id != r.body_id[0]).any())
     pairs = [r for (a, _), r in recordings.items() if a in PAIRS]
-    near(nobody, sum(len(r.shown) for r in pairs), demo.DROPPED)
-    near(late_pairs, len(pairs), demo.LATE)
-    near(ghosts, len(recordings), demo.GHOST)
-    near(swaps, len(pairs), demo.SWAP)
+    near(nobody, sum(len(r.shown) for r in pairs), sensor.DROPPED)
+    near(late_pairs, len(pairs), sensor.LATE)
+    near(ghosts, len(recordings), sensor.GHOST)
+    near(swaps, len(pairs), sensor.SWAP)
 
 
 def test_a_swap_moves_a_whole_body_to_the_other_slot(recordings):
@@ -233,11 +234,11 @@ def test_a_swap_moves_a_whole_body_to_the_other_slot(recordings):
 
 
 def test_hidden_joints_are_inferred_and_noisier():
-    view = demo.make_camera(1, 3)
-    seen = demo.to_camera(sim.perform(0, 1, 2, 1).people[0], view)  # from the side
-    noisy, state = demo.sense_body(seen, np.random.default_rng(0))
+    view = sensor.make_camera(1, 3)
+    seen = sensor.to_camera(sim.perform(0, 1, 2, 1).people[0], view)  # from the side
+    noisy, state = sensor.sense_body(seen, np.random.default_rng(0))
     assert 0.005 < (state == 1).mean() < 0.5
-    calm = [j for j in range(sim.JOINTS) if j not in demo.EXTREMITIES]
+    calm = [j for j in range(sim.JOINTS) if j not in sensor.EXTREMITIES]
     error, hidden = np.linalg.norm(noisy - seen, axis=-1)[:, calm], (state == 1)[:, calm]
     assert error[hidden].mean() > 2 * error[~hidden].mean()
     assert 0.003 < error[~hidden].mean() < 0.03
@@ -272,8 +273,8 @@ def test_files_are_ntu_text(folder):
 
 
 def test_the_text_holds_what_the_camera_saw(folder):
-    people = [demo.to_camera(body, demo.make_camera(3, 2)) for body in sim.perform(0, 3, 2, 10).people]
-    recording = demo.sense(people, np.random.default_rng([0, 3, 2, 10, 2]))
+    people = [sensor.to_camera(body, sensor.make_camera(3, 2)) for body in sim.perform(0, 3, 2, 10).people]
+    recording = sensor.sense(people, np.random.default_rng([0, 3, 2, 10, 2]))
     text = (folder / demo.recording_name(3, 2, 10, 2)).read_text()
     bodies = re.findall(r"\n25\n((?:[^\n]+\n){25})", text)
     read = np.array([[line.split()[:3] for line in body.splitlines()] for body in bodies], float)
@@ -308,4 +309,4 @@ def test_runs_from_anywhere_and_refuses_nonsense(command, cwd):
         text=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
-    assert run.returncode == 2 and "is not a number of processes, from 1" in run.stderr
+    assert run.returncode == 2 and "--workers" in run.stderr
