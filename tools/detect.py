@@ -37,8 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_modality_option(parser, "all", ensemble=False)
     add("--finetune", action="store_true", help="train the encoder, too")
     add("--window", type=positive_int, default=64, help="frames per window")
-    stride = "frames between the starts of windows; default: a quarter of the window"
-    add("--stride", type=positive_int, help=stride)
+    add("--stride", type=positive_int, help="frames between the starts of windows; default: a quarter of the window")
     add("--threshold", type=fraction, default=0.2, help="minimum score of an action's frame")
     shortest = "minimum length of an action, and maximum of a gap in one, in frames"
     add("--shortest", type=positive_int, default=15, help=shortest)

@@ -14,18 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.options import (
-    add_device_option,
-    add_pretrained_option,
-    fraction,
-    make_parser,
-    positive_float,
-    positive_int,
-)
+from utils.options import add_query_options, fraction, make_parser, positive_float, positive_int
 from utils.processes import run, single_process
 
 WINDOW = "2s"
-PLACES = "recordings .skeleton, .csv or .npy, folders or zip archives of them, or packed data sets with segments"
 
 
 def length(text: str) -> str:
@@ -43,26 +35,20 @@ def in_frames(text: str, frame_rate: float) -> int:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add_pretrained_option(parser)
-    add_device_option(parser)
-    add("recordings", type=Path, nargs="+", metavar="RECORDING", help=PLACES)
-    add("--skeleton", metavar="NAME|FILE", help="joints of .csv and .npy recordings; default: the encoder's")
+    add_query_options(parser)
     kind = parser.add_mutually_exclusive_group()
     probe = "classifier of clips; default: that of a fine-tuned encoder, or the newest linear probe of the checkpoint"
     kind.add_argument("--classifier", type=Path, metavar="FILE", help=probe)
     kind.add_argument("--gallery", type=Path, metavar="PATH", help="let the nearest clips of a gallery vote instead")
     kind.add_argument("--detector", type=Path, metavar="FILE", help="score each frame by a detector from tools.detect")
     add("-k", type=positive_int, default=5, help="with --gallery: number of neighbours that vote")
-    add("--modality", metavar="M", help="with --gallery: modality of its features, as in tools.search")
+    add("--modality", metavar="M", help="with --gallery: as in tools.search")
     add("--window", type=length, help=f"window, as 2.5s or in frames; default: {WINDOW}, or that of the detector")
     add("--stride", type=length, help="between the starts of windows; default: a quarter of the window")
-    threshold = "minimum score of an action's frame; default: 0.3, with --detector 0.2"
-    add("--threshold", type=fraction, help=threshold)
+    add("--threshold", type=fraction, help="minimum score of an action's frame; default: 0.3, with --detector 0.2")
     add("--shortest", type=length, default="0.5s", help="minimum length of an action, and maximum of a gap in one")
-    rate = "frames per second; default: a data set's own, 30 for files"
-    add("--frame-rate", type=positive_float, help=rate)
+    add("--frame-rate", type=positive_float, help="frames per second; default: a data set's own, 30 for files")
     add("--out", type=Path, metavar="DIR", help="write NAME.json, NAME.csv and NAME.png of each recording here")
-    add("--json", action="store_true", help="print a line of JSON per recording instead of a table")
     args = parser.parse_args(argv)
     if args.modality and not args.gallery:
         parser.error("--modality goes with --gallery; a classifier and a detector have their own")
@@ -88,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     elif args.gallery:
         from tools.inference.gallery import read_gallery
 
-        scorer = by_gallery(encoder, read_gallery(args.gallery, encoder, args.modality, args.skeleton), args.k)
+        scorer = by_gallery(read_gallery(args.gallery, encoder, args.modality, args.skeleton), args.k)
     else:
         scorer = by_classifier(load_classifier(args.classifier, encoder))
     recordings = open_recordings(args.recordings, encoder, args.skeleton)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from feeder.clips import NUM_FRAMES
 from feeder.modalities import ENSEMBLE, derive
 from models import checkpoints
+from models.encoder import Encoder
 from models.frozen import FrozenEncoder
 from models.published import new_key
 from tools.evaluation.classifier import new_linear
@@ -28,20 +28,16 @@ class Detector(nn.Module):
     names. window: its length in training, in frames.
     """
 
-    encoder: Any  # an encoder of the contract, with frame_features
+    encoder: Encoder
     parents: Tensor
 
     def __init__(self, source: FrozenEncoder, classes: Sequence[str], window: int, finetune: bool, seed: int = 0):
         super().__init__()
-        encoder = source.encoder
-        if not hasattr(encoder, "frame_features"):
-            name = source.state.get("encoder", {}).get("name", type(encoder).__name__)
-            raise UserError(f"{source.path}: the encoder {name} has no frame_features, which detection needs")
         if len(source.streams) > 1:
             raise UserError(f"--modality {ENSEMBLE}: a detector takes one stream; give all or a modality")
         (self.stream,), self.modality, self.layout = source.streams, source.modality, source.layout
         self.classes, self.window, self.finetune = list(classes), window, finetune
-        self.encoder = deepcopy(encoder).requires_grad_() if finetune else encoder
+        self.encoder = deepcopy(source.encoder).requires_grad_() if finetune else source.encoder
         self.linear = new_linear(source.feature_size, len(classes) + 1, torch.Generator().manual_seed(seed))
         self.register_buffer("parents", source.parents, persistent=False)
         self.to(source.device).eval()

@@ -98,15 +98,10 @@ def open_long_evaluation(
     row, chosen = choose_data(name, protocol, name, data_root)
     packed = adapt_long(open_dataset(data_root, row, chosen, long=True), encoder)
     indices = {split: packed.split(chosen.name, split) for split in SIDES}
-    result = {
-        "dataset": row.name,
-        "protocol": chosen.name,
-        "checkpoint": encoder.path.name,
-        "epoch": encoder.state.get("epoch"),
-    }
+    result = {"dataset": row.name, "protocol": chosen.name}
+    result |= {"checkpoint": encoder.path.name, "epoch": encoder.state.get("epoch")}
     every = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu"))
     data = fingerprint(every.fingerprint(), to_array(packed.segments or ()))
-    settings = {"encoder": encoder.weights_hash, "data": data}
-    return Evaluation(
-        encoder, packed, chosen, indices, encoder.path.parent, name.removesuffix(UNTRIMMED) != own, [], result, settings
-    )
+    settings, folder = {"encoder": encoder.weights_hash, "data": data}, encoder.path.parent
+    is_transfer = name.removesuffix(UNTRIMMED) != own
+    return Evaluation(encoder, packed, chosen, indices, folder, is_transfer, [], result, settings)

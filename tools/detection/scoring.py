@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,6 @@ from data_gen.packed.reader import MAX_CLASSES
 from data_gen.skeletons import FrameLayout
 from feeder.clips import resample
 from feeder.windows import normalise_window, starts
-from models.frozen import FrozenEncoder
 from tools.detection.decoding import Detection, decode, frame_scores
 from tools.detection.detector import Detector
 from utils.errors import UserError
@@ -30,11 +30,14 @@ BATCH = 64  # windows
 ScoreWindows = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
 class Scorer:
-    """Detect actions in long recordings. `classes`: their names; `layout`: what a window's frame holds."""
+    """Detect actions in long recordings. classes: their names. layout: what a window's frame holds."""
 
-    def __init__(self, score: ScoreWindows, classes: list[str], layout: FrameLayout, device: torch.device):
-        self.score, self.classes, self.layout, self.device = score, classes, layout, device
+    score: ScoreWindows
+    classes: list[str]
+    layout: FrameLayout
+    device: torch.device
 
     def detect(self, bodies: np.ndarray, window: int, stride: int, threshold: float, shortest: int) -> list[Detection]:
         """Find the segments of a recording, frames (T, slots, V, C) as recorded. See `feeder.windows.starts` for window
@@ -64,18 +67,18 @@ def by_classifier(classifier: SavedClassifier) -> Scorer:
     return Scorer(score, classifier.classes, encoder.layout, encoder.device)
 
 
-def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
+def by_gallery(gallery: Gallery, k: int) -> Scorer:
     """Score by the k nearest recordings of a gallery: a class's score is the sum of its neighbours' cosines, divided by
-    k. Raises UserError for a gallery without labels."""
-    labels = torch.as_tensor(gallery.labels, device=encoder.device)
+    k."""
+    encoder, represent = gallery.encoder, gallery.representation
+    labels = torch.tensor(gallery.labels, device=encoder.device)
     if labels.min() < 0 or labels.max() >= MAX_CLASSES:
         raise UserError(f"--gallery: a recording has no label, or one beyond {MAX_CLASSES - 1}")
-    classes = list(gallery.classes) or [class_label(label) for label in range(int(labels.max()) + 1)]
-    represent = gallery.representation
+    classes = gallery.classes or [class_label(label) for label in range(int(labels.max()) + 1)]
     unit, k = F.normalize(gallery.feature), min(k, len(labels))
 
     def score(clips: Tensor) -> Tensor:
-        features = represent(torch.cat(encoder.encode(clips, represent.streams), 1))
+        features = represent(torch.cat(encoder.encode(clips, encoder.streams), 1))
         cosine, nearest = (F.normalize(features) @ unit.T).topk(k)
         votes = torch.zeros(len(clips), len(classes), device=encoder.device)
         return votes.scatter_add_(1, labels[nearest], cosine.clamp(min=0) / k)[:, None]

@@ -20,8 +20,7 @@ SUFFIXES = (".json", ".csv", ".png")
 
 @dataclass(frozen=True)
 class Timeline:
-    """The segments that were found in a recording: (start, end, name of the class, confidence), in order. classes: the
-    names of all."""
+    """The segments of a recording: (start, end, name of the class, confidence), in order. classes: all names."""
 
     recording: LongRecording
     num_frame: int
@@ -31,8 +30,7 @@ class Timeline:
     @property
     def truth(self) -> Truth | None:
         """The true segments, if known, with names for classes that are given by number."""
-        names = {str(label): name for label, name in enumerate(self.classes)}
-        truth = self.recording.truth
+        names, truth = {str(label): name for label, name in enumerate(self.classes)}, self.recording.truth
         return truth and [(start, end, names.get(label, label)) for start, end, label in truth]
 
     def as_json(self) -> dict[str, Any]:
@@ -65,21 +63,13 @@ class Timeline:
         from tools.figures import style
         from tools.figures.timeline import draw
 
-        spans = [segment[:3] for segment in self.segments]
-        figure = draw(
-            self.recording.name,
-            self.num_frame / self.recording.frame_rate,
-            self.recording.frame_rate,
-            spans,
-            self.truth,
-            self.classes,
-        )
+        name, rate, spans = self.recording.name, self.recording.frame_rate, [segment[:3] for segment in self.segments]
+        figure = draw(name, self.num_frame / rate, rate, spans, self.truth, self.classes)
         with atomic_files(folder) as partial:
-            text = json.dumps(self.as_json(), indent=1) + "\n"
-            (partial / f"{self.recording.name}.json").write_text(text, encoding="utf-8")
-            with open(partial / f"{self.recording.name}.csv", "w", encoding="utf-8", newline="") as file:
+            (partial / f"{name}.json").write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+            with open(partial / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([Detection._fields, *self.segments])
-            style.save(figure, partial / f"{self.recording.name}.png")
+            style.save(figure, partial / f"{name}.png")
 
 
 def check_output(folder: Path, recordings: Sequence[LongRecording]) -> None:

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ from tools.detection.decoding import decode
 from tools.detection.detector import Detector, read_detector
 from tools.detection.scoring import by_gallery
 from tools.detection.training import trained_parameters
+from tools.inference.gallery import Gallery
 from utils.logs import read_results
 
 
@@ -172,7 +172,7 @@ def test_the_optimiser_has_what_gets_a_gradient(published, finetune):
 def test_an_encoder_without_frame_features_is_named(published, long_root, monkeypatch):
     monkeypatch.delattr(Transformer, "frame_features")
     flags = ("--finetune-dataset", "mine", "--protocol", "easy", "--data-root", long_root, "--device", "cpu")
-    assert_refused(call("tools.detect", "--pretrained", published, *flags), "transformer has no frame_features")
+    assert_refused(call("tools.detect", "--pretrained", published, *flags), "Transformer has no frame_features")
 
 
 def test_a_timeline_is_what_the_windows_features_and_the_classifier_give(evaluated, long_root):
@@ -213,8 +213,8 @@ def test_a_class_has_the_cosines_of_its_clips_among_the_nearest(published):
     labels = torch.tensor([0, 1, 2] * 4)
     features = encoder.encode(gallery_clips, encoder.streams)[0]
     represent = Representation.fit(encoder, "centred", features)
-    gallery = SimpleNamespace(representation=represent, feature=represent(features), labels=labels, classes=list("abc"))
-    scores = by_gallery(encoder, gallery, 4).score(windows)
+    gallery = Gallery(encoder, represent, represent(features), [""] * 12, labels.tolist(), list("abc"))
+    scores = by_gallery(gallery, 4).score(windows)
     cosines = F.cosine_similarity(
         represent(encoder.encode(windows, encoder.streams)[0])[:, None], represent(features), 2
     )
