@@ -246,7 +246,6 @@ def test_outputs(detected, long_root, tmp_path):
     assert (out / "rec0.png").read_bytes().startswith(b"\x89PNG")
     assert said.out.startswith("rec0, 0:20.0\n| start") and f"| {rows[0]['label']}" in said.out
     assert call("tools.timeline", *flags, "--out", out).status == 0  # a timeline may replace a timeline
-    shutil.copy(raw, out / "rec1.json")
     for name in ("rec0.csv", "rec0.json"):  # but no recording, nor another program's file
         other = tmp_path / name
         other.write_text("{}" if name.endswith("json") else "1,2\n")
@@ -288,6 +287,16 @@ def test_wrong_options_end_with_a_message(detected, evaluated, demo_root, long_r
         assert_refused(call("tools.timeline", "--pretrained", detected, "--device", "cpu", *flags), message)
     ended = call("tools.timeline", "--pretrained", evaluated, "--device", "cpu", *detector, raw)
     assert_refused(ended, str(detector[1]))  # another encoder's
+
+
+def test_a_detector_with_odd_entries_is_refused(detected, long_root, tmp_path):
+    path = detected / "detection.pth.tar"
+    state, bad = checkpoints.load_tensors(path), tmp_path / "bad.pth.tar"
+    huge = state["weights"] | {"linear.bias": torch.full((4,), 1e300, dtype=torch.float64)}
+    for change in ({"weights": huge}, {"weights": 3}, {"weights": {}}, {"window": None}, {"classes": ["one"]}):
+        checkpoints.write(bad, state | change)
+        flags = ("--device", "cpu", "--detector", bad, long_root / "raw" / "rec0.skeleton")
+        assert_refused(call("tools.timeline", "--pretrained", detected, *flags), str(bad))
 
 
 def test_lengths_are_in_seconds_or_frames():
