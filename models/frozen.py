@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,8 +168,10 @@ class FrozenEncoder(nn.Module):
         encoder's) float32 (N, encoder.feature_size) on its device. Raises UserError if some are not finite."""
         streams = streams or self.streams
         results = [torch.empty(len(source), self.encoder.feature_size, device=self.device) for _ in streams]
-        starts = range(0, len(source), BATCH_SIZE)
-        for start in progress(starts, desc=title, unit="batch", disable=len(starts) <= 1):
+        starts: Iterable[int] = range(0, len(source), BATCH_SIZE)
+        if len(source) > BATCH_SIZE:
+            starts = progress(starts, desc=title, unit="batch", total=-(-len(source) // BATCH_SIZE))
+        for start in starts:
             batch = slice(start, min(start + BATCH_SIZE, len(source)))
             clips = ResampleClip()(source.windows(batch)).to(self.device, non_blocking=True)
             for result, feature in zip(results, self.encode(clips, streams)):

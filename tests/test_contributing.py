@@ -16,7 +16,7 @@ import torch
 
 from data_gen.datasets import ROOT
 from tests.helpers import tiny_dataset
-from utils.logs import read_results
+from utils.files import read_results
 
 PLACE = re.compile(r"# ([\w/]+\.py)(?:, in (\w+))?\n")
 

@@ -78,17 +78,20 @@ def _archive(path: str) -> zipfile.ZipFile:
 
 @dataclass(frozen=True)
 class Input:
-    """A recording with the skeleton of its joints; its label from 0, −1 if unknown; and of a long recording the true
-    segments in order, if known: (start, end, name of the class)."""
+    """A recording with the skeleton of its joints, and its label from 0, −1 if unknown."""
 
     recording: Recording
     skeleton: Skeleton
     label: int = -1
-    truth: list[tuple[int, int, str]] | None = None
 
     @property
     def name(self) -> str:
         return self.recording.stem
+
+    @property
+    def truth(self) -> list[tuple[int, int, str]] | None:
+        """Of a long recording: its true segments in order, (start, end, name of the class), if known."""
+        return None if self.recording.member else segments_of(Path(self.recording.path))
 
     def bodies(self) -> np.ndarray:
         """Read its bodies (T, S, V, C), as recorded, all values finite."""
@@ -183,7 +186,6 @@ def find_inputs(
     """
     inputs = Inputs([])
     by_name: dict[str, Input] = {}
-    tables: dict[Path, list | None] = {}
     numbered: list[list[str]] = []
     repeated = 0
     for place in check_exist(places):
@@ -200,8 +202,7 @@ def find_inputs(
             _note_unread_tables(place, recordings, inputs.notes)
         for recording, label in zip(recordings, labels):
             joints = KINECT_V2 if recording.suffix == SKELETON else own
-            truth = None if recording.member else segments_of(Path(recording.path), tables)
-            one = Input(recording, joints, label, truth)
+            one = Input(recording, joints, label)
             first = by_name.setdefault(recording.stem, one).recording
             if first is not recording:
                 repeated += 1

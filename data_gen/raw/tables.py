@@ -19,6 +19,7 @@ import io
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,6 +84,11 @@ def read_listed(files: Files) -> tuple[list[Row], list[int] | None, list[str] | 
     return rows, *number_labels(table, [(row.line, row.values["label"]) for row in rows])
 
 
+@lru_cache(maxsize=8)
+def _segments(table: Path, changed: int) -> list[tuple[int, str, int, int, str]]:
+    return read_segments(table)
+
+
 def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
     """Read a segments.csv. Return (line, name, start, end, label text) of each segment."""
     segments = []
@@ -94,15 +100,13 @@ def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
     return segments
 
 
-def segments_of(path: Path, tables: dict[Path, list | None]) -> list[tuple[int, int, str]] | None:
+def segments_of(path: Path) -> list[tuple[int, int, str]] | None:
     """Return a long recording's segments (start, end, name of the class), in order, by the segments.csv beside its
-    file; None without one. `tables` holds those read before."""
+    file; None without one."""
     table = path.parent / SEGMENTS
-    if table not in tables:
-        tables[table] = read_segments(table) if table.is_file() else None
-    lines = tables[table]
-    if lines is None:
+    if not table.is_file():
         return None
+    lines = _segments(table, table.stat().st_mtime_ns)
     rows = [row for row in lines if row[1] in (path.stem, path.name)]
     if fault := find_fault([Segment(start, end, 0) for _, _, start, end, _ in rows], _FOREVER, 1):
         raise UserError(f"{table}:{rows[fault[0]][0]}: {fault[1]}")

@@ -15,8 +15,7 @@ from data_gen.datasets import UNTRIMMED, choose_data, classes_of, open_dataset, 
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from data_gen.packed.segments import to_array
 from data_gen.packed.writer import FRAME_RATE
-from data_gen.raw.inputs import Input, find_inputs
-from data_gen.raw.recordings import check_exist
+from data_gen.raw.recordings import Input, check_exist, find_inputs
 from data_gen.skeletons import FrameLayout, map_joints
 from feeder.clips import ClipDataset
 from models.frozen import FrozenEncoder, check_layout

@@ -91,12 +91,11 @@ class Recordings:
     def features(self) -> Iterator[Features]:
         """Compute the features of all readable recordings batch by batch, several streams' concatenated. At the end,
         print how files were adapted, and which are doubtful."""
-        with progress(
-            (), total=self._count, desc="features", unit="recording", disable=self._count <= BATCH_SIZE
-        ) as bar:
-            for names, labels, source in self._read_files() if self._packed is None else self._slice(self._packed):
-                yield Features(names, labels, torch.cat(self.encoder.features(source), 1))
-                bar.update(len(names))
+        parts = self._read_files() if self._packed is None else self._slice(self._packed)
+        if self._count > BATCH_SIZE:
+            parts = progress(parts, total=-(-self._count // BATCH_SIZE), desc="features", unit="batch")
+        for names, labels, source in parts:
+            yield Features(names, labels, torch.cat(self.encoder.features(source), 1))
 
     def check(self) -> None:
         """Raise UserError, which lists them, if recordings could not be read."""

@@ -234,7 +234,7 @@ def test_long_recordings_have_their_true_segments(tmp_path):
     with open(folder / "segments.csv", "a") as file:
         file.write("rec0,100,200,sit\n")
     with pytest.raises(UserError, match=r"segments.csv:10: "):
-        find_inputs([folder], subfolders=False)
+        _ = inputs.recordings[0].truth
 
 
 def test_one_recording_is_read_by_its_name(folder):

@@ -28,7 +28,7 @@ from tools.detection.detector import Detector, read_detector
 from tools.detection.scoring import by_gallery
 from tools.detection.training import trained_parameters
 from tools.inference.gallery import Gallery
-from utils.logs import read_results
+from utils.files import read_results
 
 
 @pytest.fixture(scope="module")
