@@ -16,7 +16,7 @@ import torch
 
 from data_gen.datasets import ROOT
 from tests.helpers import tiny_dataset
-from utils.logs import read_results
+from utils.files import read_results
 
 PLACE = re.compile(r"# ([\w/]+\.py)(?:, in (\w+))?\n")
 
@@ -55,11 +55,28 @@ def copy(tmp_path_factory):
     return root
 
 
-def run(copy: Path, *command: object) -> str:
+PROGRAMS = """
+import json, runpy, sys
+for command in json.loads(sys.argv[1]):
+    sys.argv = command
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            sys.exit(end.code)
+"""
+
+
+def run(copy: Path, *commands: tuple) -> subprocess.CompletedProcess:
+    """Run programs of the copy, one after the other in one process, up to the first that fails."""
+    texts = json.dumps([[str(word) for word in command] for command in commands])
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=copy, env=environment, capture_output=True, text=True, timeout=120
-    )
+    options = {"cwd": copy, "env": environment, "capture_output": True, "text": True, "timeout": 120}
+    return subprocess.run([sys.executable, "-c", PROGRAMS, texts], **options)
+
+
+def succeed(copy: Path, *commands: tuple) -> str:
+    done = run(copy, *commands)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -80,11 +97,24 @@ def test_every_recipe_names_its_place():
 
 
 def test_a_run_with_every_addition_trains_resumes_and_is_evaluated(copy):
-    flags = ["--encoder", "gru", "--pretrain-modalities", "joint", "jerk", "--norm-weight", 0.5, "--augment", "noise"]
+    flags = ["--encoder", "gru", "--pretrain-modalities", "joint", "jerk", "--augment", "noise"]
     small = ["--hidden-size", 8, "--batch-size", 6, "--device", "cpu", "--save-freq", 1]
-    train = ["pretrain.py", "--checkpoint-path", "checkpoints/demo_new", *small]
-    run(copy, *train, *flags, "--epochs", 1)
-    run(copy, *train, *flags, "--epochs", 2)
+    train = ["pretrain", "--checkpoint-path", "checkpoints/demo_new", *small, *flags, "--epochs"]
+    pretrained = ["--pretrained", "demo_new", "--device", "cpu"]
+    few = ["--epochs", 2, "--schedule", "--modality"]
+    table = succeed(
+        copy,
+        (*train, 1, "--norm-weight", 0.5),
+        (*train, 2, "--norm-weight", 0.5),
+        ("action_recognition", *pretrained, *few, "all", "jerk"),
+        ("action_recognition", *pretrained, "--finetune", *few, "jerk"),
+        ("tools.spread", *pretrained),
+        ("tools.extract", *pretrained, "--data", "data/demo", "--out", "f.npz"),
+        ("tools.results",),
+    )
+    refused = run(copy, (*train, 3))
+    assert refused.returncode == 1 and "--norm-weight 0.5 (now 0.0)" in refused.stderr
+
     folder = copy / "checkpoints" / "demo_new"
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     line = lines[1]
@@ -96,26 +126,13 @@ def test_a_run_with_every_addition_trains_resumes_and_is_evaluated(copy):
     state = torch.load(folder / "checkpoint_0001.pth.tar", weights_only=True)
     assert state["encoder"]["name"] == "gru" and state["args"]["norm_weight"] == 0.5
     assert {"projectors.joint.0.weight", "projectors.jerk.0.weight"} <= set(state["state_dict"])
-    changed = subprocess.run(
-        [sys.executable, *map(str, [*train, *flags[:5], *flags[7:], "--epochs", 3])],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-    )
-    assert changed.returncode == 1 and "--norm-weight 0.5 (now 0.0)" in changed.stderr
 
-    pretrained = ["--pretrained", "demo_new", "--device", "cpu"]
-    run(copy, "action_recognition.py", *pretrained, "--epochs", 2, "--schedule", "--modality", "all", "jerk")
-    run(copy, "action_recognition.py", *pretrained, "--finetune", "--epochs", 1, "--schedule", "--modality", "jerk")
-    run(copy, "-m", "tools.spread", *pretrained)
-    share = read_results(folder)[-1]["metrics"]["between_classes"]
-    run(copy, "-m", "tools.extract", *pretrained, "--data", "data/demo", "--out", "f.npz")
     features = np.load(copy / "f.npz")
     val = np.load(copy / "data" / "demo" / "xsub_val.npy")
     values, labels = features["feature"][val], features["label"][val]
     means = np.stack([values[labels == label].mean(0) for label in labels])
-    assert share == pytest.approx(100 * means.var(0).sum() / values.var(0).sum(), rel=1e-3)
-    table = run(copy, "-m", "tools.results")
+    share = 100 * means.var(0).sum() / values.var(0).sum()
+    assert read_results(folder)[-1]["metrics"]["between_classes"] == pytest.approx(share, rel=1e-3)
     assert "spread" in table and "between_classes" in table and f"{share:.1f}" in table
 
 
@@ -123,14 +140,15 @@ def test_a_published_data_set_with_another_skeleton_is_packed_and_trained_on(cop
     folder = copy / "utd_raw"
     folder.mkdir()
     rng = np.random.default_rng(0)
+    rows = ["name,label,subject"]
     for subject in (1, 2, 3, 4):
-        for action in (1, 27):
-            np.save(folder / f"S001C001P{subject:03d}R001A{action:03d}.npy", rng.normal(size=(70, 20, 3)).cumsum(0))
-    rows = [f"{path.stem},{int(path.stem[-3:]) - 1}" for path in sorted(folder.glob("*.npy"))]
-    (folder / "recordings.csv").write_text("\n".join(["name,label", *rows]))
-    run(copy, "-m", "data_gen.import_dataset", "folder", "--dataset", "utd", folder)
+        for label in (0, 26):
+            rows.append(f"a{label}_s{subject},{label},{subject}")
+            np.save(folder / f"a{label}_s{subject}.npy", rng.normal(size=(70, 20, 3)).cumsum(0))
+    (folder / "recordings.csv").write_text("\n".join(rows))
+    imported = ("data_gen.import_dataset", "folder", "--dataset", "utd", folder)
     small = ["--hidden-size", 8, "--epochs", 1, "--schedule", "--device", "cpu"]
-    out = run(copy, "pretrain.py", "--checkpoint-path", "checkpoints/utd_xsub", *small)
+    out = succeed(copy, imported, ("pretrain", "--checkpoint-path", "checkpoints/utd_xsub", *small))
     assert "4 recordings to train on, of UTD-MHAD" in out
     state = torch.load(copy / "checkpoints" / "utd_xsub" / "checkpoint_0000.pth.tar", weights_only=True)
     layout = state["encoder"]["layout"]
@@ -141,6 +159,6 @@ def test_a_skeleton_of_the_table_is_known_to_the_readers(copy):
     folder = copy / "hands"
     folder.mkdir()
     np.save(folder / "a.npy", np.random.default_rng(0).normal(size=(30, 3, 3)))
-    run(copy, "-m", "data_gen.import_dataset", "folder", "--name", "hands", "--skeleton", "hand", folder)
+    succeed(copy, ("data_gen.import_dataset", "folder", "--name", "hands", "--skeleton", "hand", folder))
     info = json.loads((copy / "data" / "hands" / "dataset.json").read_text())
     assert info["skeleton"]["joints"] == ["wrist", "thumb", "index"]

@@ -21,8 +21,7 @@ from models.checkpoints import CARD, CLASSIFIER, WEIGHTS_FILE, load, load_encode
 from models.frozen import FrozenEncoder
 from tools.evaluation.classifier import SavedClassifier, own_classifier
 from utils.errors import UserError
-from utils.files import atomic_files, locked
-from utils.logs import write_json
+from utils.files import atomic_files, locked, write_json
 
 INFO_FILE = "export.json"
 TOLERANCE = 1e-5
