@@ -17,8 +17,7 @@ from feeder.clips import ClipDataset
 from models.checkpoints import find_run
 from models.frozen import FrozenEncoder
 from utils.errors import UserError
-from utils.files import reading
-from utils.logs import read_results
+from utils.files import read_results, reading
 from utils.options import read_class_names
 from utils.text import counted
 
