@@ -16,7 +16,7 @@ from models.frozen import FrozenEncoder
 from tests.helpers import own_dataset
 from tests.programs import assert_refused, call
 from tools.figures import confusion, curves, inputs, retrieval, style, timeline, tsne
-from utils.logs import append_result, read_results
+from utils.files import append_result, read_results
 
 CPU = torch.device("cpu")
 QUERY = "S001C001P003R001A001"

@@ -17,8 +17,7 @@ from feeder.clips import ClipDataset
 from models.checkpoints import find_run
 from models.frozen import FrozenEncoder
 from utils.errors import UserError
-from utils.files import reading
-from utils.logs import read_results
+from utils.files import read_results, reading
 from utils.options import read_class_names
 from utils.text import counted
 
@@ -71,7 +70,7 @@ def newest_result(folder: Path, task: str, modality: str, file: str = "", **entr
     (if one is asked for); {} if there is none."""
     entries = {"task": task, "modality": modality, **{name: value for name, value in entries.items() if value}}
     for result in reversed(read_results(folder)):
-        if result | entries == result and (not file or file in result["files"]):
+        if result | entries == result and (not file or file in result.get("files", {})):
             return result
     return {}
 

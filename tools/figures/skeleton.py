@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_gen.packed.reader import INFO, PackedDataset
-from data_gen.raw.inputs import read_one
+from data_gen.raw.recordings import read_one
 from feeder.augment import make_view
 from feeder.clips import NUM_FRAMES, ClipDataset, ResampleClip
 from feeder.modalities import PUBLISHED, derive
