@@ -15,8 +15,7 @@ from tools.figures import style
 from tools.figures.inputs import find_folders, name_of, newest_result, plot_path, read_table
 from tools.figures.style import Curve
 from utils.errors import UserError
-from utils.files import reading
-from utils.logs import read_lines
+from utils.files import read_lines, reading
 
 COLUMNS = 3
 SPREAD = "std of the projections"  # one panel for all keys std/...

@@ -70,7 +70,7 @@ def newest_result(folder: Path, task: str, modality: str, file: str = "", **entr
     (if one is asked for); {} if there is none."""
     entries = {"task": task, "modality": modality, **{name: value for name, value in entries.items() if value}}
     for result in reversed(read_results(folder)):
-        if result | entries == result and (not file or file in result["files"]):
+        if result | entries == result and (not file or file in result.get("files", {})):
             return result
     return {}
 
