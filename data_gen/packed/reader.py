@@ -102,7 +102,7 @@ class PackedDataset:
         if protocol == ALL and ALL not in self.protocols:
             return np.arange(len(self) if side == "train" else 0)
         if protocol not in self.protocols:
-            raise UserError(f"{self.path}: no protocol {protocol!r}; it has {', '.join(self.protocols)}")
+            raise UserError(f"{self.path}: no protocol {protocol!r}; it has {', '.join(self.protocols) or 'none'}")
         file = f"{protocol}_{side}.npy"
         indices = np.array(self._load(file, np.int64, (-1,)))
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):

@@ -158,6 +158,8 @@ def test_a_writer_refuses_what_does_not_fit(tmp_path):
     pack_one(tmp_path, (2, 25, 3), np.zeros((3, 2, 25, 3)), {"class_names": ["walk"]}, {"camera": ["2"]})
     packed = PackedDataset(tmp_path)
     assert packed.class_names == ["walk"] and packed.table("camera") == ["2"] and packed.table("subject") is None
+    with pytest.raises(UserError, match="'xsub'; it has none"):
+        packed.split("xsub", "train")
 
 
 def test_arrays_that_are_no_data_set_and_other_data_sets_are_not_replaced(folder, tmp_path):
