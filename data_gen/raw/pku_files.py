@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ from utils.files import reading
 Result = TypeVar("Result")
 SUFFIX = ".txt"
 FRAME_VALUES = NUM_PEOPLE * NUM_JOINTS * 3
-MAX_LABELS = 999  # a clip's name has three digits for its line
-
 _LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
 _SPLITS = {2: "train", 4: "val"}  # by line of a split file
 
@@ -33,11 +30,11 @@ _SPLITS = {2: "train", 4: "val"}  # by line of a split file
 
 @dataclass
 class Split:
-    """A split file: each video's `side` (`train` or `val`) and `line`; what is wrong (`bad`), by place."""
+    """A split file: each video's `side`, `train` or `val` or, if it is on both, empty; what is wrong (`bad`), by
+    place."""
 
     path: Path
     side: dict[str, str] = field(default_factory=dict)
-    line: dict[str, int] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
 
 
@@ -45,29 +42,24 @@ def find_split(raw: Path, stem: str) -> Path:
     """Find the split file `stem`.txt (underscores may be hyphens): in `raw`, beside it, or in `split` of either.
 
     In part II's own folder the name may lack `_v2`; beside that folder, such a file is part I's.
-
-    Raises UserError if there is none, or a folder has two of that name.
     """
-    beside = Path(os.path.abspath(raw)).parent
+    beside = raw.absolute().parent
     own, shared = ([base, base / "split", base / "Split"] for base in (raw, beside))
     for name, folders in ((stem, own + shared), (stem.removesuffix("_v2"), own)):
         for folder in folders:
-            entries = os.listdir(folder) if folder.is_dir() else []
-            files = sorted(entry for entry in entries if entry.replace("-", "_") == name + SUFFIX)
-            if len(files) > 1:
-                raise UserError(f"{folder}: holds both {' and '.join(files)}; remove one of them")
-            if files:
-                return folder / files[0]
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.name.replace("-", "_") == name + SUFFIX:
+                    return path
     raise UserError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, own[:2] + shared[:2]))}")
 
 
 def read_split(path: Path, video: str) -> Split:
     """Read a split file, which lists training videos on line 2 and test videos on line 4.
 
-    Names that the regular expression `video` does not match, and videos on both sides, are left out and reported in
-    `bad`. Raises UserError for a file that cannot be read or has another layout.
+    Names that the regular expression `video` does not match, and videos on both sides, are reported in `bad`. Raises
+    UserError for a file that cannot be read or has another layout.
     """
-    split, both = Split(path), set()
+    split = Split(path)
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
         _check_layout(lines, video)
@@ -77,11 +69,8 @@ def read_split(path: Path, video: str) -> Split:
             if not re.fullmatch(video, name, re.ASCII):
                 split.bad[place] = "not the name of a video of this part"
             elif split.side.setdefault(name, side) != side:
-                split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one split"
-                both.add(name)
-            split.line.setdefault(name, number)
-    for name in both:
-        del split.side[name]
+                split.bad[place] = "on line 2 too, but a video belongs to one split"
+                split.side[name] = ""
     return split
 
 
@@ -147,7 +136,7 @@ def read_video(video: Video, untrimmed: bool) -> Contents:
 
 def _attempt(file: Recording, parse: Callable[[bytes], Result], bad: dict[str, str]) -> Result | None:
     """Parse one of a video's files; if that fails, add the reason to `bad`."""
-    result = attempt(file, parse)
+    result = attempt(file, lambda: parse(file.read()))
     if not isinstance(result, UserError):
         return result
     bad[str(file)] = str(result)
@@ -178,10 +167,7 @@ def parse_video(text: bytes) -> np.ndarray:
 
 def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
     """Return the lines of a label file that are not blank, each with its number from 1."""
-    lines = split_lines(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
-    if len(lines) > MAX_LABELS:
-        raise UserError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(number, line) for number, line in enumerate(split_lines(text), 1) if line.strip()]
 
 
 def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, int, int, list[str]]:
