@@ -113,21 +113,24 @@ def read_video(video: Video, untrimmed: bool) -> Contents:
     it whole; a segment that overlaps that of an earlier line is then left out as bad."""
     contents = Contents(video.name)
     frames = _attempt(video.skeleton, parse_video, contents.bad)
-    if untrimmed and frames is not None:
+    lines = _attempt(video.label, _label_lines, contents.bad)
+    if frames is None or lines is None:
+        return contents
+    if untrimmed:
         contents.people = frames.astype(np.float32)
-    for number, line in _attempt(video.label, _label_lines, contents.bad) or []:
+    for number, line in lines:
         place = f"{video.label}: line {number}"
         try:
-            action, start, end, repairs = parse_label(line, video.classes, None if frames is None else len(frames))
-            segments = [*contents.segments, Segment(start, end, action - 1)]
-            if contents.people is not None:
-                if fault := find_fault(segments, len(contents.people), video.classes):
+            action, start, end, repairs = parse_label(line, video.classes, len(frames))
+            if untrimmed:
+                segments = [*contents.segments, Segment(start, end, action - 1)]
+                if fault := find_fault(segments, len(frames), video.classes):
                     raise UserError(fault[1])
                 contents.segments = segments
-            elif frames is not None:
+            else:
                 name = f"{video.name}_{number:03}_A{action:03}"
                 contents.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
-            if repairs and frames is not None:
+            if repairs:
                 contents.repaired[place] = "; ".join(repairs)
         except UserError as error:
             contents.bad[place] = error.reason
@@ -170,11 +173,11 @@ def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
     return [(number, line) for number, line in enumerate(split_lines(text), 1) if line.strip()]
 
 
-def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, int, int, list[str]]:
+def parse_label(line: bytes, classes: int, num_frame: int) -> tuple[int, int, int, list[str]]:
     """Parse a line `class,start,end,confidence` to class from 1, start, end and repairs: frames [start, end).
 
-    Reversed ends are swapped; an end beyond the video's `num_frame` frames (None: unknown) is moved there. Raises
-    UserError for anything else that is not a clip of the video.
+    Reversed ends are swapped; an end beyond the video's `num_frame` frames is moved there. Raises UserError for
+    anything else that is not a clip of the video.
     """
     match = _LABEL.fullmatch(line)
     if not match:
@@ -190,10 +193,9 @@ def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, 
         raise UserError(f"the clip starts before the video, at {start}")
     if start == end:
         raise UserError(f"the clip is empty, {start} to {end}")
-    if num_frame is not None:
-        if start >= num_frame:
-            raise UserError(f"the clip starts at {start}, behind the video's {num_frame} frames")
-        if end > num_frame:
-            repairs.append(f"the end {end} lies beyond the video's {num_frame} frames: moved there")
-            end = num_frame
+    if start >= num_frame:
+        raise UserError(f"the clip starts at {start}, behind the video's {num_frame} frames")
+    if end > num_frame:
+        repairs.append(f"the end {end} lies beyond the video's {num_frame} frames: moved there")
+        end = num_frame
     return action, start, end, repairs

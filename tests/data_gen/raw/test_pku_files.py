@@ -92,7 +92,6 @@ def test_labels_are_read_and_repaired_by_rule():
     assert parse_label(b" 3 ,\t0 , 400 , 2 ", 51, 400) == (3, 0, 400, [])
     assert parse_label(b"1,4925,4036,1", 51, 5000) == (1, 4036, 4925, ["the ends 4925, 4036 are reversed: swapped"])
     assert parse_label(b"51,399,401,0", 51, 400)[1:3] == (399, 400)
-    assert parse_label(b"51,399,401,0", 51, None) == (51, 399, 401, [])
 
 
 @pytest.mark.parametrize("subfolder", [".", "split", "Split", "..", "../split"])
