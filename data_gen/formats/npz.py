@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -30,20 +29,31 @@ _PARTS = {"train": "train", "val": "test"}  # our sides and their names in the a
 _MAX_PEOPLE = 2
 
 
+class _Rows(NamedTuple):
+    """The recordings of one side, at the next one: all of them may take more than the memory."""
+
+    file: IO[bytes]
+    shape: tuple[int, int, int]  # N, T, values
+    dtype: np.dtype
+
+    def read_next(self) -> np.ndarray:
+        content = self.file.read(math.prod(self.shape[1:]) * self.dtype.itemsize)
+        return np.frombuffer(content, self.dtype).reshape(self.shape[1:])
+
+
 def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     """Read the archive at `path`, split by `protocol`."""
     entries: list[Entry] = []
+    rows: dict[str, _Rows] = {}
     layouts = set()
     with reading(path):
         archive = zipfile.ZipFile(path)
-        named = "name_train.npy" in archive.namelist()
         for side, part in _PARTS.items():
-            count, num_frame, values = _read_header(archive, part)
+            rows[side] = _open_rows(archive, part)
+            count, _, values = rows[side].shape
             labels, classes = _read_labels(archive, part, count)
             layouts.add((values, classes))
-            names, lengths = numbered_names(side, count), [0] * count
-            if named:
-                names, lengths = _read_names(archive, part, count, num_frame)
+            names, lengths = _read_names(archive, part, count) or (numbered_names(side, count), [0] * count)
             for row, (name, label, length) in enumerate(zip(names, labels, lengths)):
                 entries.append(Entry(name, label, path, f"{path}: recording {row} of x_{part} ({name})", length, side))
         if len(layouts) > 1:
@@ -54,14 +64,13 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
                 f"{values} values per frame do not fit one or two people with the {len(skeleton.joints)} joints of "
                 f"{skeleton.name}; see --skeleton"
             )
-    rows = {side: _rows(archive, part) for side, part in _PARTS.items()}
 
     def read(entry: Entry) -> np.ndarray:
-        recording = next(rows[entry.side])  # names ascend on each side
+        recording = rows[entry.side].read_next()  # names ascend on each side
         last = int(np.flatnonzero(recording.any(axis=1))[-1:].sum()) + 1  # nobody: one frame of zeros
         length = entry.content or last
-        if last > length:
-            raise UserError(f"has values after its {length} frames")
+        if not last <= length <= len(recording):
+            raise UserError(f"has {last} frames, by num_frame {length}")
         return recording[:length].reshape(length, *shape)
 
     entries = in_order(entries)
@@ -73,7 +82,7 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
         entries,
         {protocol: split_by_side(entries)},
         read,
-        named=named,
+        named="name_train.npy" in archive.namelist(),
         every_frame=False,
         made={"protocol": protocol},
         classes=classes,
@@ -91,29 +100,14 @@ def _read_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _start(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the header of a `.npy` file: shape, whether in Fortran's order, dtype."""
+def _open_rows(archive: zipfile.ZipFile, part: str) -> _Rows:
+    file = _open(archive, f"x_{part}")
     np.lib.format.read_magic(file)
-    return np.lib.format.read_array_header_1_0(file)
-
-
-def _read_header(archive: zipfile.ZipFile, part: str) -> tuple[int, ...]:
-    """Return the shape (N, T, values) of the recordings."""
-    with _open(archive, f"x_{part}") as file:
-        shape, is_fortran, dtype = _start(file)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.kind != "f" or len(shape) != 3 or 0 in shape or is_fortran:
         order = " in Fortran's order" if is_fortran else ""
         raise UserError(f"x_{part} holds {dtype} {shape}{order}, expected float32 (N, T, 150) in C order")
-    return shape
-
-
-def _rows(archive: zipfile.ZipFile, part: str) -> Iterator[np.ndarray]:
-    """Read one recording (T, values) after the other; all of them may take more than the memory."""
-    with _open(archive, f"x_{part}") as file:
-        (count, *shape), _, dtype = _start(file)
-        for _ in range(count):
-            content = file.read(math.prod(shape) * dtype.itemsize)
-            yield np.frombuffer(content, dtype).reshape(shape)
+    return _Rows(file, shape, dtype)
 
 
 def _read_labels(archive: zipfile.ZipFile, part: str, count: int) -> tuple[list[int], int]:
@@ -127,17 +121,14 @@ def _read_labels(archive: zipfile.ZipFile, part: str, count: int) -> tuple[list[
     return onehot.argmax(axis=1).tolist(), onehot.shape[1]
 
 
-def _read_names(archive: zipfile.ZipFile, part: str, count: int, longest: int) -> tuple[list[str], list[int]]:
-    """Return the names and numbers of frames that this project adds."""
-    names, num_frame = _read_array(archive, f"name_{part}"), _read_array(archive, f"num_frame_{part}")
-    if names.dtype.kind != "U" or num_frame.dtype.kind not in "iu" or not names.shape == num_frame.shape == (count,):
-        raise UserError(f"name_{part} or num_frame_{part} is not text, or integers, ({count},)")
-    texts = names.tolist()
-    if texts != sorted(texts):
-        raise UserError(f"the names in name_{part} do not ascend")
-    if num_frame.min() < 1 or num_frame.max() > longest:
-        raise UserError(f"num_frame_{part} holds numbers outside 1 to {longest}")
-    return texts, num_frame.tolist()
+def _read_names(archive: zipfile.ZipFile, part: str, count: int) -> tuple[list[str], list[int]] | None:
+    """Return the names and numbers of frames that this project adds; None if there are none."""
+    if f"name_{part}.npy" not in archive.namelist():
+        return None
+    names, num_frame = (_read_array(archive, f"{key}_{part}").tolist() for key in ("name", "num_frame"))
+    if not len(names) == len(num_frame) == count or names != sorted(names):
+        raise UserError(f"name_{part} and num_frame_{part} are not of {count} recordings whose names ascend")
+    return names, num_frame
 
 
 def export_npz(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:

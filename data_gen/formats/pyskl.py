@@ -32,11 +32,9 @@ _ALIASES = {"xset": "xsetup", None: "split"}  # their name for NTU-120's protoco
 def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
     """Read the annotations at `path`. Without `skeleton`, 25 joints are Kinect v2 and 17 are COCO."""
     content = load_pickle(path)
-    if not isinstance(content, dict) or not isinstance(content.get("split"), dict) or "annotations" not in content:
-        raise UserError(f"{path}: is not a dict with split and annotations")
-    entries: list[Entry] = []
     with reading(path):
-        annotations = as_list(content["annotations"])
+        lists, annotations = content["split"], as_list(content["annotations"])
+    entries: list[Entry] = []
     for i, annotation in enumerate(annotations):
         with reading(f"{path}: annotation {i}"):
             entries.append(_read_annotation(path, i, annotation))
@@ -53,20 +51,15 @@ def read_pyskl(path: Path, skeleton: Skeleton | None) -> Source:
     people = max(entry.content.shape[1] for entry in entries)
     entries = in_order(entries)
     with reading(path):
-        splits = _read_splits(content["split"], {entry.name: i for i, entry in enumerate(entries)})
+        splits = _read_splits(lists, {entry.name: i for i, entry in enumerate(entries)})
     frame = people, joints, coordinates
     return Source("pyskl", path, skeleton, frame, entries, splits, lambda entry: entry.content, raw=True)
 
 
 def _read_annotation(path: Path, i: int, annotation: dict[str, Any]) -> Entry:
-    name, keypoint = annotation["frame_dir"], annotation["keypoint"]
-    if not isinstance(name, str):
-        raise UserError(f"frame_dir is {name!r:.40}, not text")
-    if not isinstance(keypoint, np.ndarray) or keypoint.dtype.kind != "f" or keypoint.ndim != 4 or not keypoint.size:
-        form = f"{keypoint.dtype} {keypoint.shape}" if isinstance(keypoint, np.ndarray) else type(keypoint).__name__
-        raise UserError(f"keypoint holds {form}, expected floats (M, T, V, C)")
-    if keypoint.shape[3] not in (2, 3):
-        raise UserError(f"keypoint has {keypoint.shape[3]} coordinates, expected 2 or 3")
+    name, keypoint = str(annotation["frame_dir"]), np.asarray(annotation["keypoint"])
+    if keypoint.dtype.kind != "f" or keypoint.ndim != 4 or not keypoint.size or keypoint.shape[3] not in (2, 3):
+        raise UserError(f"keypoint holds {keypoint.dtype} {keypoint.shape}, expected floats (M, T, V, 3), or 2")
     frames = annotation.get("total_frames", keypoint.shape[1])
     if frames != keypoint.shape[1]:
         raise UserError(f"total_frames is {frames}, keypoint has {keypoint.shape[1]} frames")

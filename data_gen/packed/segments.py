@@ -50,15 +50,12 @@ def to_array(segments: Sequence[Sequence[Segment]]) -> np.ndarray:
 
 
 def from_array(rows: np.ndarray, num_frame: np.ndarray, num_classes: int) -> list[list[Segment]]:
-    """Return each recording's segments. Raises UserError for rows that `to_array` would not return."""
-    if len(rows) and not 0 <= rows[:, 0].min() <= rows[:, 0].max() < len(num_frame):
-        raise UserError(f"a segment lies outside the {len(num_frame)} recordings")
-    order = [tuple(row) for row in rows[:, :2].tolist()]
-    if any(a > b for a, b in zip(order, order[1:])):
-        raise UserError("the segments do not ascend")
+    """Return each recording's segments. Raises an error for rows that `to_array` would not return."""
     result: list[list[Segment]] = [[] for _ in num_frame]
     for recording, *segment in rows.tolist():
         result[recording].append(Segment(*segment))
+    if not np.array_equal(to_array(result), rows):
+        raise UserError("the segments do not ascend")
     for recording, segments in enumerate(result):
         if fault := find_fault(segments, int(num_frame[recording]), num_classes):
             raise UserError(f"recording {recording}: {fault[1]}")

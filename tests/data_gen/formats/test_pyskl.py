@@ -134,7 +134,6 @@ KEYPOINT = annotations()["annotations"][2]["keypoint"]
         ({"split": {}, "annotations": 1}, ""),
         ({"split": {}, "annotations": [1]}, "annotation 0"),
         ({"split": {}, "annotations": []}, ""),
-        (edited(frame_dir=3), "annotation 2: "),
         (edited(frame_dir="a/b"), "'a/b'"),
         (edited(frame_dir=NAMES[1]), f"annotation 2 ({NAMES[1]}): "),
         (edited(label=None), "annotation 2: "),
