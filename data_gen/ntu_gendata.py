@@ -6,7 +6,6 @@ python data_gen/ntu_gendata.py --dataset ntu60 --raw nturgbd_skeletons_s001_to_s
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterable
@@ -14,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
-from data_gen.datasets import DATA_ROOT, DATASETS, NTU, NTU_NAME, DataSet, RecordingName, parse_name
+from data_gen.datasets import DATASETS, NTU, NTU_NAME, DataSet, RecordingName, parse_name
 from data_gen.packed.protocols import derive_splits
 from data_gen.packed.writer import packing
-from data_gen.raw.conversion import bad_recordings, conversion_parser, count_lines, warning_lines
+from data_gen.raw.conversion import bad_recordings, conversion_parser, count_lines, plan_conversions, warning_lines
 from data_gen.raw.recordings import Recording, convert_all, find_recordings
 from utils.errors import UserError
 from utils.files import reading
@@ -114,25 +113,6 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
     return "\n".join(lines + warning_lines(out, info))
 
 
-def _plan(args: argparse.Namespace) -> list[tuple[DataSet, list[Path], Path]]:
-    """List what to convert: (data set, raw places, output folder)."""
-    if args.raw and not args.dataset:
-        raise UserError("--raw needs --dataset, to say what the recordings are")
-    datasets = [DATASETS[args.dataset]] if args.dataset else list(NTU)
-    plan = []
-    for dataset in datasets:
-        places = [DATA_ROOT / place for place in dataset.raw]
-        raw = args.raw or ([p for p in places if p.is_dir()] if places[0].is_dir() else [])
-        if raw:
-            plan.append((dataset, raw, args.out or DATA_ROOT / dataset.name))
-    if not plan:
-        folders = ", ".join(str(DATA_ROOT / dataset.raw[0]) for dataset in datasets)
-        raise UserError(f"no raw recordings at {folders}; put them there or name their place by --dataset and --raw")
-    if args.out and len(plan) > 1:
-        raise UserError("--out needs --dataset: several data sets cannot share one folder")
-    return plan
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = conversion_parser(__doc__)
     names = [dataset.name for dataset in NTU]
@@ -142,7 +122,8 @@ def main(argv: list[str] | None = None) -> None:
     missing = "list of recordings to leave out (default: the one beside the recordings)"
     parser.add_argument("--missing", type=Path, metavar="FILE", help=missing)
     args = parser.parse_args(argv)
-    for dataset, places, out in _plan(args):
+    datasets = [DATASETS[args.dataset]] if args.dataset else NTU
+    for dataset, places, out in plan_conversions(datasets, args.raw or [], args.out, "--dataset"):
         print(report(dataset, out, convert(dataset, places, out, args.missing, args.workers, args.skip_bad)))
 
 

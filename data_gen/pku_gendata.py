@@ -7,7 +7,6 @@ python data_gen/pku_gendata.py --untrimmed           whole videos with their seg
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
-from data_gen.datasets import DATA_ROOT, PKU, UNTRIMMED, DataSet
+from data_gen.datasets import PKU, UNTRIMMED, DataSet
 from data_gen.packed.reader import SIDES
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import (
@@ -23,6 +22,7 @@ from data_gen.raw.conversion import (
     conversion_parser,
     count_lines,
     in_brackets,
+    plan_conversions,
     reason_lines,
     warning_lines,
 )
@@ -149,33 +149,20 @@ def report(dataset: DataSet, out: Path, info: dict) -> str:
     return "\n".join(lines + warning_lines(out, info, _WHAT))
 
 
-def _plan(args: argparse.Namespace) -> list[tuple[DataSet, Path, Path]]:
-    """List what to convert: (data set, raw folder, output folder)."""
-    if args.raw and not args.part:
-        raise UserError("--raw needs --part, to say which part of PKU-MMD it holds")
-    datasets = [PKU[args.part - 1]] if args.part else list(PKU)
-    places = [args.raw or DATA_ROOT / dataset.raw[0] for dataset in datasets]
-    if args.untrimmed:
-        datasets = [untrimmed_row(dataset) for dataset in datasets]
-    plan = [(d, raw, args.out or DATA_ROOT / d.name) for d, raw in zip(datasets, places) if raw.is_dir()]
-    if not plan:
-        folders = " or ".join(map(str, places))
-        raise UserError(f"no folder {folders}; put the videos there or name their place by --part and --raw")
-    if args.out and len(plan) > 1:
-        raise UserError("--out needs --part: two data sets cannot share one folder")
-    return plan
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = conversion_parser(__doc__)
     part = "part of PKU-MMD (default: all whose videos are in data/)"
     parser.add_argument("--part", type=int, choices=(1, 2), help=part)
     untrimmed = "keep whole videos, with their segments (docs/detection.md)"
     parser.add_argument("--untrimmed", action="store_true", help=untrimmed)
-    parser.add_argument("--raw", type=Path, metavar="DIR", help="folder that holds skeleton/ and label/")
+    raw = "folder that holds skeleton/ and label/"
+    parser.add_argument("--raw", nargs=1, type=Path, metavar="DIR", help=raw)
     args = parser.parse_args(argv)
-    for dataset, raw, out in _plan(args):
-        print(report(dataset, out, convert(dataset, raw, out, args.workers, args.skip_bad, args.untrimmed)))
+    datasets = [PKU[args.part - 1]] if args.part else list(PKU)
+    if args.untrimmed:
+        datasets = [untrimmed_row(dataset) for dataset in datasets]
+    for dataset, places, out in plan_conversions(datasets, args.raw or [], args.out, "--part"):
+        print(report(dataset, out, convert(dataset, places[0], out, args.workers, args.skip_bad, args.untrimmed)))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from data_gen.datasets import DataSet
+from data_gen.datasets import DATA_ROOT, DataSet
 from data_gen.packed.reader import INFO, SIDES, UNLABELLED
 from data_gen.raw.normalise import in_unit
 from utils.errors import UserError
@@ -23,6 +24,27 @@ def conversion_parser(doc: str | None) -> argparse.ArgumentParser:
     add_workers_option(parser, num_cores())
     parser.add_argument("--skip-bad", action="store_true", help="leave bad recordings out instead of stopping")
     return parser
+
+
+def plan_conversions(
+    datasets: Sequence[DataSet], raw: list[Path], out: Path | None, flag: str
+) -> list[tuple[DataSet, list[Path], Path]]:
+    """List what to convert: data set, places of its raw recordings, output folder. Without `raw`, all data sets whose
+    first folder is in data/; `flag` chooses one."""
+    if raw and len(datasets) > 1:
+        raise UserError(f"--raw needs {flag}, to say what the recordings are")
+    plan = []
+    for dataset in datasets:
+        places = [DATA_ROOT / folder for folder in dataset.raw]
+        if raw or places[0].is_dir():
+            present = [place for place in places if place.is_dir()]
+            plan.append((dataset, raw or present, out or DATA_ROOT / dataset.name))
+    if not plan:
+        folders = ", ".join(str(DATA_ROOT / dataset.raw[0]) for dataset in datasets)
+        raise UserError(f"no raw recordings at {folders}; put them there or name their place by {flag} and --raw")
+    if out and len(plan) > 1:
+        raise UserError(f"--out needs {flag}: several data sets cannot share one folder")
+    return plan
 
 
 def bad_recordings(bad: dict[str, str], what: str = "recording") -> UserError:

@@ -16,6 +16,7 @@ from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert, main
 from data_gen.packed.reader import PackedDataset
 from data_gen.packed.writer import locked
+from data_gen.raw import conversion
 from data_gen.raw.conversion import bad_recordings
 from tests.helpers import GOLDEN, is_running, moving_body, skeleton_text, tiny_dataset, write_recordings
 from tests.programs import status_of
@@ -254,7 +255,7 @@ def test_what_ends_a_conversion_from_outside_has_a_status_and_leaves_nothing(err
 
 
 def test_every_data_set_that_lies_there_is_converted_beside_the_published_counts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ntu_gendata, "DATA_ROOT", tmp_path)
+    monkeypatch.setattr(conversion, "DATA_ROOT", tmp_path)
     assert status_of(main, []) == 1
     assert str(tmp_path / "nturgbd_raw") in capsys.readouterr().err
     assert status_of(main, ["--dataset", "ntu120"]) == 1

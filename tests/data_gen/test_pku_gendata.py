@@ -274,7 +274,7 @@ def test_without_flags_it_converts_the_parts_that_are_there_and_the_ntu_program_
         return subprocess.run(command, cwd=tmp_path / "data_gen", capture_output=True, text=True)
 
     done = run("pku_gendata.py")
-    assert done.returncode == 1 and "pkummd_raw/v1 or " in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "pkummd_raw/v1, " in done.stderr and "Traceback" not in done.stderr
     shutil.copytree(pristine, tmp_path / "data" / "pkummd_raw" / "v1")
     done = run("pku_gendata.py")
     assert done.returncode == 0 and "PKU-MMD I: 18 recordings" in done.stdout and "II" not in done.stdout, done.stderr
