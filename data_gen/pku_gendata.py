@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from data_gen.datasets import PKU, UNTRIMMED, DataSet
 from data_gen.packed.reader import SIDES
-from data_gen.packed.writer import PackedWriter, packing
+from data_gen.packed.writer import packing
 from data_gen.raw.conversion import (
     bad_recordings,
     conversion_parser,
@@ -26,8 +26,7 @@ from data_gen.raw.conversion import (
     reason_lines,
     warning_lines,
 )
-from data_gen.raw.pku_files import SUFFIX, Split, Video, find_split, read_split, read_video
-from data_gen.raw.recordings import Recording
+from data_gen.raw.pku_files import SUFFIX, Split, find_split, read_split, read_video
 from utils.errors import UserError
 from utils.logs import progress
 from utils.processes import map_in_workers, run
@@ -58,9 +57,22 @@ def convert(
         "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
         "in_no_split": sorted(stems.difference(*(split.side for split in splits.values()))),
     }
+    videos = sorted({name for split in splits.values() for name, side in split.side.items() if side})
+    read = partial(read_video, raw=raw, classes=dataset.classes, untrimmed=untrimmed)
+    repaired: dict[str, str] = {}
+    labels: set[int] = set()
     with packing(out, name=dataset.name) as writer:
-        videos = _videos(dataset, raw, splits)
-        repaired, labels = _write(writer, videos, bad, workers, skip_bad, untrimmed)
+        parts = map_in_workers(read, videos, workers, chunk=1)
+        for video in progress(parts, total=len(videos), desc="convert", unit="video"):
+            bad |= video.bad
+            repaired |= video.repaired
+            labels |= {segment.label for segment in video.segments}
+            if bad and not skip_bad:
+                continue
+            for name, label, people in video.clips:
+                writer.add(name, label, people)
+            if video.people is not None:
+                writer.add_long(video.name, video.people, video.segments)
         if bad and not skip_bad:
             raise bad_recordings(bad, _WHAT)
         if not writer.names:
@@ -87,37 +99,6 @@ def _stems(folder: Path) -> set[str]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; --raw is the one that holds skeleton and label")
     return {p.stem for p in folder.iterdir() if p.suffix == SUFFIX and not p.name.startswith(".")}
-
-
-def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
-    """Return the videos of all splits, by name."""
-    videos = []
-    for name in sorted({name for split in splits.values() for name, side in split.side.items() if side}):
-        skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
-        videos.append(Video(name, skeleton, label, dataset.classes))
-    return videos
-
-
-def _write(
-    writer: PackedWriter, videos: list[Video], bad: dict[str, str], workers: int, skip_bad: bool, untrimmed: bool
-) -> tuple[dict[str, str], set[int]]:
-    """Feed the videos' clips, or with `untrimmed` whole videos, to the writer, and what cannot be used to `bad`.
-    Return what was repaired, by line, and the labels that occur."""
-    repaired: dict[str, str] = {}
-    labels: set[int] = set()
-    parts = map_in_workers(partial(read_video, untrimmed=untrimmed), videos, workers, chunk=1)
-    for video in progress(parts, total=len(videos), desc="convert", unit="video"):
-        bad |= video.bad
-        repaired |= video.repaired
-        if bad and not skip_bad:
-            continue
-        for name, label, people in video.clips:
-            writer.add(name, label, people)
-            labels.add(label)
-        if video.people is not None:
-            writer.add_long(video.name, video.people, video.segments)
-            labels |= {segment.label for segment in video.segments}
-    return repaired, labels
 
 
 def _video_of(clip: str) -> str:

@@ -85,20 +85,11 @@ def _check_layout(lines: list[str], video: str) -> None:
 # ---- videos ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Video:
-    """A video's two files, and the number of classes."""
-
-    name: str
-    skeleton: Recording
-    label: Recording
-    classes: int
-
-
 @dataclass
-class Contents:
-    """What a video holds: clips (name, label from 0, people float32 (T, 2, 25, 3)) in the order of its label file, or
-    people as recorded and segments; by file or line, the reasons why something was left out (`bad`) or changed."""
+class Video:
+    """What a video holds: segments in the order of its label file, and their clips (name, label from 0, people float32
+    (T, 2, 25, 3)) or the people as recorded; by file or line, the reasons why something was left out (`bad`) or
+    changed."""
 
     name: str
     clips: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
@@ -108,33 +99,33 @@ class Contents:
     repaired: dict[str, str] = field(default_factory=dict)
 
 
-def read_video(video: Video, untrimmed: bool) -> Contents:
+def read_video(name: str, raw: Path, classes: int, untrimmed: bool) -> Video:
     """Read a video once, and cut it into normalised clips, named `0002-L_003_A012`: video, label line, class. Or keep
     it whole; a segment that overlaps that of an earlier line is then left out as bad."""
-    contents = Contents(video.name)
-    frames = _attempt(video.skeleton, parse_video, contents.bad)
-    lines = _attempt(video.label, _label_lines, contents.bad)
+    video = Video(name)
+    skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
+    frames, lines = _attempt(skeleton, parse_video, video.bad), _attempt(label, _label_lines, video.bad)
     if frames is None or lines is None:
-        return contents
+        return video
     if untrimmed:
-        contents.people = frames.astype(np.float32)
+        video.people = frames.astype(np.float32)
     for number, line in lines:
-        place = f"{video.label}: line {number}"
+        place = f"{label}: line {number}"
         try:
-            action, start, end, repairs = parse_label(line, video.classes, len(frames))
-            if untrimmed:
-                segments = [*contents.segments, Segment(start, end, action - 1)]
-                if fault := find_fault(segments, len(frames), video.classes):
-                    raise UserError(fault[1])
-                contents.segments = segments
-            else:
-                name = f"{video.name}_{number:03}_A{action:03}"
-                contents.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
-            if repairs:
-                contents.repaired[place] = "; ".join(repairs)
+            action, start, end, repairs = parse_label(line, classes, len(frames))
+            segments = [*video.segments, Segment(start, end, action - 1)]
+            if untrimmed and (fault := find_fault(segments, len(frames), classes)):
+                raise UserError(fault[1])
         except UserError as error:
-            contents.bad[place] = error.reason
-    return contents
+            video.bad[place] = error.reason
+            continue
+        video.segments = segments
+        if not untrimmed:
+            clip = normalise(_drop_absent(frames[start:end]))
+            video.clips.append((f"{name}_{number:03}_A{action:03}", action - 1, clip))
+        if repairs:
+            video.repaired[place] = "; ".join(repairs)
+    return video
 
 
 def _attempt(file: Recording, parse: Callable[[bytes], Result], bad: dict[str, str]) -> Result | None:
