@@ -83,7 +83,7 @@ def test_a_map_has_a_point_for_each_recording_and_a_title_for_each_encoder():
     np.testing.assert_array_equal(figure.axes[1].collections[1].get_offsets(), -points[labels == 2])
 
 
-@pytest.mark.parametrize("classes, height", [(12, 1640), (60, 1640), (120, 3600)])
+@pytest.mark.parametrize("classes, height", [(12, 1640), (60, 1640), (120, 3048)])
 def test_confusion_counts_are_sklearns(classes, height):
     true, predicted = np.random.default_rng(0).integers(0, classes, (2, 500))
     counts = confusion.count(true, predicted, classes)
@@ -109,7 +109,7 @@ def test_confusion_is_that_of_the_newest_probe(folder, demo_root):
     assert 100 * counts.trace() / counts.sum() == pytest.approx(result["metrics"]["last_top1"]["values"][0])
     assert names == list(DEMO) and title == "demo, 1 epoch, modality all: demo xsub"
     with open(folder / "right.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("label", "predicted"), (3, 3), (4, 3)])
+        csv.writer(file).writerows([("name", "label", "predicted"), ("a, b#", 3, 3), ("c", 4, 3)])
     newer = result | {"files": result["files"] | {"predictions": "right.csv"}}
     append_result(folder, newer)
     append_result(folder, newer | {"modality": "bone"})
