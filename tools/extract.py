@@ -52,15 +52,9 @@ def main(argv: list[str] | None = None) -> None:
     device = single_process(args.device, "tools.extract")
     encoder = FrozenEncoder.open(args.pretrained, device, args.modality)
     recordings = Recordings(args.data, encoder, args.skeleton)
-    names, labels, features = [], [], []
-    for batch in recordings.features():
-        names += batch.names
-        labels += batch.labels
-        features.append(batch.features.cpu().numpy())
-    if not args.skip_bad or not names:
-        recordings.check()
+    names, labels, features = recordings.all_features(args.skip_bad)
     arrays: dict[str, Any] = {
-        "feature": np.concatenate(features),
+        "feature": features.numpy(),
         "name": np.array(names),
         "label": np.array(labels),
         "classes": np.array(recordings.class_names, np.str_),

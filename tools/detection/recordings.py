@@ -56,7 +56,7 @@ def _of_dataset(packed: PackedDataset, encoder: FrozenEncoder) -> list[LongRecor
         raise UserError(f"{packed.path}: holds clips, not long recordings; tools.predict takes them")
     packed, classes = _adapt(packed, encoder), classes_of(packed)
     rate = float(packed.info.get("frame_rate", FRAME_RATE))
-    truth = [[(start, end, classes[label]) for start, end, label in segments] for segments in packed.segments]
+    truth = [[(start, end, classes[label]) for start, end, label in segments] for segments in packed.segments or ()]
     names = enumerate(packed.names.tolist())
     return [LongRecording(name, partial(packed.recording, i), truth[i], rate) for i, name in names]
 

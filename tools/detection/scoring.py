@@ -5,7 +5,7 @@ Windows are scored by a classifier of clips, by the nearest clips of a gallery, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,19 +54,24 @@ class Scorer:
     def detect(self, bodies: np.ndarray, window: int, stride: int, threshold: float, shortest: int) -> list[Detection]:
         """Find the segments of a recording, frames (T, slots, V, C) as recorded. See `feeder.windows.starts` for window
         and stride, `decode` for threshold and shortest."""
-        windows = self._score_windows(bodies, window, stride)
-        return decode(frame_scores(windows, len(bodies), len(self.classes)), threshold, shortest)
+        return decode(self.frame_scores(bodies, window, stride), threshold, shortest)
 
     @torch.no_grad()
-    def _score_windows(self, bodies: np.ndarray, window: int, stride: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield each window's start and the scores (W, classes) of its frames, 0 in gaps without a body."""
+    def frame_scores(self, bodies: np.ndarray, window: int, stride: int) -> np.ndarray:
+        """Average the scores of windows over the frames that they share: float64 (T, classes). A window counts most in
+        its middle, where it shows what is before and after. Its scores are 0 in gaps without a body."""
+        total, weight = np.zeros((len(bodies), len(self.classes))), np.zeros((len(bodies), 1))
+        position = np.arange(min(window, len(bodies)))
+        importance = np.minimum(position, position[::-1])[:, None] + 1.0
         begins = starts(len(bodies), window, stride)
         for batch in (begins[i : i + BATCH] for i in range(0, len(begins), BATCH)):
             clips, present = zip(*(normalise_window(bodies[start : start + window], self.layout) for start in batch))
             scores = self.score(resample(torch.from_numpy(np.stack(clips)).to(self.device))).cpu()
-            of_frames = F.interpolate(scores.mT, size=len(clips[0]), mode="linear", align_corners=False).mT.numpy()
+            of_frames = F.interpolate(scores.mT, size=len(position), mode="linear", align_corners=False).mT.numpy()
             for start, frames, is_present in zip(batch, of_frames, present):
-                yield start, frames * is_present[:, None]
+                total[start : start + window] += importance * (frames * is_present[:, None])
+                weight[start : start + window] += importance
+        return total / weight
 
 
 def by_classifier(classifier: SavedClassifier) -> Scorer:
@@ -105,18 +110,6 @@ def by_detector(detector: Detector) -> Scorer:
         return detector(clips).softmax(-1)[..., :-1]  # without background
 
     return Scorer(score, detector.classes, detector.layout, detector.parents.device)
-
-
-def frame_scores(windows: Iterable[tuple[int, np.ndarray]], num_frame: int, num_classes: int) -> np.ndarray:
-    """Average the scores of windows, (start, float (W, classes)), over the frames that they share: float64
-    (num_frame, classes). A window counts most in its middle, where it shows what is before and after."""
-    total, weight = np.zeros((num_frame, num_classes)), np.zeros((num_frame, 1))
-    for start, scores in windows:
-        position = np.arange(len(scores))
-        importance = np.minimum(position, position[::-1])[:, None] + 1.0
-        total[start : start + len(scores)] += importance * scores
-        weight[start : start + len(scores)] += importance
-    return total / weight
 
 
 def decode(scores: np.ndarray, threshold: float, shortest: int) -> list[Detection]:
