@@ -19,7 +19,7 @@ from data_gen.datasets import DATA_ROOT
 from feeder.modalities import ENSEMBLE, MODALITIES
 from tools.training.recipes import FINETUNE, LINEAR_PROBE, ClassifierRecipe
 from utils.errors import UserError
-from utils.logs import format_summary, summary
+from utils.files import format_summary, summary
 from utils.options import (
     add_data_options,
     add_pretrained_option,

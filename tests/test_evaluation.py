@@ -18,7 +18,7 @@ from models.frozen import load_encoder
 from tests.helpers import tiny_dataset
 from tests.programs import assert_refused, call
 from utils.errors import UserError
-from utils.logs import read_results
+from utils.files import read_results
 
 
 def flags(folder, root, *more):

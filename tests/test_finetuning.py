@@ -17,7 +17,7 @@ from tests.processes import run_together
 from tools.evaluation import finetune
 from tools.evaluation.classifier import load_classifier
 from utils.errors import UserError
-from utils.logs import RESULTS, read_results
+from utils.files import RESULTS, read_results
 
 SHORT = ("--epochs", 6, "--schedule", 4, "--batch-size", 5, "--device", "cpu")
 

@@ -1,48 +1,81 @@
-"""Print parameters and operations of the unified model beside three separate streams: `python -m tools.efficiency`.
+"""Print parameters and operations of the unified model beside three separate streams, counted in the modules.
 
-They are counted in the modules, in seconds and without data.
+    python -m tools.efficiency
+    python -m tools.efficiency --encoder stgcn --hidden-size 256
+
+Operations are those of matrix products and convolutions for one clip of 64 frames and two people, forward, as this
+implementation runs; a multiply-add counts as two. Three separate streams are the usual alternative, built from this
+model's parts: an encoder and a projector for each modality, trained on two views each.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
+from models import ENCODERS, METHODS, LossWeights
+from utils.options import make_parser, output_file, positive_int
+from utils.processes import run
+from utils.text import table
 
-from data_gen.packed.atomic import atomic_write
+if TYPE_CHECKING:
+    from torch import nn
 
-from tools.utils.errors import UserError, run
-from tools.utils.options import HelpFormatter, output_file, positive_int
-from tools.utils.tables import table
 
-EXPLANATION = """
-Operations are those of matrix products for one clip of {frames} frames and two people, forward, counted as this
-implementation runs; a multiply-add counts as two.
-Three separate streams: an encoder and a projector for each modality, trained on two views each; their scores are added.
-This is the usual alternative, built from this model's parts."""
+def efficiency(encoder: str, hidden_size: int) -> list[dict]:
+    """Return the rows of the table: `what`, the number of `parameters`, and the `flop` of a clip."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from data_gen.skeletons import NTU_LAYOUT
+    from feeder.modalities import PUBLISHED
+
+    with FakeTensorMode():  # shapes without values, so that nothing is computed
+        one, fused = (ENCODERS[encoder](hidden_size, m, NTU_LAYOUT) for m in (PUBLISHED[:1], PUBLISHED))
+        stream, unified = (METHODS["umurl"](part, LossWeights()) for part in (one, fused))
+        rows = {
+            "encoder, one modality": (1, one, _flop_of_clip(one, [one.modalities])),
+            "encoder, all modalities fused": (1, fused, _flop_of_clip(fused, [fused.modalities])),
+            "three separate encoders": (3, one, _flop_of_clip(one, [one.modalities])),
+            "pre-training": (1, unified, _flop_of_clip(unified, unified.streams)),
+            "pre-training of three separate streams": (3, stream, _flop_of_clip(stream, stream.streams)),
+        }
+    return [
+        {"what": what, "parameters": times * sum(p.numel() for p in module.parameters()), "flop": times * flop}
+        for what, (times, module, flop) in rows.items()
+    ]
+
+
+def _flop_of_clip(module: nn.Module, streams: Sequence[tuple[str, ...]]) -> int:
+    """Count the operations of one more clip in a batch, of an encoder with one stream or of a method with several.
+    Products of weights alone, once a batch, are not among them."""
+    import torch
+
+    from data_gen.skeletons import NTU_LAYOUT
+    from feeder.clips import NUM_FRAMES
+    from tools.benchmark.measure import count_flops
+
+    def count(size: int) -> int:
+        clips = torch.zeros(size, NUM_FRAMES, *NTU_LAYOUT.shape)
+        inputs = [dict.fromkeys(stream, clips) for stream in streams]
+        return count_flops(lambda: module(inputs[0] if len(inputs) == 1 else inputs))
+
+    return count(3) - count(2)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = make_parser(__doc__)
+    parser.add_argument("--encoder", choices=list(ENCODERS), default="transformer", help="architecture of the encoder")
     parser.add_argument("--hidden-size", type=positive_int, default=1024, help="width of the encoder")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows to FILE")
     args = parser.parse_args(argv)
-    if args.hidden_size % 2:
-        raise UserError(f"--hidden-size {args.hidden_size}: the position code needs an even number")
 
-    from feeder.clips import NUM_FRAMES
-    from tools.benchmark.efficiency import efficiency
+    from utils.files import write_json
 
-    rows = efficiency(args.hidden_size)
-    header = (f"hidden size {args.hidden_size}", "parameters, M", "GFLOP")
-    print(table(header, [(r.what, f"{r.parameters / 1e6:.2f}", f"{r.flop / 1e9:.2f}") for r in rows]))
-    print(EXPLANATION.format(frames=NUM_FRAMES))
+    rows = efficiency(args.encoder, args.hidden_size)
+    header = (f"{args.encoder}, hidden size {args.hidden_size}", "parameters, M", "GFLOP")
+    print(table(header, [(r["what"], f"{r['parameters'] / 1e6:.2f}", f"{r['flop'] / 1e9:.2f}") for r in rows]))
     if args.json:
-        with atomic_write(args.json) as partial:
-            partial.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
+        write_json(args.json, rows)
 
 
 if __name__ == "__main__":

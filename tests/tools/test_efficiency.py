@@ -1,12 +1,11 @@
 import json
 
 import pytest
-from tools.utils.errors import UserError
 
-from models import flops
-from models.umurl import UmURL
+from models import ENCODERS
+from tests.helpers import make_method
 from tools import efficiency
-from tools.benchmark.efficiency import efficiency as rows_of
+from utils.errors import UserError
 
 
 def test_the_table(tmp_path, capsys):
@@ -14,29 +13,42 @@ def test_the_table(tmp_path, capsys):
     rows = {row["what"]: row for row in json.loads((tmp_path / "e.json").read_text())}
     whole, one = rows["encoder, all modalities fused"], rows["encoder, one modality"]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("| hidden size 64") and f"| {whole['parameters'] / 1e6:.2f} " in lines[3]
+    assert lines[0].startswith("| transformer, hidden size 64") and f"| {whole['parameters'] / 1e6:.2f} " in lines[3]
     assert rows["three separate encoders"]["parameters"] == 3 * one["parameters"] > whole["parameters"]
-    assert 0 < rows["pre-training"]["flop"] < flops.pretraining_flops(64)
 
 
-def test_parameters_and_operations_grow_as_the_modules_do():
-    """At another size, computed from the state dict and by hand."""
-    rows = {row.what: row for row in rows_of(32)}
-    sizes = {k: v.numel() for k, v in UmURL(32).named_parameters()}
-    shared = sum(n for k, n in sizes.items() if "ma_encoder" in k)
-    joint = sum(n for k, n in sizes.items() if "j_emb" in k)
-    projector = sum(n for k, n in sizes.items() if "j_projector" in k)
-    assert rows["pre-training"].parameters == sum(sizes.values())
-    assert rows["encoder, one modality"].parameters == shared + joint
-    assert rows["pre-training of three separate streams"].parameters == 3 * (shared + joint + projector)
-    # One head: two of attention's products a token, of h² multiply-adds each, are folded away.
-    folded = 2 * (64 + 50) * 2 * 32**2
-    assert rows["encoder, one modality"].flop == flops.stream_flops(32, 1) - folded
-    assert rows["three separate encoders"].flop == 3 * rows["encoder, one modality"].flop
-    separate = rows["pre-training of three separate streams"]
-    assert separate.flop == 3 * (flops.pretraining_flops(32, 1) - 2 * folded)
+def test_parameters_are_those_of_the_modules():
+    rows = {row["what"]: row["parameters"] for row in efficiency.efficiency("transformer", 32)}
+    sizes = {name: p.numel() for name, p in make_method(32).named_parameters()}
+    joint, layers = (sum(n for name, n in sizes.items() if part in name) for part in (".joint.", "encoder.layers"))
+    projector = sum(n for name, n in sizes.items() if name.startswith("projectors.joint."))
+    assert rows["pre-training"] == sum(sizes.values())
+    assert rows["encoder, one modality"] == joint - projector + layers
+    assert rows["pre-training of three separate streams"] == 3 * (joint + layers)
 
 
-def test_an_odd_width_is_refused():
-    with pytest.raises(UserError, match="--hidden-size 33: the position code needs an even number"):
+def test_operations_of_the_transformer_are_those_on_paper():
+    """Two of the layer's six products a token are folded away; so are the embeddings' second Linears in the fusion."""
+    hidden = 32
+    rows = {row["what"]: row["flop"] for row in efficiency.efficiency("transformer", hidden)}
+    expected = {1: 0, 3: 0}
+    for tokens, size in ((64, 150), (50, 192)):
+        layer = 4 * tokens * hidden**2 + 2 * tokens**2 * hidden  # four Linears; scores and their mixture
+        for modalities in expected:
+            expected[modalities] += 2 * (modalities * tokens * (size + hidden) * hidden + layer)
+    assert rows["encoder, one modality"] == expected[1]
+    assert rows["encoder, all modalities fused"] == expected[3]
+    projections = 6 * 2 * (2 * (2 * hidden) ** 2 + 2 * hidden * 4096)
+    assert rows["pre-training"] == 3 * expected[1] + expected[3] + projections
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_has_a_table(name):
+    rows = efficiency.efficiency(name, 16)
+    assert len(rows) == 5 and all(row["flop"] > 0 and row["parameters"] > 0 for row in rows)
+    assert rows[2]["flop"] == 3 * rows[0]["flop"]
+
+
+def test_a_width_that_the_encoder_cannot_have():
+    with pytest.raises(UserError, match="--hidden-size 33"):
         efficiency.main(["--hidden-size", "33"])

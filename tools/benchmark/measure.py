@@ -1,73 +1,120 @@
-"""Measure times, peak memory, and what the machine itself can do."""
+"""Time calls, count their operations, and measure the machine's own limits."""
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+HEADER = ("stage", "what", "ms (min – max)", "a second", "of the limit", "GPU memory", "notes")
+MIN_RUNS = 3
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Seconds per unit of work, one value per run, and peak memory in bytes: on a GPU what PyTorch allocated since the
-    first of these runs; on a CPU the process's resident memory since its start."""
+def measure(
+    call: Callable[[], object],
+    device: torch.device,
+    seconds: float,
+    repeats: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Return the seconds of a call in each run, after a run that does not count.
 
-    times: list[float]
-    memory: int
+    A run makes `repeats` calls and ends when the GPU is done. There are at least three runs, and as many as take
+    `seconds` together.
+    """
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.times)
+    def run() -> float:
+        start = clock()
+        for _ in range(repeats):
+            call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return clock() - start
 
-    def to_json(self) -> dict[str, object]:
-        seconds = {"median": self.median, "min": min(self.times), "max": max(self.times), "runs": len(self.times)}
-        return {"seconds": seconds, "peak_memory": self.memory}
+    run()
+    times: list[float] = []
+    while len(times) < MIN_RUNS or sum(times) < seconds:
+        times.append(run())
+    return [t / repeats for t in times]
 
 
-def measure(call: Callable[[], object], device: torch.device, seconds: float, units: float = 1) -> Measured:
-    """Time `call`, which does `units` of work, repeatedly for at least `seconds`, after one call that does not count.
-    On a GPU a run ends when its work is done."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-    times = timer.blocked_autorange(min_run_time=seconds).times
-    if device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(device)
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Measured([t / units for t in times], memory)
+def count_flops(call: Callable[[], object]) -> int:
+    """Count the operations of a call's matrix products and convolutions as it runs; a multiply-add counts as two."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How fast the machine does a simple operation: `rate` in `unit` per second."""
+    """How fast the machine does a simple operation: `rate` in `unit` (FLOP or B) per second."""
 
     name: str
     unit: str
     rate: float
 
 
-def split_limit(texts: list[bytes], seconds: float) -> Limit:
-    """Measure splitting text at its blanks, on one core."""
-    measured = measure(lambda: [t.split() for t in texts], torch.device("cpu"), seconds)
-    return Limit("split text", "B", sum(map(len, texts)) / measured.median)
+def product_limit(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> Limit:
+    """Measure the product of two square matrices."""
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    median = statistics.median(measure(lambda: a @ b, device, seconds))
+    return Limit(f"product of {size}³, {str(dtype).removeprefix('torch.')}", "FLOP", 2 * size**3 / median)
 
 
 def copy_limit(device: torch.device, size: int, seconds: float) -> Limit:
     """Measure copying `size` bytes; each is read once and written once."""
     source = torch.zeros(size // 4, device=device)
-    target = torch.zeros_like(source)
-    return Limit("copy memory", "B", 2 * size / measure(lambda: target.copy_(source), device, seconds).median)
+    target = torch.empty_like(source)
+    return Limit("copy", "B", 2 * size / statistics.median(measure(lambda: target.copy_(source), device, seconds)))
 
 
-def product_limit(device: torch.device, shape: tuple[int, int, int], dtype: torch.dtype, seconds: float) -> Limit:
-    """Measure the product of (m, k) by (k, n); the second matrix is stored as a Linear's weight is."""
-    m, k, n = shape
-    a, b = (torch.randn(rows, k, device=device, dtype=dtype) for rows in (m, n))
-    name = f"{m}×{k} by {k}×{n}, {str(dtype).removeprefix('torch.')}"
-    return Limit(name, "FLOP", 2 * m * k * n / measure(lambda: torch.mm(a, b.T), device, seconds).median)
+def split_limit(texts: Sequence[bytes], seconds: float) -> Limit:
+    """Measure splitting texts at their blanks, on one core."""
+    times = measure(lambda: [text.split() for text in texts], torch.device("cpu"), seconds)
+    return Limit("split of the text", "B", sum(map(len, texts)) / statistics.median(times))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The times of a stage beside the machine's limit.
+
+    times: seconds of each run. items, noun: how many things of which kind a run works on. amount: what a run needs, in
+    the limit's unit. memory: most bytes that PyTorch held on the GPU. profile: a table of kernels.
+    """
+
+    stage: str
+    what: str
+    times: list[float]
+    items: int
+    noun: str
+    amount: float
+    limit: Limit
+    note: str
+    memory: int
+    profile: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """The median run."""
+        return statistics.median(self.times)
+
+    @property
+    def share(self) -> float:
+        """How much of the limit is reached, at most 1 if the limit is one."""
+        return self.amount / self.seconds / self.limit.rate
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"seconds": self.seconds, "per_second": self.items / self.seconds, "share": self.share}
+
+    def cells(self) -> list[str]:
+        """Format the row for the table."""
+        median, least, most = (f"{1e3 * t:,.1f}" for t in (self.seconds, min(self.times), max(self.times)))
+        limit = f"{100 * self.share:.0f} % of {self.limit.rate / 1e9:,.3g} G{self.limit.unit}/s ({self.limit.name})"
+        speed = f"{self.items / self.seconds:,.0f} {self.noun}"
+        memory = f"{self.memory / 2**30:.1f} GiB" if self.memory else ""
+        return [self.stage, self.what, f"{median} ({least} – {most})", speed, limit, memory, self.note]

@@ -1,38 +1,228 @@
-"""The stages of the benchmark. Each measures the project's functions on simulated data, has a folder for it, and yields
-a `StageRow` as soon as it is measured."""
+"""The stages of the benchmark. Each runs the project's own functions on simulated data, and yields its rows."""
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
+from torch.profiler import profile
 
-from tools.benchmark.rows import Setup, table_line
-from tools.benchmark.stage_data import convert, feed
-from tools.benchmark.stage_evaluation import features, probe, retrieve
-from tools.benchmark.stage_training import epoch, objective, step
-from tools.utils.distributed import keep_freed_memory
-from tools.utils.errors import UserError
+from data_gen.datasets import ROOT
+from data_gen.raw.normalise import normalise
+from data_gen.raw.skeleton_file import parse_skeleton
+from data_gen.skeletons import NTU_LAYOUT
+from feeder.augment import make_view
+from feeder.clips import NUM_FRAMES
+from feeder.modalities import PUBLISHED
+from models import ENCODERS, METHODS, FrozenEncoder, LossWeights
+from tools.benchmark.measure import Limit, Row, copy_limit, count_flops, measure, product_limit, split_limit
+from tools.benchmark.simulate import CLASSES, simulate_clips, simulate_features, write_recordings
+from tools.evaluation import knn
+from tools.evaluation.probe import LinearProbe, train_probes
+from tools.training.acceleration import DTYPES
+from tools.training.recipes import LINEAR_PROBE, pretrain_recipe
+from tools.training.trainer import Config, Trainer
+from utils.processes import Processes, StopSignal, num_cores
 
-STAGES = {stage.__name__: stage for stage in (convert, feed, objective, step, epoch, features, probe, retrieve)}
+VIEWS = len(PUBLISHED) + 1  # of a clip in a training step
+PROFILE_STEPS, PROFILE_ROWS = 5, 25
 
 
-def run_stage(name: str, setup: Setup) -> list[dict[str, Any]]:
-    """Measure a stage in this process; print its rows one by one, and return them for the JSON.
+@dataclass(frozen=True)
+class Sizes:
+    """How much a run of each stage works on. The defaults are NTU-60 cross-subject's."""
 
-    Raises UserError if the GPU's memory is too small, RuntimeError if a plain version (`setup.baseline`) gives another
-    result than the project.
-    """
-    if name != "convert":  # as the programs do
-        keep_freed_memory()
-    rows = []
-    try:
-        with TemporaryDirectory(prefix="umurl_benchmark_") as folder:
-            for row in STAGES[name](setup, Path(folder)):
-                rows.append(row.to_json())
-                print(table_line(rows[-1], setup.baseline), flush=True)
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{name}: too little GPU memory; give a smaller --batch-size or --hidden-size") from error
-    return rows
+    hidden_size: int = 1024
+    batch_size: int = 512
+    steps: int = 20  # that are queued in a run, as a GPU works while the host goes on
+    product: int = 8192
+    copy: int = 2**30
+    files: int = 480
+    num_frame: int = 100
+    distinct: int = 4096  # simulated recordings
+    train: int = 40091
+    val: int = 16487
+    epoch_clips: int = 40091
+    feature_clips: int = 40091 + 16487
+    feature_size: int = 2048
+    probe_epochs: int = 150
+    queries: int = 16487
+    seconds: float = 2.0  # that the runs of a row take together, at least
+
+
+GPU = Sizes()
+CPU = Sizes(
+    hidden_size=256, batch_size=128, steps=1, product=2048, copy=2**28, epoch_clips=256, feature_clips=1024,
+    probe_epochs=5, queries=2048, seconds=5,
+)  # fmt: skip
+QUICK = Sizes(  # shows that it works, not how fast
+    hidden_size=8, batch_size=6, steps=1, product=32, copy=2**20, files=10, num_frame=12, distinct=20, train=400,
+    val=100, epoch_clips=18, feature_clips=40, feature_size=16, probe_epochs=5, queries=60, seconds=0,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how to measure."""
+
+    device: torch.device
+    sizes: Sizes
+    encoder: str = "transformer"
+    amp: str = "off"
+    compile: str = "auto"
+    profile: bool = False
+
+    def row(
+        self, stage: str, what: str, call: Callable[[], object], items: tuple[int, str], amount: float, limit: Limit,
+        repeats: int = 1, note: str = "",
+    ) -> Row:  # fmt: skip
+        """Time a call that works on so many `items`."""
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        times = measure(call, self.device, self.sizes.seconds, repeats)
+        memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else 0
+        return Row(stage, what, times, *items, amount, limit, note, memory)
+
+    def product(self, amp: str = "off") -> Limit:
+        dtype = DTYPES.get(amp, torch.float32)
+        return product_limit(self.device, dtype, self.sizes.product, self.sizes.seconds / 5)
+
+
+def convert(bench: Bench) -> Iterator[Row]:
+    """Read and normalise recordings, then run the whole program."""
+    sizes, cores = bench.sizes, num_cores()
+    with TemporaryDirectory(prefix="umurl_benchmark_") as name:
+        raw, out = Path(name) / "raw", Path(name) / "out"
+        paths = write_recordings(raw, sizes.files, sizes.num_frame)
+        texts = [path.read_bytes() for path in paths]
+        limit, size = split_limit(texts[:10], sizes.seconds / 5), sum(map(len, texts))
+
+        def read() -> None:
+            for path in paths[:10]:
+                normalise(parse_skeleton(path.read_bytes()))
+
+        def program() -> None:
+            command = [sys.executable, str(ROOT / "data_gen/ntu_gendata.py"), "--dataset", "ntu60", "--raw", str(raw)]
+            subprocess.run([*command, "--out", str(out), "--workers", str(cores)], check=True, capture_output=True)
+
+        what, amount = f"recordings of {sizes.num_frame} frames, one core", sum(map(len, texts[:10]))
+        yield bench.row("convert", what, read, (10, "recordings"), amount, limit, note=f"{size / 1e6:.0f} MB in all")
+        what, limit = f"ntu_gendata.py, {sizes.files} recordings", replace(limit, rate=cores * limit.rate)
+        note = f"its start included; cores: {cores}"
+        yield bench.row("convert", what, program, (sizes.files, "recordings"), size, limit, note=note)
+
+
+def feed(bench: Bench) -> Iterator[Row]:
+    """Make the augmented views of a batch."""
+    sizes, view, steps = bench.sizes, make_view("published", NTU_LAYOUT), itertools.count()
+    dataset = simulate_clips(sizes.distinct, sizes.distinct, bench.device)
+    limit = copy_limit(bench.device, sizes.copy, sizes.seconds / 5)
+    indices = torch.arange(sizes.batch_size, device=bench.device)
+
+    def views() -> None:
+        step = next(steps)
+        view(*dataset.views((indices + step * sizes.batch_size) % len(dataset), VIEWS, 0, step))
+
+    # For each value of a view, a value is read and a value is written, at least.
+    amount = 2 * 4 * VIEWS * sizes.batch_size * NUM_FRAMES * NTU_LAYOUT.size
+    what, items = f"{VIEWS} views, batch {sizes.batch_size}", (sizes.batch_size, "clips")
+    yield bench.row("feed", what, views, items, amount, limit, sizes.steps)
+
+
+def step(bench: Bench) -> Iterator[Row]:
+    """Train a step with feeding, as pretrain.py does, and without: on inputs that are ready."""
+    size = bench.sizes.batch_size
+    clips = max(1, bench.sizes.train // size) * size
+    trainer, title, note, flop = _make_trainer(bench, clips)
+    batches = itertools.cycle(torch.arange(clips, device=bench.device).split(size))
+    ready, limit = trainer.make_inputs(next(batches)), bench.product(bench.amp)
+    for what, call in (
+        ("with feeding", lambda: trainer.train_step(next(batches))),
+        ("without feeding", lambda: trainer.optimizer_step(ready, [size])),
+    ):
+        row = bench.row("step", f"{title}, {what}", call, (size, "clips"), flop, limit, bench.sizes.steps, note)
+        yield replace(row, profile=_profile(call, bench.device)) if bench.profile else row
+        note = f"{flop / 1e12:.3g} TFLOP a step"
+
+
+def epoch(bench: Bench) -> Iterator[Row]:
+    """Train an epoch, as pretrain.py does."""
+    clips = bench.sizes.epoch_clips
+    trainer, title, note, flop = _make_trainer(bench, clips)
+    amount, limit, stop = flop * clips / bench.sizes.batch_size, bench.product(bench.amp), StopSignal()
+    yield bench.row("epoch", title, lambda: trainer.train_epoch(stop), (clips, "clips"), amount, limit, note=note)
+
+
+def _make_trainer(bench: Bench, clips: int) -> tuple[Trainer, str, str, int]:
+    """Make a trainer on so many clips, as pretrain.py. Return it, its title, a note, and the operations of a step."""
+    sizes, recipe = bench.sizes, vars(pretrain_recipe("ntu60", "xsub"))
+    options = {"hidden_size": sizes.hidden_size, "batch_size": sizes.batch_size, "encoder": bench.encoder}
+    options |= {"amp": bench.amp, "compile": bench.compile}
+    config = Config(Path(), Path(), "ntu60", "xsub", **recipe | options)
+    encoder = ENCODERS[config.encoder](config.hidden_size, PUBLISHED, NTU_LAYOUT)
+    dataset = simulate_clips(clips, sizes.distinct, bench.device)
+    trainer = Trainer(config, METHODS[config.method](encoder, LossWeights()), dataset, Processes(0, 1, bench.device))
+    inputs = trainer.make_inputs(torch.arange(sizes.batch_size, device=bench.device) % len(dataset))
+    flop = count_flops(lambda: trainer.optimizer_step(inputs, [sizes.batch_size]))  # before it is compiled
+    uncompiled, start = trainer.compute_loss, time.perf_counter()
+    trainer.start()
+    note = f"compiled in {time.perf_counter() - start:.0f} s" if trainer.compute_loss != uncompiled else ""
+    title = f"{bench.encoder}, hidden {sizes.hidden_size}, batch {sizes.batch_size}, amp {bench.amp}"
+    return trainer, title, note, flop
+
+
+def _profile(call: Callable[[], object], device: torch.device) -> str:
+    """Return a table of the kernels (on a CPU: operators) that take most of a call's time."""
+    with profile(acc_events=True) as profiler:
+        for _ in range(PROFILE_STEPS):
+            call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return profiler.key_averages().table(f"self_{device.type}_time_total", PROFILE_ROWS)
+
+
+def features(bench: Bench) -> Iterator[Row]:
+    """Encode recordings, all modalities fused."""
+    sizes, clips = bench.sizes, bench.sizes.feature_clips
+    encoder = ENCODERS[bench.encoder](sizes.hidden_size, PUBLISHED, NTU_LAYOUT).eval().to(bench.device)
+    frozen, dataset = FrozenEncoder(encoder, {}), simulate_clips(clips, sizes.distinct, bench.device)
+    flop = count_flops(lambda: frozen.features(dataset))
+    what = f"{bench.encoder}, hidden {sizes.hidden_size}, float32"
+    yield bench.row("features", what, lambda: frozen.features(dataset), (clips, "clips"), flop, bench.product())
+
+
+def probe(bench: Bench) -> Iterator[Row]:
+    """Train the linear probe on cached features: one run, and three seeds of three learning rates at once."""
+    sizes = bench.sizes
+    train, val = (simulate_features(n, sizes.feature_size, n, bench.device) for n in (sizes.train, sizes.val))
+    recipe, limit = replace(LINEAR_PROBE, epochs=sizes.probe_epochs), bench.product()
+    for seeds, lrs in (([0], [0.03]), ([0, 1, 2], [0.01, 0.03, 0.1])):
+
+        def call(seeds: list[int] = seeds, lrs: list[float] = lrs) -> None:
+            train_probes({"all": LinearProbe(*train, CLASSES, recipe, seeds, lrs)}, {"all": val[0]}, val[1], {})
+
+        what = f"{sizes.train:,} × {sizes.feature_size:,}, {len(seeds)} × {len(lrs)} seeds and rates"
+        yield bench.row("probe", what, call, (sizes.probe_epochs, "epochs"), count_flops(call), limit)
+
+
+def retrieve(bench: Bench) -> Iterator[Row]:
+    """Find the nearest of the gallery to each query, without and with each query's average precision."""
+    sizes = bench.sizes
+    gallery, queries = (simulate_features(n, sizes.feature_size, n, bench.device) for n in (sizes.train, sizes.queries))
+    limit, title = bench.product(), f"in {sizes.train:,} × {sizes.feature_size:,}, "
+    for what, call in (
+        ("nearest", lambda: knn.nearest(queries[0], gallery[0], 1)),
+        ("nearest and mAP", lambda: knn.retrieve(*queries, *gallery, 1)),
+    ):
+        yield bench.row("retrieve", title + what, call, (sizes.queries, "queries"), count_flops(call), limit)
+
+
+STAGES = {stage.__name__: stage for stage in (convert, feed, step, epoch, features, probe, retrieve)}

@@ -18,8 +18,7 @@ from models.encoder import Encoder
 from models.frozen import CENTRED, STANDARDISED, FrozenEncoder, Representation
 from tools.evaluation.setup import Evaluation
 from utils.errors import UserError
-from utils.files import reading
-from utils.logs import read_results
+from utils.files import read_results, reading
 from utils.text import counted
 
 _FLAGS = {CENTRED: " --centre", STANDARDISED: " --standardise", "": ""}

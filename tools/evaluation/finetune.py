@@ -25,7 +25,8 @@ from tools.evaluation.setup import Evaluation, stem_of, unused_path
 from tools.training.acceleration import autocast, compile_for, sizes_to_compile
 from tools.training.recipes import ClassifierRecipe
 from utils.errors import UserError
-from utils.logs import progress, read_results
+from utils.files import read_results
+from utils.logs import progress
 from utils.processes import Processes, all_reduce_sum, distribute
 from utils.text import counted
 

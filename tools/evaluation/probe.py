@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tools.evaluation.metrics import top_k_accuracy
 from tools.training.recipes import ClassifierRecipe
 from utils.errors import UserError
-from utils.logs import progress, summary
+from utils.files import summary
+from utils.logs import progress
 
 
 class LinearProbe:

@@ -1,0 +1,60 @@
+"""The project's conversion and training give what the textbook's give."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_gen.raw import normalise, skeleton_file
+from data_gen.skeletons import NTU_LAYOUT
+from feeder.augment import make_view
+from models import umurl
+from tests import textbook
+from tests.helpers import make_method, moving_body, skeleton_text
+from tools.benchmark.simulate import simulate_clips
+from tools.training.trainer import Config, Trainer
+from utils.processes import Processes
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_conversion(is_late):
+    rng = np.random.default_rng(0)
+    frames = [a + b for a, b in zip(moving_body(rng, 30), moving_body(rng, 30))]
+    frames[0 if is_late else 5] = []
+    frames[8] = frames[8][:1]
+    frames[20:] = [frame[:1] for frame in frames[20:]]
+    text = skeleton_text(frames)
+    bodies = skeleton_file.parse_skeleton(text)
+    np.testing.assert_array_equal(textbook.parse(text.decode()), bodies)
+    np.testing.assert_allclose(textbook.normalise(bodies), normalise.normalise(bodies), atol=1e-6)
+
+
+def test_views():
+    dataset, indices = simulate_clips(12, 12, CPU), torch.tensor([3, 0, 11, 7, 5])
+    expected = textbook.view(*dataset.views(indices, 4, seed=1, epoch=2))
+    made = make_view("published", NTU_LAYOUT)(*dataset.views(indices, 4, seed=1, epoch=2))
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_steps_of_training(monkeypatch):
+    monkeypatch.setattr(umurl, "PROJECTION_SIZE", 64)
+    torch.manual_seed(0)
+    method, dataset = make_method(8), simulate_clips(12, 12, CPU)
+    plain = copy.deepcopy(method).train()
+    config = Config(Path(), Path(), "demo", "xsub", 1, (), lr=1e-3, batch_size=6, hidden_size=8, save_freq=1)
+    trainer = Trainer(config, method, dataset, Processes(0, 1, CPU))
+    trainer.start()
+    optimizer = torch.optim.Adam(plain.parameters(), 1e-3, weight_decay=1e-5)
+    for indices in torch.arange(12).view(2, 6).repeat(2, 1):
+        views = textbook.view(*dataset.views(indices, 4, config.seed, 0)).chunk(4)
+        expected = textbook.loss(plain, views, trainer.parents)
+        loss = trainer.compute_loss(trainer.make_inputs(indices)).total
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+        trainer.train_step(indices)

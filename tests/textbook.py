@@ -1,0 +1,132 @@
+"""Plain versions of conversion and pre-training, written like a first implementation, as oracles for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop
+from feeder.clips import NUM_FRAMES, Windows
+from feeder.sampling import ViewRandom
+
+# ---- conversion ------------------------------------------------------------------------------------------------------
+
+
+def parse(text: str) -> np.ndarray:
+    """Read the bodies of a `.skeleton` text line by line: float64 (T, S, 25, 3)."""
+    lines = iter(text.splitlines())
+    frames = []
+    for _ in range(int(next(lines))):
+        bodies = []
+        for _ in range(int(next(lines))):
+            next(lines)
+            joints = [next(lines).split()[:3] for _ in range(int(next(lines)))]
+            bodies.append(np.array(joints, float))
+        frames.append(bodies[:4])
+    result = np.zeros((len(frames), max(map(len, frames)), 25, 3))
+    for t, bodies in enumerate(frames):
+        for slot, body in enumerate(bodies):
+            result[t, slot] = body
+    return result
+
+
+def normalise(bodies: np.ndarray) -> np.ndarray:
+    """Choose two people, fill, centre and turn them frame by frame: float32 (T, 2, 25, 3)."""
+    people = _two_people(bodies)
+    for person in (people[:, 0], people[:, 1]):
+        _fill(person)
+    for frame in people:
+        origin = frame[0, 1].copy()
+        for joint in frame.reshape(-1, 3):
+            if joint.sum() != 0:
+                joint -= origin
+    rotation = _rotation(people[0, 0, 8].astype(np.float64) - people[0, 0, 4])
+    return (people @ rotation.T).astype(np.float32)
+
+
+def _two_people(bodies: np.ndarray) -> np.ndarray:
+    energy = []
+    for slot in range(bodies.shape[1]):
+        frames = np.array([frame for frame in bodies[:, slot] if frame.sum() != 0])
+        energy.append(sum(frames[:, :, axis].std() for axis in range(3)) if len(frames) else 0.0)
+    people = np.zeros((len(bodies), 2, 25, 3), np.float32)
+    for person, slot in enumerate(np.argsort(energy)[::-1][:2]):
+        people[:, person] = bodies[:, slot]
+    return people
+
+
+def _fill(person: np.ndarray) -> None:
+    shown = [t for t, frame in enumerate(person) if frame.sum() != 0]
+    if not shown:
+        return
+    end = shown[-1] + 1
+    if shown[0] != 0:
+        frames, end = person[shown], len(shown)
+        person[:end] = frames
+    for t in range(end, len(person)):
+        person[t] = person[t % end]
+
+
+def _rotation(v: np.ndarray) -> np.ndarray:
+    """Turn v onto the x axis, by Rodrigues' formula."""
+    x = np.array([1.0, 0.0, 0.0])
+    axis = np.cross(v, x) / np.linalg.norm(np.cross(v, x))
+    cos = v @ x / np.linalg.norm(v)
+    skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    return np.eye(3) + np.sqrt(1 - cos**2) * skew + (1 - cos) * skew @ skew
+
+
+# ---- pre-training ----------------------------------------------------------------------------------------------------
+
+
+def view(windows: Windows, random: ViewRandom) -> Tensor:
+    """Draw one augmented view (B, 64, 2, 25, 3), clip by clip, with the random numbers of the project's modules."""
+    windows = RandomPoseAugmentation()(RandomTemporalCrop()(windows, random), random)
+    views = []
+    for first, length, maps in zip(windows.first.tolist(), windows.length.tolist(), windows.joint_map):
+        frames = windows.frames[first : first + length].T[None]
+        clip = F.interpolate(frames, size=NUM_FRAMES, mode="linear", align_corners=False)[0].T.reshape(64, 2, 25, 3)
+        views.append(torch.stack([clip[:, :, joint] @ maps[joint].T for joint in range(25)], dim=2))
+    return torch.stack(views)
+
+
+def derive(clip: Tensor, modality: str, parents: Tensor) -> Tensor:
+    if modality == "bone":
+        return clip - clip[:, :, :, parents]
+    if modality == "motion":
+        return torch.cat((clip[:, 1:] - clip[:, :-1], torch.zeros_like(clip[:, :1])), dim=1)
+    return clip
+
+
+def encode(encoder: nn.Module, clip: Tensor, modalities: tuple[str, ...], parents: Tensor) -> Tensor:
+    """Encode clips (B, 64, M, V, C) with PyTorch's own transformer layer: (B, 2H)."""
+    maxima = []
+    for kind in ("temporal", "spatial"):
+        embedded = []
+        for modality in modalities:
+            x = derive(clip, modality, parents)
+            tokens = x.flatten(2) if kind == "temporal" else x.permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2)
+            first, norm, relu, second = getattr(encoder.embeddings[modality], kind)
+            embedded.append(second(relu(norm(first(tokens)))))
+        fused = embedded[0] if len(embedded) == 1 else sum(embedded) / len(embedded) @ encoder.fusion[kind].weight.T
+        fused = fused + encoder.positions.pe[:, :64] if kind == "temporal" else fused
+        maxima.append(nn.TransformerEncoderLayer.forward(encoder.layers[kind], fused).amax(1))
+    return torch.cat(maxima, dim=1)
+
+
+def loss(method: nn.Module, views: tuple[Tensor, ...], parents: Tensor) -> Tensor:
+    """Compute the published objective of UmURL on a view for each stream, with D×D covariances."""
+    names = method.modalities
+    fused = encode(method.encoder, views[-1], names, parents)
+    z = [method.projectors[m](encode(method.encoder, clip, (m,), parents)) for m, clip in zip(names, views)]
+    u = [method.projectors[m](fused) for m in names]
+    mean = sum(z) / len(z)
+    total = 5 * sum(F.mse_loss(a, b) + F.mse_loss(a, mean) for a, b in zip(z, u))
+    for a in (*z, *u):
+        covariance = torch.cov(a.T)
+        variance = covariance.diagonal()
+        off_diagonal = covariance.square().sum() - variance.square().sum()
+        total = total + 5 * F.relu(1 - torch.sqrt(variance + 1e-4)).mean() + off_diagonal / len(covariance)
+    return total
