@@ -66,15 +66,14 @@ def convert(
         if not writer.names:
             raise UserError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
         sides = {p: _sides(split, writer.names) for p, split in splits.items()}
-        info |= writer.counts(sides) | {
+        info |= {
             "videos": len({_video_of(name) for name in writer.names}),
             "classes_found": len(labels),
             f"longer_than_{LONG}": sum(n > LONG for n in writer.num_frame),
             "repaired": repaired,
             "skipped": dict(sorted(bad.items())),
         }
-        writer.finish(sides, info)
-    return info
+        return writer.finish(sides, info)
 
 
 def untrimmed_row(dataset: DataSet) -> DataSet:

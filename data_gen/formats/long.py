@@ -7,7 +7,7 @@ normalised when it is used (feeder/windows.py).
 
 from __future__ import annotations
 
-import sys
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def read_long(folder: Path, skeleton: Skeleton) -> Source:
         if path not in segments:
             raise UserError(f"{table}:{line}: {name!r} is not in {RECORDINGS}")
         segments[path].append(Segment(start, end, label))
-        if fault := find_fault(segments[path], sys.maxsize, num_classes):  # only `pack` knows the number of frames
+        if fault := find_fault(segments[path], math.inf, num_classes):  # only `pack` knows the number of frames
             raise UserError(f"{table}:{line}: {path.stem}: {fault[1]}")
     entries = [Entry(row.path.stem, NO_LABEL, table, str(row.path), row, segments=segments[row.path]) for row in rows]
     source = source_of("long", files, skeleton, in_order(entries), class_names)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -33,7 +34,6 @@ from utils.text import counted
 TABLE, SEGMENTS, CLASSES = "recordings.csv", "segments.csv", "classes.txt"
 SPLIT = "split:"
 _COLUMNS = ("name", "start", "end", "label")  # the order in which errors list required columns
-_FOREVER = 10**9  # frames
 _WHOLE = re.compile(r"-?\d{1,9}")
 
 
@@ -108,7 +108,7 @@ def segments_of(path: Path) -> list[tuple[int, int, str]] | None:
         return None
     lines = _segments(table, table.stat().st_mtime_ns)
     rows = [row for row in lines if row[1] in (path.stem, path.name)]
-    if fault := find_fault([Segment(start, end, 0) for _, _, start, end, _ in rows], _FOREVER, 1):
+    if fault := find_fault([Segment(start, end, 0) for _, _, start, end, _ in rows], math.inf, 1):
         raise UserError(f"{table}:{rows[fault[0]][0]}: {fault[1]}")
     return sorted((start, end, label) for _, _, start, end, label in rows)
 
