@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import asdict
+from typing import Any
 
 from data_gen.datasets import DATA_ROOT, classes_of
 from utils.logs import progress
@@ -54,11 +54,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from tools.detection.detector import Detector, write_detector
-    from tools.detection.metrics import OVERLAPS, REPORTED, measure_detection
+    from tools.detection.detector import Detector, train_detector, write_detector
+    from tools.detection.metrics import measure_detection
     from tools.detection.recordings import open_long_evaluation
     from tools.detection.scoring import by_detector
-    from tools.detection.training import DetectionRecipe, train_detector
     from tools.evaluation.setup import unused_path
 
     device = single_process(args.device, "tools.detect")
@@ -66,28 +65,29 @@ def main(argv: list[str] | None = None) -> None:
     packed, encoder = evaluation.packed, evaluation.encoder.select(args.modality)
     detector = Detector(encoder, classes_of(packed), args.window, args.finetune, args.seed)
     evaluation.start_log(TASK)
-    stride = args.stride or max(1, args.window // 4)
-    lr = args.lr or (FINETUNE_LR if args.finetune else FROZEN_LR)
-    recipe = DetectionRecipe(args.window, stride, lr, args.epochs, args.batch_size, args.seed)
-    losses = train_detector(detector, packed, evaluation.indices["train"], recipe)
+    recipe: dict[str, Any] = {
+        "stride": args.stride or max(1, args.window // 4),
+        "lr": args.lr or (FINETUNE_LR if args.finetune else FROZEN_LR),
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+    }
+    losses = train_detector(detector, packed, evaluation.indices["train"], **recipe)
     evaluation.plot(TASK, {"loss": list(enumerate(losses, 1))})
 
-    scorer, detections = by_detector(detector), []
-    val = evaluation.indices["val"].tolist()
-    for index in progress(val, desc="detect", unit="recording"):
-        bodies = packed.recording(index)
-        detections.append(scorer.detect(bodies, args.window, stride, args.threshold, args.shortest))
+    decoding = {"window": args.window, "threshold": args.threshold, "shortest": args.shortest}
+    scorer, val = by_detector(detector), evaluation.indices["val"].tolist()
+    detections = [
+        scorer.detect(packed.recording(index), stride=recipe["stride"], **decoding)
+        for index in progress(val, desc="detect", unit="recording")
+    ]
     assert packed.segments is not None
-    truth = [packed.segments[index] for index in val]
-    metrics = measure_detection(detections, truth)
-    for overlap in OVERLAPS:
-        suffix = "" if overlap == REPORTED else f"_{overlap}"
-        by_action, by_video = (metrics[f"map_by_{what}{suffix}"] for what in ("action", "video"))
-        log.info(f"overlap {overlap}: mAP by action {by_action:.1f} %, by video {by_video:.1f} %")
-    log.info(f"F1 of frames {metrics['f1']:.1f} %; {sum(map(len, detections))} detections of {sum(map(len, truth))}")
+    metrics = measure_detection(detections, [packed.segments[index] for index in val])
+    for name, value in metrics.items():
+        log.info(f"{name}: {value:.1f} %")
     path = unused_path(evaluation.folder, TASK, ".pth.tar")
     write_detector(path, detector, encoder)
-    settings = asdict(recipe) | {"threshold": args.threshold, "shortest": args.shortest, "finetune": args.finetune}
+    settings = recipe | decoding | {"finetune": args.finetune}
     evaluation.add(TASK, encoder.modality, metrics, settings, {"detector": path.name})
 
 

@@ -10,14 +10,14 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.options import add_query_options, fraction, make_parser, positive_float, positive_int
 from utils.processes import run, single_process
 
-WINDOW = "2s"
+# Defaults for scores of clips; a detector has a window of its own.
+WINDOW, CLIP_THRESHOLD, DETECTOR_THRESHOLD = "2s", 0.3, 0.2
 
 
 def length(text: str) -> str:
@@ -45,7 +45,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--modality", metavar="M", help="with --gallery: as in tools.search")
     add("--window", type=length, help=f"window, as 2.5s or in frames; default: {WINDOW}, or that of the detector")
     add("--stride", type=length, help="between the starts of windows; default: a quarter of the window")
-    add("--threshold", type=fraction, help="minimum score of an action's frame; default: 0.3, with --detector 0.2")
+    threshold = f"minimum score of an action's frame; default: {CLIP_THRESHOLD}, with --detector {DETECTOR_THRESHOLD}"
+    add("--threshold", type=fraction, help=threshold)
     add("--shortest", type=length, default="0.5s", help="minimum length of an action, and maximum of a gap in one")
     add("--frame-rate", type=positive_float, help="frames per second; default: a data set's own, 30 for files")
     add("--out", type=Path, metavar="DIR", help="write NAME.json, NAME.csv and NAME.png of each recording here")
@@ -59,12 +60,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
     from models.frozen import FrozenEncoder
-    from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD
     from tools.detection.detector import read_detector
     from tools.detection.recordings import open_recordings
     from tools.detection.scoring import by_classifier, by_detector, by_gallery
-    from tools.detection.timelines import SUFFIXES, Timeline, check_output
+    from tools.detection.timelines import SUFFIXES, check_output, format_timeline, make_timeline, write_timeline
     from tools.evaluation.classifier import load_classifier
+    from tools.inference.gallery import read_gallery
 
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.timeline"))
     threshold, window = CLIP_THRESHOLD, WINDOW
@@ -72,8 +73,6 @@ def main(argv: list[str] | None = None) -> None:
         detector = read_detector(args.detector, encoder)
         threshold, window, scorer = DETECTOR_THRESHOLD, str(detector.window), by_detector(detector)
     elif args.gallery:
-        from tools.inference.gallery import read_gallery
-
         scorer = by_gallery(read_gallery(args.gallery, encoder, args.modality, args.skeleton), args.k)
     else:
         scorer = by_classifier(load_classifier(args.classifier, encoder))
@@ -81,18 +80,17 @@ def main(argv: list[str] | None = None) -> None:
     if args.out:
         check_output(args.out, recordings)
     for recording in recordings:
-        recording = replace(recording, frame_rate=args.frame_rate or recording.frame_rate)
-        size, shortest = (in_frames(text, recording.frame_rate) for text in (args.window or window, args.shortest))
-        stride = in_frames(args.stride, recording.frame_rate) if args.stride else max(1, size // 4)
+        rate = args.frame_rate or recording.frame_rate
+        size, shortest = in_frames(args.window or window, rate), in_frames(args.shortest, rate)
+        stride = in_frames(args.stride, rate) if args.stride else max(1, size // 4)
         if stride > size:
             raise UserError(f"--stride {stride} frames: skips frames between windows of {size}; give at most that")
         bodies = recording.read()
         detections = scorer.detect(bodies, size, stride, args.threshold or threshold, shortest)
-        segments = [(start, end, scorer.classes[label], round(score, 4)) for start, end, label, score in detections]
-        timeline = Timeline(recording, len(bodies), segments, scorer.classes)
-        print(json.dumps(timeline.as_json()) if args.json else timeline.as_table(), flush=True)
+        timeline = make_timeline(recording._replace(frame_rate=rate), len(bodies), detections, scorer.classes)
+        print(json.dumps(timeline) if args.json else format_timeline(timeline), flush=True)
         if args.out:
-            timeline.write(args.out)
+            write_timeline(timeline, args.out, scorer.classes)
             print(f"saved {args.out / recording.name}{', '.join(SUFFIXES)}", file=sys.stderr)
 
 

@@ -1,81 +1,90 @@
-"""Timelines of long recordings: which actions happen when, as a table, JSON, CSV and picture."""
+"""Timelines of long recordings: which actions happen when, as JSON, table, CSV and picture.
+
+A timeline is what its JSON holds:
+
+    recording, frames, frame_rate
+    segments      [{"start", "end", "start_seconds", "end_seconds", "label", "confidence"}, ...] in order
+    truth         the same without confidence, if the true segments are known
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.detection.decoding import Detection
-from tools.detection.recordings import LongRecording, Truth
+from tools.detection.recordings import LongRecording
+from tools.detection.scoring import Detection
 from utils.errors import UserError
-from utils.files import atomic_files, read_json
+from utils.files import atomic_files, read_json, reading
 from utils.text import table
 
 SUFFIXES = (".json", ".csv", ".png")
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """The segments of a recording: (start, end, name of the class, confidence), in order. classes: all names."""
+def make_timeline(
+    recording: LongRecording, num_frame: int, detections: Sequence[Detection], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Describe what was detected in a recording, with the names of the classes."""
+    rate = recording.frame_rate
 
-    recording: LongRecording
-    num_frame: int
-    segments: list[tuple[int, int, str, float]]
-    classes: list[str]
+    def segment(start: int, end: int, label: str) -> dict[str, Any]:
+        seconds = {"start_seconds": round(start / rate, 3), "end_seconds": round(end / rate, 3)}
+        return {"start": start, "end": end, **seconds, "label": label}
 
-    @property
-    def truth(self) -> Truth | None:
-        """The true segments, if known, with names for classes that are given by number."""
-        names, truth = {str(label): name for label, name in enumerate(self.classes)}, self.recording.truth
-        return truth and [(start, end, names.get(label, label)) for start, end, label in truth]
+    timeline: dict[str, Any] = {"recording": recording.name, "frames": num_frame, "frame_rate": rate}
+    timeline["segments"] = [
+        segment(start, end, classes[label]) | {"confidence": round(confidence, 4)}
+        for start, end, label, confidence in detections
+    ]
+    if recording.truth is not None:
+        names = {str(label): name for label, name in enumerate(classes)}  # a user's table may hold numbers
+        timeline["truth"] = [segment(start, end, names.get(label, label)) for start, end, label in recording.truth]
+    return timeline
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values, with times in frames and in seconds."""
 
-        def times(start: int, end: int) -> dict[str, Any]:
-            first, last = (round(frame / self.recording.frame_rate, 3) for frame in (start, end))
-            return {"start": start, "end": end, "start_seconds": first, "end_seconds": last}
+def format_timeline(timeline: dict[str, Any]) -> str:
+    """Format a timeline for the terminal."""
 
-        result = {"recording": self.recording.name, "frames": self.num_frame, "frame_rate": self.recording.frame_rate}
-        result["segments"] = [times(s, e) | {"label": label, "confidence": c} for s, e, label, c in self.segments]
-        if self.truth is not None:
-            result["truth"] = [times(s, e) | {"label": label} for s, e, label in self.truth]
-        return result
-
-    def as_table(self) -> str:
-        """Format for the terminal."""
-        title = f"{self.recording.name}, {self._time(self.num_frame)}"
-        if not self.segments:
-            return f"{title}: no action\n"
-        rows = [[self._time(s), self._time(e), label, f"{c:.2f}"] for s, e, label, c in self.segments]
-        return f"{title}\n{table(['start', 'end', 'action', 'confidence'], rows)}\n"
-
-    def _time(self, frame: int) -> str:
-        minutes, seconds = divmod(round(frame / self.recording.frame_rate, 1), 60)
+    def time(frame: int) -> str:
+        minutes, seconds = divmod(round(frame / timeline["frame_rate"], 1), 60)
         return f"{int(minutes)}:{seconds:04.1f}"
 
-    def write(self, folder: Path) -> None:
-        """Write NAME.json, NAME.csv and NAME.png."""
-        from tools.figures import style
-        from tools.figures.timeline import draw
+    title = f"{timeline['recording']}, {time(timeline['frames'])}"
+    segments = timeline["segments"]
+    if not segments:
+        return f"{title}: no action\n"
+    rows = [[time(s["start"]), time(s["end"]), s["label"], f"{s['confidence']:.2f}"] for s in segments]
+    return f"{title}\n{table(['start', 'end', 'action', 'confidence'], rows)}\n"
 
-        name, rate, spans = self.recording.name, self.recording.frame_rate, [segment[:3] for segment in self.segments]
-        figure = draw(name, self.num_frame / rate, rate, spans, self.truth, self.classes)
-        with atomic_files(folder) as partial:
-            (partial / f"{name}.json").write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
-            with open(partial / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([Detection._fields, *self.segments])
-            style.save(figure, partial / f"{name}.png")
+
+def write_timeline(timeline: dict[str, Any], folder: Path, classes: Sequence[str]) -> None:
+    """Write NAME.json, NAME.csv and NAME.png; the picture's lanes are in the order of the classes."""
+    from tools.figures import style
+    from tools.figures.timeline import draw
+
+    def spans(segments: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
+        return [(s["start"], s["end"], s["label"]) for s in segments]
+
+    name, rate = timeline["recording"], timeline["frame_rate"]
+    truth = spans(timeline["truth"]) if "truth" in timeline else None
+    figure = draw(name, timeline["frames"] / rate, rate, spans(timeline["segments"]), truth, classes)
+    with atomic_files(folder) as partial:
+        (partial / f"{name}.json").write_text(json.dumps(timeline, indent=1) + "\n", encoding="utf-8")
+        with open(partial / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, Detection._fields, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(timeline["segments"])
+        style.save(figure, partial / f"{name}.png")
 
 
 def check_output(folder: Path, recordings: Sequence[LongRecording]) -> None:
     """Raise UserError if timelines in `folder` would replace other files than earlier timelines."""
     for name in (recording.name for recording in recordings):
-        paths = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
-        content = read_json(paths[0]) if paths and paths[0].suffix == ".json" else {}
-        if paths and not (isinstance(content, dict) and content.get("recording") == name):
-            raise UserError(f"{paths[0]}: is no timeline, and would be replaced; give another folder by --out")
+        existing = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
+        for path in existing[:1]:
+            with reading(path, "; give another folder by --out"):
+                if path.suffix != ".json" or read_json(path)["recording"] != name:
+                    raise UserError("is no timeline, and would be replaced")

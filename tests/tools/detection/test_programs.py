@@ -23,10 +23,8 @@ from tests.helpers import GOLDEN, skeleton_text
 from tests.long_helpers import CLASSES, CYCLE, long_frames, pack_long_folder, write_long
 from tests.programs import assert_refused, call
 from tools import timeline
-from tools.detection.decoding import decode
-from tools.detection.detector import Detector, read_detector
-from tools.detection.scoring import by_gallery
-from tools.detection.training import trained_parameters
+from tools.detection.detector import read_detector
+from tools.detection.scoring import by_gallery, decode
 from tools.inference.gallery import Gallery
 from utils.files import read_results
 
@@ -86,10 +84,8 @@ def test_a_detector_finds_what_it_was_trained_to_find(detected):
     recipe = {"window": 64, "stride": 16, "threshold": 0.2, "shortest": 15, "lr": 1e-3, "epochs": 25, "batch_size": 16}
     assert result["settings"] | recipe | {"seed": 0, "finetune": True} == result["settings"]
     assert result["settings"]["encoder"] == load_encoder(detected, device="cpu").weights_hash
-    assert (
-        result["files"] == {"detector": "detection.pth.tar"}
-        and "F1 of frames" in (detected / "detection.log").read_text()
-    )
+    assert result["files"] == {"detector": "detection.pth.tar"}
+    assert "f1: " in (detected / "detection.log").read_text()
 
 
 def test_a_frozen_encoder_is_not_written_and_a_fine_tuned_one_is(detected, long_root):
@@ -157,16 +153,6 @@ def test_frame_logits_of_any_length_are_interpolated_to_the_frames(tmp_path, dem
         middles = np.arange(16) * 4 + 1.5  # of every four frames
         expected = [[np.interp(np.arange(64), middles, logits[b, :, c]) for c in range(4)] for b in range(3)]
         np.testing.assert_allclose(detector(clips).mT, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("finetune", [False, True])
-def test_the_optimiser_has_what_gets_a_gradient(published, finetune):
-    detector = Detector(load_encoder(published, "joint", "cpu"), CLASSES, 64, finetune)
-    trained = {id(parameter) for parameter in trained_parameters(detector)}
-    parts = {name.rpartition("layers")[0] or name for name, p in detector.named_parameters() if id(p) in trained}
-    assert {name.split(".")[0] for name in parts} == ({"linear", "encoder"} if finetune else {"linear"})
-    assert not any("bone" in name or "motion" in name or "fusion" in name for name in parts)
-    assert all(parameter.grad is None for parameter in detector.parameters())
 
 
 def test_an_encoder_without_frame_features_is_named(published, long_root, monkeypatch):

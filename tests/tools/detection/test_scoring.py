@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feeder.windows import starts
-from tools.detection.decoding import Detection, decode, frame_scores, triangle
+from tools.detection.scoring import Detection, decode, frame_scores
 
 
 def scores_of(labels, score=0.8, classes=3):
@@ -82,7 +82,6 @@ def test_segments_are_those_of_the_definition(labels, shortest):
 
 def test_overlapping_windows_are_averaged_with_most_weight_in_their_middle():
     windows = [(0, np.full((4, 1), 1.0)), (2, np.full((4, 1), 2.0)), (5, np.full((4, 1), 4.0))]
-    assert triangle(4).tolist() == [1, 2, 2, 1]
     expected = [1, 1, (2 * 1 + 1 * 2) / 3, (1 * 1 + 2 * 2) / 3, 2, (1 * 2 + 1 * 4) / 2, 4, 4, 4]
     assert frame_scores(windows, 9, 1)[:, 0] == pytest.approx(expected)
 
