@@ -3,8 +3,9 @@
     python action_recognition.py --pretrained checkpoints/ntu60_xsub                linear probe
     python action_recognition.py --pretrained checkpoints/ntu60_xsub --finetune     fine-tuning
 
-With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, the first two tenths and so on.
-Fine-tuning also runs in several processes, as pretrain.py does; the same command goes on with the runs that are missing.
+With --observed 0.1 0.2 ... 1, the probe is also scored on the first tenth of each clip, two tenths and so on.
+Fine-tuning also runs in several processes, as pretrain.py does; the same command goes on with the runs that are
+missing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from data_gen.datasets import DATA_ROOT
 from feeder.modalities import ENSEMBLE, MODALITIES
 from tools.training.recipes import FINETUNE, LINEAR_PROBE, ClassifierRecipe
 from utils.errors import UserError
-from utils.logs import format_summary, summary
+from utils.files import format_summary, summary
 from utils.options import (
     add_data_options,
     add_pretrained_option,

@@ -128,8 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     from tools.training.acceleration import choose_amp
     from tools.training.report import describe_run, progress_text
     from tools.training.trainer import Config, Trainer
-    from utils.files import locked
-    from utils.logs import start_log, write_json
+    from utils.files import locked, write_json
+    from utils.logs import start_log
     from utils.processes import check_equal, processes
 
     with processes(args.device) as procs:

@@ -70,8 +70,9 @@ def class_label(index: int) -> str:
 class Protocol:
     """A split into train and val.
 
-    NTU: recordings with a value of `train` in the field `field` of their names are for training. PKU-MMD: the file
-    `split_file`.txt lists the videos. A user's own protocol has neither; its packed data set holds the split.
+    Recordings with a value of `train` in the field `field` of their NTU names, or in that column of a table (subject,
+    camera), are for training. PKU-MMD: the file `split_file`.txt lists the videos. A user's own protocol has neither;
+    its packed data set holds the split.
     `published_scores` are the paper's with all modalities, in %: recognition, retrieval.
     """
 
@@ -80,7 +81,7 @@ class Protocol:
     published_counts: tuple[int, int] | None = None
     published_scores: tuple[float, float] | None = None
     field: str = ""
-    train: frozenset[int] = frozenset()
+    train: frozenset = frozenset()
     split_file: str = ""
     published_videos: tuple[int, int] | None = None
 

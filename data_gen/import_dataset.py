@@ -22,8 +22,7 @@ from data_gen.formats.pyskl import read_pyskl
 from data_gen.packed.protocols import parse_split
 from data_gen.packed.reader import INFO, NAME
 from data_gen.raw.conversion import count_lines, reason_lines, warning_lines
-from data_gen.raw.tables import skeleton_in
-from data_gen.skeletons import KINECT_V2, load_skeleton
+from data_gen.skeletons import KINECT_V2, load_skeleton, skeleton_in
 from utils.errors import UserError
 from utils.options import make_parser, positive_int
 from utils.processes import run

@@ -7,19 +7,28 @@ python data_gen/ntu_gendata.py --dataset ntu60 --raw nturgbd_skeletons_s001_to_s
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
-from data_gen.datasets import DATA_ROOT, DATASETS, NTU, DataSet, RecordingName, parse_name
+from data_gen.datasets import DATA_ROOT, DATASETS, NTU, NTU_NAME, DataSet, RecordingName, parse_name
 from data_gen.packed.protocols import derive_splits
 from data_gen.packed.writer import packing
 from data_gen.raw.conversion import bad_recordings, conversion_parser, count_lines, warning_lines
-from data_gen.raw.recordings import Recording, convert_all, find_missing_lists, find_recordings, read_missing_list
+from data_gen.raw.recordings import Recording, convert_all, find_recordings
 from utils.errors import UserError
+from utils.files import reading
 from utils.logs import progress
 from utils.processes import run
+
+MISSING_LISTS = (
+    "samples_with_missing_skeletons.txt",
+    "NTU_RGBD_samples_with_missing_skeletons.txt",
+    "NTU_RGBD120_samples_with_missing_skeletons.txt",
+)
 
 
 def convert(
@@ -78,6 +87,18 @@ def _parse_names(recordings: list[Recording]) -> tuple[dict[Recording, Recording
         except UserError as error:
             bad[str(recording)] = str(error)
     return names, bad
+
+
+def read_missing_list(path: Path) -> set[str]:
+    """Read a list of recordings with missing skeletons: the NTU names in a text."""
+    with reading(path):
+        return set(re.findall(NTU_NAME, path.read_text(encoding="utf-8", errors="replace")))
+
+
+def find_missing_lists(places: Iterable[Path]) -> list[Path]:
+    """Find the lists of missing skeletons in, or beside, the given folders and archives."""
+    folders = dict.fromkeys(f for place in places for f in (Path(place), Path(place).parent))
+    return [folder / name for folder in folders for name in MISSING_LISTS if (folder / name).is_file()]
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:

@@ -92,11 +92,10 @@ def _stems(folder: Path) -> set[str]:
 
 def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
     """Return the videos of all splits, by name."""
-    places = {name: f"{s.path}, line {s.line[name]}," for s in splits.values() for name in s.side}
     videos = []
-    for name in sorted(places):
+    for name in sorted({name for split in splits.values() for name in split.side}):
         skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
-        videos.append(Video(name, skeleton, label, dataset.classes, places[name]))
+        videos.append(Video(name, skeleton, label, dataset.classes))
     return videos
 
 

@@ -144,6 +144,9 @@ JOINT_MAPS: dict[tuple[str, str], tuple[int, ...]] = {
 }
 
 
+SKELETON_JSON = "skeleton.json"  # in a folder of recordings
+
+
 def load_skeleton(name_or_file: str) -> Skeleton:
     """Return a skeleton of the table by its name, or read it from a JSON file."""
     if name_or_file in SKELETONS:
@@ -153,6 +156,12 @@ def load_skeleton(name_or_file: str) -> Skeleton:
         raise UserError(f"skeleton {name_or_file}: no such file; names: {', '.join(SKELETONS)}")
     with reading(path):
         return Skeleton.from_json(read_json(path))
+
+
+def skeleton_in(place: Path, name_or_file: str | None) -> Skeleton | None:
+    """Return the skeleton that the user names, else the skeleton.json of a folder or beside a file, else None."""
+    file = (place if place.is_dir() else place.parent) / SKELETON_JSON
+    return load_skeleton(name_or_file) if name_or_file else load_skeleton(str(file)) if file.exists() else None
 
 
 def _mapping(source: Skeleton, target: Skeleton) -> tuple[int, ...] | None:

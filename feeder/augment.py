@@ -8,6 +8,7 @@ given, so that a run can be repeated and resumed, whatever the number of process
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,9 +90,10 @@ class View(v2.Compose):
     """Draw one augmented view of each window: Windows → float32 (B, T, M, V, C). `repr` lists the augmentations."""
 
     def forward(self, windows: Windows, random: ViewRandom) -> Tensor:
+        clips: Any = windows
         for transform in self.transforms:
-            windows = transform(windows, random)
-        return windows
+            clips = transform(clips, random)
+        return clips
 
 
 def published(layout: FrameLayout) -> list[nn.Module]:

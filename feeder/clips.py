@@ -16,6 +16,7 @@ from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import OFF_CENTRE
 from data_gen.skeletons import NTU_LAYOUT, FrameLayout
 from feeder.sampling import ViewRandom
+from utils.errors import UserError
 from utils.files import fingerprint
 
 NUM_FRAMES = 64
@@ -109,6 +110,10 @@ class ClipDataset:
         if len(parts) == 1:
             return parts[0]
         layout = parts[0].layout
+        if other := [part.layout for part in parts if part.layout != layout]:
+            raise UserError(
+                f"the data sets hold people of different kinds: {layout} and {other[0]}; import one of them again"
+            )
         frames = torch.cat([part.frames for part in parts]).view(-1, *layout.shape)
         offsets = np.cumsum([0] + [len(part.frames) for part in parts[:-1]])
         first = [part.first.cpu().numpy() + offset for part, offset in zip(parts, offsets)]
@@ -174,7 +179,9 @@ def resample(clips: Tensor) -> Tensor:
     """Resample clips of one length, float32 (B, T, M, V, C), to 64 frames: (B, 64, M, V, C)."""
     size, length = clips.shape[:2]
     first = torch.arange(0, size * length, length, device=clips.device)
-    windows = Windows(clips.flatten(2).flatten(0, 1), first, torch.full_like(first, length), tuple(clips.shape[2:]))
+    people, joints, coordinates = clips.shape[2:]
+    frames = clips.flatten(2).flatten(0, 1)
+    windows = Windows(frames, first, torch.full_like(first, length), (people, joints, coordinates))
     return ResampleClip()(windows)
 
 

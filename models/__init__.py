@@ -11,8 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from models.frozen import FrozenEncoder, load_encoder
 
 __all__ = ["ENCODERS", "METHODS", "FrozenEncoder", "LossWeights", "load_encoder"]
@@ -33,10 +31,10 @@ class LossWeights:
     cov: float = _weight(1.0, "covariance loss of each projection")
 
 
-def _class(module: str, name: str) -> Callable[..., nn.Module]:
+def _class(module: str, name: str) -> Callable[..., Any]:
     """Return a function that imports a class and makes an instance."""
 
-    def make(*args: Any) -> nn.Module:
+    def make(*args: Any) -> Any:
         return getattr(import_module(module), name)(*args)
 
     return make

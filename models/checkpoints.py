@@ -32,6 +32,8 @@ from utils.text import nearest_first
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from models.encoder import Encoder
+
 RUNS = ROOT / "checkpoints"
 UNTRAINED = "checkpoint_untrained.pth.tar"
 WEIGHTS_FILE = "encoder.safetensors"  # weights as tools.export writes them
@@ -164,7 +166,7 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def load_encoder_of(state: dict[str, Any], path: Path) -> nn.Module:
+def load_encoder_of(state: dict[str, Any], path: Path) -> Encoder:
     """Make the encoder that a checkpoint holds, in evaluation mode. Raises UserError, naming the tensors, if some are
     missing, unexpected, of the wrong shape or not finite."""
     with reading(path):

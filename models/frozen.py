@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.packed.reader import PackedDataset
-from data_gen.raw.normalise import UNITS, fit_people, in_unit
-from data_gen.raw.recording_files import check_values, npy_shape
+from data_gen.raw.normalise import UNITS, check_values, fit_people, in_unit
+from data_gen.raw.recording_files import npy_shape
 from data_gen.skeletons import FrameLayout, has_mapping, load_skeleton
 from feeder.clips import ClipDataset, ResampleClip, is_off_centre, resample
 from feeder.modalities import MODALITIES, Stream, derive, name_of, streams_of
 from models.checkpoints import CLASSIFIER, find_run, in_folder, load_encoder_of, load_newest, weights_hash
+from models.encoder import Encoder
 from utils.errors import UserError
 from utils.logs import progress
 
@@ -38,9 +39,10 @@ class FrozenEncoder(nn.Module):
     streams: the modalities of each stream; `feature_size` counts the values of all streams' features
     """
 
+    encoder: Encoder
     parents: Tensor
 
-    def __init__(self, encoder: nn.Module, state: dict[str, Any], path: Path = Path(), modality: str = "all"):
+    def __init__(self, encoder: Encoder, state: dict[str, Any], path: Path = Path(), modality: str = "all"):
         super().__init__()
         self.encoder = encoder
         self.path, self.is_last = path, True
@@ -166,8 +168,10 @@ class FrozenEncoder(nn.Module):
         encoder's) float32 (N, encoder.feature_size) on its device. Raises UserError if some are not finite."""
         streams = streams or self.streams
         results = [torch.empty(len(source), self.encoder.feature_size, device=self.device) for _ in streams]
-        starts = range(0, len(source), BATCH_SIZE)
-        for start in progress(starts, desc=title, unit="batch", disable=len(starts) <= 1):
+        starts: Iterable[int] = range(0, len(source), BATCH_SIZE)
+        if len(source) > BATCH_SIZE:
+            starts = progress(starts, desc=title, unit="batch", total=-(-len(source) // BATCH_SIZE))
+        for start in starts:
             batch = slice(start, min(start + BATCH_SIZE, len(source)))
             clips = ResampleClip()(source.windows(batch)).to(self.device, non_blocking=True)
             for result, feature in zip(results, self.encode(clips, streams)):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.skeletons import FrameLayout
+from models.encoder import Encoder
 
 KERNEL = 9  # frames of a temporal convolution
 STRIDES = (1, 1, 2, 1, 2, 1)  # of the blocks, along time
@@ -43,10 +44,12 @@ class Block(nn.Module):
         return F.relu(self.last_norm(self.temporal(mixed)) + self.residual(x))
 
 
-class STGCN(nn.Module):
-    """Encode modalities of clips to features of `hidden_size`. Each modality has a first convolution of its own; several
-    are fused by their mean before the blocks, which all share. Group norm takes the place of batch norm, so that a clip's
-    feature depends on the clip alone."""
+class STGCN(Encoder):
+    """Encode modalities of clips to features of `hidden_size`.
+
+    Each modality has a first convolution of its own; several are fused by their mean before the blocks, which all
+    share. Group norm takes the place of batch norm, so that a clip's feature depends on the clip alone.
+    """
 
     graph: Tensor
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from data_gen.skeletons import FrameLayout
 from feeder.clips import NUM_FRAMES
+from models.encoder import Encoder
 from utils.errors import UserError
 
 MAX_POSITIONS = 200
@@ -79,7 +80,7 @@ class Fusion(nn.Linear):
     def __init__(self, hidden_size: int):
         super().__init__(hidden_size, hidden_size, bias=False)
 
-    def forward(self, parts: Sequence[tuple[TokenEmbedding, Tensor]]) -> Tensor:
+    def forward(self, parts: Sequence[tuple[TokenEmbedding, Tensor]]) -> Tensor:  # type: ignore[override]
         """Embed each modality's tokens (B, N, D) by its own embedding, and fuse them: (B, N, H)."""
         embedded = [embedding(tokens) for embedding, tokens in parts]
         return super().forward(torch.stack(embedded).mean(0))
@@ -89,7 +90,7 @@ class MergedFusion(Fusion):
     """The embeddings' second Linears, the mean and the fusion are one linear map of the concatenated hidden states. So
     one product computes them, with three quarters of the work for three modalities."""
 
-    def forward(self, parts: Sequence[tuple[TokenEmbedding, Tensor]]) -> Tensor:
+    def forward(self, parts: Sequence[tuple[TokenEmbedding, Tensor]]) -> Tensor:  # type: ignore[override]
         linears = [cast(nn.Linear, embedding[3]) for embedding, _ in parts]
         joined = torch.cat([self.weight @ linear.weight for linear in linears], dim=1) / len(parts)
         bias = self.weight @ torch.stack([linear.bias for linear in linears]).mean(0)
@@ -154,7 +155,7 @@ class MergedEncoderLayer(EncoderLayer):
         return F.linear(mixed, out_weight, out_bias)
 
 
-class Transformer(nn.Module):
+class Transformer(Encoder):
     """Encode modalities of clips to features of 2·hidden_size: the maxima over the temporal and the spatial tokens.
 
     layout: what a frame holds. fusion, layer: the classes that fuse modalities and encode tokens.

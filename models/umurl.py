@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from models.losses import PUBLISHED, BaselineLoss, LossWeights, Projections, UmURLLoss
+from models.encoder import Encoder
+from models.losses import PUBLISHED, BaselineLoss, LossWeights, Projections, UmURLLoss, WeightedLoss
 
 PROJECTION_SIZE = 4096
 
@@ -23,21 +24,19 @@ class Method(nn.Module):
 
     streams: tuple[tuple[str, ...], ...]
 
-    def __init__(self, encoder: nn.Module, loss: nn.Module):
+    encoder: Encoder
+    loss: WeightedLoss
+
+    def __init__(self, encoder: Encoder, loss: WeightedLoss):
         super().__init__()
         self.encoder, self.loss = encoder, loss
-
-    def encode(self, streams: Sequence[dict[str, Tensor]]) -> list[Tensor]:
-        """Encode streams of B clips to features (B, feature_size) each, in one call if the encoder offers it."""
-        if hasattr(self.encoder, "encode"):
-            return self.encoder.encode(streams)
-        return [self.encoder(clips) for clips in streams]
+        self.encode = encoder.encode  # or its compiled form
 
 
 class UmURL(Method):
     """A stream of each modality and one of all, fused; a shared encoder; a projector per modality."""
 
-    def __init__(self, encoder: nn.Module, weights: LossWeights = PUBLISHED):
+    def __init__(self, encoder: Encoder, weights: LossWeights = PUBLISHED):
         super().__init__(encoder, UmURLLoss(weights))
         self.modalities = encoder.modalities
         self.streams = (*((modality,) for modality in self.modalities), self.modalities)
@@ -54,7 +53,7 @@ class UmURL(Method):
 class SimpleBaseline(Method):
     """The ablation's baseline, early fusion alone: two fused streams, each of its own view, and one projector."""
 
-    def __init__(self, encoder: nn.Module, weights: LossWeights = PUBLISHED):
+    def __init__(self, encoder: Encoder, weights: LossWeights = PUBLISHED):
         super().__init__(encoder, BaselineLoss(weights))
         self.streams = (encoder.modalities, encoder.modalities)
         self.projector = projector(encoder.feature_size)

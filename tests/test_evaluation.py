@@ -18,7 +18,7 @@ from models.frozen import load_encoder
 from tests.helpers import tiny_dataset
 from tests.programs import assert_refused, call
 from utils.errors import UserError
-from utils.logs import read_results
+from utils.files import read_results
 
 
 def flags(folder, root, *more):
@@ -265,7 +265,11 @@ def test_a_possible_overlap_with_pretraining_is_said(pretrain, demo_root):
     folder = pretrain.run("--epochs", "1", "--protocol", "xview")
 
     def notes(*more):
-        return [line for line in call("action_retrieval", *flags(folder, demo_root, *more)).out.splitlines() if "note" in line]
+        return [
+            line
+            for line in call("action_retrieval", *flags(folder, demo_root, *more)).out.splitlines()
+            if "note" in line
+        ]
 
     assert not notes() and "xview" in notes("--protocol", "xsub")[0]
     path = newest(folder)

@@ -17,7 +17,7 @@ from tests.processes import run_together
 from tools.evaluation import finetune
 from tools.evaluation.classifier import load_classifier
 from utils.errors import UserError
-from utils.logs import RESULTS, read_results
+from utils.files import RESULTS, read_results
 
 SHORT = ("--epochs", 6, "--schedule", 4, "--batch-size", 5, "--device", "cpu")
 
@@ -145,7 +145,9 @@ def test_any_number_of_processes_report_the_same(published, demo_root, tmp_path)
     action_recognition.main(flags(published, demo_root, *more))
     (one,), (three,) = read_results(published), read_results(several)
     assert one["metrics"] == three["metrics"]
-    losses = [EventAccumulator(str(f)).Reload().Scalars("semi_supervised_motion/loss_seed1_0.7") for f in (published, several)]
+    losses = [
+        EventAccumulator(str(f)).Reload().Scalars("semi_supervised_motion/loss_seed1_0.7") for f in (published, several)
+    ]
     for a, b in zip(*losses, strict=True):
         assert b.value == pytest.approx(a.value, rel=1e-4)
 

@@ -15,7 +15,7 @@ from feeder.clips import ClipDataset
 from models.checkpoints import load, newest
 from tests.helpers import GOLDEN, make_method, streams_of
 from tools.training.trainer import Config, Trainer
-from utils.logs import read_results
+from utils.files import read_results
 from utils.processes import Processes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]

@@ -18,8 +18,7 @@ from tests.programs import assert_refused, call
 from tests.runs import assert_equal_runs, figures, launched, of
 from tools.training.report import progress_text
 from tools.training.trainer import Trainer
-from utils.files import lock, locked
-from utils.logs import read_results
+from utils.files import lock, locked, read_results
 
 
 def kill_and_rerun(folder, demo_root, epochs, kills, rng):

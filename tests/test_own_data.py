@@ -20,7 +20,7 @@ from tests.helpers import GOLDEN, moving_body, own_dataset, skeleton_text, tiny_
 from tools import extract, predict
 from tools.training.recipes import OWN
 from utils.errors import UserError
-from utils.logs import read_results
+from utils.files import read_results
 
 SMALL = ["--hidden-size", "8", "--batch-size", "6", "--epochs", "2", "--save-freq", "1", "--device", "cpu"]
 

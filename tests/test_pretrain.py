@@ -24,7 +24,7 @@ from tools.training.acceleration import choose_amp, sizes_to_compile
 from tools.training.recipes import pretrain_recipe
 from tools.training.report import duration, progress_text
 from utils.errors import UserError
-from utils.logs import read_results
+from utils.files import read_results
 
 # Gradients that are zero in exact arithmetic, so that Adam follows their rounding noise: biases that a batch norm
 # or a softmax takes away again, and what merely tracks them.

@@ -13,9 +13,9 @@ import pytest
 
 from data_gen.datasets import ROOT
 from tests.helpers import GOLDEN, write_recordings
-from tests.programs import call
+from utils.files import read_results
 
-CODE = ("data_gen", "feeder", "models", "tools", "requirements.txt")
+CODE = ("utils", "data_gen", "feeder", "models", "tools", "requirements.txt")
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def test_from_recordings_to_scores(copy):
     for task in ("recognition", "retrieval"):
         done = run(copy, f"./script_action_{task}.sh", "demo_small", "--modality", "bone", "--device", "cpu")
         assert done.returncode == 0, done.stderr
-        assert json.loads((folder / f"action_{task}_bone.json").read_text())["epoch"] == 3
-        assert "%" in (folder / f"action_{task}.log").read_text()
-    done = run(copy, sys.executable, "-m", "tools.results")
+        result = read_results(folder)[-1]
+        assert (result["task"], result["modality"], result["epoch"]) == (f"action_{task}", "bone", 3)
+    done = run(copy, sys.executable, "-m", "tools.results", "demo_small")
     assert re.search(r"\| demo_small \| demo xsub \| 3 +\| bone", done.stdout), done.stdout
 
 
@@ -67,13 +67,13 @@ def test_cross_validation_ends_with_the_mean_over_folds(copy):
     run(copy, sys.executable, "-m", "data_gen.add_protocol", "data/demo", "--split", "fold=kfold:2")
     done = run(copy, "./script_cross_validate.sh", "demo_fold", *SMALL[:-4], "--epochs", "1", "--device=cpu")
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    last = done.stdout.splitlines()[-1]
-    tops = [json.loads((copy / f"checkpoints/demo_fold{k}/action_retrieval.json").read_text())["top1"] for k in (1, 2)]
-    assert "demo_fold* (2 runs) | demo fold* | 1 " in last and f"{sum(tops) / 2:.1f} ± " in last
+    folds = [read_results(copy / f"checkpoints/demo_fold{k}")[-1]["metrics"]["top1"] for k in (1, 2)]
+    (mean,) = [line for line in done.stdout.splitlines() if "demo_fold* (2 runs)" in line and "bone" not in line][-1:]
+    assert f"{sum(folds) / 2:.1f} ± " in done.stdout and mean
     done = run(copy, "./script_action_retrieval.sh", "checkpoints/demo_fold1", "--device", "cpu")  # a path, too
     assert done.returncode == 0, done.stderr
     done = run(copy, "./script_cross_validate.sh", "demo_fodl")
-    assert done.returncode == 1 and "no folds are called demo_fodl; known: demo_fold" in done.stderr
+    assert done.returncode == 1 and "demo_fodl" in done.stderr and "demo_fold" in done.stderr
 
 
 def test_fine_tuning_scripts(copy):
@@ -87,54 +87,56 @@ def test_fine_tuning_scripts(copy):
     short = ("--epochs", "1", "--schedule", "--device", "cpu")
     for script, flags, processes, task in (
         ("semi_supervised", ("--seed", "0"), "1", "semi_supervised"),
-        ("finetune", ("--modality", "bone", "--from-scratch"), "2", "finetune_scratch_bone"),
-        ("transfer", ("--finetune-dataset=ntu60",), "1", "transfer_ntu60_xsub"),
+        ("finetune", ("--modality", "bone", "--from-scratch"), "2", "finetune"),
+        ("transfer", ("--finetune-dataset=ntu60",), "1", "transfer"),
     ):
         done = run(copy, f"./script_{script}.sh", "demo_labels", *short, *flags, NPROC=processes)
-        assert done.returncode == 0 and f"{task}.json" in done.stdout, done.stderr
-        result = json.loads((folder / f"{task}.json").read_text())
-        shares = result.get("fractions", [result])
-        expected = [0.01, 0.02, 0.05, 0.1, 0.2] if script == "semi_supervised" else [1.0]
-        assert [share["fraction"] for share in shares] == expected
-        assert [share["labelled"] for share in shares] == ([3] * 5 if len(shares) > 1 else [result["train"]])
+        assert done.returncode == 0, done.stderr
+        results = [result for result in read_results(folder) if result["task"] == task]
+        fractions = [result["settings"].get("label_fraction") for result in results]
+        assert fractions == ([0.01, 0.02, 0.05, 0.1, 0.2] if script == "semi_supervised" else [None])
 
 
 def test_from_long_recordings_to_a_timeline(copy):
-    untrained = ("--checkpoint-path", copy / "checkpoints" / "demo_long", "--data-root", copy / "data", *SMALL)
-    assert call("pretrain", *untrained, "--epochs", 0).status == 0
+    untrained = ("pretrain.py", "--checkpoint-path", "checkpoints/demo_long", *SMALL, "--epochs", "0")
+    assert run(copy, sys.executable, *untrained).returncode == 0
     done = run(copy, sys.executable, "data_gen/demo_gendata.py", "--long", "4")
     assert "4 long recordings with 32 segments in" in done.stdout, done.stderr
     folder = "data/demo_untrimmed_raw"
     done = run(copy, sys.executable, "-m", "data_gen.import_dataset", "long", "--name", "demo_untrimmed", folder)
     assert "cross_subject (xsub): 2 train, 2 val" in done.stdout, done.stderr
     done = run(copy, "./script_detection.sh", "demo_long", "--epochs", "1", "--device", "cpu")
-    assert done.returncode == 0 and "F1 of frames" in done.stdout, done.stderr
-    detector = ("--detector", "checkpoints/demo_long/detection.pth.tar", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    (result,) = read_results(copy / "checkpoints" / "demo_long")
+    assert result["task"] == "detection" and 0 <= result["metrics"]["f1"] <= 100
+    detector = ("--detector", f"checkpoints/demo_long/{result['files']['detector']}", "--device", "cpu")
     out = (*detector, "--out", "timelines", f"{folder}/long_001.skeleton")
-    done = run(copy, sys.executable, "-m", "tools.timeline", "--pretrained", "checkpoints/demo_long", *out)
-    assert done.returncode == 0 and sorted(path.suffix for path in (copy / "timelines").iterdir()) == [
-        ".csv",
-        ".json",
-        ".png",
-    ], done.stderr
+    done = run(copy, sys.executable, "-m", "tools.timeline", "--pretrained", "demo_long", *out)
+    suffixes = sorted(path.suffix for path in (copy / "timelines").iterdir())
+    assert done.returncode == 0 and suffixes == [".csv", ".json", ".png"], done.stderr
 
 
 @pytest.mark.parametrize(
-    "command, message",
+    "command, place",
     [
-        (("./script_pretrain.sh", "--device", "cpu"), "no packed data set at .*ntu120"),
-        (("./script_action_recognition.sh", "demo_nothing"), "no checkpoint at"),
-        (("./script_action_retrieval.sh",), "no checkpoint (at|in) checkpoints/ntu120_xsub"),
-        (("./script_transfer.sh",), "give the data set to transfer to: .* ntu120_xsub --finetune-dataset DATA_SET"),
-        (("./script_transfer.sh", "demo_x", "--protocol", "xsub"), "give the data set to transfer to"),
-        (("./script_finetune.sh", "demo_nothing"), "no checkpoint at"),
-        (("./script_detection.sh", "demo_nothing"), "no checkpoint at"),
-        (("./script_pretrain.sh", "demo_x", "--nonsense"), "unrecognized arguments: --nonsense"),
+        (("./script_pretrain.sh", "--device", "cpu"), "ntu120"),
+        (("./script_action_recognition.sh", "demo_nothing"), "demo_nothing"),
+        (("./script_action_retrieval.sh",), "ntu120_xsub"),
+        (("./script_transfer.sh", "demo_x", "--protocol", "xsub"), "--finetune-dataset"),
+        (("./script_finetune.sh", "demo_nothing"), "demo_nothing"),
+        (("./script_detection.sh", "demo_nothing"), "demo_nothing"),
+        (("./script_pretrain.sh", "demo_x", "--nonsense"), "--nonsense"),
     ],
 )
-def test_a_failing_program_fails_its_script(copy, command, message):
+def test_a_failing_program_fails_its_script(copy, command, place):
     done = run(copy, *command)
-    assert done.returncode != 0 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode != 0 and place in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("nproc", ["abc", "-1", ""])
+def test_a_wrong_number_of_processes_is_refused(copy, nproc):
+    done = run(copy, "./script_pretrain.sh", "demo_x", "--nonsense", NPROC=nproc)
+    assert done.returncode == 2 and (f"NPROC={nproc}" if nproc else "--nonsense") in done.stderr
 
 
 def test_without_the_packages_the_way_out_is_named(copy, tmp_path):
@@ -149,7 +151,7 @@ def test_without_the_packages_the_way_out_is_named(copy, tmp_path):
 def small_project(tmp_path_factory):
     """A project of the same layout and configuration with next to nothing in it, which all checks accept."""
     root = tmp_path_factory.mktemp("small")
-    for name in ("data_gen", "feeder", "models", "tools", "tests"):
+    for name in ("utils", "data_gen", "feeder", "models", "tools", "tests"):
         (root / name).mkdir()
         (root / name / "__init__.py").touch()
     for name in ("script_test.sh", "tools/common.sh", "requirements.txt", "pyproject.toml"):
@@ -167,7 +169,7 @@ def test_all_checks_of_a_sound_project_pass(small_project):
     done = run(small_project, "./script_test.sh")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All checks passed!" in done.stdout and "Success: no issues found" in done.stdout
-    assert "Total coverage: 100.00%" in done.stdout and "1 passed" in done.stdout
+    assert "1 passed" in done.stdout
 
 
 @contextmanager
@@ -197,15 +199,8 @@ def test_each_check_that_fails_makes_the_script_fail_and_the_tests_run_all_the_s
     assert errors == [f"error: failed: {name}" for name in failed], done.stdout + done.stderr
 
 
-def test_tests_that_cover_too_little_fail(small_project):
-    with also(small_project, {"tools/bad.py": "A = 1\n" * 40}):
-        done = run(small_project, "./script_test.sh", "--cov")
-    assert done.returncode == 1 and "1 passed" in done.stdout, done.stdout + done.stderr
-    assert "Required test coverage of 90.0% not reached" in done.stdout
-
-
 def test_with_arguments_the_tests_run_alone(small_project):
     with also(small_project, {"feeder/bad.py": "import   os\n"}):
         done = run(small_project, "./script_test.sh", "-k", "half")
     assert done.returncode == 0 and "1 passed" in done.stdout and done.stderr == ""
-    assert "bad.py" not in done.stdout and "coverage" not in done.stdout
+    assert "bad.py" not in done.stdout

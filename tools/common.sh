@@ -1,7 +1,6 @@
 # Sourced by the scripts, from the project's root: finds Python, and the run named in the arguments.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-unset PYTHONSAFEPATH  # or Python would not find the modules of this folder
 
 # has_requirements PYTHON all|base: tells whether it has the packages of requirements.txt (base: those before the comment).
 has_requirements() {
@@ -63,10 +62,6 @@ take_test_name() {
 
 # run_in_processes PROGRAM [flags]: becomes the program, in one process per GPU of this machine, or in NPROC processes.
 run_in_processes() {
-    # Under srun, SLURM starts the processes; the program reads its variables.
-    if [ "${SLURM_STEP_NUM_TASKS:-1}" -gt 1 ]; then
-        NPROC=1
-    fi
     # Counting GPUs takes PyTorch seconds to load, so it is only asked where there is a driver: NVIDIA's, WSL's, AMD's.
     if [ -z "${NPROC:-}" ]; then
         NPROC=1

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows to FILE")
     args = parser.parse_args(argv)
 
-    from utils.logs import write_json
+    from utils.files import write_json
 
     rows = efficiency(args.encoder, args.hidden_size)
     header = (f"{args.encoder}, hidden size {args.hidden_size}", "parameters, M", "GFLOP")

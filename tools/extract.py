@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from utils.files import atomic_write
 from utils.options import (
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         features.append(batch.features.cpu().numpy())
     if not args.skip_bad or not names:
         recordings.check()
-    arrays = {
+    arrays: dict[str, Any] = {
         "feature": np.concatenate(features),
         "name": np.array(names),
         "label": np.array(labels),

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 from data_gen.datasets import DATASETS
 from models.checkpoints import RUNS, find_run
 from utils.errors import UserError
-from utils.files import atomic_write, read_json, reading
-from utils.logs import RESULTS, format_summary, read_lines, read_results, summary
+from utils.files import RESULTS, atomic_write, format_summary, read_json, read_lines, read_results, reading, summary
 from utils.options import make_parser, output_file
 from utils.processes import run
 from utils.text import table

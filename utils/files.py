@@ -1,13 +1,26 @@
-"""Read users' files with one kind of error; write files and folders whole or not at all; lock folders."""
+"""Read users' files with one kind of error; write files and folders whole or not at all; lock folders; keep results.
+
+A result is a line of a run's `results.jsonl`, appended once and never changed:
+
+    task, modality, dataset, protocol     what was evaluated: action_recognition, all, ntu60, xsub
+    checkpoint, epoch                     which checkpoint, by its name in the folder
+    settings                              what the metrics depend on: encoder and data hashes, recipe, seeds
+    metrics                               name → number, or {"mean", "std", "values"} over seeds
+    files                                 what → name of a file beside it: predictions, model, classifier
+    date                                  ISO 8601
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
+import statistics
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +30,13 @@ import numpy as np
 
 from utils.errors import UserError
 
+RESULTS = "results.jsonl"
 PARTIAL = ".partial"  # suffix of a file or folder that is being written, or that a killed program left
+
+log = logging.getLogger("umurl")
+
+
+# ---- read ------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -56,6 +75,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the objects in a file of JSON lines; none if there is no file. A line that is no object, such as one that a
+    killed program left unfinished, is skipped with a warning."""
+    lines = []
+    for number, text in enumerate(path.read_text("utf-8", "replace").split("\n") if path.is_file() else [], 1):
+        try:
+            line = json.loads(text or "null")
+        except (ValueError, RecursionError):
+            line = text
+        if isinstance(line, dict):
+            lines.append(line)
+        elif text.strip():
+            log.warning(f"warning: {path}:{number} is no object of JSON, and is skipped")
+    return lines
+
+
 def read_array(path: Path, remedy: str = "") -> np.ndarray:
     """Memory-map the array in a `.npy` file; objects are refused. Raises UserError."""
     with reading(path, remedy):
@@ -71,6 +106,9 @@ def fingerprint(*parts: object) -> str:
         is_array = isinstance(part, np.ndarray)
         digest.update(np.ascontiguousarray(part).tobytes() if is_array else str(part).encode())
     return digest.hexdigest()
+
+
+# ---- write -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -91,6 +129,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a read-only disk: the error above says more
             partial.unlink()
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -158,3 +202,42 @@ def lock(handle: int, path: Path) -> None:
         raise UserError(f"{path}: another program is writing here; wait for it, or stop it") from None
     except OSError:
         pass  # network file systems may be unable to lock folders
+
+
+# ---- results ---------------------------------------------------------------------------------------------------------
+
+
+def append_result(folder: Path, result: dict[str, Any]) -> None:
+    """Append a result, with the date, to the folder's `results.jsonl`."""
+    path = folder / RESULTS
+    line = json.dumps(result | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}, default=str)
+    with open(path, "a+b") as file:
+        file.seek(max(0, file.tell() - 1))
+        is_whole = file.read(1) in (b"", b"\n")  # not after a line that a killed program left unfinished
+        file.write(("\n" * (not is_whole) + line + "\n").encode())
+    flush(path)
+    log.info(f"{result['task']}, {result['modality']}: added to {path}")
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read a run's results, oldest first. Raises UserError for a line that is none."""
+    results = read_lines(folder / RESULTS)
+    kinds = {"task": str, "modality": str, "dataset": str, "metrics": dict, "settings": dict}
+    for number, result in enumerate(results, 1):
+        for key, kind in kinds.items():
+            if not isinstance(result.get(key), kind):
+                raise UserError(f"{folder / RESULTS}: result {number} has no {key}; remove that line")
+    return results
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Summarise one value per seed: mean, (population) standard deviation, and the values."""
+    return {"mean": statistics.fmean(values), "std": statistics.pstdev(values), "values": list(values)}
+
+
+def format_summary(metric: dict[str, Any] | float, digits: int = 1) -> str:
+    """Format a metric as `mean ± deviation`, or as the mean alone for one value."""
+    if not isinstance(metric, dict):
+        return f"{metric:.{digits}f}"
+    deviation = f" ± {metric['std']:.{digits}f}" if len(metric["values"]) > 1 else ""
+    return f"{metric['mean']:.{digits}f}{deviation}"

@@ -1,26 +1,14 @@
-"""Write a run's logs: console and text, a line of JSON per epoch, TensorBoard, and the results of evaluations.
-
-A result is a line of `results.jsonl`, appended once and never changed:
-
-    task, modality, dataset, protocol     what was evaluated: action_recognition, all, ntu60, xsub
-    checkpoint, epoch                     which checkpoint, by its name in the folder
-    settings                              what the metrics depend on: encoder and data hashes, recipe, seeds
-    metrics                               name → number, or {"mean", "std", "values"} over seeds
-    files                                 what → name of a file beside it: predictions, model, classifier
-    date                                  ISO 8601
-"""
+"""Write a run's logs: console and text, a line of JSON per epoch, TensorBoard."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
-import statistics
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,14 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from utils.errors import UserError
-from utils.files import atomic_write, flush, lock
+from utils.files import atomic_write, lock, read_lines
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
-RESULTS = "results.jsonl"
 SAY_EVERY = 60.0  # seconds between lines about work in progress
 log = logging.getLogger("umurl")
 
@@ -155,64 +141,3 @@ def secondary(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         log.warning(f"warning: {what} cannot be written: {error}")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the objects in a file of JSON lines; none if there is no file. A line that is no object, such as one that a
-    killed program left unfinished, is skipped with a warning."""
-    lines = []
-    for number, text in enumerate(path.read_text("utf-8", "replace").split("\n") if path.is_file() else [], 1):
-        try:
-            line = json.loads(text or "null")
-        except (ValueError, RecursionError):
-            line = text
-        if isinstance(line, dict):
-            lines.append(line)
-        elif text.strip():
-            log.warning(f"warning: {path}:{number} is no object of JSON, and is skipped")
-    return lines
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
-
-
-# ---- results ---------------------------------------------------------------------------------------------------------
-
-
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Summarise one value per seed: mean, (population) standard deviation, and the values."""
-    return {"mean": statistics.fmean(values), "std": statistics.pstdev(values), "values": list(values)}
-
-
-def format_summary(metric: dict[str, Any] | float, digits: int = 1) -> str:
-    """Format a metric as `mean ± deviation`, or as the mean alone for one value."""
-    if not isinstance(metric, dict):
-        return f"{metric:.{digits}f}"
-    deviation = f" ± {metric['std']:.{digits}f}" if len(metric["values"]) > 1 else ""
-    return f"{metric['mean']:.{digits}f}{deviation}"
-
-
-def append_result(folder: Path, result: dict[str, Any]) -> None:
-    """Append a result, with the date, to the folder's `results.jsonl`."""
-    path = folder / RESULTS
-    line = json.dumps(result | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}, default=str)
-    with open(path, "a+b") as file:
-        file.seek(max(0, file.tell() - 1))
-        is_whole = file.read(1) in (b"", b"\n")  # not after a line that a killed program left unfinished
-        file.write(("\n" * (not is_whole) + line + "\n").encode())
-    flush(path)
-    log.info(f"{result['task']}, {result['modality']}: added to {path}")
-
-
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's results, oldest first. Raises UserError for a line that is none."""
-    results = read_lines(folder / RESULTS)
-    kinds = {"task": str, "modality": str, "dataset": str, "metrics": dict, "settings": dict}
-    for number, result in enumerate(results, 1):
-        for key, kind in kinds.items():
-            if not isinstance(result.get(key), kind):
-                raise UserError(f"{folder / RESULTS}: result {number} has no {key}; remove that line")
-    return results

@@ -13,12 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen.datasets import NTU, DataSet, RecordingName, parse_name
-from data_gen.packed.protocols import Rule, Table, derive, derive_splits
+from data_gen.packed.protocols import Rule, Table, derive, derive_splits, split_by_table
 from data_gen.packed.reader import MAX_CLASSES, NAME, SIDES, TABLES
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.packed.writer import PackedWriter, Splits, packing
-from data_gen.raw.normalise import is_centred, normalise, other_unit
-from data_gen.raw.recording_files import check_values, fill_gaps
+from data_gen.raw.normalise import check_values, is_centred, normalise, other_unit
+from data_gen.raw.recording_files import fill_gaps
 from data_gen.skeletons import NUM_PEOPLE, FrameLayout, Skeleton, map_joints
 from utils.errors import UserError
 from utils.files import reading
@@ -146,8 +146,10 @@ def _splits(source: Source, options: Options, entries: list[Entry], names_tell: 
         splits = derived | {name: sides for name, sides in splits.items() if name not in derived}
     names = [entry.name for entry in entries]
     columns_of_names = Table.of_names(names)
-    columns = (source.tables.get(kind) or getattr(columns_of_names, kind) for kind in TABLES)
-    added, rules = derive(options.rules, Table(names, *columns))
+    table = Table(names, *(source.tables.get(kind) or getattr(columns_of_names, kind) for kind in TABLES))
+    if options.dataset and not names_tell:
+        splits = split_by_table(options.dataset, table) | splits
+    added, rules = derive(options.rules, table)
     taken = {name for p in (options.dataset.protocols if options.dataset else ()) for name in (p.name, p.long_name)}
     for name in added:
         if name in taken | splits.keys():

@@ -14,9 +14,9 @@ from data_gen.formats.export import staging
 from data_gen.packed.reader import NAME, SIDES, TABLES, UNLABELLED, PackedDataset
 from data_gen.packed.writer import Splits
 from data_gen.raw.recording_files import shape_of
-from data_gen.raw.recordings import Recording
-from data_gen.raw.tables import CLASSES, SEGMENTS, SKELETON_JSON, SPLIT, TABLE, Files, Row, is_split, read_listed
-from data_gen.skeletons import Skeleton
+from data_gen.raw.recordings import Recording, files_in
+from data_gen.raw.tables import CLASSES, SEGMENTS, SPLIT, TABLE, Files, Row, is_split, read_listed
+from data_gen.skeletons import SKELETON_JSON, Skeleton
 from utils.errors import UserError
 
 _MAX_PEOPLE = 2  # in a .csv, where the number of columns determines the number of people
@@ -24,7 +24,7 @@ _MAX_PEOPLE = 2  # in a .csv, where the number of columns determines the number 
 
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
     """Read the folder's tables and the shape of each recording."""
-    table, files = folder / TABLE, Files(folder)
+    table, files = folder / TABLE, files_in(folder)
     rows, labels, class_names = read_listed(files)
     if labels is None and (folder / SEGMENTS).exists():
         raise UserError(f"{folder / SEGMENTS}: labels long recordings; import them by import_dataset long")

@@ -15,6 +15,7 @@ from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.folder import source_of
 from data_gen.packed.reader import TABLES
 from data_gen.packed.segments import NO_LABEL, Segment, find_fault
+from data_gen.raw.recordings import files_in
 from data_gen.raw.tables import SEGMENTS, Files, Row, number_labels, read_segments, read_table
 from data_gen.raw.tables import TABLE as RECORDINGS
 from data_gen.skeletons import Skeleton
@@ -29,7 +30,7 @@ def read_long(folder: Path, skeleton: Skeleton) -> Source:
         raise UserError(f"{table}: names no segments")
     labels, class_names = number_labels(table, [(line, label) for line, *_, label in lines])
     num_classes = len(class_names) if class_names else max(labels) + 1
-    files = Files(folder)
+    files = files_in(folder)
     rows = _listed(files, lines)
     segments: dict[Path, list[Segment]] = {row.path: [] for row in rows}
     for (line, name, start, end, _), label in zip(lines, labels):

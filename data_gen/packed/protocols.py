@@ -112,6 +112,16 @@ def derive_splits(dataset: DataSet, names: Sequence[RecordingName]) -> Splits:
     return {p.name: _split([p.trains_on(name) for name in names]) for p in dataset.protocols}
 
 
+def split_by_table(dataset: DataSet, table: Table) -> Splits:
+    """Split recordings by the data set's protocols, as far as the table has the subjects or cameras."""
+    splits: Splits = {}
+    for protocol in dataset.protocols:
+        if protocol.field in TABLES and getattr(table, protocol.field):
+            train = {_by_value(str(value)) for value in protocol.train}
+            splits[protocol.name] = _split([value in train for value in table.column(protocol.field)])
+    return splits
+
+
 def _split(is_train: Sequence[bool]) -> dict[str, list[int]]:
     return {side: [i for i, train in enumerate(is_train) if train == (side == "train")] for side in SIDES}
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from data_gen.raw.skeleton_file import FARTHEST
 from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, FrameLayout, Skeleton, map_joints
 from utils.errors import UserError
+from utils.text import counted
 
 OFF_CENTRE = 1e-3  # metres; the centre of normalised people is at zero
 TALLEST = 3.5  # metres over which the joints of a body spread
@@ -76,6 +78,22 @@ def other_unit(people: np.ndarray) -> str:
 def in_unit(unit: str) -> str:
     """Say that people are too tall, and the unit that would fit."""
     return f"people are more than {TALLEST:g} metres tall, as if measured in {unit} (× {UNITS[unit]:g} are metres)"
+
+
+def check_values(people: np.ndarray) -> np.ndarray:
+    """Return the bodies (T, S, V, C) unchanged. Raises UserError if there are no frames, or a value is non-finite or
+    too large."""
+    if not len(people):
+        raise UserError("holds no frames")
+    broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
+    if len(broken):
+        raise UserError(
+            f"non-finite values in {len(broken)} of {counted(len(people), 'frame')}, first in frame {broken[0]} "
+            "(counted from 0); import_dataset --repair N fills gaps of up to N frames"
+        )
+    if people.size and float(np.abs(people).max()) > FARTHEST:
+        raise UserError(f"values beyond {FARTHEST:.0e}")
+    return people
 
 
 def select_people(bodies: np.ndarray, num_people: int = NUM_PEOPLE) -> np.ndarray:

@@ -98,13 +98,12 @@ def _check_layout(lines: list[str], video: str) -> None:
 
 @dataclass(frozen=True)
 class Video:
-    """A video's two files, the number of classes, and the place in a split that lists it."""
+    """A video's two files, and the number of classes."""
 
     name: str
     skeleton: Recording
     label: Recording
     classes: int
-    listed: str
 
 
 @dataclass
@@ -124,10 +123,10 @@ def read_video(video: Video, untrimmed: bool) -> Contents:
     """Read a video once, and cut it into normalised clips, named `0002-L_003_A012`: video, label line, class. Or keep
     it whole; a segment that overlaps that of an earlier line is then left out as bad."""
     contents = Contents(video.name)
-    frames = _attempt(video, video.skeleton, parse_video, contents.bad)
+    frames = _attempt(video.skeleton, parse_video, contents.bad)
     if untrimmed and frames is not None:
         contents.people = frames.astype(np.float32)
-    for number, line in _attempt(video, video.label, _label_lines, contents.bad) or []:
+    for number, line in _attempt(video.label, _label_lines, contents.bad) or []:
         place = f"{video.label}: line {number}"
         try:
             action, start, end, repairs = parse_label(line, video.classes, None if frames is None else len(frames))
@@ -146,13 +145,12 @@ def read_video(video: Video, untrimmed: bool) -> Contents:
     return contents
 
 
-def _attempt(video: Video, file: Recording, parse: Callable[[bytes], Result], bad: dict[str, str]) -> Result | None:
+def _attempt(file: Recording, parse: Callable[[bytes], Result], bad: dict[str, str]) -> Result | None:
     """Parse one of a video's files; if that fails, add the reason to `bad`."""
     result = attempt(file, parse)
     if not isinstance(result, UserError):
         return result
-    is_there = Path(file.path).exists()
-    bad[str(file)] = str(result) if is_there else f"no such file, but {video.listed} lists the video"
+    bad[str(file)] = str(result)
     return None
 
 

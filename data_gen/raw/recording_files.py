@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.raw.skeleton_file import FARTHEST, MAX_BODIES, parse_skeleton, quote
+from data_gen.raw.skeleton_file import MAX_BODIES, quote
 from data_gen.skeletons import KINECT_V2, SKELETONS, Skeleton
 from utils.errors import UserError
 from utils.files import read_array, reading
@@ -28,13 +28,9 @@ _CROWD = 10  # people; more of them than frames are rather frames
 _VALUES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}  # values per joint in a frame: (people, coordinates)
 
 
-def parse_recording(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarray:
-    """Return a recording's bodies: floats (T, S, V, C) for the skeleton's V joints (`.skeleton`: of Kinect v2).
-
-    Values from `.csv` and `.npy` may be nan or infinite. Raises UserError, for text with the line, and other errors.
-    """
-    if suffix == SKELETON:
-        return parse_skeleton(content)
+def parse_table(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarray:
+    """Return the bodies in a `.csv` or `.npy` recording: floats (T, S, V, C) for the skeleton's V joints; values may be
+    nan or infinite. Raises UserError, for text with the line, and other errors."""
     if suffix == CSV:
         return _parse_csv(content.decode("utf-8-sig"), skeleton)
     array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
@@ -57,22 +53,6 @@ def shape_of(path: Path, skeleton: Skeleton) -> tuple[int, int, int]:
 
 
 # ---- values ----------------------------------------------------------------------------------------------------------
-
-
-def check_values(people: np.ndarray) -> np.ndarray:
-    """Return the bodies (T, S, V, C) unchanged. Raises UserError if there are no frames, or a value is non-finite or
-    too large."""
-    if not len(people):
-        raise UserError("holds no frames")
-    broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))
-    if len(broken):
-        raise UserError(
-            f"non-finite values in {len(broken)} of {counted(len(people), 'frame')}, first in frame {broken[0]} "
-            "(counted from 0); import_dataset --repair N fills gaps of up to N frames"
-        )
-    if people.size and float(np.abs(people).max()) > FARTHEST:
-        raise UserError(f"values beyond {FARTHEST:.0e}")
-    return people
 
 
 def fill_gaps(people: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:

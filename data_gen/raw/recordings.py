@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
 
-from data_gen.datasets import NTU_NAME
-from data_gen.raw.normalise import ADDED, NORMALISED, fit_people, normalise
-from data_gen.raw.recording_files import SKELETON, check_values, parse_recording
+from data_gen.datasets import parse_name
+from data_gen.raw.normalise import ADDED, NORMALISED, check_values, fit_people, normalise
+from data_gen.raw.recording_files import SKELETON, SUFFIXES, parse_table
 from data_gen.raw.skeleton_file import parse_skeleton
-from data_gen.skeletons import FrameLayout, Skeleton
+from data_gen.raw.tables import CLASSES, SEGMENTS, TABLE, Files, read_listed, segments_of
+from data_gen.skeletons import KINECT_V2, NUM_PEOPLE, SKELETON_JSON, FrameLayout, Skeleton, skeleton_in
 from utils.errors import UserError
 from utils.files import reading
 from utils.processes import map_in_workers
+from utils.text import counted
 
-OTHER_TABLES = ("recordings.csv", "segments.csv")  # of clips, of long recordings; no recordings themselves
-MISSING_LISTS = (
-    "samples_with_missing_skeletons.txt",
-    "NTU_RGBD_samples_with_missing_skeletons.txt",
-    "NTU_RGBD120_samples_with_missing_skeletons.txt",
-)
 Result = TypeVar("Result")
 _CHUNK = 16  # recordings a worker takes at a time
 
@@ -59,7 +54,12 @@ class Recording:
         """Read its bodies (T, S, V, C), as recorded; `.csv` and `.npy` are of this skeleton's joints. Raises UserError,
         with path and line; values of `.csv` and `.npy` may be non-finite."""
         with reading(self):
-            return parse_recording(self.read(), self.suffix, skeleton)
+            return self.parse(self.read(), skeleton)
+
+    def parse(self, content: bytes, skeleton: Skeleton) -> np.ndarray:
+        """Parse its contents to bodies (T, S, V, C)."""
+        is_skeleton = self.suffix == SKELETON
+        return parse_skeleton(content) if is_skeleton else parse_table(content, self.suffix, skeleton)
 
     def check_same(self, other: Recording) -> None:
         """Raise UserError if another recording of this name has other contents, as far as both can be read."""
@@ -74,6 +74,38 @@ class Recording:
 @lru_cache(maxsize=8)
 def _archive(path: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A recording with the skeleton of its joints, and its label from 0, −1 if unknown."""
+
+    recording: Recording
+    skeleton: Skeleton
+    label: int = -1
+
+    @property
+    def name(self) -> str:
+        return self.recording.stem
+
+    @property
+    def truth(self) -> list[tuple[int, int, str]] | None:
+        """Of a long recording: its true segments in order, (start, end, name of the class), if known."""
+        return None if self.recording.member else segments_of(Path(self.recording.path))
+
+    def bodies(self) -> np.ndarray:
+        """Read its bodies (T, S, V, C), as recorded, all values finite."""
+        with reading(self.recording):
+            return check_values(self.recording.bodies(self.skeleton))
+
+
+@dataclass
+class Inputs:
+    """Recordings, sorted by name; the names of the classes by label, if a table has them; notes for the user."""
+
+    recordings: list[Input]
+    class_names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 # ---- find ------------------------------------------------------------------------------------------------------------
@@ -106,7 +138,7 @@ def check_exist(places: list[Path]) -> list[Path]:
 
 def is_recording(name: str, suffixes: Sequence[str]) -> bool:
     """Return whether a file of this name is a recording, and no hidden file or table."""
-    return name.lower().endswith(tuple(suffixes)) and not name.startswith(".") and name not in OTHER_TABLES
+    return name.lower().endswith(tuple(suffixes)) and not name.startswith(".") and name not in (TABLE, SEGMENTS)
 
 
 def _in_place(place: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
@@ -143,16 +175,84 @@ def _in_archive(path: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
             yield Recording(PurePosixPath(name).stem, str(path), member)
 
 
-def read_missing_list(path: Path) -> set[str]:
-    """Read a list of recordings with missing skeletons: the NTU names in a text."""
-    with reading(path):
-        return set(re.findall(NTU_NAME, path.read_text(encoding="utf-8", errors="replace")))
+def find_inputs(
+    places: list[Path], skeleton: str | None = None, default: Skeleton = KINECT_V2, subfolders: bool = True
+) -> Inputs:
+    """Find the recordings in folders, zip archives and single files.
+
+    A folder's recordings.csv chooses and labels them; otherwise names of NTU's form have labels. `.csv` and `.npy`
+    recordings have the joints of `skeleton` (name or file), else of the skeleton.json beside them, else of `default`.
+    Without `subfolders`, a folder's own files are read alone: its subfolders may hold a program's output.
+    """
+    inputs = Inputs([])
+    by_name: dict[str, Input] = {}
+    numbered: list[list[str]] = []
+    repeated = 0
+    for place in check_exist(places):
+        own = skeleton_in(place, skeleton) or default
+        if (place / TABLE).is_file():
+            recordings, labels, class_names = _listed(place, inputs.notes)
+            numbered += [class_names] * (max(labels) >= 0)
+        else:
+            files = [place]
+            if place.is_dir() and not subfolders:
+                files = [path for path in place.iterdir() if is_recording(path.name, SUFFIXES)]
+            recordings, more = find_recordings(files, SUFFIXES)
+            labels, repeated = [label_of(recording.stem) for recording in recordings], repeated + more
+            _note_unread_tables(place, recordings, inputs.notes)
+        for recording, label in zip(recordings, labels):
+            joints = KINECT_V2 if recording.suffix == SKELETON else own
+            one = Input(recording, joints, label)
+            first = by_name.setdefault(recording.stem, one).recording
+            if first is not recording:
+                repeated += 1
+                first.check_same(recording)
+    if not by_name:
+        raise UserError(f"no recording ({', '.join(SUFFIXES)}) in {', '.join(map(str, places))}")
+    if repeated:
+        inputs.notes.append(f"{counted(repeated, 'recording')} found a second time, taken from the first place")
+    if any(class_names != numbered[0] for class_names in numbered):
+        raise UserError("the folders number their classes in different ways: give them one after the other")
+    inputs.recordings, inputs.class_names = [by_name[name] for name in sorted(by_name)], (numbered or [[]])[0]
+    return inputs
 
 
-def find_missing_lists(places: Iterable[Path]) -> list[Path]:
-    """Find the lists of missing skeletons in, or beside, the given folders and archives."""
-    folders = dict.fromkeys(f for place in places for f in (Path(place), Path(place).parent))
-    return [folder / name for folder in folders for name in MISSING_LISTS if (folder / name).is_file()]
+def _listed(folder: Path, notes: list[str]) -> tuple[list[Recording], list[int], list[str]]:
+    """Read a folder's recordings.csv: recordings, their labels, and names of the classes, empty if unknown."""
+    rows, labels, class_names = read_listed(files_in(folder))
+    recordings = [Recording(row.path.stem, str(row.path)) for row in rows]
+    if labels is None:
+        return recordings, [-1] * len(rows), []
+    least, most = min(labels), max(labels)
+    if least < 0 or (class_names and most >= len(class_names)):
+        last = f" to {len(class_names) - 1}" if class_names else ""
+        raise UserError(f"{folder / TABLE}: has labels from {least} to {most}; they count from 0{last}")
+    if least == 1 and not class_names:
+        notes.append(f"{folder / TABLE}: no label is 0; labels count from 0 (action − 1)")
+    return recordings, labels, class_names or []
+
+
+def _note_unread_tables(place: Path, recordings: list[Recording], notes: list[str]) -> None:
+    if recordings and recordings[0].path == str(place) and recordings[0].member is not None:
+        with zipfile.ZipFile(place) as archive:
+            names = {Path(member).name for member in archive.namelist()}
+        if tables := [name for name in (TABLE, CLASSES, SKELETON_JSON) if name in names]:
+            notes.append(f"{place}: its {' and '.join(tables)} count only in a folder: unpack it")
+
+
+def label_of(name: str) -> int:
+    """Return the label in an NTU recording's name, from 0; −1 for other names."""
+    try:
+        return parse_name(name).label
+    except UserError:
+        return -1
+
+
+def files_in(folder: Path) -> Files:
+    """List the recordings in a folder, at any depth, for its tables."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    return Files(folder, [Path(recording.path) for recording in recordings_under(folder, SUFFIXES)])
 
 
 # ---- read ------------------------------------------------------------------------------------------------------------
@@ -179,7 +279,7 @@ def _prepare(
     recording, source = item
 
     def prepare(content: bytes) -> tuple[np.ndarray, set[str]]:
-        bodies = check_values(parse_recording(content, recording.suffix, source))
+        bodies = check_values(recording.parse(content, source))
         people, adaptations = fit_people(bodies, source, target, centred)
         return people, adaptations - {NORMALISED, ADDED} if recording.suffix == SKELETON else adaptations
 
@@ -198,3 +298,18 @@ def attempt(recording: Recording, work: Callable[[bytes], Result]) -> Result | U
     except UserError as error:
         cause = error.__cause__
         return UserError(str(cause) if isinstance(cause, UserError) else str(error).removeprefix(f"{recording}: "))
+
+
+def read_one(place: Path, name: str | None, skeleton: str | None) -> tuple[str, np.ndarray, FrameLayout]:
+    """Read the recording called `name`, or the only one, in a folder, archive or file: its name, normalised people
+    (T, M, V, C), and their layout."""
+    inputs = {one.name: one for one in find_inputs([place], skeleton).recordings}
+    first = next(iter(inputs))
+    if name is None and len(inputs) > 1:
+        raise UserError(f"{place}: {len(inputs)} recordings; choose one by --name, such as {first}")
+    if name is not None and name not in inputs:
+        raise UserError(f"--name {name}: no such recording in {place}; the first is {first}")
+    one = inputs[name or first]
+    bodies = one.bodies()
+    layout = FrameLayout(one.skeleton, max(1, min(NUM_PEOPLE, bodies.shape[1])), bodies.shape[3])
+    return one.name, fit_people(bodies, one.skeleton, layout)[0], layout

@@ -19,21 +19,21 @@ import io
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from data_gen.packed.reader import NAME, TABLES
+from data_gen.packed.segments import Segment, find_fault
 from data_gen.raw.recording_files import SUFFIXES
-from data_gen.raw.recordings import OTHER_TABLES, recordings_under
-from data_gen.skeletons import Skeleton, load_skeleton
 from utils.errors import UserError
 from utils.files import read_text, reading
 from utils.text import counted
 
-TABLE, SEGMENTS = OTHER_TABLES
-CLASSES, SKELETON_JSON = "classes.txt", "skeleton.json"
+TABLE, SEGMENTS, CLASSES = "recordings.csv", "segments.csv", "classes.txt"
 SPLIT = "split:"
 _COLUMNS = ("name", "start", "end", "label")  # the order in which errors list required columns
+_FOREVER = 10**9  # frames
 _WHOLE = re.compile(r"-?\d{1,9}")
 
 
@@ -46,13 +46,10 @@ class Row(NamedTuple):
 
 
 class Files:
-    """The recordings in a folder, at any depth: their `paths`."""
+    """The `paths` of a folder's recordings."""
 
-    def __init__(self, folder: Path):
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder")
-        self.folder = folder
-        self.paths = [Path(recording.path) for recording in recordings_under(folder, SUFFIXES)]
+    def __init__(self, folder: Path, paths: Sequence[Path]):
+        self.folder, self.paths = folder, paths
         self._by_stem: dict[str, list[Path]] = {}
         for path in self.paths:
             self._by_stem.setdefault(path.stem, []).append(path)
@@ -71,12 +68,6 @@ class Files:
         return paths[0]
 
 
-def skeleton_in(place: Path, name_or_file: str | None) -> Skeleton | None:
-    """Return the skeleton that the user names, else the skeleton.json of a folder or beside a file, else None."""
-    file = (place if place.is_dir() else place.parent) / SKELETON_JSON
-    return load_skeleton(name_or_file) if name_or_file else load_skeleton(str(file)) if file.exists() else None
-
-
 def read_listed(files: Files) -> tuple[list[Row], list[int] | None, list[str] | None]:
     """Read the table of a folder's recordings, or without a table list them. Return the rows, their labels and the
     names of the classes (None if unknown)."""
@@ -93,6 +84,11 @@ def read_listed(files: Files) -> tuple[list[Row], list[int] | None, list[str] | 
     return rows, *number_labels(table, [(row.line, row.values["label"]) for row in rows])
 
 
+@lru_cache(maxsize=8)
+def _segments(table: Path, changed: int) -> list[tuple[int, str, int, int, str]]:
+    return read_segments(table)
+
+
 def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
     """Read a segments.csv. Return (line, name, start, end, label text) of each segment."""
     segments = []
@@ -102,6 +98,19 @@ def read_segments(table: Path) -> list[tuple[int, str, int, int, str]]:
                 raise UserError(f"{table}:{line}: {column} {values[column]!r} is not the number of a frame")
         segments.append((line, values["name"], int(values["start"]), int(values["end"]), values["label"]))
     return segments
+
+
+def segments_of(path: Path) -> list[tuple[int, int, str]] | None:
+    """Return a long recording's segments (start, end, name of the class), in order, by the segments.csv beside its
+    file; None without one."""
+    table = path.parent / SEGMENTS
+    if not table.is_file():
+        return None
+    lines = _segments(table, table.stat().st_mtime_ns)
+    rows = [row for row in lines if row[1] in (path.stem, path.name)]
+    if fault := find_fault([Segment(start, end, 0) for _, _, start, end, _ in rows], _FOREVER, 1):
+        raise UserError(f"{table}:{rows[fault[0]][0]}: {fault[1]}")
+    return sorted((start, end, label) for _, _, start, end, label in rows)
 
 
 def read_table(path: Path, needed: set[str], others: tuple[str, ...] = ()) -> list[tuple[int, dict[str, str]]]:

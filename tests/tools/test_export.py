@@ -1,172 +1,201 @@
 import importlib.util
 import json
-import shutil
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tools.evaluation.features import FrozenEncoder
-from tools.utils.errors import UserError
 
-import action_recognition
-from data_gen.class_names import class_names
+from data_gen.datasets import DATASETS
 from data_gen.packed.reader import PackedDataset
-from models import load_encoder
-from tests.helpers import GOLDEN
-from tests.programs import call
-from tools import export
-from tools.evaluation import linear_classifier
+from data_gen.skeletons import SKELETONS
+from models import FrozenEncoder, checkpoints, load_encoder
+from tests.helpers import own_dataset
+from tests.programs import assert_refused, call
+from tools.evaluation.classifier import load_classifier
 from tools.inference import exporting
 
+CPU = torch.device("cpu")
 
-@pytest.fixture(scope="module")
-def evaluated(demo_root, tmp_path_factory):
-    """The published checkpoint with a classifier beside it, which tests leave alone."""
-    folder = tmp_path_factory.mktemp("evaluated") / "demo_published"
-    folder.mkdir()
-    shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
-    data = ("--data-root", demo_root, "--device", "cpu")
-    ended = call("action_recognition", "--pretrained", folder, *data, "--epochs", 5, "--modality", "joint+motion")
+
+def export(pretrained, out, *more):
+    ended = call("tools.export", "--pretrained", pretrained, "--out", out, *more)
     assert ended.status == 0, ended
-    return folder
-
-
-@pytest.fixture(scope="module")
-def both(evaluated, tmp_path_factory):
-    """The folder of both, exported in both formats, and what the program said."""
-    out = tmp_path_factory.mktemp("both") / "out"
-    classifier = evaluated / "action_recognition_joint+motion.pth.tar"
-    ended = call("tools.export", "--pretrained", evaluated, "--out", out, "--classifier", classifier)
-    assert ended.status == 0, ended
-    return out, ended.out
-
-
-def centred(clips):
-    """Clips (B, T, 2, 25, 3) minus the first person's spine."""
-    return clips - clips[:, :, :1, 1:2]
-
-
-@pytest.fixture
-def without_onnx(monkeypatch):
-    """Have onnxscript missing."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "onnxscript" else find(n, *a))
-
-
-def exported(published, out, *more):
-    export.main(["--pretrained", str(published), "--out", str(out), *map(str, more)])
     return json.loads((out / "export.json").read_text())
 
 
-def outputs_of(folder, clips, formats=("onnx", "torch")):
-    """What the files give for clips, by format, in the order of the outputs."""
-    found = {}
-    if "onnx" in formats:
+@pytest.fixture(scope="module")
+def every(evaluated, tmp_path_factory):
+    """The published checkpoint with the classifier of joint+bone, in every format."""
+    out = tmp_path_factory.mktemp("every") / "out"
+    classifier = evaluated / "action_recognition_joint+bone.pth.tar"
+    return out, export(evaluated, out, "--classifier", classifier, "--format", "torch", "onnx", "safetensors")
+
+
+def outputs_of(folder, clips):
+    """What the graphs in a folder make of clips, by format, in the order of the outputs."""
+    outputs = {}
+    if (folder / "encoder.onnx").exists():
         session = onnxruntime.InferenceSession(folder / "encoder.onnx", providers=["CPUExecutionProvider"])
-        found["onnx"] = session.run(None, {"clips": clips})
-    program = torch.export.load(folder / "encoder.pt2").module()
-    with torch.no_grad():
-        return found | {"torch": [o.numpy() for o in program(torch.tensor(clips))]}
+        outputs["onnx"] = session.run(None, {"clips": clips})
+    if (folder / "encoder.pt2").exists():
+        program = torch.export.load(folder / "encoder.pt2").module()
+        with torch.no_grad():
+            outputs["torch"] = [output.numpy() for output in program(torch.tensor(clips))]
+    return outputs
 
 
-def test_both_formats_give_the_features_and_scores_at_any_batch_and_length(evaluated, both, demo_root):
-    path, (out, said) = evaluated / "action_recognition_joint+motion.pth.tar", both
-    card = json.loads((out / "export.json").read_text())
-    assert sorted(p.name for p in out.iterdir()) == ["encoder.onnx", "encoder.pt2", "export.json"]
-    assert card["modality"] == "joint+motion" and card["outputs"] == ["feature", "logits"] and card["hidden_size"] == 8
-    assert card["classes"] == list(class_names("demo"))
-    assert card["input"] == {"clips": ["batch", "frames", 2, 25, 3]}
-    assert "encoder.onnx: within" in said and "encoder.pt2: within" in said
-    encoder, saved = load_encoder(evaluated, "joint+motion", "cpu"), torch.load(path, weights_only=True)
-    dataset = PackedDataset(demo_root / "demo")
+def test_graphs_give_features_and_logits_at_any_batch_and_length(evaluated, every, demo_root):
+    out, info = every
+    assert sorted(path.name for path in out.iterdir()) == [
+        "encoder.onnx",
+        "encoder.pt2",
+        "encoder.safetensors",
+        "export.json",
+    ]
+    assert info["inputs"] == {"clips": ["batch", "frames", 2, 25, 3]}
+    assert info["outputs"] == {"feature": ["batch", 16], "logits": ["batch", 12]}
+    assert (info["modality"], info["hidden_size"], info["centred"]) == ("joint+bone", 8, True)
+    assert (info["dataset"], info["protocol"], info["epoch"]) == ("demo", "xsub", 451)  # by the name of the folder
+    assert info["classes"] == list(DATASETS["demo"].class_names) and info["versions"]["torch"] == torch.__version__
+    encoder = load_encoder(evaluated, "joint+bone", "cpu")
+    saved = torch.load(evaluated / "action_recognition_joint+bone.pth.tar", weights_only=True)
     rng = np.random.default_rng(0)
-    for clips in (
-        dataset.recording(3)[None],
-        centred(rng.normal(size=(1, 64, 2, 25, 3))),
-        centred(rng.normal(size=(3, 64, 2, 25, 3))),
-        centred(rng.normal(size=(5, 301, 2, 25, 3))),
-        centred(rng.normal(size=(2, 1, 2, 25, 3))),
-    ):
+    sizes = ((1, 64), (3, 64), (5, 301), (2, 1))
+    random = [rng.normal(size=(*size, 2, 25, 3)) for size in sizes]
+    recording = PackedDataset(demo_root / "demo").recording(3)[None]
+    for clips in (recording, *(clips - clips[:, :, :1, 1:2] for clips in random)):
         clips = np.array(clips, np.float32)
         feature = encoder(torch.from_numpy(clips))
         logits = feature @ saved["weight"].T + saved["bias"]
-        for found in outputs_of(out, clips).values():
-            np.testing.assert_allclose(found[0], feature, atol=1e-5, rtol=0)
-            np.testing.assert_allclose(found[1], logits, atol=1e-5, rtol=0)
+        outputs = outputs_of(out, clips)
+        assert outputs.keys() == {"onnx", "torch"}
+        for output in outputs.values():
+            np.testing.assert_allclose(output[0], feature, atol=1e-5, rtol=0)
+            np.testing.assert_allclose(output[1], logits, atol=1e-5, rtol=0)
 
 
-def test_one_format_without_a_classifier_or_the_packages_of_the_other(published, tmp_path, without_onnx):
-    with pytest.raises(UserError, match="ONNX needs onnxscript: pip install .*, or give --format torch"):
-        exported(published, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    card = exported(published, tmp_path / "out", "--format", "torch", "--modality", "bone")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["encoder.pt2", "export.json"]
-    assert (card["modality"], card["outputs"]) == ("bone", ["feature"]) and "classes" not in card
-    clips = centred(torch.randn(3, 64, 2, 25, 3))
-    (feature,) = torch.export.load(tmp_path / "out" / "encoder.pt2").module()(clips)
-    torch.testing.assert_close(feature, load_encoder(published, "bone", "cpu")(clips))
-    assert not torch.allclose(feature, load_encoder(published, "joint", "cpu")(clips), atol=1e-3)
+def test_safetensors_are_a_checkpoint_with_the_classifier(evaluated, every, demo_root, answers):
+    out, _ = every
+    path, before = out / "encoder.safetensors", load_encoder(evaluated, device="cpu")
+    clips = [PackedDataset(demo_root / "demo").recording(5)]
+    for place in (path, out):
+        assert torch.equal(load_encoder(place, device="cpu")(clips), before(clips))
+    after = FrozenEncoder.open(path, CPU)
+    assert after.weights_hash == before.weights_hash and after.layout == before.layout
+    state = checkpoints.load(path)
+    assert (state["dataset"], state["protocol"], state["epoch"]) == ("demo", "xsub", 451)
+    assert not [key for key in state["state_dict"] if not key.startswith("encoder.")]
+    recording = min((demo_root / "raw").glob("*.skeleton"))
+    classifier = ("--classifier", evaluated / "action_recognition_joint+bone.pth.tar")
+    (expected,) = answers("predict", "--pretrained", evaluated, *classifier, recording).values()
+    for more in (classifier, ()):  # its own by default
+        (rows,) = answers("predict", "--pretrained", out, *more, recording).values()
+        assert [row["action"] for row in rows] == [row["action"] for row in expected]
+        np.testing.assert_allclose([r["probability"] for r in rows], [r["probability"] for r in expected], atol=1e-6)
+    content = path.read_bytes()
+    damaged = out.parent / "damaged.safetensors"
+    for broken in (content[:5000], b"", content.replace(b"encoder.fusion", b"encoder.fusiom")):
+        damaged.write_bytes(broken)
+        with pytest.raises(ValueError, match="damaged.safetensors: "):
+            load_encoder(damaged)
 
 
-def test_clips_that_are_not_centred_come_out_as_nan(both, demo_root):
-    out, _ = both
-    card = json.loads((out / "export.json").read_text())
-    assert "the first person's spine_middle is at the origin" in card["preparation"]
-    assert "that person's left_shoulder and right_shoulder lie along +x" in card["preparation"] and card["centred"]
-    clips = np.stack([PackedDataset(demo_root / "demo").recording(3)] * 4)
-    clips[1] += 0.1
-    clips[2] = 0  # nobody
-    clips[3, :5] = 0  # nobody at first
-    for feature, logits in outputs_of(out, clips).values():
-        for values in (feature, logits):
-            assert np.isnan(values).all(1).tolist() == [False, True, False, False]
-            assert np.isfinite(values[[0, 2, 3]]).all()
+def test_safetensors_keep_what_pre_training_recorded_and_are_evaluated(pretrain, demo_root, tmp_path):
+    run = pretrain.run("--epochs", 2, "--protocol", "xview", "--lr", "1e-3")
+    export(run, tmp_path / "out", "--format", "safetensors")
+    state, before = (
+        checkpoints.load(tmp_path / "out" / "encoder.safetensors"),
+        checkpoints.load(checkpoints.newest(run)),
+    )
+    assert state["args"]["lr"] == 1e-3 and state.keys() >= {"epoch", "encoder", "data", "centred", "view", "versions"}
+    plain = before.keys() - {"state_dict", "optimizer"}
+    assert {key: state[key] for key in plain} == {key: json.loads(json.dumps(before[key])) for key in plain}
+    flags = ("--data-root", demo_root, "--device", "cpu")
+    results = []
+    for pretrained in (run, tmp_path / "out"):
+        assert call("action_retrieval", "--pretrained", pretrained, *flags).status == 0
+        (line,) = map(json.loads, (pretrained / "results.jsonl").read_text().splitlines())
+        results.append({key: line[key] for key in ("dataset", "protocol", "epoch", "settings", "metrics")})
+    assert results[0] == results[1] and results[0]["protocol"] == "xview"
 
 
-@pytest.mark.no_cover  # it would take twice as long
-@pytest.mark.parametrize(
-    "modality, flag, kind, formats",
-    [
-        ("ensemble", "--standardise", "ensemble_standardised", ("onnx", "torch")),
-        ("all", "--centre", "all_centred", ("torch",)),
-    ],
-)
-def test_the_classifier_of_another_representation_is_exported(
-    modality, flag, kind, formats, published, demo_root, tmp_path
-):
+def test_a_fine_tuned_model_is_exported_with_its_classifier(published, demo_root, tmp_path):
+    flags = ("--finetune", "--modality", "bone", "--epochs", 1, "--schedule", "--batch-size", 12)
+    ended = call("action_recognition", "--pretrained", published, *flags, "--data-root", demo_root, "--device", "cpu")
+    assert ended.status == 0, ended
+    line = json.loads((published / "results.jsonl").read_text().splitlines()[-1])
+    path = published / line["files"]["model"]
+    clips = PackedDataset(demo_root / "demo").recording(3)[None]
+    info = export(path, tmp_path / "out", "--format", "torch", "safetensors")
+    assert list(info["outputs"]) == ["feature", "logits"] and info["modality"] == "all"  # of fine-tuning
+    encoder = FrozenEncoder.open(path, CPU)
+    feature = encoder(torch.tensor(clips))
+    logits = load_classifier(None, encoder).logits(feature)
+    (output,) = outputs_of(tmp_path / "out", clips).values()
+    torch.testing.assert_close([torch.from_numpy(o) for o in output], [feature, logits], atol=1e-5, rtol=0)
+    again = FrozenEncoder.open(tmp_path / "out", CPU)
+    assert again.modalities == ("bone",) and torch.equal(again(torch.tensor(clips)), feature)
+    assert torch.equal(load_classifier(None, again).logits(feature), logits)
+
+
+def test_another_encoder_of_another_skeleton_is_exported(pretrain, tmp_path):
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    run = tmp_path / "mine_fold1"
+    flags = ("--checkpoint-path", run, "--data-root", packed.path, "--epochs", 1, "--batch-size", 6)
+    pretrain.run(*flags, "--encoder", "stgcn", "--pre-dataset", "mine", "--protocol", "fold1")
+    info = export(run, tmp_path / "out", "--format", "torch", "onnx", "safetensors")
+    loaded, clips = load_encoder(run, device="cpu"), packed.recording(4)[None]
+    assert info["inputs"]["clips"][2:] == [1, 17, 2] and info["skeleton"] == "coco"
+    assert info["outputs"] == {"feature": ["batch", loaded.feature_size]} and "classes" not in info
+    feature = loaded(torch.tensor(clips))
+    for (output,) in outputs_of(tmp_path / "out", clips).values():
+        np.testing.assert_allclose(output, feature, atol=1e-5, rtol=0)
+    again = load_encoder(tmp_path / "out", device="cpu")
+    assert again.layout.skeleton == SKELETONS["coco"] and torch.equal(again(torch.tensor(clips)), feature)
+
+
+def test_the_classifier_of_another_representation_is_exported(published, demo_root, tmp_path):
     checkpoint = published / "checkpoint_0450.pth.tar"  # two modalities, as an export takes long
     torch.save(torch.load(checkpoint) | {"args": {"pretrain_modalities": ["joint", "bone"]}}, checkpoint)
-    data = ["--data-root", str(demo_root), "--device", "cpu", "--modality", modality, flag]
-    action_recognition.main(["--pretrained", str(published), *data, "--epochs", "5"])
-    path = published / linear_classifier.file_of(kind)
-    card = exported(published, tmp_path / "out", "--classifier", path, "--format", *formats)
-    assert card["modality"] == ("ensemble" if modality == "ensemble" else "joint+bone")
+    data = ("--data-root", demo_root, "--device", "cpu", "--modality", "ensemble", "--standardise")
+    ended = call("action_recognition", "--pretrained", published, *data, "--epochs", 5, "--schedule")
+    assert ended.status == 0, ended
+    path = published / "action_recognition_ensemble_standardised.pth.tar"
+    assert export(published, tmp_path / "out", "--classifier", path)["modality"] == "ensemble"
     clips = PackedDataset(demo_root / "demo").recording(3)[None]
-    encoder = FrozenEncoder.open(published, torch.device("cpu"))
-    parts = ("all", "joint", "bone") if modality == "ensemble" else ("all",)
+    parts = ("all", "joint", "bone")
     plain = torch.cat([load_encoder(published, part, "cpu")(torch.tensor(clips)) for part in parts], 1)
-    scores = linear_classifier.load_classifier(path, encoder).scores(plain)
-    for feature, logits in outputs_of(tmp_path / "out", clips, formats).values():
-        np.testing.assert_allclose(feature, plain, atol=1e-5, rtol=0)
-        np.testing.assert_allclose(logits, scores, atol=1e-4 * max(1, scores.abs().max()), rtol=0)
+    logits = load_classifier(path, FrozenEncoder.open(published, CPU)).logits(plain)
+    outputs = outputs_of(tmp_path / "out", clips)
+    assert outputs.keys() == {"onnx", "torch"}  # the default
+    for output in outputs.values():
+        np.testing.assert_allclose(output[0], plain, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(output[1], logits, atol=1e-4 * max(1, logits.abs().max()), rtol=0)
 
 
-def test_a_modality_that_is_not_the_classifiers_is_refused(evaluated, tmp_path):
-    path = evaluated / "action_recognition_joint+motion.pth.tar"
-    with pytest.raises(UserError, match="--modality bone: .* takes features of joint\\+motion"):
-        exported(evaluated, tmp_path / "out", "--classifier", path, "--modality", "bone")
-    with pytest.raises(UserError, match="no classifier at .*nowhere"):
-        exported(evaluated, tmp_path / "out", "--classifier", tmp_path / "nowhere")
+def test_a_modality_or_file_that_does_not_fit_the_classifier_is_refused(evaluated, tmp_path):
+    path, out = evaluated / "action_recognition_joint+bone.pth.tar", tmp_path / "out"
+    for more in (("--classifier", path, "--modality", "bone"), ("--classifier", tmp_path / "nowhere")):
+        ended = call("tools.export", "--pretrained", evaluated, "--out", out, *more)
+        assert_refused(ended, str(more[1]))
+        assert not out.exists()
+
+
+def test_a_missing_package_is_named(published, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("tools.export.find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
+    ended = call("tools.export", "--pretrained", published, "--out", tmp_path / "out")
+    assert_refused(ended, "pip install onnxscript")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_that_differs_is_not_left_behind(published, tmp_path, monkeypatch):
-    def inexact(model, path, outputs):
+    def inexact(graph, path):
         path.write_text("inexact")
-        return lambda clips: [output.numpy() + 2e-5 for output in model(torch.from_numpy(clips))]
+        return lambda clips: [output.numpy() + 2e-5 for output in graph(clips)]
 
-    monkeypatch.setattr(torch.export, "export", lambda model, *_, **__: model)
-    monkeypatch.setattr(exporting, "_write_torch", inexact)
-    with pytest.raises(UserError, match="encoder.pt2 differs from the encoder by 2e-05, more than 1e-05"):
-        exported(published, tmp_path / "out", "--format", "torch")
+    monkeypatch.setitem(exporting.FORMATS, "torch", ("encoder.pt2", inexact))
+    ended = call("tools.export", "--pretrained", published, "--out", tmp_path / "out", "--format", "torch")
+    assert_refused(ended, "encoder.pt2")
     assert not (tmp_path / "out").exists()

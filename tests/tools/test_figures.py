@@ -1,303 +1,260 @@
+import csv
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from data_gen.packed.info import DataSetError
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tools.utils import checkpoints
-from tools.utils.errors import UserError
 
-import action_recognition
+from data_gen.class_names import DEMO
 from data_gen.packed.reader import PackedDataset
-from tests.helpers import own_dataset, run_python
-from tools.figures import confusion, curves, encoded, retrieval, tsne
-from tools.figures.__main__ import main
+from models import checkpoints
+from models.frozen import FrozenEncoder
+from tests.helpers import own_dataset
+from tests.programs import assert_refused, call
+from tools.figures import confusion, curves, inputs, retrieval, style, timeline, tsne
+from utils.files import append_result, read_results
+
+CPU = torch.device("cpu")
+QUERY = "S001C001P003R001A001"
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    """A copy of a run with a probe and retrieval, to write figures into."""
+    return shutil.copytree(run, tmp_path / "demo", ignore=shutil.ignore_patterns("events*"))
 
 
 @pytest.fixture
 def draw(demo_root):
-    """Run the program on the tiny data set."""
+    """Run the program on the tiny data set; return what it printed."""
 
-    def call(figure, *args, data=True):
-        more = ["--data-root", demo_root, "--device", "cpu"] if data else []
-        main([figure, *map(str, args), *map(str, more)])
+    def draw(figure, *args):
+        data = ("--data-root", demo_root, "--device", "cpu") if figure in ("tsne", "confusion", "retrieval") else ()
+        ended = call("tools.figures", figure, *args, *data)
+        assert ended.status == 0, ended
+        return ended.out
 
-    return call
-
-
-def board_of(folder):
-    return EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    return draw
 
 
-def test_tsne_of_two_encoders_goes_to_the_run_and_the_projector(published, draw, tmp_path, capsys):
-    other = tmp_path / "demo_other"
-    shutil.copytree(published, other)
-    draw("tsne", published, other, "--classes", 2, "--labels", "first", "second")
-    picture = published / "figures" / "tsne_2_classes_demo_other.png"
-    assert Image.open(picture).size[0] == 1100 and "8 recordings of 2 classes" in capsys.readouterr().out
-    (shown,) = board_of(published).Images("figures/tsne_2_classes_demo_other")
-    assert (shown.step, shown.width) == (451, 1100)
-    for folder in (published, other):
-        assert 'tensor_name: "features:00451"' in (folder / "projector_config.pbtxt").read_text()
-        values = np.loadtxt(folder / "00451" / "features" / "tensors.tsv")
-        lines = (folder / "00451" / "features" / "metadata.tsv").read_text().splitlines()
-        assert values.shape == (8, 16) and lines[0] == "class\trecording" and len(lines) == 9
-        assert all(line.split("\t")[0] in ("raise an arm", "lower an arm", "wave a hand") for line in lines[1:])
-    assert not list(tmp_path.rglob("*.partial"))
+def texts(labels):
+    return [label.get_text() for label in labels]
 
 
-def test_two_checkpoints_of_one_run_are_both_in_its_projector(published, draw):
-    state = checkpoints.load(published / "checkpoint_0450.pth.tar")
-    checkpoints.write(published / "checkpoint_0000.pth.tar", state | {"epoch": 1})
-    draw("tsne", published / "checkpoint_0000.pth.tar", published, "--classes", 3)
-    config = (published / "projector_config.pbtxt").read_text()
-    assert '"features:00001"' in config and '"features:00451"' in config
+def test_tsne_of_two_encoders_goes_to_the_run_and_the_projector(folder, draw, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "demo_other")
+    draw("tsne", folder, other, "--classes", 2, "--labels", "first", "second")
+    name = "tsne_2_classes_demo_other"
+    assert Image.open(folder / "figures" / f"{name}.png").size[0] == 1100
+    (image,) = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload().Images(f"figures/{name}")
+    assert image.width == 1100
+    for run in (folder, other):
+        values = np.loadtxt(run / "00001" / "features" / "tensors.tsv")
+        heading, *lines = (run / "00001" / "features" / "metadata.tsv").read_text().splitlines()
+        assert values.shape == (8, 16) and heading == "class\trecording" and len(lines) == 8
+        assert {line.split("\t")[0] for line in lines} < set(DEMO)
+
+
+def test_two_checkpoints_of_one_run_are_both_in_its_projector(folder, draw):
+    state = checkpoints.load(folder / "checkpoint_0000.pth.tar")
+    checkpoints.write(folder / "checkpoint_0004.pth.tar", state | {"epoch": 5})
+    draw("tsne", folder / "checkpoint_0000.pth.tar", folder, "--modality", "bone", "--seed", 1, "--protocol", "xview")
+    config = (folder / "projector_config.pbtxt").read_text()
+    assert '"features_checkpoint_0000:00001"' in config and '"features:00005"' in config
+    assert (folder / "figures" / "tsne_bone_xview_checkpoint_0000_seed1_demo.png").is_file()
 
 
 def test_the_seed_chooses_the_classes():
     labels = np.repeat(np.arange(60), 3)
-    chosen = [tsne.choose_classes(labels, 10, seed).tolist() for seed in (0, 0, 1)]
-    assert chosen[0] == chosen[1] != chosen[2]
-    assert len(set(chosen[0])) == 10 and chosen[0] == sorted(chosen[0])
-    assert tsne.choose_classes(np.array([7, 7, 3]), 2, 0).tolist() == [3, 7]
+    first, again, other = (tsne.choose_classes(labels, None, seed).tolist() for seed in (0, 0, 1))
+    assert first == again != other and len(set(first)) == 10 and first == sorted(first)
+    assert tsne.choose_classes(np.array([7, 7, 3]), None, 0).tolist() == [3, 7]
+
+
+def test_a_map_has_a_point_for_each_recording_and_a_title_for_each_encoder():
+    labels, points = np.array([0, 2, 2, 0, 2]), np.random.default_rng(0).normal(size=(5, 2))
+    figure = tsne.draw([points, -points], ["one", "two"], labels, ["a", "b", "c"])
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+    assert texts(figure.legends[0].get_texts()) == ["a", "c"]
+    np.testing.assert_array_equal(figure.axes[1].collections[1].get_offsets(), -points[labels == 2])
 
 
 @pytest.mark.parametrize("classes, height", [(12, 1640), (60, 1640), (120, 3600)])
-def test_confusion_counts_are_sklearns(classes, height, tmp_path):
-    rng = np.random.default_rng(0)
-    true, predicted = rng.integers(0, classes, (2, 500))
+def test_confusion_counts_are_sklearns(classes, height):
+    true, predicted = np.random.default_rng(0).integers(0, classes, (2, 500))
     counts = confusion.count(true, predicted, classes)
     assert (counts == confusion_matrix(true, predicted, labels=range(classes))).all()
-    figure = confusion.draw(counts, tuple(f"class {i}" for i in range(classes)), "title")
+    figure = confusion.draw(counts, [f"class {i}" for i in range(classes)], "title")
     assert figure.get_size_inches()[1] * 200 == pytest.approx(height, rel=0.02)
-    texts = [t.get_text() for t in figure.axes[0].get_yticklabels()]
-    assert len(texts) == classes and texts[4] == ("class 4" if classes == 12 else "class 4  5")
+    labels = texts(figure.axes[0].get_yticklabels())
+    assert len(labels) == classes and labels[4] == ("class 4" if classes == 12 else "class 4  5")
 
 
 def test_classes_that_do_not_occur_are_left_out():
     counts = confusion.count(np.array([0, 0, 0, 5, 5, 40]), np.array([0, 5, 5, 5, 0, 40]), 60)
-    figure = confusion.draw(counts, ("zero",), "title")
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["zero", "A006", "A041"]
-    assert {t.get_text() for t in figure.axes[0].texts} == {"33", "67", "50", "100"}
+    axes = confusion.draw(counts, [f"A{i + 1:03d}" for i in range(60)], "title").axes[0]
+    assert texts(axes.get_yticklabels()) == texts(axes.get_xticklabels()) == ["A001", "A006", "A041"]
+    assert set(texts(axes.texts)) == {"33", "67", "50", "100"}
     assert confusion.most_confused(counts) == [(0, 5), (5, 0)]
 
 
-def test_confusion_is_that_of_the_probe(published, demo_root, draw, capsys):
-    for modality in ("all", "bone"):
-        flags = ["--pretrained", published, "--data-root", demo_root, "--device", "cpu", "--modality", modality]
-        action_recognition.main([*map(str, flags), "--epochs", "12", "--schedule", "9"])
-        capsys.readouterr()
-        draw("confusion", published, "--modality", modality)
-        task = "action_recognition" if modality == "all" else "action_recognition_bone"
-        last = json.loads((published / f"{task}.json").read_text())["last"]["top1"]["per_seed"][0]
-        assert f"top-1 {last:.2f} % of 12 recordings" in capsys.readouterr().out
-    assert {p.name for p in (published / "figures").iterdir()} == {"confusion.png", "confusion_bone.png"}
+def test_confusion_is_that_of_the_newest_probe(folder, demo_root):
+    (result,) = (r for r in read_results(folder) if r["task"] == "action_recognition")
+    data = inputs.Data(None, "cross_subject", demo_root, CPU)
+    counts, names, title = confusion.of_probe(folder, "all", data)
+    assert 100 * counts.trace() / counts.sum() == pytest.approx(result["metrics"]["last_top1"]["values"][0])
+    assert names == list(DEMO) and title == "demo, 1 epoch, modality all: demo xsub"
+    with open(folder / "right.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("label", "predicted"), (3, 3), (4, 3)])
+    newer = result | {"files": result["files"] | {"predictions": "right.csv"}}
+    append_result(folder, newer)
+    append_result(folder, newer | {"modality": "bone"})
+    append_result(folder, newer | {"protocol": "xview", "files": {}})
+    counts, _, _ = confusion.of_probe(folder / "checkpoint_0000.pth.tar", "all", data)
+    assert counts.sum() == 2 and counts[3, 3] == counts[4, 3] == 1
 
 
-def test_a_classifier_that_does_not_fit_is_refused(published, demo_root, draw):
-    with pytest.raises(UserError, match=r"no classifier .*run action_recognition.py --pretrained"):
-        draw("confusion", published)
-    flags = ["--pretrained", published, "--data-root", demo_root, "--device", "cpu", "--epochs", "1", "--schedule"]
-    action_recognition.main(list(map(str, flags)))
-    path = published / "action_recognition.pth.tar"
-    good = torch.load(path, weights_only=True)
-    state = checkpoints.load(published / "checkpoint_0450.pth.tar")
-    state["state_dict"]["module.backbone.mm_fusion.t_fusion.0.weight"].mul_(2)
-    other = published / "checkpoint_0010.pth.tar"
-    checkpoints.write(other, state)
-    with pytest.raises(UserError, match=r"no classifier at .*action_recognition_epoch11.pth.tar: run .*0010"):
-        draw("confusion", other)
-    shutil.copy(path, published / "action_recognition_epoch11.pth.tar")
-    with pytest.raises(
-        UserError,
-        match=r"of .*0450.pth.tar, .* not those of .*0010.pth.tar: .*action_recognition.py --pretrained .*0010",
-    ):
-        draw("confusion", other)
-    for changed, message in (
-        ({"weight": torch.zeros(12, 32)}, r"features of 32 values .*train one by action_recognition.py --pretrained"),
-        (
-            {"weight": torch.zeros(4, 16), "bias": torch.zeros(4), "classes": list("abcd")},
-            r"knows the 4 classes of demo, .* has the 12 of demo: run action_recognition.py --pretrained",
-        ),
-        (
-            {"classes": list("abcdefghijkl")},
-            r"knows the 12 classes of demo, .* has others now: run action",
-        ),
-        ({"dataset": "other"}, r"knows the 12 classes of other, .* has the 12 of demo: run action_recognition.py"),
-        ({"dataset": None}, r"is not a classifier .*run action_recognition.py"),
-        ({"protocol": 1}, r"is not a classifier .*run action_recognition.py"),
-        ({"checkpoint": None}, r"is not a classifier .*run action_recognition.py"),
-    ):
-        torch.save(good | changed, path)
-        with pytest.raises(UserError, match=message):
-            draw("confusion", published, "--finetune-dataset", "demo", "--protocol", "xsub")
-    path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"is no checkpoint, a damaged one.*run action_recognition.py --pretrained"):
-        draw("confusion", published)
-    with pytest.raises(
-        UserError, match=r"no classifier at .*_bone.pth.tar: run action_recognition.py --pretrained .* --modality bone"
-    ):
-        draw("confusion", published, "--modality", "bone")
-    assert not (published / "figures").exists()
+def test_confusion_of_a_fine_tuned_model_is_that_of_its_validation(folder, demo_root, draw):
+    flags = ("--data-root", demo_root, "--device", "cpu", "--epochs", 1, "--schedule", "--batch-size", 6)
+    assert call("action_recognition", "--pretrained", folder, "--finetune", *flags).status == 0
+    top1 = read_results(folder)[-1]["metrics"]["last_top1"]
+    assert f"top-1 {top1:.2f} % of 12 " in draw("confusion", folder / "finetune.pth.tar")
+    assert (folder / "figures" / "confusion_finetune.png").is_file()
 
 
-def test_a_classifier_finds_its_encoder_in_a_run_that_was_moved_and_trained_on(published, demo_root, draw, capsys):
-    flags = ["--pretrained", published, "--data-root", demo_root, "--device", "cpu", "--epochs", "1", "--schedule"]
-    action_recognition.main(list(map(str, flags)))
-    capsys.readouterr()
-    draw("confusion", published)
-    before = capsys.readouterr().out.splitlines()
-    moved = published.rename(published.with_name("demo_moved"))
-    state = checkpoints.load(moved / "checkpoint_0450.pth.tar")
-    state["state_dict"]["module.backbone.mm_fusion.t_fusion.0.weight"].mul_(2)
-    checkpoints.write(moved / "checkpoint_0500.pth.tar", state)
-    draw("confusion", moved)
-    after = capsys.readouterr().out.splitlines()
-    assert after[:-1] == before[:-1] and after[-1] == before[-1].replace("demo_published", "demo_moved")
-
-
-def test_curves_are_those_of_the_log(tmp_path):
+@pytest.fixture
+def logs(tmp_path):
+    """A run that has only a log and results."""
     folder = tmp_path / "run"
     folder.mkdir()
-    lines = [
-        {"epoch": e, "loss/total": 3.0 - e, "std/joint": 0.5, "std/bone": 0.3, "lr": 0.1, "seconds": 9}
-        for e in range(3)
-    ]
+    lines = [{"epoch": e, "loss/total": 3.0 - e, "std/joint": 0.5, "std/bone": 0.3, "lr": 0.1} for e in range(3)]
     lines[2]["loss/new"] = 7.0
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "log.jsonl").write_text(text + '{"epoch": 3, "loss/to')  # killed while it wrote
-    history = [{"epoch": e, "top1": [10.0 * e, 20.0 * e, 99.0]} for e in (5, 10)]
-    result = {"modality": "all", "history": history, "last": {"top1": {"per_seed": [1, 2]}}}
-    (folder / "action_recognition.json").write_text(json.dumps(result))
-    found = curves.read_run(folder)
-    probe = "linear probe,\nall: top-1 (%)"
-    assert list(found) == ["loss/total", "loss/new", "std of the projections", "learning rate", probe]
-    assert found["loss/total"].x.tolist() == [1, 2, 3] and found["loss/total"].y.tolist() == [[3, 2, 1]]
-    assert found["loss/new"].x.tolist() == [3]
-    assert found["std of the projections"].y.tolist() == [[0.5] * 3, [0.3] * 3]
-    assert found[probe].y.tolist() == [[50, 100], [100, 200]]  # a seed each, of the first rate
-    other = {"loss/total": curves.Curve(np.array([1]), np.array([[9.0]]))}
-    axes = curves.draw({"one": found, "two": other}).axes
-    assert [len(a.lines) for a in axes[:5]] == [2, 1, 1, 1, 1]
-    assert axes[4].lines[0].get_ydata().tolist() == [75, 150]
+    (folder / "curve.csv").write_text("epoch,top1_seed0_lr1,top1_seed1_lr1,top1_seed0_lr2\n5,50,100,9\n10,100,200,9\n")
+    result = {"task": "action_recognition", "modality": "all", "dataset": "demo", "protocol": "xsub"}
+    result |= {"settings": {"seed": [0, 1]}, "metrics": {}, "files": {"curve": "curve.csv"}}
+    for more in ({}, {"files": {}}, {"modality": "bone", "files": {"curve": "other.csv"}}):
+        append_result(folder, result | more)
+    for top1 in (1.0, 40.0):
+        metrics = {f"top1_at_{part}": {"values": [top1, top1 + part]} for part in (100, 20, 7.5)}
+        append_result(folder, result | {"task": "earliness", "metrics": metrics})
+    return folder
+
+
+def test_curves_are_those_of_the_log_and_the_newest_probe(logs):
+    panels = curves.read_run(logs)
+    *titles, probe = panels
+    assert titles == ["loss/total", "loss/new", "std of the projections", "learning rate"] and "demo xsub" in probe
+    assert panels["loss/total"].x.tolist() == [1, 2, 3] and panels["loss/total"].y.tolist() == [[3, 2, 1]]
+    assert panels["loss/new"].x.tolist() == [3]
+    assert panels["std of the projections"].y.tolist() == [[0.5] * 3, [0.3] * 3]
+    assert panels[probe].x.tolist() == [5, 10] and panels[probe].y.tolist() == [[50, 100], [100, 200]]
+    other = {"loss/total": style.Curve(np.array([1]), np.array([[9.0]]))}
+    figure = curves.draw_curves({"one": panels, "two": other})
+    assert [len(axes.lines) for axes in figure.axes[:5]] == [2, 1, 1, 1, 1]
+    assert figure.axes[4].lines[0].get_ydata().tolist() == [75, 150]
+    assert texts(figure.legends[0].get_texts()) == ["one", "two"]
+
+
+def test_a_run_keeps_its_colour_where_others_have_no_curve():
+    curve = style.Curve(np.arange(2), np.array([[1.0, 2.0]]))
+    first, second = curves.draw_curves({"one": {"loss/a": curve}, "two": {"loss/a": curve, "loss/b": curve}}).axes
+    assert first.lines[1].get_color() == second.lines[0].get_color() != first.lines[0].get_color()
 
 
 def test_the_rates_are_written_without_formulas():
-    figure = curves.draw({"run": {curves.LABELS["lr"]: curves.Curve(np.arange(3), np.array([[0.1, 0.01, 0.001]]))}})
+    rates = style.Curve(np.arange(3), np.array([[0.1, 0.01, 0.001]]))
+    figure = curves.draw_curves({"run": {curves.RATE: rates}})
     figure.draw_without_rendering()
-    texts = [label.get_text() for label in figure.axes[0].get_yticklabels(which="both")]
-    assert {"1e−03", "1e−02"} <= set(texts) and "$" not in "".join(texts)
+    labels = texts(figure.axes[0].get_yticklabels(which="both"))
+    assert {"1e−03", "1e−02"} <= set(labels) and "$" not in "".join(labels)
 
 
-def test_curves_of_runs_that_differ_in_length(pretrain, tmp_path, draw, capsys):
-    other = tmp_path / "demo_longer"
-    pretrain.run("--epochs", 1)
-    pretrain.run("--epochs", 2, folder=other)
-    draw("curves", pretrain.folder, other, data=False)
-    assert "2 runs, " in capsys.readouterr().out
-    assert Image.open(pretrain.folder / "figures" / "curves_demo_longer.png").size[0] == 1100
-    assert board_of(pretrain.folder).Images("figures/curves_demo_longer")
+def test_earliness_is_the_newest_result(logs, draw):
+    curve, data = curves.read_scores(logs, "all")
+    assert curve.x.tolist() == [7.5, 20, 100] and curve.y.tolist() == [[40] * 3, [47.5, 60, 140]]
+    axes = curves.draw_earliness({"run": curve}, data).axes[0]
+    assert axes.lines[0].get_ydata().tolist() == [43.75, 50, 90] and axes.get_title() == "demo xsub"
+    other = shutil.copytree(logs, logs.with_name("other"))
+    draw("earliness", logs, other)
+    assert (logs / "figures" / "earliness_other.png").is_file()
 
 
-def test_retrieval_draws_the_nearest(published, demo_root, draw, capsys):
+def test_retrieval_finds_what_tools_search_finds(folder, demo_root, tmp_path):
     packed = PackedDataset(demo_root / "demo")
-    gallery, queries = packed.split("xsub", "train"), packed.split("xsub", "val")
-    name = packed.names[queries[0]]
-    draw("retrieval", published, "--query", name, "-k", 3)
-    assert "of its 3 nearest" in capsys.readouterr().out
-    width, height = Image.open(published / "figures" / f"retrieval_{name}.png").size
-    assert width == 1100 and height == pytest.approx(920, abs=1)
-    encoder = encoded.Encoded.open(str(published), torch.device("cpu"))
-    features = [encoder.features(packed, rows, "all").numpy() for rows in (queries[:1], gallery)]
-    query, others = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in features)
-    cosine = (others @ query[0]).astype(float)
-    found = retrieval.neighbours(encoder, packed, gallery, int(queries[0]), 3, "all")
-    assert [n.similarity for n in found] == pytest.approx(sorted(cosine, reverse=True)[:3], abs=1e-5)
-    figure = retrieval.draw(packed, int(queries[0]), found, ("first", "second", "third"))
-    for place, n in enumerate(found, 1):
-        band, label = figure.subfigs[place], packed.label[n.index]
-        head = f"{place} {'✓' if label == packed.label[queries[0]] else '✗'} cosine {n.similarity:.3f}: "
-        assert band.get_suptitle() == head + ("first", "second", "third")[label]
-        assert packed.names[n.index] in {text.get_text() for text in band.texts}
+    flags = ("--gallery", packed.path, "-k", 3, "--json", "--device", "cpu", packed.path)
+    search = call("tools.search", "--pretrained", folder, *flags)
+    answers = {answer["recording"]: answer["neighbours"] for answer in map(json.loads, search.out.splitlines())}
+    encoder = FrozenEncoder.open(folder, CPU, "ensemble")
+    for query in (0, 7):
+        neighbours = retrieval.find_neighbours(encoder, packed, query, np.arange(len(packed)), 3)
+        wanted = answers[packed.names[query]]
+        assert [packed.names[index] for index in neighbours] == [each["recording"] for each in wanted]
+        assert list(neighbours.values()) == pytest.approx([each["cosine"] for each in wanted], abs=1e-4)
 
 
-def test_class_names_of_a_file(demo_root, tmp_path):
-    file = tmp_path / "names.txt"
-    file.write_text("elbow\n\nknee" + 10 * "\n")
-    names = encoded.names_for(PackedDataset(demo_root / "demo"), file)
-    assert [encoded.class_name(names, i) for i in range(4)] == ["elbow", "A002", "knee", "A004"]
-    file.write_text("elbow\nknee\n")
-    with pytest.raises(UserError, match="--class-names: 2 names for 12 classes; give one for each"):
-        encoded.names_for(PackedDataset(demo_root / "demo"), file)
+def test_retrieval_draws_each_neighbour_with_its_class(demo_root):
+    packed = PackedDataset(demo_root / "demo")
+    same, other = (int(np.flatnonzero((packed.label == label) & (np.arange(len(packed)) > 0))[0]) for label in (0, 1))
+    figure = retrieval.draw(packed, 0, {same: 0.9, other: 0.25}, ["first", "second", "third"], "caption")
+    top, query, right, wrong = figure.subfigs
+    assert texts(top.texts) == ["caption"] and query.get_suptitle() == "query: first"
+    assert right.get_suptitle() == "1 ✓ cosine 0.900: first" and wrong.get_suptitle() == "2 ✗ cosine 0.250: second"
+    for band, index in ((query, 0), (right, same), (wrong, other)):
+        assert packed.names[index] in texts(band.texts) and len(band.axes) == retrieval.FRAMES
+
+
+def test_retrievals_by_other_representations_have_other_names(folder, draw):
+    for flags in ((), ("--modality", "all")):
+        draw("retrieval", folder, "--query", QUERY, "-k", 1, *flags)
+    assert {path.stem for path in (folder / "figures").iterdir()} == {f"retrieval_{QUERY}", f"retrieval_{QUERY}_all"}
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are():
+    figure = confusion.draw(np.eye(2, dtype=int), ["$x^{$", "a_b%\\foo&{"], "$title")
+    figure.draw_without_rendering()
+    assert texts(figure.axes[0].get_yticklabels()) == ["$x^{$", "a_b%\\foo&{"]
 
 
 @pytest.mark.parametrize(
     "args, message",
     [
-        (
-            ("tsne", "RUN", "--classes", 4),
-            r"--classes 4: only 3 classes among the 12 val .*give --classes 3 or fewer",
-        ),
-        (
-            ("tsne", "RUN", "--classes", 1),
-            r"only 4 val recordings of 1 class, and a map takes 5: choose more --classes",
-        ),
-        (("tsne", "RUN", "--labels", "a", "b"), "2 titles for 1 checkpoint; give"),
-        (("tsne", "RUN", "--out", "picture.jpg"), "the plot is a .png file"),
-        (("tsne", "nothing_there"), "no checkpoint at nothing_there, and no run of that name; in .* there are: "),
-        (("retrieval", "RUN", "--query", "S001"), "--query S001: .* has no such recording; the first is S001C001P001R"),
-        (("retrieval", "RUN", "--query", "S001C001P001R001A001"), "is on the train side of cross_subject"),
-        (("retrieval", "RUN", "--query", "S001C001P003R001A001", "-k", 13), "the gallery has only 12 recordings"),
-        (
-            ("retrieval", "RUN", "--query", "S001C001P003R001A001", "--class-names", "none.txt"),
-            r"none.txt: cannot be read \(no such file\)",
-        ),
+        (("tsne", "RUN", "--classes", 4), "--classes 4"),
+        (("tsne", "RUN", "--labels", "a", "b"), "--labels"),
+        (("tsne", "RUN", "--out", "picture.jpg"), "picture.jpg"),
+        (("tsne", "nothing_there"), "nothing_there"),
+        (("retrieval", "RUN", "--query", "S001"), "--query S001"),
+        (("retrieval", "RUN", "--query", "S001C001P001R001A001"), "--query S001C001P001R001A001"),
+        (("retrieval", "RUN", "--query", QUERY, "-k", 13), "-k 13"),
+        (("confusion", "RUN", "--modality", "bone"), "--modality bone"),
+        (("confusion", "RUN", "--class-names", "none.txt"), "none.txt"),
+        (("curves", "RUN", "RUN"), "--labels"),
+        (("earliness", "RUN"), "--observed"),
     ],
 )
-def test_errors_name_the_remedy(published, draw, args, message):
-    with pytest.raises((UserError, DataSetError), match=message):
-        draw(*(published if a == "RUN" else a for a in args))
-    assert not (published / "figures").exists()
+def test_errors_name_the_flag_or_the_file(run, demo_root, args, message):
+    data = ("--data-root", demo_root) if args[0] in ("tsne", "confusion", "retrieval") else ()
+    assert_refused(call("tools.figures", *(run if a == "RUN" else a for a in args), *data), message)
+    assert not (run / "figures").exists()
 
 
-def test_runs_without_curves(published, draw):
-    with pytest.raises(UserError, match=r"no log.jsonl and no action_recognition.json: pre-train or evaluate"):
-        draw("curves", published, data=False)
-    with pytest.raises(UserError, match="called the same .*--labels"):
-        draw("curves", published, published, data=False)
-    with pytest.raises(UserError, match="is a file: give the folder"):
-        draw("curves", published / "checkpoint_0450.pth.tar", data=False)
-    huge = [{"epoch": 10**300, "top1": [1e308]}]
-    for damaged in ({"modality": "all"}, {"modality": "all", "history": huge, "last": {"top1": {"per_seed": [1]}}}):
-        (published / "action_recognition.json").write_text(json.dumps(damaged))
-        with pytest.raises(UserError, match="action_recognition.json is damaged .*evaluate that run again"):
-            draw("curves", published, data=False)
-
-
-def test_a_missing_package_is_named(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["matplotlib"] = None')
-    done = run_python("-m", "tools.figures", "curves", "demo", env={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "error: plots need matplotlib" in done.stderr and "pip install -r requirements.txt" in done.stderr
-
-
-def test_a_checkpoint_of_other_bodies_is_refused(published, draw, tmp_path):
+def test_data_of_another_skeleton_are_refused(run, tmp_path):
     own_dataset(tmp_path / "mine", "coco", 1, 2)
-    flags = ["--data-root", tmp_path, "--finetune-dataset", "mine", "--device", "cpu"]
-    with pytest.raises(UserError, match=r"was trained on kinect_v2 .*mine holds coco \(17 joints"):
-        draw("tsne", published, *flags, data=False)
+    ended = call("tools.figures", "tsne", run, "--data-root", tmp_path, "--finetune-dataset", "mine", "--device", "cpu")
+    assert_refused(ended, str(tmp_path / "mine"))
 
 
-def test_another_picture_has_another_name(published, draw):
-    for flags in ((), ("--modality", "bone"), ("--seed", 1), ("--protocol", "xview")):
-        draw("tsne", published, *flags)
-    query = ("--query", "S001C001P003R001A001", "-k", 1)
-    for flags in ((), ("--modality", "joint")):
-        draw("retrieval", published, *query, *flags)
-    drawn = sorted(path.name for path in (published / "figures").iterdir())
-    found = ["retrieval_S001C001P003R001A001.png", "retrieval_S001C001P003R001A001_joint.png"]
-    assert drawn == [*found, "tsne.png", "tsne_bone.png", "tsne_on_demo_xview.png", "tsne_seed1.png"]
+def test_a_timeline_has_a_lane_for_each_class_that_occurs():
+    predicted, truth = [(30, 60, "b"), (4000, 4300, "z")], [(30, 90, "a")]
+    figure = timeline.draw("long_001", 200, 30, predicted, truth, ["c", "b", "a"])
+    first, second = figure.axes
+    assert texts(first.get_yticklabels()) == ["b", "a", "z"]
+    assert (*first.get_xlim(), *second.get_xlim()) == (0, 100, 100, 200)
+    bars = [(bar.get_x(), bar.get_width()) for bar in first.patches]
+    assert bars == [(1, 2), (1, 1), (pytest.approx(400 / 3), 10)]
+    assert len(figure.legends[0].get_texts()) == 2

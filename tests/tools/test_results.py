@@ -6,7 +6,7 @@ import pytest
 
 from tools import results
 from utils.errors import UserError
-from utils.logs import RESULTS, append_result, summary
+from utils.files import RESULTS, append_result, summary
 
 
 @pytest.fixture

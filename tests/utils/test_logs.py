@@ -9,18 +9,8 @@ import pytest
 from tests.helpers import run_python
 from utils import logs
 from utils.errors import UserError
-from utils.logs import (
-    RESULTS,
-    EpochLog,
-    append_result,
-    format_summary,
-    progress,
-    read_lines,
-    read_results,
-    secondary,
-    start_log,
-    summary,
-)
+from utils.files import RESULTS, append_result, format_summary, read_lines, read_results, summary
+from utils.logs import EpochLog, progress, secondary, start_log
 
 RESULT = {"task": "t", "modality": "all", "dataset": "demo", "settings": {"lr": 0.1}, "metrics": {"top1": 50}}
 

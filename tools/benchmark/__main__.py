@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     from tools.benchmark.stages import CPU, GPU, QUICK, STAGES, Bench
     from tools.training.acceleration import choose_amp
     from tools.training.report import device_name
-    from utils.logs import progress, write_json
+    from utils.files import write_json
+    from utils.logs import progress
     from utils.processes import choose_device
 
     if unknown := [name for name in args.stages if name not in STAGES]:

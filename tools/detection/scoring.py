@@ -1,106 +1,96 @@
-"""Score windows by the linear classifier of clips, by nearest neighbours in a gallery, or by a detector."""
+"""Score the frames of long recordings by a classifier of clips, by the nearest clips of a gallery, or by a detector."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from feeder.layout import FrameLayout
-from models.detector import Detector
-from models.inference import ClipEncoder, resize
 from torch import Tensor
 
-from data_gen.class_names import class_label
-from feeder.modalities import ModalityTokens
-from feeder.windows import Window, normalise_window, slide
-from tools.detection.decoding import Detection, decode
-from tools.detection.overlap import frame_scores
-from tools.evaluation.features import FrozenEncoder
-from tools.evaluation.linear_classifier import load_classifier
-from tools.inference.gallery import Gallery
-from tools.utils.errors import UserError
+from data_gen.datasets import class_label
+from data_gen.packed.reader import MAX_CLASSES
+from data_gen.skeletons import FrameLayout
+from feeder.clips import resample
+from feeder.windows import normalise_window, starts
+from tools.detection.decoding import Detection, decode, frame_scores
+from tools.detection.detector import Detector
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from tools.evaluation.classifier import SavedClassifier
+    from tools.inference.gallery import Gallery
 
 BATCH = 64  # windows
 
-# Windows (B, W, M, V, C) → probabilities of the classes (B, 64, classes), or (B, 1, classes) for whole windows.
+# Resampled windows (B, 64, M, V, C) → scores of the classes (B, 64, classes), or (B, 1, classes) of whole windows.
 ScoreWindows = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
 class Scorer:
-    """Score windows of long recordings. `classes`: their names; `layout`: what a window's frame holds."""
+    """Detect actions in long recordings. classes: their names. layout: what a window's frame holds."""
 
-    def __init__(self, score: ScoreWindows, classes: list[str], layout: FrameLayout, device: torch.device):
-        self.score, self.classes, self.layout, self.device = score, classes, layout, device
+    score: ScoreWindows
+    classes: list[str]
+    layout: FrameLayout
+    device: torch.device
+
+    def detect(self, bodies: np.ndarray, window: int, stride: int, threshold: float, shortest: int) -> list[Detection]:
+        """Find the segments of a recording, frames (T, slots, V, C) as recorded. See `feeder.windows.starts` for window
+        and stride, `decode` for threshold and shortest."""
+        windows = self.score_windows(bodies, window, stride)
+        return decode(frame_scores(windows, len(bodies), len(self.classes)), threshold, shortest)
 
     @torch.no_grad()
-    def score_windows(self, windows: Iterable[Window], batch: int) -> Iterator[tuple[int, np.ndarray]]:
+    def score_windows(self, bodies: np.ndarray, window: int, stride: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yield each window's start and the scores (W, classes) of its frames, 0 in gaps without a body."""
-        left = iter(windows)
-        while some := list(islice(left, batch)):
-            length = len(some[0].clip)  # the same for all: a shorter window is its recording's only one
-            clips = torch.from_numpy(np.stack([window.clip for window in some])).to(self.device)
-            scores = self.score(clips).cpu().mT
-            of_frames = F.interpolate(scores, size=length, mode="linear", align_corners=False).mT.numpy()
-            for window, frames in zip(some, of_frames):
-                yield window.start, frames * window.present[:, None]
-
-    def detect(
-        self,
-        blocks: Iterable[np.ndarray],
-        window: int,
-        stride: int,
-        threshold: float,
-        shortest: int,
-        batch: int = BATCH,
-    ) -> Iterator[Detection]:
-        """Find the segments of a recording that comes in blocks of frames (T, slots, V, C), as recorded. Yields each as
-        soon as it is certain, in order. See `slide` for window and stride, `decode` for threshold and shortest."""
-        windows = (normalise_window(start, frames, self.layout) for start, frames in slide(blocks, window, stride))
-        return decode(frame_scores(self.score_windows(windows, batch)), threshold, shortest)
+        begins = starts(len(bodies), window, stride)
+        for some in (begins[i : i + BATCH] for i in range(0, len(begins), BATCH)):
+            clips, present = zip(*(normalise_window(bodies[start : start + window], self.layout) for start in some))
+            scores = self.score(resample(torch.from_numpy(np.stack(clips)).to(self.device))).cpu()
+            of_frames = F.interpolate(scores.mT, size=len(clips[0]), mode="linear", align_corners=False).mT.numpy()
+            for start, frames, is_present in zip(some, of_frames, present):
+                yield start, frames * is_present[:, None]
 
 
-def by_classifier(encoder: FrozenEncoder, path: Path | None) -> Scorer:
-    """Score by the classifier of clips at `path`; default: the one beside the checkpoint. Raises UserError."""
-    classifier = load_classifier(path, encoder)
-    encode = ClipEncoder(encoder.backbone, classifier.representation.streams).to(encoder.device)
+def by_classifier(classifier: SavedClassifier) -> Scorer:
+    """Score by the probabilities of a classifier of clips."""
+    encoder = classifier.encoder
 
     def score(clips: Tensor) -> Tensor:
-        return classifier.scores(encode(clips)).softmax(1)[:, None]
+        return classifier.logits(torch.cat(encoder.encode(clips, encoder.streams), 1)).softmax(1)[:, None]
 
-    return Scorer(score, classifier.classes, encoder.backbone.layout, encoder.device)
+    return Scorer(score, classifier.classes, encoder.layout, encoder.device)
 
 
-def by_gallery(encoder: FrozenEncoder, gallery: Gallery, k: int) -> Scorer:
+def by_gallery(gallery: Gallery, k: int) -> Scorer:
     """Score by the k nearest recordings of a gallery: a class's score is the sum of its neighbours' cosines, divided by
-    k. Raises UserError for a gallery without labels."""
+    k."""
+    encoder, represent = gallery.encoder, gallery.representation
     labels = torch.tensor(gallery.labels, device=encoder.device)
-    if (labels < 0).any():
-        raise UserError("--gallery: some of its recordings have no label")
-    count = max(len(gallery.classes), int(labels.max()) + 1)
-    classes = gallery.classes or [class_label(label) for label in range(count)]
-    represent = gallery.representation
-    encode = ClipEncoder(encoder.backbone, represent.streams).to(encoder.device)
+    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
+        raise UserError(f"--gallery: a recording has no label, or one beyond {MAX_CLASSES - 1}")
+    classes = gallery.classes or [class_label(label) for label in range(int(labels.max()) + 1)]
     unit, k = F.normalize(gallery.feature), min(k, len(labels))
 
     def score(clips: Tensor) -> Tensor:
-        cosine, place = (F.normalize(represent(encode(clips))) @ unit.T).topk(k)
-        votes = torch.zeros(len(clips), count, device=encoder.device)
-        return votes.scatter_add_(1, labels[place], cosine.clamp(min=0) / k)[:, None]
+        features = represent(torch.cat(encoder.encode(clips, encoder.streams), 1))
+        cosine, nearest = (F.normalize(features) @ unit.T).topk(k)
+        votes = torch.zeros(len(clips), len(classes), device=encoder.device)
+        return votes.scatter_add_(1, labels[nearest], cosine.clamp(min=0) / k)[:, None]
 
-    return Scorer(score, classes, encoder.backbone.layout, encoder.device)
+    return Scorer(score, classes, encoder.layout, encoder.device)
 
 
-def by_detector(detector: Detector, classes: list[str], device: torch.device) -> Scorer:
-    """Score each frame by a detector, which moves to the device, in evaluation mode."""
-    detector.to(device).eval()
-    layout = detector.backbone.layout
-    tokens = ModalityTokens(layout).to(device)
+def by_detector(detector: Detector) -> Scorer:
+    """Score each frame by the probabilities of a detector, which changes to evaluation mode."""
+    detector.eval()
 
     def score(clips: Tensor) -> Tensor:
-        return detector(tokens(resize(clips), detector.modalities)).softmax(-1)[..., :-1]  # without background
+        return detector(clips).softmax(-1)[..., :-1]  # without background
 
-    return Scorer(score, classes, layout, device)
+    return Scorer(score, detector.classes, detector.layout, detector.parents.device)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from data_gen.datasets import classes_of
 from models import checkpoints
 from models.checkpoints import CLASSIFIER
+from models.encoder import Encoder
 from models.frozen import CENTRED, STANDARDISED, FrozenEncoder, Representation
 from tools.evaluation.setup import Evaluation
 from utils.errors import UserError
-from utils.files import reading
-from utils.logs import read_results
+from utils.files import read_results, reading
 from utils.text import counted
 
 _FLAGS = {CENTRED: " --centre", STANDARDISED: " --standardise", "": ""}
@@ -129,7 +129,7 @@ def training_command(pretrained: Path, representation: str = "all") -> str:
 class FinetuneModel(nn.Module):
     """Classify features by a Linear that is trained together with the encoder."""
 
-    def __init__(self, encoder: nn.Module, modalities: Sequence[str], num_classes: int, generator: torch.Generator):
+    def __init__(self, encoder: Encoder, modalities: Sequence[str], num_classes: int, generator: torch.Generator):
         super().__init__()
         self.encoder, self.modalities = encoder, tuple(modalities)
         self.linear = new_linear(encoder.feature_size, num_classes, generator)

@@ -25,7 +25,8 @@ from tools.evaluation.setup import Evaluation, stem_of, unused_path
 from tools.training.acceleration import autocast, compile_for, sizes_to_compile
 from tools.training.recipes import ClassifierRecipe
 from utils.errors import UserError
-from utils.logs import progress, read_results
+from utils.files import read_results
+from utils.logs import progress
 from utils.processes import Processes, all_reduce_sum, distribute
 from utils.text import counted
 
@@ -152,7 +153,8 @@ class Finetuner:
 def train(tuner: Finetuner, train_indices: Tensor, val_indices: Tensor, title: str = "finetune") -> list[Score]:
     """Train on some recordings of the source, and validate on others, as the recipe says. Return the scores; the
     tuner keeps the weights of the best."""
-    epochs, scores = tuner.recipe.epochs, []
+    epochs = tuner.recipe.epochs
+    scores: list[Score] = []
     for epoch in progress(range(epochs), desc=title, unit="epoch", disable=not tuner.procs.is_main):
         loss = tuner.train_epoch(train_indices, epoch)
         if (epoch + 1) % tuner.recipe.validate_every == 0 or epoch == epochs - 1:

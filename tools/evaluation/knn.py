@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
+from models.encoder import Encoder
 from models.frozen import FrozenEncoder
 from tools.evaluation.metrics import accuracy
 from utils.logs import progress
@@ -87,7 +88,7 @@ def _ascending(similarity: Tensor) -> Tensor:
     return similarity.sort(1).values
 
 
-def neighbour_accuracy(encoder: nn.Module, source: ClipDataset, packed: PackedDataset, protocol: str) -> float:
+def neighbour_accuracy(encoder: Encoder, source: ClipDataset, packed: PackedDataset, protocol: str) -> float:
     """Measure the share (%) of val recordings whose nearest train recording has the same class, during training: the
     encoder returns to its mode. It shares the frames of `source`, which was made from `packed`."""
     train, val = (source.others(packed, packed.split(protocol, split)) for split in SIDES)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tools.evaluation.metrics import top_k_accuracy
 from tools.training.recipes import ClassifierRecipe
 from utils.errors import UserError
-from utils.logs import progress, summary
+from utils.files import summary
+from utils.logs import progress
 
 
 class LinearProbe:
@@ -117,8 +118,8 @@ def train_probes(
         for name, parts in fusions.items():
             logits[name] = torch.stack([logits[part] for part in parts]).sum(0)
         for name, runs in logits.items():
-            top = [[top_k_accuracy(run, labels, k) for run in runs] for k in (1, 5)]
-            validations[name].append(Validation(due[0][0], *top, losses.get(name, [])))
+            top1, top5 = ([top_k_accuracy(run, labels, k) for run in runs] for k in (1, 5))
+            validations[name].append(Validation(due[0][0], top1, top5, losses.get(name, [])))
     return validations
 
 

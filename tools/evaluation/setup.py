@@ -19,8 +19,8 @@ from data_gen.packed.reader import SIDES, PackedDataset
 from feeder.clips import ClipDataset
 from models.frozen import CENTRED, STANDARDISED, FrozenEncoder, Representation
 from utils.errors import UserError
-from utils.files import atomic_write
-from utils.logs import append_result, secondary, start_log, tensorboard
+from utils.files import append_result, atomic_write
+from utils.logs import secondary, start_log, tensorboard
 
 log = logging.getLogger("umurl")
 Curves = dict[str, list[tuple[int, float]]]  # points (epoch, value) by name

@@ -11,119 +11,86 @@ python -m tools.figures retrieval ntu60_xsub --query S001C001P003R001A001 -k 5
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a file, too
-
-from tools.utils.encoder_options import evaluated_name, representation_name
-from tools.utils.errors import check_packages, run
-from tools.utils.options import HelpFormatter, add_data_options, positive_int, seed_number
-
-
-def _option(*names: str, **details: Any) -> argparse.ArgumentParser:
-    """Make one option, to be a parent of the parsers of the plots that take it."""
-    parent = argparse.ArgumentParser(add_help=False)
-    parent.add_argument(*names, **details)
-    return parent
-
-
-def _data_options() -> argparse.ArgumentParser:
-    parent = argparse.ArgumentParser(add_help=False)
-    add_data_options(parent, "--finetune-dataset")
-    return parent
-
-
-_CKPT = {"metavar": "CKPT", "help": "checkpoint, a run's folder, or its name under checkpoints/"}
-CHECKPOINT, CHECKPOINTS = _option("checkpoint", **_CKPT), _option("checkpoints", nargs="+", **_CKPT)
-RUNS = _option("runs", nargs="+", metavar="RUN", help="a run's folder, or its name under checkpoints/")
-SOURCE = _option("source", type=Path, metavar="PATH", help="recordings: a file, folder, archive or packed data set")
-NAME = _option("--name", help="name of the recording, if there are several")
-QUERY = _option("--query", required=True, metavar="NAME", help="name of a recording of the val side")
-NEIGHBOURS = _option("-k", type=positive_int, default=5, help="number of neighbours")
-LABELS = _option("--labels", nargs="+", metavar="TITLE", help="a title for each; default: the runs' names")
-CLASSES = _option(
-    "--classes", type=positive_int, metavar="N", help="classes, chosen at random; default: 10, or all of fewer"
+from data_gen.datasets import DATA_ROOT
+from utils.errors import UserError
+from utils.options import (
+    HelpFormatter,
+    add_data_options,
+    add_modality_option,
+    make_parser,
+    non_negative_int,
+    output_file,
+    positive_int,
 )
-SEED = _option("--seed", type=seed_number, default=0, help="seed of what is chosen at random")
-SKELETON = _option(
-    "--skeleton",
-    metavar="NAME|FILE",
-    help="joints of a .csv or .npy recording; default: the skeleton.json of its folder, else kinect_v2",
-)
-ENCODED = _option(
-    "--modality",
-    type=representation_name,
-    default="all",
-    metavar="M",
-    help="what is encoded: all modalities fused, one without fusion, as joint+bone, or the ensemble",
-)
-EVALUATED = _option(
-    "--modality",
-    type=evaluated_name,
-    default="all",
-    metavar="M",
-    help="what was evaluated, as its score file is called: all, joint, ensemble_centred",
-)
-DATA = _data_options()
-CLASS_NAMES = _option(
-    "--class-names",
-    type=Path,
-    metavar="FILE",
-    help="names of the classes, one per line, from A001 on; default: the data set's own",
-)
-# Each plot: what it shows, where it goes, and its options.
+from utils.processes import run, single_process
+
 PLOTS = {
-    "tsne": (
-        "t-SNE of the features of some classes of the val side; several checkpoints are drawn side by side",
-        "figures/tsne.png in the first run's folder, or named by the other options, too",
-        [CHECKPOINTS, LABELS, CLASSES, SEED, ENCODED, DATA, CLASS_NAMES],
-    ),
-    "confusion": (
-        "confusion matrix of the linear probe on the val side",
-        "figures/confusion.png in the run's folder",
-        [CHECKPOINT, EVALUATED, DATA, CLASS_NAMES],
-    ),
-    "curves": (
-        "training curves of several runs, and their probes' accuracy",
-        "figures/curves.png in the first run's folder; of several runs, named by them, too",
-        [RUNS, LABELS],
-    ),
-    "earliness": (
-        "accuracy over the observed part of each clip, of several runs",
-        "figures/earliness.png in the first run's folder; of several runs, named by them, too",
-        [RUNS, EVALUATED],
-    ),
-    "skeleton": (
-        "a recording with its modalities and four training views, as an animation and a sheet of frames",
-        "checkpoints/figures/NAME.gif, with NAME.png beside it",
-        [SOURCE, NAME, SKELETON, SEED, CLASS_NAMES],
-    ),
-    "retrieval": (
-        "a recording of the val side with its nearest neighbours on the train side",
-        "figures/retrieval_NAME.png in the run's folder",
-        [CHECKPOINT, QUERY, NEIGHBOURS, ENCODED, DATA, CLASS_NAMES],
-    ),
+    "tsne": "t-SNE of the features of some classes of the val split; several checkpoints are drawn side by side",
+    "confusion": "confusion matrix on the val split, of a run's newest linear probe or of a fine-tuned model",
+    "curves": "training curves of several runs, and the accuracy of their newest linear probes",
+    "earliness": "accuracy over the observed part of each clip, of several runs",
+    "skeleton": "a recording with its modalities and four training views, as an animation and a sheet of frames",
+    "retrieval": "a val recording with its nearest neighbours in the train split, as tools.search finds them",
 }
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.figures", description=__doc__ and __doc__.splitlines()[0], formatter_class=HelpFormatter
-    )
-    plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT")
-    for name, (what, where, options) in PLOTS.items():
-        plot = plots.add_parser(name, help=what, description=what, parents=options, formatter_class=HelpFormatter)
-        plot.add_argument("--out", type=Path, metavar="FILE", help=f"where the plot goes; default: {where}")
+    parser = make_parser(__doc__)
+    parser.prog = "python -m tools.figures"
+    subparsers, plots = parser.add_subparsers(dest="plot", required=True, metavar="PLOT"), {}
+    for name, what in PLOTS.items():
+        plots[name] = subparsers.add_parser(name, help=what, description=what, formatter_class=HelpFormatter)
+    runs = "a run's folder, or its name under checkpoints/"
+    for name in ("curves", "earliness"):
+        plots[name].add_argument("runs", nargs="+", metavar="RUN", help=runs)
+    for name in ("confusion", "retrieval"):
+        plots[name].add_argument("checkpoint", metavar="CKPT", help=f"checkpoint, {runs}")
+    plots["tsne"].add_argument("checkpoints", nargs="+", metavar="CKPT", help=f"checkpoint, {runs}")
+    classes = "number of classes, chosen at random; default: 10, or all if there are fewer"
+    plots["tsne"].add_argument("--classes", type=positive_int, metavar="N", help=classes)
+    plots["retrieval"].add_argument("--query", required=True, metavar="NAME", help="name of a val recording")
+    plots["retrieval"].add_argument("-k", type=positive_int, default=5, help="number of neighbours")
+    plots["skeleton"].add_argument("source", type=Path, metavar="PATH", help="file, folder, archive or packed data set")
+    plots["skeleton"].add_argument("--name", help="name of the recording, if there are several")
+    joints = "joints of a .csv or .npy recording; default: the skeleton.json of its folder, else kinect_v2"
+    plots["skeleton"].add_argument("--skeleton", metavar="NAME|FILE", help=joints)
+    for name in ("tsne", "skeleton"):
+        plots[name].add_argument("--seed", type=non_negative_int, default=0, help="seed of random choices")
+    for name in ("tsne", "curves"):
+        plots[name].add_argument("--labels", nargs="+", metavar="TITLE", help="a title for each; default: runs' names")
+    add_modality_option(plots["tsne"], "all")
+    add_modality_option(plots["retrieval"], "ensemble")
+    for name in ("confusion", "earliness"):
+        evaluated = "modality in results.jsonl: all, joint, ensemble_centred"
+        plots[name].add_argument("--modality", default="all", metavar="M", help=evaluated)
+    for name in ("tsne", "confusion", "retrieval"):
+        add_data_options(plots[name], "--finetune-dataset", DATA_ROOT)
+    for name in ("tsne", "confusion", "retrieval", "skeleton"):
+        names = "names of the classes, one per line, from A001 on; default: the data set's own"
+        plots[name].add_argument("--class-names", type=Path, metavar="FILE", help=names)
+    for name, plot in plots.items():
+        place = "a PNG, default: in figures/ of the (first) run's folder, named by what it shows"
+        place = "a GIF, with a PNG beside it; default: checkpoints/figures/NAME.gif" if name == "skeleton" else place
+        plot.add_argument("--out", type=output_file, metavar="FILE", help=place)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    check_packages("plots need", ("matplotlib", "PIL", *["sklearn"] * (args.plot == "tsne")))
-    importlib.import_module(f"tools.figures.{args.plot}").main(args)
+    options = vars(parse_args(argv))
+    name = options.pop("plot")
+    try:
+        module = import_module(f"tools.figures.{'curves' if name == 'earliness' else name}")
+    except ModuleNotFoundError as error:
+        raise UserError(f"plots need {error.name}: pip install -r requirements.txt") from error
+    if "device" in options:
+        from tools.figures.inputs import Data
+
+        device = single_process(options.pop("device"), "tools.figures")
+        options["data"] = Data(options.pop("dataset"), options.pop("protocol"), options.pop("data_root"), device)
+    getattr(module, f"plot_{name}")(**options)  # typed values, by the names of the options
 
 
 if __name__ == "__main__":

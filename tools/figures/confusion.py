@@ -1,42 +1,66 @@
-"""The confusion matrix of a linear probe on a protocol's val side."""
+"""The confusion matrix of a linear probe or a fine-tuned model on a protocol's val split."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from tools.evaluation.features import result_name
-from tools.evaluation.linear_classifier import (
-    SavedClassifier,
-    classifier_for,
-    file_of,
-    own_classifier,
-    read_classifier,
-    training_command,
-)
-from tools.evaluation.setup import folder_of
-from tools.figures import style
-from tools.figures.encoded import Encoded, class_name, names_for, plot_path
-from tools.utils.distributed import single_process
-from tools.utils.errors import UserError
-from tools.utils.options import classes_of, find_run
+from data_gen.datasets import DATASETS, classes_of
+from models.checkpoints import find_run, load_tensors
+from models.frozen import FrozenEncoder
+from tools.evaluation.classifier import SavedClassifier, own_classifier, training_command
+from tools.evaluation.setup import open_evaluation, stem_of
+from tools.figures import inputs, style
+from tools.figures.inputs import Data, features_of, name_of
+from utils.errors import UserError
+from utils.files import reading
+from utils.options import read_class_names
+from utils.text import counted
 
 WIDTH = 9.0  # inches, for 60 classes
 FEW = 20  # with at most so many classes, both axes have names and cells have numbers
 PAIRS = 10  # most confused ones, which are printed
 
 
-def count(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+def of_probe(place: Path, modality: str, data: Data) -> tuple[np.ndarray, list[str], str]:
+    """Count what the newest linear probe of a run, or of one of its checkpoints, predicted, as `count` does. Return
+    also the classes' names and a title."""
+    folder, checkpoint = (place, None) if place.is_dir() else (place.parent, place.name)
+    short = {p.long_name: p.name for row in DATASETS.values() for p in row.protocols}
+    protocol = data.protocol and short.get(data.protocol, data.protocol)
+    entries = {"dataset": data.dataset, "protocol": protocol, "checkpoint": checkpoint}
+    result = inputs.newest_result(folder, "action_recognition", modality, "predictions", **entries)
+    if not result:
+        command = training_command(place, modality)
+        raise UserError(f"{place}: no such linear probe of modality {modality}; run {command}")
+    path, classifier = (folder / result["files"][kind] for kind in ("predictions", "classifier"))
+    with reading(path):
+        table = inputs.read_table(path)
+        label, predicted = (np.array(table[column], int) for column in ("label", "predicted"))
+    classes = load_tensors(classifier)["classes"]
+    title = f"{name_of(folder)}, {counted(result['epoch'] or 0, 'epoch')}, modality {modality}"
+    return count(label, predicted, len(classes)), classes, f"{title}: {result['dataset']} {result['protocol']}"
+
+
+def of_model(classifier: SavedClassifier, data: Data) -> tuple[np.ndarray, list[str], str]:
+    """Count what a fine-tuned model predicts on the val split, as `of_probe` does."""
+    encoder, choice = classifier.encoder, (data.dataset or classifier.dataset, data.protocol or classifier.protocol)
+    evaluation = open_evaluation(str(encoder.path), *choice, *data[2:])
+    packed, indices = evaluation.packed, evaluation.indices["val"]
+    if classes_of(packed) != classifier.classes:
+        raise UserError(f"{packed.path}: its classes are not those of {classifier.path}")
+    predicted = classifier.logits(features_of(encoder, packed, indices)).argmax(1).cpu().numpy()
+    counts = count(packed.label[indices], predicted, packed.num_classes)
+    return counts, classifier.classes, f"{inputs.title_of(encoder)}: {packed.name} {evaluation.protocol.name}"
+
+
+def count(label: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Count how often class i (row) was taken for class j (column): int64 (num_classes, num_classes)."""
-    pairs = np.bincount(true * num_classes + predicted, minlength=num_classes**2)
-    return pairs.reshape(num_classes, num_classes)
+    return np.bincount(label * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
@@ -46,95 +70,57 @@ def shares(counts: np.ndarray) -> np.ndarray:
 
 def most_confused(counts: np.ndarray) -> list[tuple[int, int]]:
     """List pairs (true class, predicted class), those with the largest share of the true class first."""
-    share = shares(counts)
-    np.fill_diagonal(share, 0)
+    share = shares(counts) * ~np.eye(len(counts), dtype=bool)
     order = np.argsort(-share, axis=None, kind="stable")[:PAIRS]
     return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, share.shape)) if share[i, j] > 0]
 
 
 def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     """Draw the shares of the classes that occur or are predicted."""
-    classes = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    classes = np.flatnonzero(counts.sum(0) + counts.sum(1)).tolist()
     share, n = shares(counts)[np.ix_(classes, classes)], len(classes)
-    labels = [class_name(names, int(c)) for c in classes]
     few = n <= FEW
     size = 8.0 if few else 7.0
-    # High enough for the names: lines are 1.45 times the font size.
-    height = 0.78 * WIDTH if n <= 60 else 1.45 * size / 72 * n
+    height = 0.78 * WIDTH if n <= 60 else 1.45 * size / 72 * n  # lines are 1.45 times the font size
     figure = style.new_figure(height + 1.2, WIDTH)
     axes = figure.subplots()
-    # With many classes, the root shows rare mistakes.
-    norm = PowerNorm(1 if few else 0.5, 0, 100)
+    norm = PowerNorm(1 if few else 0.5, 0, 100)  # with many classes, the root shows rare mistakes
     image = axes.imshow(share, "cividis", norm=norm, aspect="auto", interpolation="nearest")
     axes.spines[:].set_visible(False)
     axes.set(title=title, ylabel="true class", xlabel="predicted class" + ("" if few else ", by number"))
-    axes.set_yticks(range(n), labels if few else [f"{x}  {c + 1}" for x, c in zip(labels, classes)], fontsize=size)
+    axes.tick_params(length=2, labelsize=size)
     if few:
-        axes.set_xticks(range(n), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
-        _write_shares(axes, share, 8 if n <= 12 else 6.5)
+        axes.set_yticks(range(n), [names[c] for c in classes])
+        axes.set_xticks(range(n), [names[c] for c in classes], rotation=45, ha="right", rotation_mode="anchor")
+        for (i, j), value in np.ndenumerate(share):
+            if value >= 0.5:
+                paint, points = "black" if value > 55 else "white", 8 if n <= 12 else 6.5
+                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=paint, fontsize=points)
     else:
-        step = 1 if n <= 60 else 5
-        at = range(0, n, step) if step == 1 else [i for i in range(n) if (classes[i] + 1) % step == 0]
-        axes.set_xticks(at, [str(classes[i] + 1) for i in at], rotation=90, fontsize=size)
-    axes.tick_params(length=2)
+        axes.set_yticks(range(n), [f"{names[c]}  {c + 1}" for c in classes])
+        ticks = [i for i in range(n) if n <= 60 or (classes[i] + 1) % 5 == 0]
+        axes.set_xticks(ticks, [str(classes[i] + 1) for i in ticks], rotation=90)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.6 if n > 60 else 1, aspect=35)
     bar.set_label("share of the true class's recordings (%)")
     bar.ax.spines["outline"].set_visible(False)
     return figure
 
 
-def _write_shares(axes: Axes, share: np.ndarray, size: float) -> None:
-    for (i, j), value in np.ndenumerate(share):
-        if value >= 0.5:
-            paint = "black" if value > 55 else "white"  # on bright and on dark cells
-            axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=paint, fontsize=size)
-
-
-def load_both(run: Path, modality: str, device: torch.device) -> tuple[Encoded, SavedClassifier]:
-    """Load the classifier of a run, and the encoder that it was trained on.
-
-    Of a checkpoint, load the classifier beside it, which must be of the same encoder; a fine-tuned encoder has its own.
-    Raises UserError."""
-    if not run.is_dir():
-        encoder = Encoded.open(run, device)
-        own = own_classifier(encoder)
-        if own and modality not in ("all", own.representation.name):
-            raise UserError(
-                f"{run} was fine-tuned for modality {own.representation.name}: leave out --modality {modality}"
-            )
-        if own:
-            return encoder, own
-    folder = folder_of(run)
-    path = folder / file_of(modality, "" if run.is_dir() else encoder.where)
-    state = read_classifier(path, f"run {training_command(run, modality)} first")
-    if run.is_dir():  # by its name, since the run's folder may have been moved
-        encoder = Encoded.open(folder / Path(state["checkpoint"]).name, device)
-    return encoder, classifier_for(encoder, path, state)
-
-
-def main(args: argparse.Namespace) -> None:
-    """Draw, and print the most confused pairs. Raises UserError."""
-    device, run = single_process(args.device, "tools.figures"), find_run(args.checkpoint)
-    encoder, classifier = load_both(run, args.modality, device)
-    packed, protocol = encoder.data(args, {"dataset": classifier.dataset, "protocol": classifier.protocol})
-    if (packed.name, classes_of(packed)) != (classifier.dataset, classifier.classes):
-        same = (packed.name, packed.num_classes) == (classifier.dataset, len(classifier.classes))
-        raise UserError(
-            f"{classifier.path} knows the {len(classifier.classes)} classes of {classifier.dataset}, {packed.path} has "
-            f"{'others now' if same else f'the {packed.num_classes} of {packed.name}'}: run "
-            f"{training_command(run, args.modality)} on it first"
-        )
-    where = "" if run.is_dir() else encoder.where
-    out = plot_path(args.out, encoder.folder, f"{result_name('confusion', where, args.modality)}.png")
-    rows = packed.split(protocol.name, "val")
-    features = encoder.features(packed, rows, classifier.representation.modality)
-    predicted = classifier.scores(features.to(device)).argmax(1).cpu().numpy()
-    counts, names = count(packed.label[rows], predicted, packed.num_classes), names_for(packed, args.class_names)
-    what = f"{packed.name} {protocol.long_name}, {len(rows)} val recordings, modality {classifier.representation.name}"
-    figure, tag = draw(counts, names, f"{encoder.title}: {what}"), out.stem if args.out is None else "confusion"
-    style.publish(figure, out, encoder.folder, tag, encoder.epoch)
-    share = shares(counts)
-    for true, taken in most_confused(counts):
-        pair = f"{class_name(names, true)} → {class_name(names, taken)}"
-        print(f"{share[true, taken]:5.1f} %  {pair} ({counts[true, taken]} of {counts[true].sum()})")
-    print(f"top-1 {100 * counts.trace() / counts.sum():.2f} % of {len(rows)} recordings: {out}")
+def plot_confusion(checkpoint: str, modality: str, data: Data, class_names: Path | None, out: Path | None) -> None:
+    """Draw the confusion matrix, and print the most confused pairs."""
+    place = find_run(checkpoint)
+    folder = place if place.is_dir() else place.parent
+    encoder = None if place.is_dir() else FrozenEncoder.open(place, data.device)
+    model = encoder and own_classifier(encoder)
+    if model and modality not in ("all", model.representation.name):
+        raise UserError(f"--modality {modality}: {place} was fine-tuned for {model.representation.name}")
+    parts = *data[:2], inputs.file_of(encoder) if encoder else ""
+    path = inputs.plot_path(out, folder, stem_of("confusion", modality), *parts)
+    counts, names, title = of_model(model, data) if model else of_probe(place, modality, data)
+    names = read_class_names(class_names, len(names)) if class_names else names
+    recordings = counted(int(counts.sum()), "val recording")
+    for true, other in most_confused(counts):
+        pair = f"{names[true]} → {names[other]} ({counts[true, other]} of {counts[true].sum()})"
+        print(f"{shares(counts)[true, other]:5.1f} %  {pair}")
+    print(f"top-1 {100 * counts.trace() / counts.sum():.2f} % of {recordings}")
+    style.publish(draw(counts, names, f"{title}, {recordings}"), path, folder)

@@ -1,10 +1,9 @@
-"""A val recording with its nearest neighbours on the train side, as stick figures."""
+"""A val recording with its nearest neighbours in the train split, as stick figures."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,77 +11,71 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from data_gen.packed.reader import PackedDataset
-from feeder.clips import NUM_FRAMES, ClipDataset, evaluation_view
+from feeder.clips import NUM_FRAMES, ClipDataset, ResampleClip
+from feeder.modalities import ENSEMBLE
+from models.frozen import CENTRED, FrozenEncoder, Representation
 from tools.evaluation.knn import nearest
-from tools.figures import people, style
-from tools.figures.encoded import Encoded, class_name, find_name, names_for, plot_path
-from tools.utils.distributed import single_process
-from tools.utils.errors import UserError
+from tools.evaluation.setup import open_evaluation
+from tools.figures import style
+from tools.figures.inputs import Data, features_of, file_of, index_of, names_for, plot_path
+from tools.figures.people import StickFigure, project, set_view
+from utils.errors import UserError
 
 FRAMES = 6  # of each recording
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """A recording, by its index in the data set, and its cosine similarity to the query."""
-
-    index: int
-    similarity: float
-
-
-def neighbours(
-    encoder: Encoded, packed: PackedDataset, gallery: np.ndarray, query: int, k: int, modality: str
-) -> list[Neighbour]:
-    """Find the query's k nearest recordings in the gallery (indices), nearest first. Raises UserError."""
-    if k > len(gallery):
-        raise UserError(f"-k {k}: the gallery has only {len(gallery)} recordings")
-    asked = encoder.features(packed, np.array([query]), modality)
-    features = encoder.features(packed, gallery, modality)
-    found = nearest(asked, features, k)[0]
-    similarity = F.cosine_similarity(asked, features[found])
-    return [Neighbour(int(gallery[i]), float(s)) for i, s in zip(found.tolist(), similarity)]
+def find_neighbours(
+    encoder: FrozenEncoder, packed: PackedDataset, query: int, gallery: np.ndarray, k: int
+) -> dict[int, float]:
+    """Find the k recordings of a gallery that are nearest to a query, all given by their indices, nearest first. Return
+    their cosines, of features centred on the gallery, by index."""
+    features = features_of(encoder, packed, gallery)
+    representation = Representation.fit(encoder, CENTRED, features)
+    features, feature = representation(features), representation(features_of(encoder, packed, np.array([query])))
+    (places,) = nearest(feature, features, k)
+    return dict(zip(gallery[places.cpu().numpy()].tolist(), F.cosine_similarity(feature, features[places]).tolist()))
 
 
-def draw(packed: PackedDataset, query: int, found: list[Neighbour], names: Sequence[str]) -> Figure:
+def draw(
+    packed: PackedDataset, query: int, neighbours: dict[int, float], names: Sequence[str], caption: str = ""
+) -> Figure:
     """Draw the query above its neighbours, each as a row of frames with a solid (right) or dashed (wrong) border."""
-    rows = [query, *(n.index for n in found)]
-    clips = evaluation_view(ClipDataset.of_dataset(packed, np.array(rows), torch.device("cpu")).clips(slice(None)))
-    sticks = people.StickFigure(packed.skeleton)
-    times = np.linspace(0, NUM_FRAMES - 1, FRAMES + 2).round().astype(int)[1:-1]
-    figure = style.new_figure(1.15 * len(rows))
-    bands = figure.subfigures(len(rows), 1, squeeze=False, hspace=0.06)[:, 0]
-    for place, (band, index, clip) in enumerate(zip(bands, rows, clips.numpy())):
-        right = bool(packed.label[index] == packed.label[query])
-        paint = style.GREY if place == 0 else style.COLOURS[0] if right else style.COLOURS[1]
-        band.patch.set(edgecolor=paint, linewidth=2, linestyle="-" if right else "--")
-        head = "query" if place == 0 else f"{place} {'✓' if right else '✗'} cosine {found[place - 1].similarity:.3f}"
-        title = f"{head}: {class_name(names, int(packed.label[index]))}"
+    indices = [query, *neighbours]
+    source = ClipDataset.of_dataset(packed, np.array(indices), torch.device("cpu"))
+    heights = [0.25] + [1.15] * len(indices)
+    figure = style.new_figure(sum(heights))
+    top, *bands = figure.subfigures(len(heights), 1, squeeze=False, hspace=0.06, height_ratios=heights)[:, 0]
+    top.text(0.02, 0.5, caption, va="center", fontsize=7)
+    for place, (band, index, clip) in enumerate(zip(bands, indices, ResampleClip()(source.windows(slice(None))))):
+        is_right = packed.label[index] == packed.label[query]
+        paint = style.GREY if place == 0 else style.COLOURS[0] if is_right else style.COLOURS[1]
+        band.patch.set(edgecolor=paint, linewidth=2, linestyle="-" if is_right else "--")
+        head = f"{place} {'✓' if is_right else '✗'} cosine {neighbours[index]:.3f}" if place else "query"
+        title = f"{head}: {names[packed.label[index]]}"
         band.suptitle(title, x=0.02, ha="left", weight="bold", color=paint, fontsize=8.5)
         band.text(0.98, 0.96, str(packed.names[index]), ha="right", va="top", color=style.GREY, fontsize=6)
-        who = people.present(clip)
-        seen = people.project(clip[:, who])
-        for axes, t in zip(band.subplots(1, FRAMES), times):
-            sticks.draw_frame(axes, clip[t], who)
-            people.set_view(axes, seen)
+        frames, sticks = clip.numpy(), StickFigure(packed.skeleton, clip.numpy())
+        for i, axes in enumerate(band.subplots(1, FRAMES)):
+            sticks.draw_frame(axes, frames[round((i + 1) * (NUM_FRAMES - 1) / (FRAMES + 1))])
+            set_view(axes, project(frames[:, sticks.people]))
     return figure
 
 
-def main(args: argparse.Namespace) -> None:
-    """Draw a query and its neighbours. Raises UserError."""
-    encoder = Encoded.open(args.checkpoint, single_process(args.device, "tools.figures"))
-    packed, protocol = encoder.data(args)
-    query = find_name(packed, args.query, "--query")
-    gallery, queries = packed.split(protocol.name, "train"), packed.split(protocol.name, "val")
-    if query not in queries:
-        raise UserError(
-            f"--query {args.query} is on the train side of {protocol.long_name}, which is searched: choose one "
-            f"of the val side, such as {packed.names[queries[0]]}"
-        )
-    stem = encoder.plot_name(args.query, args, packed, protocol)
-    out = plot_path(args.out, encoder.folder, f"retrieval_{stem}.png")
-    names = names_for(packed, args.class_names)
-    found = neighbours(encoder, packed, gallery, query, args.k, args.modality)
-    figure = draw(packed, query, found, names)
-    style.publish(figure, out, encoder.folder, f"retrieval/{stem}", encoder.epoch)
-    right = sum(packed.label[n.index] == packed.label[query] for n in found)
-    print(f"{args.query}: {right} of its {len(found)} nearest are of its class, {out}")
+def plot_retrieval(
+    checkpoint: str, query: str, k: int, modality: str, data: Data, class_names: Path | None, out: Path | None
+) -> None:
+    """Draw a query and its neighbours, by the representation that tools.search compares."""
+    evaluation = open_evaluation(checkpoint, *data)
+    packed, encoder = evaluation.packed, evaluation.encoder.select(modality)
+    gallery, val = evaluation.indices["train"], evaluation.indices["val"]
+    index, split = index_of(packed, query, "--query"), f"{packed.name} {evaluation.protocol.name}"
+    if index not in val:
+        raise UserError(f"--query {query}: not in the val split of {split}; choose one such as {packed.names[val[0]]}")
+    if k > len(gallery):
+        raise UserError(f"-k {k}: the gallery has only {len(gallery)} recordings")
+    parts = query, *data[:2], file_of(encoder), modality.replace(ENSEMBLE, "")
+    path = plot_path(out, evaluation.folder, "retrieval", *parts)
+    neighbours = find_neighbours(encoder, packed, index, gallery, k)
+    features = f"{encoder.modality} features, centred"
+    caption = f"The nearest of {len(gallery):,} train recordings of {split}, by the cosine of {features}"
+    style.publish(draw(packed, index, neighbours, names_for(packed, class_names), caption), path, evaluation.folder)

@@ -2,231 +2,181 @@
 
 from __future__ import annotations
 
-import argparse
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from data_gen.packed.atomic import atomic_write, check_replaceable
-from data_gen.packed.words import counted
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
 from data_gen.packed.reader import INFO, PackedDataset
-from feeder.augment import training_view
-from feeder.clips import NUM_FRAMES, ClipBatch, ClipDataset, ResampleClip, evaluation_view
-from feeder.modalities import ModalityTokens
-from tools.figures import people, style
-from tools.figures.encoded import class_name, find_name, names_for, plot_path
-from tools.inference.recordings import read_one
-from tools.utils.errors import UserError
-from tools.utils.options import RUNS
+from data_gen.raw.recordings import read_one
+from feeder.augment import make_view
+from feeder.clips import NUM_FRAMES, ClipDataset, ResampleClip
+from feeder.modalities import PUBLISHED, derive
+from models.checkpoints import RUNS
+from tools.figures import style
+from tools.figures.inputs import index_of, names_for, plot_path
+from tools.figures.people import StickFigure, project, set_view
+from utils.errors import UserError
+from utils.files import atomic_write
+from utils.text import counted
 
 VIEWS = 4
 EVERY = 2  # the animation shows every second frame of a clip
 SPEED = 10  # frames per second
-ANIMATION_DPI = 160
 SHEET = 6  # frames per row of the contact sheet
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A clip to draw: `paint(axes, t)` draws frame t; `seen` (..., 2) are all points that it may cover."""
+    """A clip to draw: people (T, M, V, C), pale if `vectors` (T, M, V, C) from their joints are drawn; `hidden` joints,
+    bool (V,), are crosses."""
 
     title: str
-    paint: Callable[[Axes, int], None]
-    seen: np.ndarray
+    sticks: StickFigure
+    frames: np.ndarray
+    vectors: np.ndarray | None = None
+    hidden: np.ndarray | None = None
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """Where the clip lies in the plot: (N, 2)."""
+        people = self.sticks.people
+        points = project(self.frames[:, people]).reshape(-1, 2)
+        if self.vectors is None:
+            return points
+        ends = project((self.frames + self.vectors)[:, people]).reshape(-1, 2)
+        if points.any():  # motion: a jump of the sensor would leave no room for the person
+            ends = np.quantile(ends, (0.01, 0.99), axis=0)
+        return np.concatenate((points, ends))
+
+    def draw(self, axes: Axes, t: int) -> None:
+        """Draw frame t."""
+        set_view(axes, self.points)
+        if self.vectors is None:
+            self.sticks.draw_frame(axes, self.frames[t], self.hidden)
+        else:
+            self.sticks.draw_frame(axes, self.frames[t], colours=["#BBBBBB"])
+            self.sticks.draw_vectors(axes, self.frames[t], self.vectors[t])
 
 
 def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
-    """Make the panels of the only recording of the source: its modalities and views. Raises UserError if it shows
-    nobody."""
-    whole, derive = evaluation_view(source.clips(slice(0, 1))), ModalityTokens(source.layout).derive
-    sticks = people.StickFigure(source.layout.skeleton)
-    who = people.present(whole[0].numpy())
-    if not who:
+    """Make the panels of the only recording of the source: its modalities and views."""
+    skeleton = source.layout.skeleton
+    clips = derive(ResampleClip()(source.windows(slice(1))), PUBLISHED, torch.tensor(skeleton.parents))
+    joint, bone, motion = (clip[0].numpy() for clip in clips.values())
+    sticks = StickFigure(skeleton, joint)
+    if not sticks.people:
         raise UserError("the recording shows nobody: all of its joints are zero")
+    # Motion is enlarged so that the quickest joint of a usual frame moves a third of the body's height.
+    quickest = np.median(np.linalg.norm(motion[:-1], axis=-1).max((1, 2)))
+    factor = max(1, round(0.33 * float(np.ptp(joint[:, sticks.people[0], :, 1])) / max(quickest, 1e-3)))
     return [
-        _joints(whole[0], who, sticks, f"joint\nwhole clip,\n{counted(int(source.num_frame[0]), 'frame')}"),
-        _bones(derive(whole, "bone")[0], who, sticks),
-        _motion(whole[0], derive(whole, "motion")[0], who, sticks),
-        *_views(source.views(torch.arange(1), VIEWS, seed, 0), who, sticks),
+        Panel(f"joint\nwhole clip,\n{counted(int(source.num_frame[0]), 'frame')}", sticks, joint),
+        Panel("bone\njoint minus\nparent", sticks, np.zeros_like(bone), bone),
+        Panel(f"motion\nto the next\nframe, ×{factor}", sticks, joint, factor * motion),
+        *_views(source, seed, sticks),
     ]
 
 
-def _joints(
-    clip: Tensor,
-    who: list[int],
-    sticks: people.StickFigure,
-    title: str,
-    hidden: np.ndarray | None = None,
-    ghost: Tensor | None = None,
-) -> Panel:
-    """Make the panel of the joints of a clip (T, M, V, C). Hidden joints are drawn where `ghost` has them."""
-    frames = clip.numpy()
-    if hidden is not None and ghost is not None:
-        frames = np.where(hidden[:, None], ghost.numpy(), frames)
-
-    def paint(axes: Axes, t: int) -> None:
-        sticks.draw_frame(axes, frames[t], who, hidden=hidden)
-
-    return Panel(title, paint, people.project(frames[:, who]))
-
-
-def _bones(bone: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
-    bones = bone.numpy()
-    origin = np.zeros_like(bones[0])
-
-    def paint(axes: Axes, t: int) -> None:
-        sticks.draw_vectors(axes, origin, bones[t], who)
-
-    return Panel("bone\njoint minus\nparent", paint, people.project(bones[:, who]))
-
-
-def _motion(clip: Tensor, change: Tensor, who: list[int], sticks: people.StickFigure) -> Panel:
-    frames, motion = clip.numpy(), change.numpy()
-    # Enlarged so that the quickest joint of a usual frame moves a third of the body's height.
-    quick = np.median(np.linalg.norm(motion[:-1, who], axis=-1).max((1, 2)))
-    times = max(1, round(0.33 * float(np.ptp(frames[:, who[0], :, 1])) / max(quick, 1e-3)))
-    pale = ["#BBBBBB"]
-
-    def paint(axes: Axes, t: int) -> None:
-        sticks.draw_frame(axes, frames[t], who, colours=pale)
-        sticks.draw_vectors(axes, frames[t], times * motion[t], who)
-
-    ends = people.project(frames[:, who] + times * motion[:, who]).reshape(-1, 2)
-    usual = np.quantile(ends, (0.01, 0.99), axis=0)  # a jump of the sensor would leave no room for the person
-    seen = np.concatenate((people.project(frames[:, who]).reshape(-1, 2), usual))
-    return Panel(f"motion\nto the next\nframe, ×{times}", paint, seen)
-
-
-def _views(clips: ClipBatch, who: list[int], sticks: people.StickFigure) -> list[Panel]:
+def _views(source: ClipDataset, seed: int, sticks: StickFigure) -> list[Panel]:
     """Make the panels of training views; their titles tell the augmentation and the frames."""
-    cut, drawn = clips, clips
-    for transform in training_view().transforms:
-        cut = drawn if isinstance(transform, ResampleClip) else cut
-        drawn = transform(drawn)
-    assert cut.joint_map is not None  # one of the transforms gave it
+    windows, random = source.views(torch.arange(1), VIEWS, seed, 0)
+    *augmentations, resample = make_view("published", source.layout).transforms
+    for augmentation in augmentations:
+        windows = augmentation(windows, random)
+    assert windows.joint_map is not None  # one of the augmentations made it
+    # Masked joints, which become zero, are drawn where they were.
+    views, originals = resample(windows).numpy(), resample(replace(windows, joint_map=None)).numpy()
     panels = []
-    ghosts = ResampleClip()(replace(cut, joint_map=None)).values
-    for i, view in enumerate(drawn.values):
-        first, length = int(cut.first[i] - clips.first[i]), int(cut.length[i])
-        kind, hidden = describe_map(cut.joint_map[i])
+    for i, (first, length) in enumerate(zip((windows.first - source.first).tolist(), windows.length.tolist())):
+        kind, hidden = describe_map(windows.joint_map[i])
+        frames = np.where(hidden[:, None], originals[i], views[i])
         title = f"view {i + 1}\n{kind}\nframes {first + 1}–{first + length}"
-        panels.append(_joints(view, who, sticks, title, hidden if hidden.any() else None, ghosts[i]))
+        panels.append(Panel(title, sticks, frames, hidden=hidden))
     return panels
 
 
 def describe_map(joint_map: Tensor) -> tuple[str, np.ndarray]:
     """Describe what linear maps (V, C, C) do to the joints. Return also which joints become zero, bool (V,)."""
     hidden = (joint_map == 0).all((1, 2)).numpy()
-    kept = int((joint_map == torch.eye(joint_map.shape[-1])).all((1, 2)).sum())
+    count = int((joint_map != torch.eye(joint_map.shape[-1])).any((1, 2)).sum())
     if hidden.any():
-        return f"{hidden.sum()} masked joints ×", hidden
-    if kept == 0:
-        return "all joints sheared", hidden
-    return f"{counted(len(joint_map) - kept, 'joint')} mapped", hidden
+        return f"{counted(count, 'joint')} masked ×", hidden
+    return "all joints sheared" if count == len(joint_map) else f"{counted(count, 'joint')} mapped", hidden
 
 
-def animate(panels: list[Panel], name: str, coordinates: int, path: Path) -> int:
-    """Write a GIF of the panels side by side, whole or not at all. Return the number of its frames."""
-    figure = style.new_figure(3.8)
-    figure.set_dpi(ANIMATION_DPI)
-    grid = figure.subplots(2, (len(panels) + 1) // 2, squeeze=False)
-    note_at = grid[0, -1]
-    places = [axes for axes in grid.flat if axes is not note_at]
-    for axes, panel in zip(places, panels):
-        people.set_view(axes, panel.seen)
-        axes.set_title(panel.title)
-    note = _explain(note_at, name, coordinates)
-    note.set_text(f"frame {NUM_FRAMES} of {NUM_FRAMES}")
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the panels stay where they are, which need not be found anew for each frame
-    times = range(0, NUM_FRAMES, EVERY)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for t in times:
-        for axes, panel in zip(places, panels):
-            _paint(axes, panel, t)
-        note.set_text(f"frame {t + 1} of {NUM_FRAMES}")
-        figure.savefig(values := io.BytesIO(), format="rgba")
-        size = figure.canvas.get_width_height()
-        drawn.append(Image.frombytes("RGBA", size, values.getvalue()).convert("RGB"))
-    timing = {"duration": round(1000 / SPEED), "loop": 0}
-    with atomic_write(path) as partial:
-        drawn[0].save(partial, format="gif", save_all=True, append_images=drawn[1:], **timing)
-    return len(times)
-
-
-def _explain(axes: Axes, name: str, coordinates: int) -> Text:
-    """Explain axes and signs in an empty panel. Return the text that tells the frame."""
-    axes.axis("off")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.text(0, 0.98, name, va="top", weight="bold", fontsize=8)
-    signs = "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero"
-    axes.text(0, 0.72, signs, va="top", fontsize=7)
-    at, length = 0.05, 0.16
-    start = at + length * (coordinates == 2)  # an image's y points downwards
-    for label, (x, y) in zip("xyz", length * people.project(np.eye(coordinates))):
-        axes.annotate("", (at + x, start + y), (at, start), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
-        axes.text(at + 1.25 * x, start + 1.25 * y, label, ha="center", va="center")
-    return axes.text(0.45, 0.1, "")
-
-
-def _paint(axes: Axes, panel: Panel, t: int) -> None:
-    """Draw frame t in place of the one before; clearing the axes would take longer than drawing."""
-    for artist in list(axes.collections):
-        artist.remove()
-    panel.paint(axes, t)
-
-
-def sheet(panels: list[Panel], name: str) -> Figure:
+def draw_sheet(panels: list[Panel], title: str) -> Figure:
     """Draw a row of frames for each panel."""
     figure = style.new_figure(0.85 * len(panels) + 0.4)
     grid = figure.subplots(len(panels), SHEET + 1, width_ratios=[1.7] + [1] * SHEET)
-    times = np.linspace(0, NUM_FRAMES - 1, SHEET).round().astype(int)
-    figure.suptitle(name, fontsize=9)
+    figure.suptitle(title, fontsize=9)
     for row, panel in zip(grid, panels):
         row[0].axis("off")
         row[0].text(0, 0.5, panel.title, va="center", transform=row[0].transAxes)
-        for axes, t in zip(row[1:], times):
-            panel.paint(axes, int(t))
-            people.set_view(axes, panel.seen)
+        for axes, t in zip(row[1:], np.linspace(0, NUM_FRAMES - 1, SHEET).round().astype(int)):
+            panel.draw(axes, int(t))
             axes.set_title(f"frame {t + 1}" if panel is panels[0] else "")
     return figure
 
 
-def open_recording(args: argparse.Namespace) -> tuple[ClipDataset, str, str]:
-    """Open the chosen recording. Return a source of it alone, its name, and its class, '' if unknown. Raises
-    UserError."""
-    path, cpu = args.source, torch.device("cpu")
-    if not (path / INFO).is_file():
-        name, frames, layout = read_one(path, args.name, args.skeleton)
+def draw_moment(panels: list[Panel], caption: str, t: int) -> Figure:
+    """Draw frame t of each panel, side by side, and a legend."""
+    figure = Figure((style.WIDTH, 3.8), dpi=160)  # a constrained layout would take longer than drawing
+    figure.subplots_adjust(0.01, 0.02, 0.99, 0.86, 0.08, 0.42)
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(2, 4, place + 1 + (place > 2))
+        axes.set(title=panel.title, anchor="N")
+        panel.draw(axes, t)
+    signs = "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero"
+    figure.text(0.755, 0.98, caption, va="top", weight="bold", fontsize=6.5)
+    figure.text(0.755, 0.86, f"{signs}\n\nframe {t + 1} of {NUM_FRAMES}", va="top", fontsize=6.5)
+    return figure
+
+
+def animate(panels: list[Panel], caption: str, path: Path) -> None:
+    """Write a GIF of the panels, whole or not at all."""
+    images = []
+    for t in range(0, NUM_FRAMES, EVERY):
+        draw_moment(panels, caption, t).savefig(buffer := io.BytesIO(), format="png")
+        images.append(Image.open(buffer).convert("RGB"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    timing = {"duration": round(1000 / SPEED), "loop": 0}
+    with atomic_write(path) as partial:
+        images[0].save(partial, format="gif", save_all=True, append_images=images[1:], **timing)
+    print(path)
+
+
+def open_recording(
+    place: Path, name: str | None, skeleton: str | None = None, class_names: Path | None = None
+) -> tuple[ClipDataset, str, str]:
+    """Open the recording called `name` in a packed data set, folder, archive or file. Return a source of it alone, its
+    name, and that of its class, '' if unknown."""
+    if not (place / INFO).is_file():
+        name, frames, layout = read_one(place, name, skeleton)
         length = np.array([len(frames)])
         return ClipDataset(torch.from_numpy(frames), length, np.array([-1]), layout=layout), name, ""
-    packed = PackedDataset(path)
-    if args.name is None:
-        raise UserError(f"{path} has {len(packed)} recordings: choose one by --name, such as {packed.names[0]}")
-    index = find_name(packed, args.name, "--name")
-    names = names_for(packed, args.class_names)
-    source = ClipDataset.of_dataset(packed, np.array([index]), cpu)
-    return source, args.name, class_name(names, int(packed.label[index]))
+    packed = PackedDataset(place)
+    if name is None:
+        raise UserError(f"{place}: {len(packed)} recordings; choose one by --name, such as {packed.names[0]}")
+    index = index_of(packed, name, "--name")
+    source = ClipDataset.of_dataset(packed, np.array([index]), torch.device("cpu"))
+    return source, name, names_for(packed, class_names)[packed.label[index]]
 
 
-def main(args: argparse.Namespace) -> None:
-    """Write the animation, and the contact sheet beside it. Raises UserError."""
-    source, name, action = open_recording(args)
-    out = plot_path(args.out, RUNS, f"{name}.gif")
-    picture, caption = out.with_suffix(".png"), f"{name}\n{action}"
-    check_replaceable(picture)
-    panels = panels_of(source, args.seed)
-    figure = sheet(panels, caption.strip().replace("\n", ": "))
-    style.publish(figure, picture, RUNS / "figures", f"skeleton/{name}")
-    frames = animate(panels, caption, source.layout.coordinates, out)
-    print(f"{name}: {counted(frames, 'frame')} in {out}, a sheet of some in {picture}")
+def plot_skeleton(
+    source: Path, name: str | None, skeleton: str | None, seed: int, class_names: Path | None, out: Path | None
+) -> None:
+    """Write the animation, and the contact sheet beside it."""
+    clips, name, action = open_recording(source, name, skeleton, class_names)
+    path = plot_path(out, RUNS, name, suffix=".gif")
+    panels = panels_of(clips, seed)
+    figure = draw_sheet(panels, f"{name}: {action}" if action else name)
+    style.publish(figure, path.with_suffix(".png"), RUNS / "figures")
+    animate(panels, f"{name}\n{action}", path)

@@ -3,99 +3,76 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from data_gen.packed.atomic import atomic_write
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from tools.utils.logs import DRAWABLE, secondary, tensorboard
+from utils.files import atomic_write
+from utils.logs import secondary, tensorboard
 
 WIDTH = 5.5  # inches; narrow, so that 8 points can still be read on a phone
-DPI = 200
 # Okabe and Ito's colours, told apart with any colour vision; their yellow last, which is pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")  # with the colours, 24 kinds differ
 LINES = ("-", "--", ":", "-.")
 GREY = "#777777"
 
-matplotlib.rcParams.update(
-    {
-        "font.size": 8,
-        "text.parse_math": False,  # names may hold $
-        "axes.titlesize": 9,
-        "axes.labelsize": 8,
-        "legend.fontsize": 8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "savefig.facecolor": "white",
-    }
-)
+matplotlib.rcParams.update({"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8})
+matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
+matplotlib.rcParams.update({"text.parse_math": False, "figure.dpi": 200})  # names may hold $
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
     """Make an empty figure (sizes in inches) with room for the axes' labels. It opens no window."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def marker(index: int) -> str:
-    """Return a marker; together with the colour, 24 kinds differ."""
-    return MARKERS[index % len(MARKERS)]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The points of L lines: x (N,), and y (L, N). Raises ValueError for values that cannot be drawn."""
+class Curve(NamedTuple):
+    """The points of L lines: x (N,), and y (L, N)."""
 
     x: np.ndarray
     y: np.ndarray
 
-    def __post_init__(self) -> None:
-        if self.y.shape[1:] != self.x.shape or any((np.abs(values) > DRAWABLE).any() for values in (self.x, self.y)):
-            raise ValueError("no values, or too large ones")
 
-
-def draw_lines(axes: Axes, curves: Mapping[str, Curve | None]) -> dict[str, Line2D]:
-    """Draw the curve of each run, where it has one: the mean of its lines, in a band from the lowest to the highest.
-    Return the lines of the legend, by run."""
-    drawn = {}
-    for i, (run, curve) in enumerate(curves.items()):
-        if curve is None:
-            continue
-        (line,) = axes.plot(curve.x, curve.y.mean(0), LINES[i % len(LINES)], linewidth=1.3, clip_on=False)
-        step = max(1, len(curve.x) // 6)  # so that markers of equal curves do not cover each other
-        line.set(color=colour(i), marker=marker(i), markersize=3, markevery=(i % step, step))
-        drawn[run] = line
-        if len(curve.y) > 1:
-            axes.fill_between(curve.x, curve.y.min(0), curve.y.max(0), color=colour(i), alpha=0.2, linewidth=0)
+def draw_lines(axes: Axes, curves: Mapping[str, Curve], runs: Iterable[str] = ()) -> dict[str, Line2D]:
+    """Draw each run's curve: the mean of its lines, in a band from the lowest to the highest. A run's place in `runs`
+    decides its colour. Return the lines of the legend, by run."""
+    lines = {}
+    for i, run in enumerate(runs or curves):
+        if run in curves:
+            x, y = curves[run]
+            (lines[run],) = axes.plot(x, y.mean(0), LINES[i % len(LINES)], linewidth=1.3, clip_on=False)
+            step = max(1, len(x) // 6)  # so that markers of equal curves do not cover each other
+            lines[run].set(color=colour(i), marker=MARKERS[i % len(MARKERS)], markersize=3, markevery=(i % step, step))
+            axes.fill_between(x, y.min(0), y.max(0), color=colour(i), alpha=0.2, linewidth=0)
     axes.grid(alpha=0.3, linewidth=0.5)
-    return drawn
+    return lines
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG of 256 colours, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    with Image.open(drawn) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a palette makes the file a third as large
+    figure.savefig(buffer := io.BytesIO(), format="png")
+    with Image.open(buffer) as image:
+        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a third as large
     with atomic_write(path) as partial:
-        few.save(partial, format="png", optimize=True)
+        small.save(partial, format="png", optimize=True)
 
 
-def publish(figure: Figure, path: Path, folder: Path, tag: str, step: int = 0) -> None:
-    """Save a plot, and add it to the images of a run's folder in TensorBoard."""
+def publish(figure: Figure, path: Path, folder: Path) -> None:
+    """Save a plot, print its path, and add it to the images of a run's folder in TensorBoard."""
     save(figure, path)
+    print(path)
     with secondary("TensorBoard's log"), Image.open(path) as image, tensorboard(folder) as board:
-        board.add_image(f"figures/{tag}", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        board.add_image(f"figures/{path.stem}", np.asarray(image.convert("RGB")), dataformats="HWC")

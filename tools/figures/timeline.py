@@ -1,4 +1,4 @@
-"""The actions found in a long recording over time: a lane per class, the truth beside them."""
+"""The actions of a long recording over time: a lane per class, the truth beside the predictions."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Segments = Sequence[tuple[int, int, str]]  # start, end, class
 
 
 def draw(
-    name: str, seconds: float, frame_rate: float, found: Segments, truth: Segments | None, classes: Sequence[str]
+    name: str, seconds: float, frame_rate: float, predicted: Segments, truth: Segments | None, classes: Sequence[str]
 ) -> Figure:
     """Draw a recording's segments, given in frames, over time; a long recording takes several rows. The classes that
     occur have lanes, in the order of `classes`."""
-    occurring = {label for _, _, label in (*found, *(truth or ()))}
+    occurring = {label for _, _, label in (*predicted, *(truth or ()))}
     lanes = [label for label in classes if label in occurring] + sorted(occurring.difference(classes))
     rows = min(MOST_ROWS, max(1, math.ceil(seconds / ROW)))
     figure = style.new_figure(rows * (LANE * max(2, len(lanes)) + 0.35) + 0.5)
     for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
-        _lanes(axes, lanes, frame_rate, found, truth, seconds / rows)
+        _draw_lanes(axes, lanes, frame_rate, predicted, truth, seconds / rows)
         axes.set_xlim(row * seconds / rows, (row + 1) * seconds / rows)
     axes.set_xlabel("time (minutes:seconds)")
-    handles = [Patch(color=style.colour(0), label="found")]
+    handles = [Patch(color=style.colour(0), label="predicted")]
     if truth is not None:
         handles.append(Patch(color=style.GREY, label="truth"))
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
@@ -41,17 +41,15 @@ def draw(
     return figure
 
 
-def _lanes(
-    axes: Axes, lanes: list[str], frame_rate: float, found: Segments, truth: Segments | None, seconds: float
+def _draw_lanes(
+    axes: Axes, lanes: list[str], frame_rate: float, predicted: Segments, truth: Segments | None, seconds: float
 ) -> None:
     """Draw one row of `seconds` seconds."""
     lane = {label: i for i, label in enumerate(lanes)}
-    height = 0.7 if truth is None else 0.38
-    for start, end, label in truth or ():
-        axes.barh(lane[label] - 0.2, (end - start) / frame_rate, 0.38, start / frame_rate, color=style.GREY)
-    for start, end, label in found:
-        y = lane[label] + (0.2 if truth is not None else 0)
-        axes.barh(y, (end - start) / frame_rate, height, start / frame_rate, color=style.colour(0))
+    height, shift = (0.7, 0.0) if truth is None else (0.38, 0.2)
+    for segments, y, paint in ((truth or (), -shift, style.GREY), (predicted, shift, style.colour(0))):
+        for start, end, label in segments:
+            axes.barh(lane[label] + y, (end - start) / frame_rate, height, start / frame_rate, color=paint)
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(max(1, len(lanes)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from models.checkpoints import CARD, CLASSIFIER, WEIGHTS_FILE, load, load_encode
 from models.frozen import FrozenEncoder
 from tools.evaluation.classifier import SavedClassifier, own_classifier
 from utils.errors import UserError
-from utils.files import atomic_files, locked
-from utils.logs import write_json
+from utils.files import atomic_files, locked, write_json
 
 INFO_FILE = "export.json"
 TOLERANCE = 1e-5
@@ -56,6 +56,11 @@ class Graph(nn.Module):
     def clips(self, count: int, frames: int) -> Tensor:
         """Make random clips."""
         return torch.randn(count, frames, *self.encoder.layout.shape, generator=torch.Generator().manual_seed(count))
+
+    @cached_property
+    def program(self) -> torch.export.ExportedProgram:
+        sizes = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
+        return torch.export.export(self, (self.clips(*_TRACED),), dynamic_shapes=sizes, strict=False)
 
 
 def export(
@@ -121,14 +126,9 @@ def _difference(graph: Graph, exported: Model) -> float:
 # ---- formats: each writes a file, loads it, and returns the model in it ----------------------------------------------
 
 
-def _trace(graph: Graph) -> torch.export.ExportedProgram:
-    sizes = {"clips": {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}}
-    return torch.export.export(graph, (graph.clips(*_TRACED),), dynamic_shapes=sizes, strict=False)
-
-
 def _write_torch(graph: Graph, path: Path) -> Model:
     buffer = io.BytesIO()
-    torch.export.save(_trace(graph), buffer)  # to a full disk it would abort
+    torch.export.save(graph.program, buffer)  # to a full disk it would abort
     path.write_bytes(buffer.getvalue())
     module = torch.export.load(path).module()
     return lambda clips: [output.detach().numpy() for output in module(clips)]
@@ -139,7 +139,7 @@ def _write_onnx(graph: Graph, path: Path) -> Model:
 
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it cannot simplify
     program = torch.onnx.export(
-        _trace(graph),
+        graph.program,
         dynamo=True,
         verbose=False,
         input_names=["clips"],

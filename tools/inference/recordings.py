@@ -17,9 +17,8 @@ from torch import Tensor
 from data_gen.datasets import class_label, classes_of
 from data_gen.packed.reader import INFO, UNLABELLED, PackedDataset
 from data_gen.raw.conversion import reason_lines
-from data_gen.raw.inputs import find_inputs
 from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, in_unit
-from data_gen.raw.recordings import check_exist, prepare_all
+from data_gen.raw.recordings import check_exist, find_inputs, prepare_all
 from feeder.clips import ClipDataset
 from models.frozen import BATCH_SIZE, FrozenEncoder
 from utils.errors import UserError
@@ -92,12 +91,11 @@ class Recordings:
     def features(self) -> Iterator[Features]:
         """Compute the features of all readable recordings batch by batch, several streams' concatenated. At the end,
         print how files were adapted, and which are doubtful."""
-        with progress(
-            (), total=self._count, desc="features", unit="recording", disable=self._count <= BATCH_SIZE
-        ) as bar:
-            for names, labels, source in self._read_files() if self._packed is None else self._slice(self._packed):
-                yield Features(names, labels, torch.cat(self.encoder.features(source), 1))
-                bar.update(len(names))
+        parts = self._read_files() if self._packed is None else self._slice(self._packed)
+        if self._count > BATCH_SIZE:
+            parts = progress(parts, total=-(-self._count // BATCH_SIZE), desc="features", unit="batch")
+        for names, labels, source in parts:
+            yield Features(names, labels, torch.cat(self.encoder.features(source), 1))
 
     def check(self) -> None:
         """Raise UserError, which lists them, if recordings could not be read."""

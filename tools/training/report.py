@@ -26,7 +26,9 @@ def describe_run(trainer: Trainer, sources: list[str]) -> str:
     if batch > size:
         lines.append(f"warning: --batch-size {batch} is above all {size} recordings: an epoch is one step; lower it")
     if late := [milestone for milestone in config.schedule if milestone >= config.epochs > 0]:
-        lines.append(f"warning: the rate does not drop at epoch {late[0]}: the run has {counted(config.epochs, 'epoch')}")
+        lines.append(
+            f"warning: the rate does not drop at epoch {late[0]}: the run has {counted(config.epochs, 'epoch')}"
+        )
     return "\n  ".join(lines)
 
 

@@ -27,8 +27,8 @@ from utils.processes import Processes, StopSignal, distribute
 log = logging.getLogger("umurl")
 READ_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 # Arguments that a resumed run may change.
-FREE = ("checkpoint_path", "data_root", "device", "compile", "epochs", "schedule", "resume", "save_freq", "keep")
-FREE += ("knn_every", "recipe")
+FREE = {"checkpoint_path", "data_root", "device", "compile", "epochs", "schedule", "resume", "save_freq", "keep"}
+FREE |= {"knn_every", "recipe"}
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ class Meter:
         broken = [name for name, value in means.items() if not abs(value) < float("inf")]
         if broken:
             raise UserError(
-                f"epoch {epoch}: {', '.join(broken)} not finite, so training stops; the last checkpoint is from before: "
+                f"epoch {epoch}: {', '.join(broken)} not finite; the last checkpoint is from before: "
                 "lower --lr, or use --amp bf16 or off, and run the command again; it goes on from there"
             )
         return means

@@ -11,7 +11,6 @@ import pytest
 
 from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert
-from data_gen.packed import reader
 from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.writer import packing
 from data_gen.skeletons import KINECT_V2, NTU_LAYOUT, SKELETONS, FrameLayout
@@ -251,21 +250,3 @@ PackedWriter.finish = wait_and_finish"""
         convert(DATASETS["demo"], [tmp_path / "raw"], tmp_path / "out")
     first.communicate(timeout=300)
     assert first.returncode == 0 and len(PackedDataset(tmp_path / "out")) == 24
-
-
-@pytest.mark.parametrize("after", ["joints.npy", "num_frame.npy", "xsub_val.npy"])
-def test_a_data_set_that_is_replaced_while_it_is_opened_is_not_mixed_with_its_successor(
-    after, converted, folder, monkeypatch
-):
-    def read_array(path, *more):
-        array = original(path, *more)
-        if path.name == after:
-            for file in (INFO, "label.npy"):
-                shutil.copy(converted / "demo" / file, folder / f"{file}.new")
-                os.replace(folder / f"{file}.new", folder / file)
-        return array
-
-    original = reader.read_array
-    monkeypatch.setattr(reader, "read_array", read_array)
-    with pytest.raises(UserError, match="start again"):
-        PackedDataset(folder)

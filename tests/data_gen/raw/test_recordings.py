@@ -10,10 +10,9 @@ import pytest
 from data_gen.datasets import DATASETS
 from data_gen.ntu_gendata import convert
 from data_gen.packed.reader import PackedDataset
-from data_gen.raw.inputs import find_inputs, read_one
-from data_gen.raw.normalise import ADDED, MAPPED, normalise
-from data_gen.raw.recording_files import check_values, fill_gaps, parse_recording, shape_of
-from data_gen.raw.recordings import Recording, find_recordings, prepare_all
+from data_gen.raw.normalise import ADDED, MAPPED, check_values, normalise
+from data_gen.raw.recording_files import fill_gaps, parse_table, shape_of
+from data_gen.raw.recordings import Recording, find_inputs, find_recordings, prepare_all, read_one
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import KINECT_V2, NTU_LAYOUT, SKELETONS, FrameLayout, map_joints
 from tests.helpers import moving_body, skeleton_text
@@ -97,9 +96,9 @@ def test_places_and_archives_that_cannot_be_read_are_refused_by_name(tmp_path):
 def test_tables_and_arrays_hold_the_same(people):
     clip = bodies(people)
     for content, suffix in ((npy(clip), ".npy"), (npy(np.asfortranarray(clip)), ".npy"), (csv(clip), ".csv")):
-        np.testing.assert_array_equal(parse_recording(content, suffix, V1), clip)
+        np.testing.assert_array_equal(parse_table(content, suffix, V1), clip)
     if people == 1:
-        np.testing.assert_array_equal(parse_recording(npy(clip[:, 0]), ".npy", V1), clip)
+        np.testing.assert_array_equal(parse_table(npy(clip[:, 0]), ".npy", V1), clip)
 
 
 WRONG = [
@@ -235,7 +234,7 @@ def test_long_recordings_have_their_true_segments(tmp_path):
     with open(folder / "segments.csv", "a") as file:
         file.write("rec0,100,200,sit\n")
     with pytest.raises(UserError, match=r"segments.csv:10: "):
-        find_inputs([folder], subfolders=False)
+        _ = inputs.recordings[0].truth
 
 
 def test_one_recording_is_read_by_its_name(folder):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tools.detection.decoding import Detection, decode
-from tools.detection.overlap import frame_scores, triangle
+from feeder.windows import starts
+from tools.detection.decoding import Detection, decode, frame_scores, triangle
 
 
 def scores_of(labels, score=0.8, classes=3):
@@ -17,7 +17,7 @@ def scores_of(labels, score=0.8, classes=3):
 
 
 def spans(labels, shortest=3, threshold=0.5):
-    return [(d.start, d.end, d.label) for d in decode([scores_of(labels)], threshold, shortest)]
+    return [d[:3] for d in decode(scores_of(labels), threshold, shortest)]
 
 
 def test_runs_of_a_label_are_segments():
@@ -33,56 +33,63 @@ def test_short_interruptions_do_not_end_a_segment():
     assert spans([0] * 4 + [1] * 3 + [0] * 4) == [(0, 4, 0), (4, 7, 1), (7, 11, 0)]
 
 
+def test_gaps_are_closed_before_short_segments_are_dropped():
+    assert spans([0] * 10 + [-1] * 2 + [0] * 10, shortest=15) == [(0, 22, 0)]
+    assert spans([0] * 10 + [1] * 12 + [0] * 10, shortest=15) == [(0, 32, 0)]
+    assert spans([0] + [1] * 10 + [0] + [1] * 10 + [0], shortest=15) == [(1, 22, 1)]  # not the few frames around
+
+
 def test_the_confidence_is_the_mean_score_of_its_frames():
     scores = np.concatenate((scores_of([0] * 4, 0.6), scores_of([-1]), scores_of([0] * 4, 0.9)))
-    (found,) = decode([scores], 0.5, 3)
-    assert found == Detection(0, 9, 0, pytest.approx(0.75))
-    assert list(decode([scores], 0.95, 3)) == []
+    assert decode(scores, 0.5, 3) == [Detection(0, 9, 0, pytest.approx(0.75))]
+    assert decode(scores, 0.95, 3) == []
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(-1, 2), max_size=40), st.lists(st.integers(1, 40), max_size=5), st.integers(1, 5))
-def test_blocks_do_not_matter_and_segments_do_not_overlap(labels, cuts, shortest):
-    scores = scores_of(labels)
-    blocks = np.split(scores, sorted(cut for cut in set(cuts) if cut < len(labels)))
-    found = list(decode([b for b in blocks if len(b)], 0.5, shortest))
-    assert [d[:3] for d in found] == [d[:3] for d in decode([scores] if labels else [], 0.5, shortest)]
-    for a, b in zip(found, found[1:]):
-        assert a.end <= b.start
-    for d in found:
-        assert d.end - d.start >= shortest and labels[d.start] == d.label == labels[d.end - 1]
+def slow_decode(labels, shortest):
+    """By the definition, frame by frame: of all that could be segments, take the one with most frames of its label,
+    then look again at the frames that are left."""
+    free, taken, result = dict(enumerate(labels)), set(), []
+
+    def gap_is_closed(frames, k):
+        is_filled = (
+            len(frames) == shortest and len({labels[f] for f in frames}) == 1 and labels[frames[0]] not in (-1, k)
+        )
+        return len(frames) <= shortest and not is_filled and not taken & {*frames}
+
+    while True:
+        candidates = []
+        for k in {*labels} - {-1}:
+            frames = [f for f in sorted(free) if labels[f] == k]
+            cuts = [i for i in range(1, len(frames)) if not gap_is_closed(range(frames[i - 1] + 1, frames[i]), k)]
+            for a, b in zip([0, *cuts], [*cuts, len(frames)]):
+                if b > a and frames[b - 1] + 1 - frames[a] >= shortest:
+                    candidates.append((a - b, frames[a], frames[b - 1] + 1, k))
+        if not candidates:
+            return sorted(result)
+        _, start, end, k = min(candidates)
+        result.append((start, end, k))
+        taken |= {*range(start, end)}
+        for frame in range(start, end):
+            free.pop(frame, None)
 
 
-def test_a_segment_is_told_soon_after_its_end():
-    told = []
-
-    def blocks():
-        for frame in range(40):
-            told.append(len(found))
-            yield scores_of([0] if frame < 10 else [-1])
-
-    found = []
-    for segment in decode(blocks(), 0.5, 3):
-        found.append(segment)
-    assert told.index(1) <= 15 and len(found) == 1
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.integers(-1, 2), min_size=1, max_size=40), st.integers(1, 6))
+@example([0, 1, 1, -1, 1, 1, 0], 5)
+def test_segments_are_those_of_the_definition(labels, shortest):
+    assert spans(labels, shortest) == slow_decode(labels, shortest)
 
 
 def test_overlapping_windows_are_averaged_with_most_weight_in_their_middle():
     windows = [(0, np.full((4, 1), 1.0)), (2, np.full((4, 1), 2.0)), (5, np.full((4, 1), 4.0))]
-    found = np.concatenate(list(frame_scores(windows)))[:, 0]
     assert triangle(4).tolist() == [1, 2, 2, 1]
     expected = [1, 1, (2 * 1 + 1 * 2) / 3, (1 * 1 + 2 * 2) / 3, 2, (1 * 2 + 1 * 4) / 2, 4, 4, 4]
-    assert found == pytest.approx(expected)
-    assert [len(block) for block in frame_scores(windows)] == [2, 3, 4]  # as soon as they are certain
-    assert list(frame_scores([])) == []
+    assert frame_scores(windows, 9, 1)[:, 0] == pytest.approx(expected)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 50), st.integers(1, 12), st.integers(1, 12))
 def test_every_frame_has_a_score(frames, length, stride):
-    from feeder.windows import slide
-
-    stride = min(stride, length)
     recording = np.random.default_rng(0).random((frames, 2))
-    found = np.concatenate(list(frame_scores(slide([recording], length, stride))))
-    assert np.allclose(found, recording)  # windows agree, so their mean is what they say
+    windows = [(s, recording[s : s + length]) for s in starts(frames, length, min(stride, length))]
+    assert np.allclose(frame_scores(windows, frames, 2), recording)  # windows agree, so their mean is what they say

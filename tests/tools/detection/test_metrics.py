@@ -48,7 +48,7 @@ def slow_ap(found, truth, overlap, belongs):
 
     points, hits = [], [(d.confidence, hit(v, d)) for v, d in detections]
     for least in {confidence for confidence, _ in hits}:
-        kept = [found for confidence, found in hits if confidence >= least]
+        kept = [target for confidence, target in hits if confidence >= least]
         right = {*kept} - {None}
         points.append((Fraction(len(right), len(positives)), Fraction(len(right), len(kept))))
     area, before = Fraction(0), Fraction(0)
@@ -61,57 +61,65 @@ def slow_ap(found, truth, overlap, belongs):
 @settings(max_examples=300, deadline=None)
 @given(st.lists(recording, min_size=1, max_size=4), st.sampled_from(OVERLAPS))
 def test_mean_average_precision_is_that_of_the_definition(recordings, overlap):
-    truth, found = zip(*recordings)
+    truth, detections = zip(*recordings)
     labels = {s.label for those in truth for s in those}
     videos = [v for v, those in enumerate(truth) if those]
-    actions = [slow_ap(found, truth, overlap, lambda v, s, k=k: s.label == k) for k in labels]
-    of_videos = [slow_ap(found, truth, overlap, lambda v, s, k=k: v == k) for k in videos]
-    result = mean_ap(found, truth, overlap)
-    assert result["by_action"] == pytest.approx(100 * np.mean(actions) if actions else 0)
-    assert result["by_video"] == pytest.approx(100 * np.mean(of_videos) if of_videos else 0)
+    actions = [slow_ap(detections, truth, overlap, lambda v, s, k=k: s.label == k) for k in labels]
+    of_videos = [slow_ap(detections, truth, overlap, lambda v, s, k=k: v == k) for k in videos]
+    result = mean_ap(detections, truth, overlap)
+    assert result["map_by_action"] == pytest.approx(100 * np.mean(actions) if actions else 0)
+    assert result["map_by_video"] == pytest.approx(100 * np.mean(of_videos) if of_videos else 0)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(recording, recording), min_size=1, max_size=3))
 def test_f1_is_that_of_the_frames(pairs):
     truth = [a[0] for a, _ in pairs]
-    found = [[Detection(*s, 0.5) for s in b[0]] for _, b in pairs]  # they do not overlap, as decoding has it
+    detections = [[Detection(*s, 0.5) for s in b[0]] for _, b in pairs]  # they do not overlap, as decoding has it
     right = marked = there = 0
-    for segments, detections in zip(truth, found):
-        real, seen = ({f: s.label for s in those for f in range(s.start, s.end)} for those in (segments, detections))
+    for pair in zip(truth, detections):
+        real, seen = ({f: s.label for s in those for f in range(s.start, s.end)} for those in pair)
         marked, there = marked + len(seen), there + len(real)
         right += sum(real.get(f) == label for f, label in seen.items())
     precision, recall = right / max(marked, 1), right / max(there, 1)
     expected = 100 * 2 * precision * recall / (precision + recall) if right else 0
-    assert frame_f1(found, truth) == pytest.approx(expected)
+    assert frame_f1(detections, truth) == pytest.approx(expected)
 
 
 def test_figures_worked_out_by_hand():
     truth = [[Segment(0, 10, 0), Segment(20, 30, 0)]]
     right, wrong, half = Detection(0, 10, 0, 0.9), Detection(50, 60, 0, 0.8), Detection(20, 25, 0, 0.7)
     # Precision 1 at recall 1/2, then 2/3 at recall 1.
-    assert mean_ap([[right, wrong, half]], truth, 0.5)["by_action"] == pytest.approx(100 * (0.5 + 0.5 * 2 / 3))
-    assert mean_ap([[right, wrong, half]], truth, 0.6)["by_action"] == pytest.approx(50)
+    assert mean_ap([[right, wrong, half]], truth, 0.5)["map_by_action"] == pytest.approx(100 * (0.5 + 0.5 * 2 / 3))
+    assert mean_ap([[right, wrong, half]], truth, 0.6)["map_by_action"] == pytest.approx(50)
 
 
 def test_doubles_are_false_and_ties_have_no_order():
     truth = [[Segment(0, 10, 0), Segment(20, 30, 0)]]
     a, b, again = Detection(0, 10, 0, 0.5), Detection(20, 30, 0, 0.5), Detection(1, 10, 0, 0.5)
-    assert mean_ap([[a, b]], truth, 0.5)["by_action"] == 100
+    assert mean_ap([[a, b]], truth, 0.5)["map_by_action"] == 100
     for order in ([a, b, again], [again, b, a], [a, again, b]):
-        assert mean_ap([order], truth, 0.5)["by_action"] == pytest.approx(100 * 2 / 3)
+        assert mean_ap([order], truth, 0.5)["map_by_action"] == pytest.approx(100 * 2 / 3)
     later = again._replace(confidence=0.1)
-    assert mean_ap([[a, b, later]], truth, 0.5)["by_action"] == 100  # all were found before it
+    assert mean_ap([[a, b, later]], truth, 0.5)["map_by_action"] == 100  # all were found before it
 
 
 def test_empties():
     nothing, one = [[]], [[Segment(0, 5, 1)]]
-    found = [[Detection(0, 5, 1, 0.5)]]
-    assert measure_detection(nothing, nothing)["f1"] == 0 == mean_ap(nothing, nothing, 0.5)["by_video"]
-    assert measure_detection(nothing, one) | {"segments": 1} == measure_detection(nothing, one)
-    assert mean_ap(nothing, one, 0.5) == {"by_action": 0, "by_video": 0}
+    detections = [[Detection(0, 5, 1, 0.5)]]
+    assert measure_detection(nothing, nothing)["f1"] == 0 == mean_ap(nothing, nothing, 0.5)["map_by_video"]
+    assert mean_ap(nothing, one, 0.5) == {"map_by_action": 0, "map_by_video": 0}
     # A recording without segments counts for the classes, but it has no precision of its own.
-    assert mean_ap([found[0], found[0]], [one[0], []], 0.5) == {"by_action": 50, "by_video": 100}
+    assert mean_ap([detections[0], detections[0]], [one[0], []], 0.5) == {"map_by_action": 50, "map_by_video": 100}
     # A class that is nowhere true does not count.
-    assert mean_ap([[*found[0], Detection(9, 12, 2, 0.9)]], one, 0.5) == {"by_action": 100, "by_video": 50}
+    assert mean_ap([[*detections[0], Detection(9, 12, 2, 0.9)]], one, 0.5) == {"map_by_action": 100, "map_by_video": 50}
     assert average_precision([], 3) == 0
+
+
+def test_a_long_recording_is_measured_in_one_pass():
+    """Every second segment of many is found, twice; the other half of its frames belongs to nothing."""
+    truth = [[Segment(20 * i, 20 * i + 10, i % 3) for i in range(30_000)]]
+    detections = [[Detection(s.start, s.end, s.label, 0.9 - again / 2) for s in truth[0][::2] for again in (0, 1)]]
+    metrics = measure_detection(detections, truth)
+    assert metrics["map_by_action"] == metrics["map_by_video_0.1"] == pytest.approx(50)
+    assert list(metrics)[:3] == ["map_by_action", "map_by_video", "f1"] and len(metrics) == 3 + 2 * 6

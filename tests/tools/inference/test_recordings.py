@@ -1,28 +1,24 @@
 """Recordings of any kind, skeleton and number of people, given to an encoder."""
 
-import json
 import zipfile
 
 import numpy as np
 import pytest
 import torch
-from tools.evaluation.features import FrozenEncoder
-from tools.utils.errors import UserError
 
-import action_recognition
-import action_retrieval
-from data_gen.packed.reader import DataSetError, PackedDataset
+from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import normalise
 from data_gen.skeletons import KINECT_V2, SKELETONS, map_joints
-from models import checkpoint_files, load_encoder, loading
+from models import FrozenEncoder, checkpoints, load_encoder
 from tests.data_gen.formats.samples import bring, export
 from tests.helpers import own_dataset
-from tools import extract, predict, search
-from tools.inference.recordings import RecordingsInput
+from tests.programs import assert_refused, call
+from tools.inference import recordings as module
+from tools.inference.recordings import Recordings
+from utils.errors import UserError
 
 V1 = SKELETONS["kinect_v1"]
-ALL = (("joint", "bone", "motion"),)
-NOTES = ["joints are mapped onto kinect_v2", "raw people are centred and aligned", "there are fewer than 2 people"]
+CPU = ("--device", "cpu")
 
 
 @pytest.fixture
@@ -55,17 +51,22 @@ def folder(tmp_path, clips):
 
 def features(encoder, *places, skeleton=None):
     """Name → feature, and name → label, of all that can be read; the input itself."""
-    recordings = RecordingsInput(list(places), encoder, skeleton)
-    batches = list(recordings.features(ALL))
+    recordings = Recordings(places, encoder, skeleton)
+    batches = list(recordings.features())
     names = [name for batch in batches for name in batch.names]
-    labels = [label for batch in batches for label in batch.labels.tolist()]
-    rows = torch.cat([batch.feature for batch in batches]) if batches else torch.empty(0, 16)
+    labels = [label for batch in batches for label in batch.labels]
+    rows = torch.cat([batch.features for batch in batches]) if batches else torch.empty(0, 16)
     return dict(zip(names, rows)), dict(zip(names, labels)), recordings
 
 
 def expected(encoder, clip):
-    people = normalise(map_joints(clip[:, None], V1, KINECT_V2))
-    return load_encoder(encoder.path, device="cpu")([people])[0]
+    return encoder([normalise(map_joints(clip[:, None], V1, KINECT_V2))])[0]
+
+
+def assert_near(features, encoder, clips, tolerance=1e-5):
+    assert list(features) == list(clips)
+    for name, clip in clips.items():
+        torch.testing.assert_close(features[name], expected(encoder, clip), atol=tolerance, rtol=0)
 
 
 def test_any_kind_of_file_is_mapped_normalised_and_filled_up(encoder, folder, clips, tmp_path, capsys):
@@ -76,183 +77,149 @@ def test_any_kind_of_file_is_mapped_normalised_and_filled_up(encoder, folder, cl
     for path in folder.glob("[a-f].*"):
         (tmp_path / "bare" / path.name.replace(".csv", ".CSV")).write_bytes(path.read_bytes())
     for place, is_labelled in ((folder, True), (tmp_path / "bare", False), (tmp_path / "some.zip", False)):
-        found, labels, recordings = features(encoder, place, skeleton="kinect_v1")
-        assert list(found) == list(clips) and not recordings.bad
-        for name, clip in clips.items():
-            torch.testing.assert_close(found[name], expected(encoder, clip), atol=1e-5, rtol=0)
+        computed, labels, recordings = features(encoder, place, skeleton="kinect_v1")
+        assert_near(computed, encoder, clips)
+        assert not recordings.unreadable and recordings.data == ""
         assert list(labels.values()) == ([0, 1, 2, 0, 1, 2] if is_labelled else [-1] * 6)
-        assert recordings.classes == (["x", "y", "z"] if is_labelled else [])
-        said = capsys.readouterr().err.splitlines()
-        if place.suffix:
-            assert said.pop(0) == f"note: {place}: its recordings.csv count only in a folder: unpack it"
-        assert len(said) == 3 and all(f"note: {n}" in line and "(6 rec" in line for n, line in zip(NOTES, said))
+        assert recordings.class_names == (["x", "y", "z"] if is_labelled else [])
+        notes = capsys.readouterr().err.splitlines()
+        assert len(notes) == (4 if place.suffix else 3) and all(note.startswith("note: ") for note in notes)
+        assert all("(6 recordings)" in note for note in notes[-3:])
+        for word, note in zip(("kinect_v2", "centred", "2 people"), notes[-3:]):
+            assert word in note
 
 
 def test_a_packed_data_set_gives_the_same_and_so_does_its_export(encoder, folder, clips, tmp_path, capsys):
     bring("folder", folder, "--name", "own", "--skeleton", "kinect_v1", "--out", tmp_path / "packed")
-    found, labels, recordings = features(encoder, tmp_path / "packed")
-    for name, clip in clips.items():  # aligned before the joints are mapped, which changes nothing
-        torch.testing.assert_close(found[name], expected(encoder, clip), atol=1e-4, rtol=0)
-    assert list(labels.values()) == [0, 1, 2, 0, 1, 2] and recordings.classes == ["x", "y", "z"]
-    assert "note: kinect_v1 (20 joints, 1 person, 3 coordinates) taken as kinect_v2" in capsys.readouterr().err
+    capsys.readouterr()
+    computed, labels, recordings = features(encoder, tmp_path / "packed")
+    assert_near(computed, encoder, clips, 1e-4)  # aligned before the joints are mapped, which changes nothing
+    assert list(labels.values()) == [0, 1, 2, 0, 1, 2] and recordings.class_names == ["x", "y", "z"]
+    assert recordings.data.startswith("own ")
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: ") and "kinect_v1" in note and "kinect_v2" in note
     export("folder", "--data", tmp_path / "packed", "--out", tmp_path / "again")  # its skeleton lies beside them
     again, _, _ = features(encoder, tmp_path / "again")
-    torch.testing.assert_close(again, found, atol=1e-6, rtol=0)
+    torch.testing.assert_close(again, computed, atol=1e-6, rtol=0)
     alone, _, _ = features(encoder, tmp_path / "again" / "c.npy")
-    torch.testing.assert_close(alone["c"], found["c"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(alone["c"], computed["c"], atol=1e-6, rtol=0)
 
 
-def test_recordings_that_are_hardly_meant_are_warned_of(encoder, folder, clips, tmp_path, capsys):
-    bad = tmp_path / "bad"
-    bad.mkdir()
-    np.save(bad / "millimetres.npy", 1000 * clips["a"])
-    np.save(bad / "nobody.npy", np.zeros((5, 20, 3)))
-    np.save(bad / "sound.npy", clips["b"])
-    found, _, _ = features(encoder, bad, skeleton="kinect_v1")
-    said = capsys.readouterr().err
-    assert len(found) == 3 and "sound" not in said
-    assert "warning: nobody is in any frame, so their answers mean nothing: nobody\n" in said
-    assert (
-        "people are more than 3.5 metres tall, as if measured in millimetres (× 0.001 are metres): millimetres\n"
-        in said
-    )
-    bring("folder", bad, "--name", "own", "--skeleton", "kinect_v1", "--out", tmp_path / "packed")
-    said = capsys.readouterr().out
-    assert "warning: 1 recording without a body in any frame, kept as zeros: nobody\n" in said
-    assert "warning: in 1 recording people are more than 3.5 metres tall, as if measured in millimetres (" in said
+def test_doubtful_recordings_are_warned_of(encoder, clips, tmp_path, capsys):
+    doubtful = tmp_path / "doubtful"
+    doubtful.mkdir()
+    np.save(doubtful / "millimetres.npy", 1000 * clips["a"])
+    np.save(doubtful / "nobody.npy", np.zeros((5, 20, 3)))
+    np.save(doubtful / "sound.npy", clips["b"])
+    computed, _, _ = features(encoder, doubtful, skeleton="kinect_v1")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(computed) == 3 and sorted(line.split(": ")[-1] for line in warnings) == ["millimetres", "nobody"]
+    bring("folder", doubtful, "--name", "own", "--skeleton", "kinect_v1", "--out", tmp_path / "packed")
+    capsys.readouterr()
     _, labels, recordings = features(encoder, tmp_path / "packed")
-    assert set(labels.values()) == {-1} and not recordings.classes  # it has no labels
-    assert "so their answers mean nothing: nobody\n" in capsys.readouterr().err
-    with pytest.warns(UserWarning, match="more than 3.5 metres tall"):
-        load_encoder(encoder.path, device="cpu").prepare(1000 * clips["a"], "kinect_v1")
+    assert set(labels.values()) == {-1} and not recordings.class_names  # it has no labels
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warning.endswith(": nobody")
+    with pytest.warns(UserWarning, match="millimetres"):
+        encoder.prepare(1000 * clips["a"], "kinect_v1")
 
 
-def test_labels_that_do_not_count_from_0_are_told(encoder, folder, tmp_path, capsys):
-    table = folder / "recordings.csv"
-    table.write_text("name,label\na,1\nb,2\n")
-    RecordingsInput([folder], encoder, "kinect_v1")
-    assert f"note: {table}: no label is 0; labels count from 0 (action − 1)" in capsys.readouterr().err
-    (folder / "classes.txt").write_text("walk\nrun\n")
-    with pytest.raises(UserError, match="recordings.csv: has labels from 1 to 2; they count from 0 to 1"):
-        RecordingsInput([folder], encoder, "kinect_v1")
-    table.write_text("name,label\na,-1\nb,1\n")
-    with pytest.raises(UserError, match="has labels from -1 to 1; they count from 0"):
-        RecordingsInput([folder], encoder, "kinect_v1")
-    table.write_text("name,label\na,1\nb,1\n")
-    capsys.readouterr()
-    RecordingsInput([folder], encoder, "kinect_v1")
-    assert not capsys.readouterr().err
-
-
-def test_a_packed_gallery_of_another_skeleton_is_queried_with_one_note(published, folder, tmp_path, capsys):
-    packed, out = str(tmp_path / "packed"), str(tmp_path / "features.npz")
-    bring("folder", folder, "--name", "own", "--skeleton", "kinect_v1", "--out", packed)
-    flags = ["--pretrained", str(published), "--device", "cpu"]
-    extract.main([*flags, "--data", packed, "--out", out])
-    capsys.readouterr()
-    search.main([*flags, "--gallery", out, "-k", "1", "--json", packed])
-    printed = capsys.readouterr()
-    found = {line["recording"]: line["neighbours"] for line in map(json.loads, printed.out.splitlines())}
-    assert {name: rows[0]["recording"] for name, rows in found.items()} == {name: name for name in "abcdef"}
-    assert printed.err.count("taken as kinect_v2") == 1
-
-
-def test_what_cannot_be_read_is_told_with_the_remedy(encoder, folder, clips, tmp_path):
-    found, _, recordings = features(encoder, folder)
-    assert not found and len(recordings.bad) == 6
-    reason = "has 20 joints, kinect_v2 25: pass --skeleton (it may be kinect_v1)"
-    assert recordings.bad[str(folder / "a.npy")] == reason
-    assert recordings.bad[str(folder / "b.csv")].endswith("two people: pass --skeleton (it may be kinect_v1)")
+def test_unreadable_recordings_are_listed_with_reasons(encoder, folder, tmp_path):
+    computed, _, recordings = features(encoder, folder)
+    assert not computed and list(recordings.unreadable) == [
+        str(folder / f"{name}.{'csv' if i % 2 else 'npy'}") for i, name in enumerate("abcdef")
+    ]
+    assert all("--skeleton" in reason and "kinect_v1" in reason for reason in recordings.unreadable.values())
     np.save(tmp_path / "flat.npy", np.zeros((5, 25, 2)))
     np.save(tmp_path / "gap.npy", np.full((5, 25, 3), np.nan))
     _, _, recordings = features(encoder, tmp_path / "flat.npy", tmp_path / "gap.npy")
-    flat, gap = recordings.bad.values()
-    assert flat == "holds kinect_v2 in 2 coordinates, the encoder takes kinect_v2 in 3"
-    assert "not finite in 5 of its 5 frames, the first of them frame 0" in gap
+    flat, gap = recordings.unreadable.values()
+    assert "2 coordinates" in flat and "5 of 5 frames" in gap
+    with pytest.raises(UserError) as error:
+        recordings.check()
+    assert str(error.value).splitlines() == [f"{tmp_path / 'flat.npy'}: {flat}", f"{tmp_path / 'gap.npy'}: {gap}"]
     np.save(tmp_path / "c.npy", np.zeros((5, 17, 3)))
     _, _, recordings = features(encoder, tmp_path / "c.npy", skeleton="coco")
-    assert "there is no joint mapping from coco to kinect_v2" in recordings.bad[str(tmp_path / "c.npy")]
-    with pytest.raises(UserError, match="skeleton nobody: no such skeleton"):
-        features(encoder, tmp_path / "c.npy", skeleton="nobody")
+    assert "coco to kinect_v2" in recordings.unreadable[str(tmp_path / "c.npy")]
 
 
-def test_two_places_may_not_contradict_each_other(encoder, folder, clips, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    np.save(other / "q.npy", clips["a"])
-    (other / "recordings.csv").write_text("name,label\nq,w\n")
-    with pytest.raises(UserError, match="number their classes in different ways"):
-        RecordingsInput([folder, other], encoder)
-    (other / "recordings.csv").write_text("name\nq\n")  # tells no labels
-    found, labels, _ = features(encoder, folder, other, skeleton="kinect_v1")
-    assert labels == dict(zip("abcdefq", [0, 1, 2, 0, 1, 2, -1]))
-    np.save(other / "b.npy", clips["a"])
-    with pytest.raises(DataSetError, match="b.npy and .*b.csv differ: leave out one of the two"):
-        RecordingsInput([folder, other / "b.npy"], encoder)
+@pytest.mark.parametrize("place, skeleton", [("nowhere", None), ("empty", None), ("text.txt", None), ("a.npy", "who")])
+def test_other_places_are_refused_by_name(place, skeleton, encoder, clips, tmp_path):
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    np.save(tmp_path / "a.npy", clips["a"])
+    with pytest.raises(UserError, match=skeleton or place):
+        Recordings([tmp_path / place], encoder, skeleton)
+
+
+def test_a_packed_data_set_comes_alone(encoder, demo_root):
+    with pytest.raises(UserError, match="demo: "):
+        Recordings([demo_root / "demo", demo_root / "raw"], encoder)
+
+
+def test_features_come_in_batches(encoder, demo_root, monkeypatch):
+    together, _, _ = features(encoder, demo_root / "demo")
+    monkeypatch.setattr(module, "BATCH_SIZE", 7)
+    for place in (demo_root / "demo", demo_root / "raw"):
+        batches = list(Recordings([place], encoder).features())
+        assert [len(batch.names) for batch in batches] == [7, 7, 7, 3]
+        rows = torch.cat([batch.features for batch in batches])
+        torch.testing.assert_close(rows, torch.stack([*together.values()]), atol=1e-5, rtol=0)
 
 
 def test_the_published_checkpoint_is_evaluated_on_kinect_v1_and_answers_for_its_files(
-    published, folder, clips, tmp_path, capsys
+    published, encoder, folder, clips, tmp_path, answers, extract
 ):
     rule = ("--split", "s=subject:p0")
     bring("folder", folder, "--name", "own", "--skeleton", "kinect_v1", *rule, "--out", tmp_path / "data" / "own")
-    flags = ["--pretrained", str(published), "--device", "cpu"]
-    data = ["--data-root", str(tmp_path / "data"), "--finetune-dataset", "own", "--protocol", "s"]
-    capsys.readouterr()
-    action_recognition.main([*flags, *data, "--epochs", "5"])
-    assert "note: kinect_v1 (20 joints, 1 person, 3 coordinates) taken as kinect_v2" in capsys.readouterr().out
-    action_retrieval.main([*flags, *data])
-    result = json.loads((published / "action_retrieval_on_own_s.json").read_text())
-    found = {n: expected(FrozenEncoder.open(published, torch.device("cpu")), clip) for n, clip in clips.items()}
-    rows = torch.nn.functional.normalize(torch.stack(list(found.values())))
-    nearest = (rows[3:] @ rows[:3].T).argmax(1)
-    assert result["top1"] == pytest.approx(100 * (nearest == torch.arange(3)).float().mean().item())
-    action_recognition.main([*flags, *data, "--finetune", "--epochs", "1", "--schedule", "--batch-size", "2"])
-    capsys.readouterr()
-    raw = ["--skeleton", "kinect_v1", str(folder)]
-    predict.main([*flags, "--json", "--classifier", str(published / "action_recognition_on_own_s.pth.tar"), *raw])
-    said = capsys.readouterr()
-    lines = [json.loads(line) for line in said.out.splitlines()]
-    assert "action_recognition_on_own_s.pth.tar: the 3 classes of own s" in said.err
-    assert [line["recording"] for line in lines] == list(clips)
-    assert {row["name"] for row in lines[0]["actions"]} == {"x", "y", "z"}
-    (tmp_path / "names.txt").write_text("walk\nrun\nsit\n")
-    names = ["--class-names", str(tmp_path / "names.txt")]
-    predict.main(["--pretrained", str(published / "transfer_own_s.pth.tar"), *flags[2:], "--json", *names, *raw])
-    assert "walk" in capsys.readouterr().out
-    search.main([*flags, "--json", "--gallery", str(folder), *raw])
-    line = json.loads(capsys.readouterr().out.splitlines()[1])
-    assert line["neighbours"][0]["recording"] == "b" and line["neighbours"][0]["name"] == "y"
+    flags = ("--pretrained", published, *CPU)
+    data = ("--data-root", tmp_path / "data", "--finetune-dataset", "own", "--protocol", "s")
+    ended = call("action_recognition", *flags, *data, "--epochs", 5, "--schedule")
+    assert ended.status == 0 and "kinect_v1" in ended.out
+    raw = ("--skeleton", "kinect_v1", folder)
+    ended = call("tools.predict", *flags, "--json", *raw)
+    assert ended.status == 0 and "own s" in ended.err
+    rows = answers("predict", "--pretrained", published, *raw)
+    assert list(rows) == list(clips) and {row["name"] for row in rows["a"]} == {"x", "y", "z"}
+    found = answers("search", "--pretrained", published, "--gallery", folder, *raw)
+    assert [rows[0]["recording"] for rows in found.values()] == list(clips) and found["b"][0]["name"] == "y"
+    packed = tmp_path / "data" / "own"
+    stored = extract(published, packed)
+    np.testing.assert_allclose(stored["feature"][1], expected(encoder, clips["b"]), atol=1e-4)
+    found = answers("search", "--pretrained", published, "--gallery", tmp_path / "features.npz", "-k", 1, packed)
+    assert {name: rows[0]["recording"] for name, rows in found.items()} == dict(zip(clips, clips))
 
 
 def test_an_encoder_of_one_person_takes_the_first_of_two(pretrain, demo_root, tmp_path):
     packed = own_dataset(tmp_path / "data" / "mine", "kinect_v2", 1, 3)
     run = tmp_path / "mine_fold1"
-    flags = ["--checkpoint-path", str(run), "--data-root", str(packed.path), "--epochs", "1", "--batch-size", "6"]
+    flags = ("--checkpoint-path", run, "--data-root", packed.path, "--epochs", 1, "--batch-size", 6)
     pretrain.run(*flags, "--pre-dataset", "mine", "--protocol", "fold1")
-    path = checkpoint_files.newest(run)
-    assert loading.load(path)["centred"] is False  # as simulated here
-    torch.save(torch.load(path, weights_only=True) | {"centred": True}, path)
-    demo = PackedDataset(demo_root / "demo")
-    found, labels, _ = features(FrozenEncoder.open(run, torch.device("cpu")), demo.path)
-    wanted = load_encoder(run, device="cpu")([demo.recording(i)[:, :1] for i in range(24)])
-    torch.testing.assert_close(torch.stack(list(found.values())), wanted, atol=1e-5, rtol=0)
+    path = checkpoints.newest(run)
+    state = checkpoints.load(path)
+    assert state["centred"] is False  # as simulated here
+    torch.save(state | {"centred": True}, path)
+    demo, encoder = PackedDataset(demo_root / "demo"), FrozenEncoder.open(run, torch.device("cpu"))
+    computed, labels, _ = features(encoder, demo.path)
+    wanted = encoder([demo.recording(i)[:, :1] for i in range(24)])
+    torch.testing.assert_close(torch.stack(list(computed.values())), wanted, atol=1e-5, rtol=0)
     assert list(labels.values()) == demo.label.tolist()
 
 
-def test_pre_training_keeps_whether_its_recordings_are_centred(pretrain, demo_root, capsys):
-    path = checkpoint_files.newest(pretrain.run("--epochs", "1"))
-    assert loading.load(path)["centred"] is True
-    encoder, packed = FrozenEncoder.open(path, torch.device("cpu")), PackedDataset(demo_root / "demo")
-    assert encoder.adapt(packed) == (packed, "")
-    packed.joints = packed.joints + np.float32(1)
-    assert "are not centred, but the encoder was trained on centred ones" in encoder.adapt(packed)[1]
-    torch.save(torch.load(path, weights_only=True) | {"centred": "yes"}, path)
-    with pytest.raises(loading.CheckpointError, match="its 'centred' is 'yes'"):
-        loading.load(path)
+def test_an_encoder_of_two_coordinates_refuses_files_of_three(pretrain, demo_root, tmp_path):
+    packed = own_dataset(tmp_path / "mine", "coco", 1, 2)
+    run = tmp_path / "mine_fold1"
+    flags = ("--checkpoint-path", run, "--data-root", packed.path, "--epochs", 1, "--batch-size", 6)
+    pretrain.run(*flags, "--pre-dataset", "mine", "--protocol", "fold1")
+    computed, _, _ = features(FrozenEncoder.open(run, torch.device("cpu")), packed.path)
+    assert list(computed) == packed.names.tolist()
+    path = min((demo_root / "raw").glob("*.skeleton"))
+    assert_refused(
+        call("tools.extract", "--pretrained", run, *CPU, "--data", path, "--out", tmp_path / "f.npz"), path.name
+    )
 
 
-def test_the_library_prepares_a_recording_and_refuses_raw_ones(published, clips, tmp_path):
+def test_the_library_prepares_a_recording_and_refuses_raw_ones(published, clips):
     encoder = load_encoder(published, device="cpu")
     clip = clips["b"]
     wanted = normalise(map_joints(clip[:, None], V1, KINECT_V2))
@@ -263,14 +230,14 @@ def test_the_library_prepares_a_recording_and_refuses_raw_ones(published, clips,
     np.testing.assert_array_equal(encoder.prepare(crowd), normalise(crowd))
     assert encoder([encoder.prepare(clip, "kinect_v1")]).isfinite().all()
     for raw in ([crowd[:, :2]], torch.tensor(crowd[None, :, :2])):
-        with pytest.raises(ValueError, match="first person's spine_middle is not at the origin: .* prepare"):
+        with pytest.raises(ValueError, match="prepare"):
             encoder(raw)
     nobody = np.zeros((1, 9, 2, 25, 3), np.float32)
     assert encoder(torch.from_numpy(nobody)).isfinite().all()
-    with pytest.raises(ValueError, match="has 20 joints, kinect_v2 25: pass --skeleton .it may be kinect_v1"):
+    with pytest.raises(ValueError, match="kinect_v1"):
         encoder.prepare(clip)
     clip[4, 3] = np.nan
-    with pytest.raises(ValueError, match="not finite in 1 of its 31 frames, the first of them frame 4"):
+    with pytest.raises(ValueError, match="frame 4"):
         encoder.prepare(clip, "kinect_v1")
     path = published / "checkpoint_0450.pth.tar"
     torch.save(torch.load(path, weights_only=True) | {"centred": False}, path)

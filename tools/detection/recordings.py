@@ -1,0 +1,106 @@
+"""Open long recordings: those of a data set with segments, to train and measure detectors, and a user's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_gen.datasets import UNTRIMMED, choose_data, classes_of, open_dataset, packed_in
+from data_gen.packed.reader import INFO, SIDES, PackedDataset
+from data_gen.packed.segments import to_array
+from data_gen.packed.writer import FRAME_RATE
+from data_gen.raw.recordings import Input, check_exist, find_inputs
+from data_gen.skeletons import FrameLayout, map_joints
+from feeder.clips import ClipDataset
+from models.frozen import FrozenEncoder, check_layout
+from tools.evaluation.setup import Evaluation
+from utils.errors import UserError
+from utils.files import fingerprint
+
+Truth = list[tuple[int, int, str]]  # start, end, name of the class
+
+
+@dataclass(frozen=True)
+class LongRecording:
+    """A recording; `read` returns its bodies (T, slots, V, C) as recorded, with the encoder's joints. truth: the true
+    segments, if known."""
+
+    name: str
+    read: Callable[[], np.ndarray]
+    truth: Truth | None
+    frame_rate: float = float(FRAME_RATE)
+
+
+def open_recordings(places: Sequence[Path], encoder: FrozenEncoder, skeleton: str | None) -> list[LongRecording]:
+    """Find the recordings in packed data sets, folders (without subfolders), zip archives and files. `.csv` and `.npy`
+    have the joints of `skeleton`; default: of the skeleton.json beside them, else the encoder's."""
+    recordings, others = [], []
+    for place in check_exist(list(places)):
+        if (place / INFO).is_file():
+            recordings += _of_dataset(PackedDataset(place), encoder)
+        else:
+            others.append(place)
+    if others:
+        inputs = find_inputs(others, skeleton, encoder.layout.skeleton, subfolders=False)
+        for note in inputs.notes:
+            print(f"note: {note}", file=sys.stderr)
+        recordings += [LongRecording(one.name, partial(_read, one, encoder), one.truth) for one in inputs.recordings]
+    names = [recording.name for recording in recordings]
+    if len(set(names)) < len(names):
+        name = max(names, key=names.count)
+        raise UserError(f"two recordings are called {name}: give the places one after the other")
+    return recordings
+
+
+def _of_dataset(packed: PackedDataset, encoder: FrozenEncoder) -> list[LongRecording]:
+    if packed.segments is None:
+        raise UserError(f"{packed.path}: holds clips, not long recordings; tools.predict takes them")
+    packed, classes = adapt_long(packed, encoder), classes_of(packed)
+    rate = float(packed.info.get("frame_rate", FRAME_RATE))
+    truth = [[(start, end, classes[label]) for start, end, label in segments] for segments in packed.segments or ()]
+    names = enumerate(packed.names.tolist())
+    return [LongRecording(name, partial(packed.recording, i), truth[i], rate) for i, name in names]
+
+
+def _read(one: Input, encoder: FrozenEncoder) -> np.ndarray:
+    bodies = one.bodies()
+    check_layout(encoder, FrameLayout(one.skeleton, bodies.shape[1], bodies.shape[3]), one.recording)
+    return map_joints(bodies, one.skeleton, encoder.layout.skeleton)
+
+
+def adapt_long(packed: PackedDataset, encoder: FrozenEncoder) -> PackedDataset:
+    """Map the joints of long recordings onto the encoder's. All bodies stay: each window chooses among them."""
+    check_layout(encoder, packed.layout, packed.path)
+    return packed.adapted(encoder.layout.skeleton, packed.layout.people)
+
+
+def open_long_evaluation(
+    pretrained: str, dataset: str | None, protocol: str | None, data_root: Path, device: torch.device
+) -> Evaluation:
+    """Load an encoder onto `device`, and open a data set of long recordings, `NAME_untrimmed` or NAME. Without a name,
+    data set and protocol are the checkpoint's own."""
+    encoder = FrozenEncoder.open(pretrained, device)
+    own = encoder.state.get("dataset")
+    name = dataset or own
+    if not name:
+        raise UserError(f"--finetune-dataset: name one, as {encoder.path} has none")
+    if name == own:
+        protocol = protocol or encoder.state.get("protocol")
+    if name + UNTRIMMED in packed_in(data_root):
+        name += UNTRIMMED
+    row, chosen = choose_data(name, protocol, name, data_root)
+    packed = adapt_long(open_dataset(data_root, row, chosen, long=True), encoder)
+    indices = {split: packed.split(chosen.name, split) for split in SIDES}
+    result = {"dataset": row.name, "protocol": chosen.name}
+    result |= {"checkpoint": encoder.path.name, "epoch": encoder.state.get("epoch")}
+    every = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu"))
+    data = fingerprint(every.fingerprint(), to_array(packed.segments or ()))
+    settings, folder = {"encoder": encoder.weights_hash, "data": data}, encoder.path.parent
+    is_transfer = name.removesuffix(UNTRIMMED) != own
+    return Evaluation(encoder, packed, chosen, indices, folder, is_transfer, [], result, settings)
