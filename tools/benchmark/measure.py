@@ -115,6 +115,7 @@ class Row:
         """Format the row for the table."""
         median, least, most = (f"{1e3 * t:,.1f}" for t in (self.seconds, min(self.times), max(self.times)))
         limit = f"{100 * self.share:.0f} % of {self.limit.rate / 1e9:,.3g} G{self.limit.unit}/s ({self.limit.name})"
-        speed = f"{self.items / self.seconds:,.0f} {self.noun}"
+        per_second = self.items / self.seconds
+        speed = f"{per_second:,.{0 if per_second > 100 else 1}f} {self.noun}"
         memory = f"{self.memory / 2**30:.1f} GiB" if self.memory else ""
         return [self.stage, self.what, f"{median} ({least} – {most})", speed, limit, memory, self.note]
