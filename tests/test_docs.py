@@ -1,4 +1,4 @@
-"""README and docs: each command parses, each picture and link exists, and the examples in Python are Python."""
+"""README and docs: each command parses, each link, picture and file exists, and the examples in Python are Python."""
 
 import argparse
 import importlib
@@ -113,7 +113,7 @@ def slugs(text):
 
 
 @pytest.mark.parametrize("doc", DOCS, ids=lambda doc: str(doc.relative_to(ROOT)))
-def test_links_and_pictures_exist_and_examples_compile(doc):
+def test_links_pictures_and_files_exist_and_examples_compile(doc):
     text = doc.read_text()
     for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", BLOCK.sub("", text)):
         path, _, anchor = "".join(link).partition("#")
@@ -121,6 +121,9 @@ def test_links_and_pictures_exist_and_examples_compile(doc):
             target = doc.parent / path if path else doc
             assert target.exists(), link
             assert not anchor or anchor in slugs(target.read_text()), link
+    if doc.name != "CHANGELOG.md":
+        for path in re.findall(r"`((?:utils|data_gen|feeder|models|tools|tests)/[\w/]+\.py)`", BLOCK.sub("", text)):
+            assert (ROOT / path).exists(), path
     for language, block in BLOCK.findall(text):
         if language == "python":
             compile(block, str(doc), "exec")
