@@ -51,8 +51,8 @@ _DEMO = PretrainRecipe(64, epochs=60, milestones=(46,), lr=1e-3, hidden_size=64,
 _PKU1, _PKU2 = PretrainRecipe(512), PretrainRecipe(512, epochs=1001, milestones=(801,))
 # By data set and protocol; a data set that has a row alone uses it for its other protocols, too. NTU's are published.
 PRETRAIN = {
-    "ntu60_xsub": PretrainRecipe(512),
-    "ntu60": PretrainRecipe(1024),
+    "ntu60": PretrainRecipe(512),
+    "ntu60_xview": PretrainRecipe(1024),
     "ntu120": PretrainRecipe(1024),
     "pku1": _PKU1,
     "pku2": _PKU2,
