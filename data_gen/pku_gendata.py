@@ -56,7 +56,7 @@ def convert(
         **({"class_names": list(dataset.class_names)} if untrimmed else {}),
         "made": {"raw": [str(raw)], "split_files": {p: str(split.path) for p, split in splits.items()}},
         "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
-        "in_no_split": sorted(stems.difference(*(split.line for split in splits.values()))),
+        "in_no_split": sorted(stems.difference(*(split.side for split in splits.values()))),
     }
     with packing(out, name=dataset.name) as writer:
         videos = _videos(dataset, raw, splits)
@@ -92,7 +92,7 @@ def _stems(folder: Path) -> set[str]:
 def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
     """Return the videos of all splits, by name."""
     videos = []
-    for name in sorted({name for split in splits.values() for name in split.side}):
+    for name in sorted({name for split in splits.values() for name, side in split.side.items() if side}):
         skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
         videos.append(Video(name, skeleton, label, dataset.classes))
     return videos
