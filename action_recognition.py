@@ -64,9 +64,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--lr", type=positive_float, nargs="+", help=rates)
     epochs = f"epochs of training; default: {LINEAR_PROBE.epochs}, with --finetune {tuned.epochs}"
     add("--epochs", type=positive_int, help=epochs)
-    schedule = "epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}"
-    schedule = schedule.format(*LINEAR_PROBE.schedule, *tuned.schedule)
-    add("--schedule", type=non_negative_int, nargs="*", help=schedule)
+    drops = "epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}"
+    drops = drops.format(*LINEAR_PROBE.milestones, *tuned.milestones)
+    add("--schedule", dest="milestones", type=non_negative_int, nargs="*", metavar="EPOCH", help=drops)
     batch = f"global batch size; default: {LINEAR_PROBE.batch_size}, with --finetune {tuned.batch_size}"
     add("--batch-size", type=positive_int, help=batch)
     seeds = "random seeds (initialisation, order, choice of labelled recordings); default: 0, with --label-fraction 0–4"
@@ -85,9 +85,9 @@ def make_recipe(args: argparse.Namespace) -> tuple[ClassifierRecipe, list[float]
         )
     recipe = FINETUNE if args.finetune else LINEAR_PROBE
     flags = {"epochs": args.epochs, "batch_size": args.batch_size}
-    if args.schedule is not None:
-        flags["schedule"] = tuple(args.schedule)
-        if fault := check_milestones(args.schedule, args.epochs or recipe.epochs):
+    if args.milestones is not None:
+        flags["milestones"] = tuple(args.milestones)
+        if fault := check_milestones(args.milestones, args.epochs or recipe.epochs):
             raise UserError(fault)
     lrs = unique(args.lr) or [recipe.lr]
     if args.finetune and len(lrs) > 1:
@@ -145,7 +145,7 @@ def probe(args: argparse.Namespace, recipe: ClassifierRecipe, lrs: list[float], 
         name: LinearProbe(features, train.labels, evaluation.packed.num_classes, recipe, seeds, lrs)
         for name, features in train.features.items()
     }
-    settings = {"epochs": recipe.epochs, "schedule": list(recipe.schedule), "batch_size": recipe.batch_size}
+    settings = {"epochs": recipe.epochs, "milestones": list(recipe.milestones), "batch_size": recipe.batch_size}
     runs = [f"seed{seed}" + f"_lr{lr:g}" * (len(lrs) > 1) for lr in lrs for seed in seeds]
     for name, validations in train_probes(probes, val.features, val.labels, late_fusion(list(probes))).items():
         stem = stem_of(TASK, name)

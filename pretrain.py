@@ -51,8 +51,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--epochs", type=non_negative_int, help="number of epochs; 0 saves the untrained encoder; default: the recipe's"
     )
-    schedule = "epochs at which the learning rate drops to a tenth; default: the recipe's"
-    add("--schedule", type=non_negative_int, nargs="*", help=schedule)
+    drops = "epochs at which the learning rate drops to a tenth; default: the recipe's"
+    add("--schedule", dest="milestones", type=non_negative_int, nargs="*", metavar="EPOCH", help=drops)
     add("--lr", type=positive_float, help="learning rate of Adam; default: the recipe's")
     add("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
     batch = "global batch size, summed over all processes; default: the recipe's"
@@ -104,7 +104,7 @@ def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Pro
     weights = {f"{name}_weight": value for name, value in vars(LossWeights()).items()}
     defaults = vars(pretrain_recipe(dataset.name, protocol.name)) | weights | PRESETS[args.recipe]
     config = flags | {name: value for name, value in defaults.items() if flags[name] is None}
-    if args.schedule is not None and (fault := check_milestones(args.schedule, config["epochs"])):
+    if args.milestones is not None and (fault := check_milestones(args.milestones, config["epochs"])):
         raise UserError(fault)
     if config["batch_size"] < 2:
         raise UserError(f"--batch-size {config['batch_size']}: the loss needs at least 2 clips a batch")
@@ -112,7 +112,8 @@ def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Pro
         raise UserError("--knn-every takes one data set to pre-train on")
     config["weights"] = LossWeights(**{name.removesuffix("_weight"): config.pop(name) for name in weights})
     config["dataset"], config["protocol"] = "+".join(dataset.name for dataset, _ in sources), protocol.name
-    config["pretrain_modalities"], config["schedule"] = in_order(args.pretrain_modalities), tuple(config["schedule"])
+    config["pretrain_modalities"] = in_order(args.pretrain_modalities)
+    config["milestones"] = tuple(config["milestones"])
     return config, sources
 
 
@@ -160,9 +161,9 @@ def main(argv: list[str] | None = None) -> None:
             if checkpoint:
                 path, state = checkpoint
                 log.info(f"going on from {path}, after {progress_text(trainer.epoch, trainer.step)}")
-                before = state.get("args", {}).get("schedule", list(config.schedule))
-                if before != list(config.schedule):
-                    log.warning(f"warning: --schedule was {before}, now it is {list(config.schedule)}")
+                before = state.get("args", {}).get("milestones", list(config.milestones))
+                if before != list(config.milestones):
+                    log.warning(f"warning: --schedule was {before}, now it is {list(config.milestones)}")
             if procs.is_main and (trainer.epoch < config.epochs or not checkpoint):
                 write_json(config.checkpoint_path / "config.json", config.to_json() | {"view": repr(trainer.view)})
             if procs.is_main and config.resume == "none":
