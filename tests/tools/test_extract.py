@@ -54,7 +54,7 @@ def test_bad_recordings_are_listed_and_nothing_is_written_unless_left_out(publis
     assert_refused(call("tools.extract", *flags, folder / "b.skeleton", "--skip-bad"), "b.skeleton: ")
 
 
-@pytest.mark.parametrize("modality", ["all", "bone", "motion+joint"])
+@pytest.mark.parametrize("modality", ["all", "motion+joint"])
 def test_the_library_gives_the_features_that_extract_writes(published, demo_root, modality, extract):
     packed = extract(published, demo_root / "demo", modality=modality)
     encoder = load_encoder(published, modality, device="cpu")
@@ -90,9 +90,7 @@ def test_the_readme_shows_how_to_use_the_library(published, demo_root):
     assert names["feature"].shape == (20, 16) and names["feature"].dtype == torch.float32
 
 
-def test_the_library_refuses_wrong_arguments(published, tmp_path):
-    with pytest.raises(ValueError, match="nowhere.pth.tar"):
-        load_encoder(tmp_path / "nowhere.pth.tar")
+def test_the_library_refuses_wrong_arguments(published):
     with pytest.raises(ValueError, match="'joints'"):
         load_encoder(published, "joints")
     encoder = load_encoder(published, device="cpu")

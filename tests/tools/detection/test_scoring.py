@@ -34,12 +34,6 @@ def test_short_interruptions_do_not_end_a_segment():
     assert spans([0] * 4 + [1] * 3 + [0] * 4) == [(0, 4, 0), (4, 7, 1), (7, 11, 0)]
 
 
-def test_gaps_are_closed_before_short_segments_are_dropped():
-    assert spans([0] * 10 + [-1] * 2 + [0] * 10, shortest=15) == [(0, 22, 0)]
-    assert spans([0] * 10 + [1] * 12 + [0] * 10, shortest=15) == [(0, 32, 0)]
-    assert spans([0] + [1] * 10 + [0] + [1] * 10 + [0], shortest=15) == [(1, 22, 1)]  # not the few frames around
-
-
 def test_the_confidence_is_the_mean_score_of_its_frames():
     scores = np.concatenate((scores_of([0] * 4, 0.6), scores_of([-1]), scores_of([0] * 4, 0.9)))
     assert decode(scores, 0.5, 3) == [Detection(0, 9, 0, pytest.approx(0.75))]
