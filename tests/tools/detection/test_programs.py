@@ -9,16 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data_gen.datasets import PKU
 from data_gen.packed.reader import PackedDataset
-from data_gen.pku_gendata import convert, untrimmed_row
 from data_gen.raw.normalise import normalise
 from feeder.modalities import derive
 from models import checkpoints, load_encoder
 from models.frozen import Representation
 from models.published import new_key
 from models.transformer import Transformer
-from tests.data_gen.test_pku_gendata import write_part
 from tests.helpers import GOLDEN, skeleton_text
 from tests.long_helpers import CLASSES, CYCLE, long_frames, pack_long_folder, write_long
 from tests.programs import assert_refused, call
@@ -112,15 +109,6 @@ def test_the_data_is_part_of_the_settings(published, long_root, tmp_path):
     pack_long_folder(raw, tmp_path / "mine_untrimmed", "mine_untrimmed")
     other = detect(published, tmp_path, "--epochs", 1, "--protocol", "easy")
     assert other["settings"]["data"] != first["settings"]["data"]
-
-
-def test_detection_on_pku_mmd_by_the_name_of_its_part(published, tmp_path):
-    raw = write_part(tmp_path / "raw")
-    convert(untrimmed_row(PKU[0]), raw, tmp_path / "pku1_untrimmed", untrimmed=True)
-    result = detect(published, tmp_path, "--protocol", "cross_view", "--epochs", 1, dataset="pku1")
-    assert (result["dataset"], result["protocol"]) == ("pku1_untrimmed", "xview")
-    classes = checkpoints.load_tensors(published / "detection.pth.tar")["classes"]
-    assert len(classes) == 51 and classes[0] == "bow"
 
 
 def test_a_detector_of_an_earlier_version_is_read(published, long_root):
