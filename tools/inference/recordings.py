@@ -93,7 +93,9 @@ class Recordings:
         print how files were adapted, and which are doubtful."""
         parts = self._read_files() if self._packed is None else self._slice(self._packed)
         batches = -(-len(self._packed or self._files) // BATCH_SIZE)
-        for names, labels, source in progress(parts, total=batches, desc="features", unit="batch", disable=batches < 2):
+        if batches > 1:
+            parts = progress(parts, total=batches, desc="features", unit="batch")
+        for names, labels, source in parts:
             yield Features(names, labels, torch.cat(self.encoder.features(source), 1))
 
     def all_features(self, skip_bad: bool = False) -> Features:
