@@ -54,7 +54,7 @@ def test_the_set_is_large_enough_and_splits_as_ntu_does():
     assert list(sim.ACTIONS) == list(range(1, 13)) and len(PAIRS) == 3
     assert len({action.name for action in sim.ACTIONS.values()}) == 12
     names = {
-        demo.recording_name(*key) for key in product(sim.SUBJECTS, sim.REPLICATIONS, sim.ACTIONS, sim.CAMERA_ANGLES)
+        sensor.recording_name(*key) for key in product(sim.SUBJECTS, sim.REPLICATIONS, sim.ACTIONS, sim.CAMERA_ANGLES)
     }
     assert len(names) == 1440
     assert all(re.fullmatch(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}\.skeleton", name) for name in names)
@@ -275,7 +275,7 @@ def test_files_are_ntu_text(folder):
 def test_the_text_holds_what_the_camera_saw(folder):
     people = [sensor.to_camera(body, sensor.make_camera(3, 2)) for body in sim.perform(0, 3, 2, 10).people]
     recording = sensor.sense(people, np.random.default_rng([0, 3, 2, 10, 2]))
-    text = (folder / demo.recording_name(3, 2, 10, 2)).read_text()
+    text = (folder / sensor.recording_name(3, 2, 10, 2)).read_text()
     bodies = re.findall(r"\n25\n((?:[^\n]+\n){25})", text)
     read = np.array([[line.split()[:3] for line in body.splitlines()] for body in bodies], float)
     np.testing.assert_allclose(read, recording.joints[recording.shown], atol=1e-6)
@@ -289,7 +289,7 @@ def test_same_seed_same_bytes_whatever_the_workers(folder, tmp_path):
     demo.generate(tmp_path / "two", seed=0, workers=2, subjects=[1, 3])
     assert digest(tmp_path / "two") == digest(folder)
     demo.generate(tmp_path / "other", seed=1, workers=1, subjects=[1])
-    name = demo.recording_name(1, 1, 1, 1)
+    name = sensor.recording_name(1, 1, 1, 1)
     assert (tmp_path / "other" / name).read_bytes() != (folder / name).read_bytes()
 
 
