@@ -11,17 +11,8 @@ import logging
 from typing import Any
 
 from data_gen.datasets import DATA_ROOT, classes_of
+from utils import options
 from utils.logs import progress
-from utils.options import (
-    add_data_options,
-    add_modality_option,
-    add_pretrained_option,
-    fraction,
-    make_parser,
-    non_negative_int,
-    positive_float,
-    positive_int,
-)
 from utils.processes import run, single_process
 
 TASK = "detection"
@@ -30,21 +21,24 @@ log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
+    parser = options.make_parser(__doc__)
     add = parser.add_argument
-    add_pretrained_option(parser)
-    add_data_options(parser, "--finetune-dataset", DATA_ROOT)
-    add_modality_option(parser, "all", ensemble=False)
+    options.add_pretrained_option(parser)
+    options.add_data_options(parser, "--finetune-dataset", DATA_ROOT)
+    options.add_modality_option(parser, "all", ensemble=False)
     add("--finetune", action="store_true", help="train the encoder, too")
-    add("--window", type=positive_int, default=64, help="frames per window")
-    add("--stride", type=positive_int, help="frames between the starts of windows; default: a quarter of the window")
-    add("--threshold", type=fraction, default=0.2, help="minimum score of an action's frame")
+    add("--window", type=options.positive_int, default=64, help="frames per window")
+    stride = "frames between the starts of windows; default: a quarter of the window"
+    add("--stride", type=options.positive_int, help=stride)
+    add("--threshold", type=options.fraction, default=0.2, help="minimum score of an action's frame")
     shortest = "minimum length of an action, and maximum of a gap in one, in frames"
-    add("--shortest", type=positive_int, default=15, help=shortest)
-    add("--lr", type=positive_float, help=f"learning rate; default: {FROZEN_LR:g}, with --finetune {FINETUNE_LR:g}")
-    add("--epochs", type=positive_int, default=20, help="epochs of training")
-    add("--batch-size", type=positive_int, default=64, help="windows per step")
-    add("--seed", type=non_negative_int, default=0, help="random seed (initialisation, order, starts of windows)")
+    add("--shortest", type=options.positive_int, default=15, help=shortest)
+    rate = f"learning rate; default: {FROZEN_LR:g}, with --finetune {FINETUNE_LR:g}"
+    add("--lr", type=options.positive_float, help=rate)
+    add("--epochs", type=options.positive_int, default=20, help="epochs of training")
+    add("--batch-size", type=options.positive_int, default=64, help="windows per step")
+    seed = "random seed (initialisation, order, starts of windows)"
+    add("--seed", type=options.non_negative_int, default=0, help=seed)
     args = parser.parse_args(argv)
     if (args.stride or 1) > args.window:
         parser.error(f"--stride {args.stride} skips frames between windows of {args.window}: give at most that")
