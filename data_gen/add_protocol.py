@@ -31,9 +31,8 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
             raise UserError(f"{folder}: has a protocol {again[0]} already; choose another name")
         added = describe(splits, rule_texts)
         info = packed.info | {"protocols": packed.info["protocols"] | added}
-        arrays = {stem: array for name, sides in splits.items() for stem, array in index_arrays(name, sides).items()}
         with atomic_files(folder, last=INFO) as partial:  # files that dataset.json does not name do not count
-            write_files(partial, arrays, info)
+            write_files(partial, index_arrays(splits), info)
     return added
 
 

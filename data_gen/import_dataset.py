@@ -14,8 +14,7 @@ from pathlib import Path
 
 from data_gen.datasets import DATA_ROOT, DATASETS, row_of
 from data_gen.formats.base import Options, Source, pack
-from data_gen.formats.folder import read_folder
-from data_gen.formats.long import read_long
+from data_gen.formats.folder import read_folder, read_long
 from data_gen.formats.npz import read_npz
 from data_gen.formats.padded import read_padded
 from data_gen.formats.pyskl import read_pyskl

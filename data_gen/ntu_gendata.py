@@ -69,9 +69,7 @@ def convert(
         if not writer.names:
             raise UserError(f"no recordings of {dataset.title} to convert in {', '.join(map(str, raw))}")
         splits = derive_splits(dataset, [parse_name(name) for name in writer.names])
-        info |= writer.counts(splits) | {"skipped": dict(sorted(bad.items()))}
-        writer.finish(splits, info)
-    return info
+        return writer.finish(splits, info | {"skipped": dict(sorted(bad.items()))})
 
 
 def _parse_names(recordings: list[Recording]) -> tuple[dict[Recording, RecordingName], dict[str, str]]:

@@ -56,7 +56,7 @@ def convert(
         **({"class_names": list(dataset.class_names)} if untrimmed else {}),
         "made": {"raw": [str(raw)], "split_files": {p: str(split.path) for p, split in splits.items()}},
         "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
-        "in_no_split": sorted(stems.difference(*(split.line for split in splits.values()))),
+        "in_no_split": sorted(stems.difference(*(split.side for split in splits.values()))),
     }
     with packing(out, name=dataset.name) as writer:
         videos = _videos(dataset, raw, splits)
@@ -66,15 +66,14 @@ def convert(
         if not writer.names:
             raise UserError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
         sides = {p: _sides(split, writer.names) for p, split in splits.items()}
-        info |= writer.counts(sides) | {
+        info |= {
             "videos": len({_video_of(name) for name in writer.names}),
             "classes_found": len(labels),
             f"longer_than_{LONG}": sum(n > LONG for n in writer.num_frame),
             "repaired": repaired,
             "skipped": dict(sorted(bad.items())),
         }
-        writer.finish(sides, info)
-    return info
+        return writer.finish(sides, info)
 
 
 def untrimmed_row(dataset: DataSet) -> DataSet:
@@ -93,7 +92,7 @@ def _stems(folder: Path) -> set[str]:
 def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
     """Return the videos of all splits, by name."""
     videos = []
-    for name in sorted({name for split in splits.values() for name in split.side}):
+    for name in sorted({name for split in splits.values() for name, side in split.side.items() if side}):
         skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
         videos.append(Video(name, skeleton, label, dataset.classes))
     return videos

@@ -31,8 +31,7 @@ class Skeleton:
     align: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        fault = self._fault()
-        if fault:
+        if fault := self._fault():
             raise UserError(f"skeleton {self.name}: {fault}")
 
     def _fault(self) -> str:
@@ -42,19 +41,16 @@ class Skeleton:
             return "it has no joints, or two of one name"
         if len(self.parents) != len(self.joints):
             return f"{len(self.joints)} joints and {len(self.parents)} parents"
-        align, centre = self.align or (), () if self.centre is None else (self.centre,)
-        for key, indices in {"parents": self.parents, "align": align, "centre": centre}.items():
+        centre = () if self.centre is None else (self.centre,)
+        for key, indices in {"parents": self.parents, "align": self.align or (), "centre": centre}.items():
             if not all(type(joint) is int and 0 <= joint < len(self.joints) for joint in indices):
                 return f"{key} is not of joints 0 to {len(self.joints) - 1}"
         if self.align is not None and len(set(self.align)) != 2:
             return "align is not two different joints"
-        roots = sum(joint == parent for joint, parent in enumerate(self.parents))
-        if roots != 1:
-            return f"its parents have {roots} roots (joints that are their own parent), expected 1"
         ancestors = np.arange(len(self.joints))
         for _ in self.joints:
             ancestors = np.array(self.parents)[ancestors]
-        return "" if (ancestors == self.root).all() else "its parents go in a circle"
+        return "its parents do not all lead to one root, its own parent" if np.ptp(ancestors) else ""
 
     @property
     def root(self) -> int:
@@ -73,18 +69,11 @@ class Skeleton:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Any) -> Skeleton:
-        """Read what `to_json` returns. Raises UserError for anything else."""
-        if not isinstance(values, dict) or not {"name", "joints", "parents"} <= values.keys():
-            raise UserError("a skeleton is an object with name, joints and parents")
-        unknown = values.keys() - {"name", "joints", "parents", "centre", "align"}
-        if unknown:
+    def from_json(cls, values: dict[str, Any]) -> Skeleton:
+        """Read what `to_json` returns, or a user's file."""
+        if unknown := values.keys() - {"name", "joints", "parents", "centre", "align"}:
             raise UserError(f"a skeleton has name, joints, parents, centre and align, not {min(unknown)}")
-        align = values.get("align")
-        for key in ("joints", "parents", *(["align"] if align is not None else [])):
-            if not isinstance(values[key], list | tuple):
-                raise UserError(f"{key} is not a list")
-        joints, parents = tuple(values["joints"]), tuple(values["parents"])
+        joints, parents, align = tuple(values["joints"]), tuple(values["parents"]), values.get("align")
         return cls(values["name"], joints, parents, values.get("centre"), None if align is None else tuple(align))
 
 
@@ -135,6 +124,7 @@ _TABLE = (
 )
 # fmt: on
 SKELETONS = {skeleton.name: skeleton for skeleton in _TABLE}
+SKELETON_JSON = "skeleton.json"  # in a folder of recordings
 
 # (source, target): for each joint of the target, the joint of the source to take. Kinect v1's first 20 joints are v2's,
 # except the shoulder centre, which is v2's spine_shoulder and is copied to its neck; hand tips and thumbs, which v1
@@ -142,9 +132,6 @@ SKELETONS = {skeleton.name: skeleton for skeleton in _TABLE}
 JOINT_MAPS: dict[tuple[str, str], tuple[int, ...]] = {
     ("kinect_v1", "kinect_v2"): (*range(20), 2, 7, 7, 11, 11),
 }
-
-
-SKELETON_JSON = "skeleton.json"  # in a folder of recordings
 
 
 def load_skeleton(name_or_file: str) -> Skeleton:
@@ -216,14 +203,12 @@ class FrameLayout:
         return {"skeleton": self.skeleton.to_json(), "people": self.people, "coordinates": self.coordinates}
 
     @classmethod
-    def from_json(cls, values: Any) -> FrameLayout:
-        """Read what `to_json` returns. Raises UserError for anything else."""
-        if not isinstance(values, dict):
-            raise UserError("a layout is an object with skeleton, people and coordinates")
-        people, coordinates = values.get("people"), values.get("coordinates")
+    def from_json(cls, values: dict[str, Any]) -> FrameLayout:
+        """Read what `to_json` returns."""
+        people, coordinates = values["people"], values["coordinates"]
         if type(people) is not int or people < 1 or coordinates not in (2, 3):
             raise UserError(f"a layout has at least 1 person and 2 or 3 coordinates, not {people} and {coordinates}")
-        return cls(Skeleton.from_json(values.get("skeleton")), people, coordinates)
+        return cls(Skeleton.from_json(values["skeleton"]), people, coordinates)
 
 
 NTU_LAYOUT = FrameLayout()

@@ -98,7 +98,7 @@ def own_dataset(
             writer.add(recording, i % 3, clip)
         made, rules = derive([parse_split(text) for text in splits], table)
         info = {"dataset": name, "title": "my recordings", "classes": 3, "skeleton": definition.to_json()}
-        writer.finish(made, info | writer.counts(made, rules), {"subject": table.column("subject")})
+        writer.finish(made, info, {"subject": table.column("subject")}, rules)
     return PackedDataset(folder)
 
 

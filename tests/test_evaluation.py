@@ -45,8 +45,8 @@ def test_recognition_reports_best_and_last_of_every_seed(published, demo_root):
         "xsub",
     )
     assert (result["checkpoint"], result["epoch"]) == ("checkpoint_0450.pth.tar", 451)
-    settings = {key: result["settings"][key] for key in ("lr", "epochs", "schedule", "batch_size", "seed")}
-    assert settings == {"lr": 0.03, "epochs": 12, "schedule": [120, 140], "batch_size": 512, "seed": [0, 1, 2]}
+    settings = {key: result["settings"][key] for key in ("lr", "epochs", "milestones", "batch_size", "seed")}
+    assert settings == {"lr": 0.03, "epochs": 12, "milestones": [120, 140], "batch_size": 512, "seed": [0, 1, 2]}
     curve = columns_of(published, result["files"]["curve"])
     assert curve["epoch"] == ["5", "10", "12"]
     for number, seed in enumerate((0, 1, 2)):

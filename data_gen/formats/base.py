@@ -131,10 +131,9 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
             "made": {source.format: str(source.place), **source.made, **({"normalised": True} if normalised else {})},
         }
         info |= {"unlisted": source.unlisted} if source.unlisted else {}
-        info |= writer.counts(splits, rules) | ({"repaired": repaired} if repaired else {})
+        info |= {"repaired": repaired} if repaired else {}
         info |= {"too_large": large} if large else {}
-        writer.finish(splits, info, source.tables)
-    return info
+        return writer.finish(splits, info, source.tables, rules)
 
 
 def _splits(source: Source, options: Options, entries: list[Entry], names_tell: bool) -> tuple[Splits, dict[str, str]]:

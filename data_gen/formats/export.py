@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -41,13 +41,8 @@ def staging(out: Path) -> Iterator[Path]:
     """Provide a temporary folder whose files move into the folder `out` at the end, or none if the block fails."""
     if out.is_dir() and any(path.name != PARTIAL for path in out.iterdir()):
         raise UserError(f"{out}: is not empty; export into a new folder")
-    with locked(out):
-        try:
-            with atomic_files(out) as partial:
-                yield partial
-        finally:
-            with suppress(OSError):
-                out.rmdir()  # succeeds only if `out` is empty, which is after a failure
+    with locked(out), atomic_files(out) as partial:
+        yield partial
 
 
 @contextmanager

@@ -1,10 +1,16 @@
 """Read and write a folder of the user's own recordings: one file per recording, in a format that
-data_gen/raw/recording_files.py reads, and a table (data_gen/raw/tables.py)."""
+data_gen/raw/recording_files.py reads, and tables (data_gen/raw/tables.py).
+
+A folder of long recordings has a table of labelled segments. Their frames are stored as recorded; each window is
+normalised when it is used (feeder/windows.py).
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +18,22 @@ import numpy as np
 from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import staging
 from data_gen.packed.reader import NAME, SIDES, TABLES, UNLABELLED, PackedDataset
+from data_gen.packed.segments import NO_LABEL, Segment, find_fault
 from data_gen.packed.writer import Splits
 from data_gen.raw.recording_files import shape_of
 from data_gen.raw.recordings import Recording, files_in
-from data_gen.raw.tables import CLASSES, SEGMENTS, SPLIT, TABLE, Files, Row, is_split, read_listed
+from data_gen.raw.tables import (
+    CLASSES,
+    SEGMENTS,
+    SPLIT,
+    TABLE,
+    Files,
+    Row,
+    is_split,
+    number_labels,
+    read_listed,
+    read_segments,
+)
 from data_gen.skeletons import SKELETON_JSON, Skeleton
 from utils.errors import UserError
 
@@ -23,19 +41,49 @@ _MAX_PEOPLE = 2  # in a .csv, where the number of columns determines the number 
 
 
 def read_folder(folder: Path, skeleton: Skeleton) -> Source:
-    """Read the folder's tables and the shape of each recording."""
+    """Read the tables of a folder of clips, and the shape of each recording."""
     table, files = folder / TABLE, files_in(folder)
     rows, labels, class_names = read_listed(files)
     if labels is None and (folder / SEGMENTS).exists():
         raise UserError(f"{folder / SEGMENTS}: labels long recordings; import them by import_dataset long")
     if labels is None:
         labels, class_names = [0] * len(rows), [UNLABELLED]
-    entries = in_order([Entry(row.path.stem, label, table, str(row.path), row) for row, label in zip(rows, labels)])
-    return source_of("folder", files, skeleton, entries, class_names)
+    entries = [Entry(row.path.stem, label, table, str(row.path), row) for row, label in zip(rows, labels)]
+    num_classes = len(class_names) if class_names else None
+    return _source("folder", files, skeleton, in_order(entries), num_classes, class_names)
 
 
-def source_of(
-    form: str, files: Files, skeleton: Skeleton, entries: list[Entry], class_names: list[str] | None
+def read_long(folder: Path, skeleton: Skeleton) -> Source:
+    """Read the tables of a folder of long recordings, and the shape of each recording. Without a recordings.csv, the
+    recordings in segments.csv are read."""
+    table, files = folder / SEGMENTS, files_in(folder)
+    lines = read_segments(table)
+    if not lines:
+        raise UserError(f"{table}: names no segments")
+    labels, class_names = number_labels(table, [(line, label) for line, *_, label in lines])
+    num_classes = len(class_names) if class_names else max(labels) + 1
+    paths = [files.find(table, line, name) for line, name, *_ in lines]
+    rows = [Row(0, {}, path) for path in dict.fromkeys(paths)]
+    if (folder / TABLE).exists():
+        rows = files.read_rows(TABLES)
+    segments: dict[Path, list[Segment]] = defaultdict(list)
+    for path, (line, _, start, end, _), label in zip(paths, lines, labels):
+        if all(row.path != path for row in rows):
+            raise UserError(f"{table}:{line}: {path.stem} is not in {TABLE}")
+        segments[path].append(Segment(start, end, label))
+        if fault := find_fault(segments[path], math.inf, num_classes):  # only `pack` knows the number of frames
+            raise UserError(f"{table}:{line}: {path.stem}: {fault[1]}")
+    entries = [Entry(row.path.stem, NO_LABEL, table, str(row.path), row, segments=segments[row.path]) for row in rows]
+    return _source("long", files, skeleton, in_order(entries), num_classes, class_names)
+
+
+def _source(
+    form: str,
+    files: Files,
+    skeleton: Skeleton,
+    entries: list[Entry],
+    num_classes: int | None,
+    class_names: list[str] | None,
 ) -> Source:
     """Make the source of a folder's recordings; the entries' content is their `Row`."""
     table, rows = files.folder / TABLE, [entry.content for entry in entries]
@@ -51,8 +99,8 @@ def source_of(
         entries,
         _splits(table, rows),
         lambda entry: Recording(entry.name, entry.where).bodies(skeleton),
-        raw=True,
-        classes=len(class_names) if class_names else None,
+        raw=form == "folder",
+        classes=num_classes,
         class_names=class_names,
         tables=_columns(table, rows),
         unlisted=len(files.paths) - len(rows),

@@ -13,7 +13,6 @@ data set.
 
 from __future__ import annotations
 
-import os
 import re
 from copy import copy
 from dataclasses import replace
@@ -33,8 +32,7 @@ SIDES = ("train", "val")
 ALL = "all"  # the protocol of every data set that trains on all recordings
 TABLES = ("subject", "camera")
 UNLABELLED = "unlabelled"  # the only class of recordings without labels
-MAX_NAME = 64
-NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")  # of a recording, protocol or data set; no path
+NAME = re.compile("[A-Za-z0-9_-]{1,64}")  # of a recording, protocol or data set; no path
 MAX_CLASSES = 999  # a recording's name has three digits for its class
 REMEDY = "; convert the recordings again"
 _BLOCK = 2**16  # frames that are adapted at a time
@@ -102,7 +100,7 @@ class PackedDataset:
         if protocol == ALL and ALL not in self.protocols:
             return np.arange(len(self) if side == "train" else 0)
         if protocol not in self.protocols:
-            raise UserError(f"{self.path}: no protocol {protocol!r}; it has {', '.join(self.protocols)}")
+            raise UserError(f"{self.path}: no protocol {protocol!r}; it has {', '.join(self.protocols) or 'none'}")
         file = f"{protocol}_{side}.npy"
         indices = np.array(self._load(file, np.int64, (-1,)))
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
@@ -163,21 +161,13 @@ class PackedDataset:
         names = self.names.tolist()
         if not all(map(NAME.fullmatch, names)) or any(a >= b for a, b in zip(names, names[1:])):
             raise self._damaged("name.npy", "the names do not ascend, or one is not letters, digits, - and _")
-        if not np.isfinite(self._sample()).all():
+        sample = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64)
+        if not np.isfinite(self.joints[sample]).all():
             raise self._damaged("joints.npy", "holds non-finite values")
         for protocol in self.protocols:
             train, val = (self.split(protocol, side) for side in SIDES)
             if np.intersect1d(train, val).size:
                 raise UserError(f"{self.path}: {protocol} has recordings in both train and val{REMEDY}")
-
-    def _sample(self) -> np.ndarray:
-        """Read 256 evenly spaced frames from the file; the mapping would load neighbouring pages, too."""
-        assert isinstance(self.joints, np.memmap)  # as it is not empty
-        frames, size = len(self.joints), self.joints[0].nbytes
-        indices = np.linspace(0, frames - 1, min(frames, 256), dtype=np.int64).tolist()
-        with open(self.path / "joints.npy", "rb") as file:
-            parts = [os.pread(file.fileno(), size, self.joints.offset + size * i) for i in indices]
-        return np.frombuffer(b"".join(parts), np.float32)
 
     def _damaged(self, file: str, reason: str) -> UserError:
         return UserError(f"{self.path / file}: {reason}{REMEDY}")

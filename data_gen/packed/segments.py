@@ -25,14 +25,16 @@ class Segment(NamedTuple):
     label: int
 
 
-def find_fault(segments: Sequence[Segment], num_frame: int, num_classes: int) -> tuple[int, str] | None:
+def find_fault(segments: Sequence[Segment], num_frame: float, num_classes: int) -> tuple[int, str] | None:
     """Check a recording's segments, in any order. Returns the index of a wrong one and the reason; None if there is
-    none. Of two that overlap, the later one in the sequence is wrong."""
+    none. Of two that overlap, the later one in the sequence is wrong. num_frame: infinite if unknown."""
     for i, (start, end, label) in enumerate(segments):
         if not 0 <= label < num_classes:
             return i, f"class {label} lies outside 0..{num_classes - 1}"
-        if not 0 <= start < end <= num_frame:
-            return i, f"frames {start} to {end} are none of the recording's {num_frame}, or end before they begin"
+        if not 0 <= start < end:
+            return i, f"frames {start} to {end}: a segment starts at 0 or later, and ends after its start"
+        if end > num_frame:
+            return i, f"frames {start} to {end} go beyond the recording's {num_frame}"
     order = sorted(range(len(segments)), key=segments.__getitem__)
     for first, second in zip(order, order[1:]):
         a, b = segments[first], segments[second]

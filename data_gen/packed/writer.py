@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from data_gen.packed.reader import FORMAT_VERSION, INFO, NAME, SIDES, TABLES, read_info, skeleton_of
+from data_gen.packed.reader import FORMAT_VERSION, INFO, SIDES, TABLES, read_info
 from data_gen.packed.segments import FILE as SEGMENTS
 from data_gen.packed.segments import NO_LABEL, Segment, to_array
 from data_gen.skeletons import KINECT_V2, NTU_LAYOUT
@@ -31,16 +31,16 @@ def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, An
 
 
 class PackedWriter:
-    """Write a packed data set recording by recording, in constant memory. Made by `packing`."""
+    """Write a packed data set recording by recording, in constant memory. Made by `packing`, which opens joints.npy."""
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int]):
+    def __init__(self, folder: Path, joints: IO[bytes], shape: tuple[int, int, int]):
         self.folder, self.shape = folder, shape
-        self._file = open(folder / "joints.npy", "wb")
-        self._write_header(0)
         self.num_frame: list[int] = []
         self.labels: list[int] = []
         self.names: list[str] = []
-        self.without_a_body: list[str] = []
+        self._joints = joints
+        self._write_header(0)
+        self._without_a_body: list[str] = []
         self._segments: list[Sequence[Segment]] = []  # of long recordings
 
     def add(self, name: str, label: int, people: np.ndarray) -> None:
@@ -49,48 +49,47 @@ class PackedWriter:
             raise UserError(f"{name} after {self.names[-1]}: names must ascend")
         if people.shape[1:] != self.shape:
             raise UserError(f"{name} has the shape {people.shape}, expected (T, {', '.join(map(str, self.shape))})")
-        self._file.write(np.ascontiguousarray(people, np.float32).data)
+        self._joints.write(np.ascontiguousarray(people, np.float32).data)
         self.num_frame.append(len(people))
         self.labels.append(label)
         self.names.append(name)
         if not people.any():
-            self.without_a_body.append(name)
+            self._without_a_body.append(name)
 
     def add_long(self, name: str, people: np.ndarray, segments: Sequence[Segment]) -> None:
         """Append a long recording with its segments. Either all recordings of a data set are long or none is."""
         self._segments.append(segments)
         self.add(name, NO_LABEL, people)
 
-    def counts(self, splits: Splits, rules: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Describe the added recordings and the protocols for dataset.json."""
-        return {
+    def finish(
+        self,
+        splits: Splits,
+        info: dict[str, Any],
+        tables: Mapping[str, list[str]] | None = None,
+        rules: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Write the remaining files. Return the contents of dataset.json: `info` and what is counted here.
+
+        info: `dataset` (its name), `title`, `classes`, and if known `class_names` and `skeleton` (from
+        `Skeleton.to_json`; default: Kinect v2). tables: each recording's `subject`, `camera` or both. rules: those that
+        made protocols, as text.
+        """
+        tables = tables or {}
+        info = {
+            "format": FORMAT_VERSION,
+            "frame_rate": FRAME_RATE,
+            "skeleton": KINECT_V2.to_json(),
+            **info,
             "recordings": len(self.names),
             "frames": sum(self.num_frame),
             "longest": max(self.num_frame),
-            "without_a_body": self.without_a_body,
+            "without_a_body": self._without_a_body,
             "protocols": describe(splits, rules or {}),
-            **({"segments": sum(map(len, self._segments))} if self._segments else {}),
+            **({"tables": list(tables)} if tables else {}),
         }
-
-    def finish(self, splits: Splits, info: dict, tables: Mapping[str, list[str]] | None = None) -> None:
-        """Write the remaining files.
-
-        info: `dataset` (its name), `title`, `classes`, the entries of `counts`, and if known `class_names` and
-        `skeleton` (from `Skeleton.to_json`; default: Kinect v2). tables: each recording's `subject`, `camera` or both,
-        in the order of the recordings.
-        """
-        tables = tables or {}
-        info = {"skeleton": KINECT_V2.to_json(), **info, **({"tables": list(tables)} if tables else {})}
-        for table, values in tables.items():
-            if len(values) != len(self.names) or not all(map(NAME.fullmatch, values)):
-                raise UserError(f"{table}: not a value of letters, digits, - and _ for each recording")
-        joints = len(skeleton_of(info).joints)
-        if joints != self.shape[1]:
-            raise UserError(f"the skeleton has {joints} joints, the recordings {self.shape[1]}")
-        self._file.seek(0)
+        self._joints.seek(0)
         self._write_header(sum(self.num_frame))
-        self.close()
-        flush(self.folder / "joints.npy")
+        self._joints.close()
         arrays = {
             "num_frame": np.array(self.num_frame, np.int64),
             "label": np.array(self.labels, np.int64),
@@ -98,32 +97,29 @@ class PackedWriter:
             **{table: np.array(values, np.str_) for table, values in tables.items()},
         }
         if self._segments:
+            info["segments"] = sum(map(len, self._segments))
             arrays[Path(SEGMENTS).stem] = to_array(self._segments)
-        for protocol, sides in splits.items():
-            arrays |= index_arrays(protocol, sides)
-        write_files(self.folder, arrays, {"format": FORMAT_VERSION, "frame_rate": FRAME_RATE, **info})
-
-    def close(self) -> None:
-        self._file.close()
+        write_files(self.folder, arrays | index_arrays(splits), info)
+        return info
 
     def _write_header(self, frames: int) -> None:
         # numpy pads headers, so the first axis can grow in place.
         header = {"descr": "<f4", "fortran_order": False, "shape": (frames, *self.shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(self._joints, header)
 
 
-def index_arrays(protocol: str, sides: dict[str, list[int]]) -> dict[str, np.ndarray]:
-    """Return a protocol's index arrays (int64), by the stems of their files."""
-    return {f"{protocol}_{side}": np.array(sides[side], np.int64) for side in SIDES}
+def index_arrays(splits: Splits) -> dict[str, np.ndarray]:
+    """Return the protocols' index arrays (int64), by the stems of their files."""
+    return {f"{name}_{side}": np.array(sides[side], np.int64) for name, sides in splits.items() for side in SIDES}
 
 
 def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> None:
-    """Write arrays as `.npy` files, by their stems, and dataset.json; flush them to the disk."""
+    """Write arrays as `.npy` files, by their stems, and dataset.json; flush all files of the folder to the disk."""
     for stem, array in arrays.items():
         np.save(folder / f"{stem}.npy", array, allow_pickle=False)
-        flush(folder / f"{stem}.npy")
     (folder / INFO).write_text(json.dumps(info, indent=1))
-    flush(folder / INFO)
+    for path in folder.iterdir():
+        flush(path)
 
 
 @contextmanager
@@ -136,19 +132,15 @@ def packing(
     none does. Raises UserError if another program is writing there, or `out` holds arrays that are no data set, or
     another one than that of `name`.
     """
-    with ExitStack() as stack:
-        stack.enter_context(locked(out))
-        outdated = [INFO, *_outdated(out, name)]  # no data set while its files are replaced
-        folder = stack.enter_context(atomic_files(out, last=INFO, outdated=outdated))
-        writer = PackedWriter(folder, shape)
-        try:
-            yield writer
-        finally:
-            writer.close()
+    with locked(out):
+        with atomic_files(out, last=INFO, outdated=_outdated(out, name)) as folder:
+            with open(folder / "joints.npy", "wb") as joints:
+                yield PackedWriter(folder, joints, shape)
 
 
 def _outdated(out: Path, name: str | None) -> list[str]:
-    """List the files of the data set in `out` that a new one would not replace."""
+    """List the files of the data set in `out` to remove before new ones move there: dataset.json, so that it is no data
+    set meanwhile, and those that a new one may lack."""
     if not (out / INFO).exists():
         if any(out.glob("*.npy")) and not (out / PARTIAL).exists():  # which a killed conversion leaves
             raise UserError(f"{out}: holds .npy files that are no data set; name another folder by --out")
@@ -156,8 +148,8 @@ def _outdated(out: Path, name: str | None) -> list[str]:
     try:
         info = read_info(out / INFO)
     except UserError:  # it is to be converted again
-        return []
+        return [INFO]
     if name not in (None, info["dataset"]):
         raise UserError(f"{out}: holds the data set {info['dataset']}; name another folder by --out")
     indices = [f"{protocol}_{side}.npy" for protocol in info["protocols"] for side in SIDES]
-    return [*indices, *(f"{table}.npy" for table in TABLES), SEGMENTS]
+    return [INFO, *indices, *(f"{table}.npy" for table in TABLES), SEGMENTS]

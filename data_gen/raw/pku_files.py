@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ from utils.files import reading
 Result = TypeVar("Result")
 SUFFIX = ".txt"
 FRAME_VALUES = NUM_PEOPLE * NUM_JOINTS * 3
-MAX_LABELS = 999  # a clip's name has three digits for its line
-
 _LABEL = re.compile(rb"\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*(-?\d{1,9})\s*,\s*[^,\s][^,]*")
 _SPLITS = {2: "train", 4: "val"}  # by line of a split file
 
@@ -33,11 +30,11 @@ _SPLITS = {2: "train", 4: "val"}  # by line of a split file
 
 @dataclass
 class Split:
-    """A split file: each video's `side` (`train` or `val`) and `line`; what is wrong (`bad`), by place."""
+    """A split file: each video's `side`, `train` or `val` or, if it is on both, empty; what is wrong (`bad`), by
+    place."""
 
     path: Path
     side: dict[str, str] = field(default_factory=dict)
-    line: dict[str, int] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
 
 
@@ -45,29 +42,24 @@ def find_split(raw: Path, stem: str) -> Path:
     """Find the split file `stem`.txt (underscores may be hyphens): in `raw`, beside it, or in `split` of either.
 
     In part II's own folder the name may lack `_v2`; beside that folder, such a file is part I's.
-
-    Raises UserError if there is none, or a folder has two of that name.
     """
-    beside = Path(os.path.abspath(raw)).parent
+    beside = raw.absolute().parent
     own, shared = ([base, base / "split", base / "Split"] for base in (raw, beside))
     for name, folders in ((stem, own + shared), (stem.removesuffix("_v2"), own)):
         for folder in folders:
-            entries = os.listdir(folder) if folder.is_dir() else []
-            files = sorted(entry for entry in entries if entry.replace("-", "_") == name + SUFFIX)
-            if len(files) > 1:
-                raise UserError(f"{folder}: holds both {' and '.join(files)}; remove one of them")
-            if files:
-                return folder / files[0]
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.name.replace("-", "_") == name + SUFFIX:
+                    return path
     raise UserError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, own[:2] + shared[:2]))}")
 
 
 def read_split(path: Path, video: str) -> Split:
     """Read a split file, which lists training videos on line 2 and test videos on line 4.
 
-    Names that the regular expression `video` does not match, and videos on both sides, are left out and reported in
-    `bad`. Raises UserError for a file that cannot be read or has another layout.
+    Names that the regular expression `video` does not match, and videos on both sides, are reported in `bad`. Raises
+    UserError for a file that cannot be read or has another layout.
     """
-    split, both = Split(path), set()
+    split = Split(path)
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
         _check_layout(lines, video)
@@ -77,11 +69,8 @@ def read_split(path: Path, video: str) -> Split:
             if not re.fullmatch(video, name, re.ASCII):
                 split.bad[place] = "not the name of a video of this part"
             elif split.side.setdefault(name, side) != side:
-                split.bad[place] = f"on line {split.line[name]} too, but a video belongs to one split"
-                both.add(name)
-            split.line.setdefault(name, number)
-    for name in both:
-        del split.side[name]
+                split.bad[place] = "on line 2 too, but a video belongs to one split"
+                split.side[name] = ""
     return split
 
 
@@ -124,21 +113,24 @@ def read_video(video: Video, untrimmed: bool) -> Contents:
     it whole; a segment that overlaps that of an earlier line is then left out as bad."""
     contents = Contents(video.name)
     frames = _attempt(video.skeleton, parse_video, contents.bad)
-    if untrimmed and frames is not None:
+    lines = _attempt(video.label, _label_lines, contents.bad)
+    if frames is None or lines is None:
+        return contents
+    if untrimmed:
         contents.people = frames.astype(np.float32)
-    for number, line in _attempt(video.label, _label_lines, contents.bad) or []:
+    for number, line in lines:
         place = f"{video.label}: line {number}"
         try:
-            action, start, end, repairs = parse_label(line, video.classes, None if frames is None else len(frames))
-            segments = [*contents.segments, Segment(start, end, action - 1)]
-            if contents.people is not None:
-                if fault := find_fault(segments, len(contents.people), video.classes):
+            action, start, end, repairs = parse_label(line, video.classes, len(frames))
+            if untrimmed:
+                segments = [*contents.segments, Segment(start, end, action - 1)]
+                if fault := find_fault(segments, len(frames), video.classes):
                     raise UserError(fault[1])
                 contents.segments = segments
-            elif frames is not None:
+            else:
                 name = f"{video.name}_{number:03}_A{action:03}"
                 contents.clips.append((name, action - 1, normalise(_drop_absent(frames[start:end]))))
-            if repairs and frames is not None:
+            if repairs:
                 contents.repaired[place] = "; ".join(repairs)
         except UserError as error:
             contents.bad[place] = error.reason
@@ -147,7 +139,7 @@ def read_video(video: Video, untrimmed: bool) -> Contents:
 
 def _attempt(file: Recording, parse: Callable[[bytes], Result], bad: dict[str, str]) -> Result | None:
     """Parse one of a video's files; if that fails, add the reason to `bad`."""
-    result = attempt(file, parse)
+    result = attempt(file, lambda: parse(file.read()))
     if not isinstance(result, UserError):
         return result
     bad[str(file)] = str(result)
@@ -178,17 +170,14 @@ def parse_video(text: bytes) -> np.ndarray:
 
 def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
     """Return the lines of a label file that are not blank, each with its number from 1."""
-    lines = split_lines(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
-    if len(lines) > MAX_LABELS:
-        raise UserError(f"{len(lines)} lines; {MAX_LABELS} clips of a video can be told apart by name")
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(number, line) for number, line in enumerate(split_lines(text), 1) if line.strip()]
 
 
-def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, int, int, list[str]]:
+def parse_label(line: bytes, classes: int, num_frame: int) -> tuple[int, int, int, list[str]]:
     """Parse a line `class,start,end,confidence` to class from 1, start, end and repairs: frames [start, end).
 
-    Reversed ends are swapped; an end beyond the video's `num_frame` frames (None: unknown) is moved there. Raises
-    UserError for anything else that is not a clip of the video.
+    Reversed ends are swapped; an end beyond the video's `num_frame` frames is moved there. Raises UserError for
+    anything else that is not a clip of the video.
     """
     match = _LABEL.fullmatch(line)
     if not match:
@@ -204,10 +193,9 @@ def parse_label(line: bytes, classes: int, num_frame: int | None) -> tuple[int, 
         raise UserError(f"the clip starts before the video, at {start}")
     if start == end:
         raise UserError(f"the clip is empty, {start} to {end}")
-    if num_frame is not None:
-        if start >= num_frame:
-            raise UserError(f"the clip starts at {start}, behind the video's {num_frame} frames")
-        if end > num_frame:
-            repairs.append(f"the end {end} lies beyond the video's {num_frame} frames: moved there")
-            end = num_frame
+    if start >= num_frame:
+        raise UserError(f"the clip starts at {start}, behind the video's {num_frame} frames")
+    if end > num_frame:
+        repairs.append(f"the end {end} lies beyond the video's {num_frame} frames: moved there")
+        end = num_frame
     return action, start, end, repairs

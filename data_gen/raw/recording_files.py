@@ -9,8 +9,10 @@ NAME.skeleton    NTU's text format, joints of Kinect v2
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
@@ -23,7 +25,6 @@ from utils.files import read_array, reading
 from utils.text import counted
 
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
-_EMPTY = re.compile(r"(?:^|(?<=,))\s*(?=,|$)")  # a cell of a table
 _CROWD = 10  # people; more of them than frames are rather frames
 _VALUES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}  # values per joint in a frame: (people, coordinates)
 
@@ -135,26 +136,22 @@ def _suggested(names: list[str]) -> str:
 
 def _parse_csv(text: str, skeleton: Skeleton) -> np.ndarray:
     """Parse a table: float64 (T, M, V, C). A first line without numbers is a heading; an empty cell is nan."""
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    heading = lines[0][1] if lines else ""
-    shape, columns = csv_shape(heading, skeleton), heading.count(",")
-    if not any(map(_is_number, heading.split(","))):
+    lines = [(number, line.split(",")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    heading = lines[0][1] if lines else []
+    shape = csv_shape(",".join(heading), skeleton)
+    if not any(map(_is_number, heading)):
         del lines[0]
     if not lines:
         raise UserError("holds no frames")
-    for number, line in lines:
-        if line.count(",") != columns:
-            raise UserError(f"has {counted(line.count(',') + 1, 'value')}, the first line {columns + 1}", number)
-    try:
-        values = _to_numbers([line for _, line in lines])
-    except ValueError:  # perhaps for empty cells
+    rows = []
+    for number, cells in lines:
+        if len(cells) != len(heading):
+            raise UserError(f"has {counted(len(cells), 'value')}, the first line {len(heading)}", number)
         try:
-            values = _to_numbers([_EMPTY.sub("nan", line) for _, line in lines])
-        except ValueError:  # numpy names the row, not the line
-            cells = ((number, cell.strip()) for number, line in lines for cell in line.split(","))
-            number, cell = next((number, cell) for number, cell in cells if cell and not _is_number(cell))
-            raise UserError(f"not a number: {quote(cell.encode())}", number) from None
-    return values.reshape(len(values), *shape)
+            rows.append([float(cell) if cell.strip() else math.nan for cell in cells])
+        except ValueError as error:
+            raise UserError(str(error), number) from None
+    return np.array(rows).reshape(len(rows), *shape)
 
 
 def _check_heading(line: str, skeleton: Skeleton, coordinates: int) -> None:
@@ -175,12 +172,8 @@ def _check_heading(line: str, skeleton: Skeleton, coordinates: int) -> None:
             )
 
 
-def _to_numbers(lines: list[str]) -> np.ndarray:
-    return np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
-
-
 def _is_number(text: str) -> bool:
-    try:
-        return bool(text.strip()) and _to_numbers([text]) is not None
-    except ValueError:
-        return False
+    with suppress(ValueError):
+        float(text)
+        return True
+    return False

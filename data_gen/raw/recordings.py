@@ -51,15 +51,12 @@ class Recording:
             return _archive(self.path).read(self.member)
 
     def bodies(self, skeleton: Skeleton) -> np.ndarray:
-        """Read its bodies (T, S, V, C), as recorded; `.csv` and `.npy` are of this skeleton's joints. Raises UserError,
-        with path and line; values of `.csv` and `.npy` may be non-finite."""
+        """Read its bodies (T, S, V, C), as recorded; `.csv` and `.npy` are of this skeleton's joints, and may hold
+        non-finite values."""
         with reading(self):
-            return self.parse(self.read(), skeleton)
-
-    def parse(self, content: bytes, skeleton: Skeleton) -> np.ndarray:
-        """Parse its contents to bodies (T, S, V, C)."""
-        is_skeleton = self.suffix == SKELETON
-        return parse_skeleton(content) if is_skeleton else parse_table(content, self.suffix, skeleton)
+            if self.suffix == SKELETON:
+                return parse_skeleton(self.read())
+            return parse_table(self.read(), self.suffix, skeleton)
 
     def check_same(self, other: Recording) -> None:
         """Raise UserError if another recording of this name has other contents, as far as both can be read."""
@@ -155,15 +152,11 @@ def _in_place(place: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
 
 def recordings_under(folder: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
     """Yield the files in a folder, at any depth, that are recordings by their names. Archives are not opened."""
-    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=_raise):
+    for parent, subfolders, files in os.walk(folder, followlinks=True):
         subfolders.sort()
         for name in sorted(files):
             if is_recording(name, suffixes):
                 yield Recording(Path(name).stem, os.path.join(parent, name))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _in_archive(path: Path, suffixes: Sequence[str]) -> Iterator[Recording]:
@@ -278,23 +271,22 @@ def _prepare(
 ) -> tuple[np.ndarray, set[str]] | UserError:
     recording, source = item
 
-    def prepare(content: bytes) -> tuple[np.ndarray, set[str]]:
-        bodies = check_values(recording.parse(content, source))
-        people, adaptations = fit_people(bodies, source, target, centred)
+    def prepare() -> tuple[np.ndarray, set[str]]:
+        people, adaptations = fit_people(check_values(recording.bodies(source)), source, target, centred)
         return people, adaptations - {NORMALISED, ADDED} if recording.suffix == SKELETON else adaptations
 
     return attempt(recording, prepare)
 
 
 def _convert(recording: Recording) -> np.ndarray | UserError:
-    return attempt(recording, lambda content: normalise(parse_skeleton(content)))
+    return attempt(recording, lambda: normalise(recording.bodies(KINECT_V2)))
 
 
-def attempt(recording: Recording, work: Callable[[bytes], Result]) -> Result | UserError:
-    """Return the result of `work` on a recording's contents, or the error, without the recording's path."""
+def attempt(recording: Recording, work: Callable[[], Result]) -> Result | UserError:
+    """Return the result of `work` on a recording, or the error, without the recording's path."""
     try:
         with reading(recording):
-            return work(recording.read())
+            return work()
     except UserError as error:
         cause = error.__cause__
         return UserError(str(cause) if isinstance(cause, UserError) else str(error).removeprefix(f"{recording}: "))

@@ -45,7 +45,6 @@ def test_every_skeleton_is_the_same_in_a_mirror(skeleton):
         {"name": "../mine"},
         {"joints": []},
         {"joints": ["a", "b", "a"]},
-        {"joints": "abc"},
         {"parents": [0, 0]},
         {"parents": [0, 0, 3]},
         {"parents": [0, 0, -1]},
@@ -54,16 +53,14 @@ def test_every_skeleton_is_the_same_in_a_mirror(skeleton):
         {"parents": [1, 2, 0]},
         {"parents": [0, 2, 1]},
         {"centre": 3},
-        {"centre": "a"},
         {"align": [0, 0]},
         {"align": [0, 1, 2]},
-        {"align": 1},
         {"sizes": []},
     ],
     ids=str,
 )
 def test_definitions_that_contradict_themselves_are_refused(change):
-    with pytest.raises(UserError, match=next(iter(change)) if change != {"parents": [0, 1, 0]} else "root"):
+    with pytest.raises(UserError, match=next(iter(change))):
         Skeleton.from_json(PLAIN | change)
 
 
@@ -74,7 +71,7 @@ def test_a_users_skeleton_is_read_from_a_file(tmp_path):
     for skeleton in SKELETONS.values():
         file.write_text(json.dumps(skeleton.to_json()))
         assert load_skeleton(str(file)) == skeleton == load_skeleton(skeleton.name)
-    for content in ("{", "[]", json.dumps(PLAIN | {"parents": [0]})):
+    for content in ("{", "[]", "{}", json.dumps(PLAIN | {"align": 1}), json.dumps(PLAIN | {"parents": [0]})):
         file.write_text(content)
         with pytest.raises(UserError, match=str(file)):
             load_skeleton(str(file))
@@ -89,7 +86,7 @@ def test_a_layout_is_read_as_it_was_written():
             layout.shape
         )
     assert str(NTU_LAYOUT) == "kinect_v2 (25 joints, 2 people, 3 coordinates)"
-    for change in ({"people": 0}, {"people": "2"}, {"coordinates": 4}, {"skeleton": None}):
+    for change in ({"people": 0}, {"people": "2"}, {"coordinates": 4}):
         with pytest.raises(UserError):
             FrameLayout.from_json(NTU_LAYOUT.to_json() | change)
 

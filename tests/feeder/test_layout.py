@@ -14,7 +14,6 @@ from models import ENCODERS
 from models.transformer import Transformer
 from models.umurl import UmURL
 from tests.helpers import streams_of
-from utils.errors import UserError
 
 LAYOUTS = [
     FrameLayout(SKELETONS["coco"], 1, 2),
@@ -81,12 +80,3 @@ def test_parents_change_bones_and_nothing_else():
     for modality in PUBLISHED:
         derived = [derive(clip, [modality], torch.tensor(skeleton.parents)) for skeleton in (KINECT_V2, other)]
         assert torch.equal(*map(encoder, derived)) == (modality != "bone")
-
-
-def test_a_layout_is_kept_as_plain_values():
-    for layout in (*LAYOUTS, NTU_LAYOUT):
-        assert FrameLayout.from_json(layout.to_json()) == layout
-    assert str(NTU_LAYOUT) == "kinect_v2 (25 joints, 2 people, 3 coordinates)"
-    for change in ({"coordinates": 4}, {"skeleton": "coco"}):
-        with pytest.raises((UserError, ValueError)):
-            FrameLayout.from_json(NTU_LAYOUT.to_json() | change)

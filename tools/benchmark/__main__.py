@@ -22,7 +22,8 @@ STAGES = ("convert", "feed", "step", "epoch", "features", "probe", "retrieve")
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add("stages", nargs="*", choices=STAGES, metavar="STAGE", help=f"{', '.join(STAGES)}; default: all")
+    names = f"{', '.join(STAGES)}; default: all"
+    add("stages", nargs="*", choices=(*STAGES, "all"), default="all", metavar="STAGE", help=names)
     add_device_option(parser)
     add("--json", type=output_file, metavar="FILE", help="also write all values there, after each stage")
     add("--encoder", choices=list(ENCODERS), default="transformer", help="architecture of the encoder")
@@ -52,7 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     bench = stages.Bench(device, sizes, args.encoder, choose_amp(args.amp, device), args.compile, args.profile)
     machine, rows = {"device": device_name(device), **versions()}, list[Row]()
     try:
-        for name in progress(list(dict.fromkeys(args.stages or STAGES)), desc="benchmark", unit="stage"):
+        chosen = STAGES if "all" in args.stages else list(dict.fromkeys(args.stages))
+        for name in progress(chosen, desc="benchmark", unit="stage"):
             rows += getattr(stages, name)(bench)
             if args.json:
                 values = {"machine": machine, "sizes": vars(sizes), "rows": [row.to_json() for row in rows]}

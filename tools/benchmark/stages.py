@@ -15,8 +15,8 @@ import torch
 from torch.profiler import profile
 
 from data_gen.datasets import ROOT
-from data_gen.demo_gendata import write_performance
 from data_gen.raw.normalise import normalise
+from data_gen.raw.sensor import write_performance
 from data_gen.raw.simulation import ACTIONS, REPLICATIONS, SUBJECTS
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import NTU_LAYOUT

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from models.frozen import equalise
+from models.frozen import normalise_streams
 from tools.evaluation.setup import open_evaluation, stem_of
 from tools.figures import style
 from tools.figures.inputs import Data, choose_titles, features_of, file_of, names_for, plot_path, title_of
@@ -79,7 +79,7 @@ def plot_tsne(
     names, label = names_for(packed, class_names), packed.label[indices]
     features = []
     for encoder, evaluation in zip(encoders, evaluations):
-        features.append(equalise(features_of(encoder, evaluation.packed, indices), encoder.streams).cpu())
+        features.append(normalise_streams(features_of(encoder, evaluation.packed, indices), encoder.streams).cpu())
     style.publish(draw([embed(values, seed) for values in features], titles, label, names), path, first.folder)
     metadata = [[names[c], packed.names[index]] for c, index in zip(label, indices)]
     for folder in dict.fromkeys(evaluation.folder for evaluation in evaluations):

@@ -48,7 +48,7 @@ def make_packed(folder: Path, kind: str = "25 joints", longest: int = 12, class_
         info = {"dataset": dataset, "title": "simulated demo" if dataset == "demo" else dataset, "classes": CLASSES}
         if class_names:
             info["class_names"] = [f"{'zyx'[i % 3]} move, {i}" for i in range(CLASSES)]
-        info |= {"skeleton": skeleton.to_json(), "made": {"here": "x"}} | writer.counts(splits)
+        info |= {"skeleton": skeleton.to_json(), "made": {"here": "x"}}
         writer.finish(splits, info)
     return PackedDataset(folder)
 

@@ -48,7 +48,7 @@ def test_a_folder_keeps_subjects_and_cameras_and_pyskl_more_than_two_people(tmp_
             clip = rng.normal(size=(4, 3, 25, 3)).astype(np.float32)
             clip[:, 0, 1] = 0
             writer.add(name, label, clip)
-        info = {"dataset": "own", "title": "own", "classes": 3, "made": {}} | writer.counts({})
+        info = {"dataset": "own", "title": "own", "classes": 3, "made": {}}
         writer.finish({}, info, {"subject": ["x", "y", "x"], "camera": ["1", "01", "3"]})
     packed = PackedDataset(tmp_path / "packed")
     export("folder", "--data", packed.path, "--out", tmp_path / "folder")
@@ -71,7 +71,7 @@ def test_pku_mmd_whose_names_tell_nothing_keeps_its_splits_and_labels(form, tmp_
             clip[:, 0, 1] = 0
             writer.add(f"0002-L_{i:03}", 50 - i, clip)
         splits = {"xsub": {"train": [0, 3, 4], "val": [1, 2, 5]}}
-        info = {"dataset": "pku1", "title": "PKU-MMD I", "classes": 51, "made": {}} | writer.counts(splits)
+        info = {"dataset": "pku1", "title": "PKU-MMD I", "classes": 51, "made": {}}
         writer.finish(splits, info)
     packed, ((name, *there), back) = PackedDataset(tmp_path / "packed"), FORMATS[form]
     export(name, *there, "--data", packed.path, "--out", tmp_path / "file")
@@ -124,7 +124,7 @@ def test_exports_that_cannot_be_are_refused(tmp_path):
     with packing(tmp_path / "many", (3, 25, 3)) as writer:
         writer.add("recordings", 0, np.zeros((2, 3, 25, 3), np.float32))
         splits = {"a": {"train": [0], "val": []}}
-        writer.finish(splits, {"dataset": "own", "classes": 1, "made": {}} | writer.counts(splits))
+        writer.finish(splits, {"dataset": "own", "classes": 1, "made": {}})
     for where, *arguments in (
         ("'x'", "npz", "--data", data, "--protocol", "x"),
         (tmp_path, "npz", "--data", tmp_path),

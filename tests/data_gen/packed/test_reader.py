@@ -141,29 +141,30 @@ def test_a_data_set_of_nothing_is_refused(folder):
         PackedDataset(folder)
 
 
-def pack_one(folder, shape, people, info=None, tables=None):
+def pack(folder, shape, people, info=None, tables=None, names="a"):
     with packing(folder, shape) as writer:
-        writer.add("a", 0, people)
-        writer.finish({}, {"dataset": "b", "classes": 1} | writer.counts({}) | (info or {}), tables)
+        for name in names:
+            writer.add(name, 0, people)
+        writer.finish({}, {"dataset": "b", "classes": 1} | (info or {}), tables)
 
 
 def test_a_writer_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(UserError, match=r"\(3, 2, 25, 3\)"):
-        pack_one(tmp_path, (1, 17, 2), np.zeros((3, 2, 25, 3)))
-    with pytest.raises(UserError, match="25 joints"):
-        pack_one(tmp_path, (1, 17, 2), np.zeros((3, 1, 17, 2)))
-    with pytest.raises(UserError, match="subject"):
-        pack_one(tmp_path, (2, 25, 3), np.zeros((3, 2, 25, 3)), tables={"subject": []})
+        pack(tmp_path, (1, 17, 2), np.zeros((3, 2, 25, 3)))
+    with pytest.raises(UserError, match="a after b"):
+        pack(tmp_path, (2, 25, 3), np.zeros((3, 2, 25, 3)), names="ba")
     assert not any(tmp_path.iterdir())
-    pack_one(tmp_path, (2, 25, 3), np.zeros((3, 2, 25, 3)), {"class_names": ["walk"]}, {"camera": ["2"]})
+    pack(tmp_path, (2, 25, 3), np.zeros((3, 2, 25, 3)), {"class_names": ["walk"]}, {"camera": ["2"]})
     packed = PackedDataset(tmp_path)
     assert packed.class_names == ["walk"] and packed.table("camera") == ["2"] and packed.table("subject") is None
+    with pytest.raises(UserError, match="'xsub'; it has none"):
+        packed.split("xsub", "train")
 
 
 def test_arrays_that_are_no_data_set_and_other_data_sets_are_not_replaced(folder, tmp_path):
     np.save(tmp_path / "precious.npy", np.zeros(3))
     with pytest.raises(UserError, match="--out"):
-        pack_one(tmp_path, (2, 25, 3), np.zeros((3, 2, 25, 3)))
+        pack(tmp_path, (2, 25, 3), np.zeros((3, 2, 25, 3)))
     with pytest.raises(UserError, match="demo"), packing(folder, name="ntu60"):
         pass
     assert len(PackedDataset(folder)) == 24 and os.listdir(tmp_path).count("precious.npy") == 1

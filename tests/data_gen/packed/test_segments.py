@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ def write(folder, segments=SEGMENTS):
         for name, those in zip("abc", segments):
             writer.add_long(name, rng.normal(size=(10, 2, 25, 3)), those)
         splits = {"xsub": {"train": [0], "val": [1, 2]}}
-        writer.finish(splits, {"dataset": "mine", "title": "mine", "classes": 2, **writer.counts(splits)})
+        writer.finish(splits, {"dataset": "mine", "title": "mine", "classes": 2})
     return folder
 
 
@@ -66,3 +68,9 @@ def test_of_two_that_overlap_the_later_one_is_at_fault():
     assert find_fault(segments[:2], 40, 1) is None
     assert find_fault(segments, 40, 1)[0] == 2
     assert from_array(to_array([segments[:2]]), np.array([40]), 1) == [segments[:2]]
+
+
+def test_a_segment_before_the_first_frame_is_refused_whatever_the_recordings_length():
+    fault = find_fault([Segment(0, 4, 0), Segment(-5, -1, 0)], math.inf, 1)
+    assert fault[0] == 1 and "-5 to -1: " in fault[1] and "inf" not in fault[1]
+    assert find_fault([Segment(3, 41, 0)], 40, 1)[1].endswith("40")
