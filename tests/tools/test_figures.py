@@ -142,7 +142,8 @@ def logs(tmp_path):
         append_result(folder, result | more)
     for top1 in (1.0, 40.0):
         metrics = {f"top1_at_{part}": {"values": [top1, top1 + part]} for part in (100, 20, 7.5)}
-        append_result(folder, result | {"task": "earliness", "metrics": metrics})
+        metrics |= {name.replace("top1", "top5"): {"values": [99.0, 99.0]} for name in metrics}
+        append_result(folder, result | {"task": "early_recognition", "metrics": metrics})
     return folder
 
 
@@ -175,14 +176,14 @@ def test_the_rates_are_written_without_formulas():
     assert {"1e−03", "1e−02"} <= set(labels) and "$" not in "".join(labels)
 
 
-def test_earliness_is_the_newest_result(logs, draw):
+def test_early_recognition_is_the_newest_result(logs, draw):
     curve, data = curves.read_scores(logs, "all")
     assert curve.x.tolist() == [7.5, 20, 100] and curve.y.tolist() == [[40] * 3, [47.5, 60, 140]]
-    axes = curves.draw_earliness({"run": curve}, data).axes[0]
+    axes = curves.draw_early_recognition({"run": curve}, data).axes[0]
     assert axes.lines[0].get_ydata().tolist() == [43.75, 50, 90] and axes.get_title() == "demo xsub"
     other = shutil.copytree(logs, logs.with_name("other"))
     draw("earliness", logs, other)
-    assert (logs / "figures" / "earliness_other.png").is_file()
+    assert (logs / "figures" / "early_recognition_other.png").is_file()
 
 
 def test_retrieval_finds_what_tools_search_finds(folder, demo_root, tmp_path):
@@ -234,7 +235,7 @@ def test_names_that_look_like_formulas_are_drawn_as_they_are():
         (("confusion", "RUN", "--modality", "bone"), "--modality bone"),
         (("confusion", "RUN", "--class-names", "none.txt"), "none.txt"),
         (("curves", "RUN", "RUN"), "--labels"),
-        (("earliness", "RUN"), "--observed"),
+        (("early_recognition", "RUN"), "--observed"),
     ],
 )
 def test_errors_name_the_flag_or_the_file(run, demo_root, args, message):

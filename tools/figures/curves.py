@@ -1,4 +1,4 @@
-"""Curves of several runs: their logs and their probes' accuracy over epochs; earliness over the observed part."""
+"""Curves of several runs: their logs and their probes' accuracy over epochs; early recognition."""
 
 from __future__ import annotations
 
@@ -81,16 +81,17 @@ def plot_curves(runs: list[str], labels: list[str] | None, out: Path | None) -> 
 
 def read_scores(folder: Path, modality: str) -> tuple[Curve, str]:
     """Read the newest scores of `--observed`: top-1 of each seed over the observed part, both in %, and their data."""
-    result = newest_result(folder, "earliness", modality)
+    result = newest_result(folder, "early_recognition", modality)
     if not result:
         command = f"action_recognition.py --pretrained {folder} --observed 0.1 0.2 0.5 1"
-        raise UserError(f"{folder}: no earliness of modality {modality}; run python {command}")
-    scores = {float(name.removeprefix("top1_at_")): value["values"] for name, value in result["metrics"].items()}
+        raise UserError(f"{folder}: no early recognition of modality {modality}; run python {command}")
+    prefix, metrics = "top1_at_", result["metrics"]
+    scores = {float(name.removeprefix(prefix)): metrics[name]["values"] for name in metrics if name.startswith(prefix)}
     observed, top1 = zip(*sorted(scores.items()))
     return Curve(np.array(observed), np.array(top1).T), f"{result['dataset']} {result['protocol']}"
 
 
-def draw_earliness(runs: dict[str, Curve], title: str) -> Figure:
+def draw_early_recognition(runs: dict[str, Curve], title: str) -> Figure:
     """Draw a line for each run: the mean of its seeds, in a band from the lowest to the highest."""
     figure = style.new_figure(2.6, 4.5)
     axes = figure.subplots()
@@ -101,12 +102,14 @@ def draw_earliness(runs: dict[str, Curve], title: str) -> Figure:
     return figure
 
 
-def plot_earliness(runs: list[str], modality: str, out: Path | None) -> None:
-    """Draw the earliness of runs."""
+def plot_early_recognition(runs: list[str], modality: str, out: Path | None) -> None:
+    """Draw the early recognition of runs."""
     folders = find_folders(runs, None)
     first, *others = folders.values()
     scores = {title: read_scores(folder, modality) for title, folder in folders.items()}
     data = " and ".join(dict.fromkeys(data for _, data in scores.values()))
-    figure = draw_earliness({title: curve for title, (curve, _) in scores.items()}, f"{data}, modality {modality}")
-    parts = stem_of("earliness", modality), *(folder.resolve().name for folder in others)
+    figure = draw_early_recognition(
+        {title: curve for title, (curve, _) in scores.items()}, f"{data}, modality {modality}"
+    )
+    parts = stem_of("early_recognition", modality), *(folder.resolve().name for folder in others)
     style.publish(figure, plot_path(out, first, *parts), first)
