@@ -18,21 +18,9 @@ from typing import TYPE_CHECKING
 from data_gen.datasets import DATA_ROOT
 from feeder.modalities import ENSEMBLE, MODALITIES
 from tools.training.recipes import FINETUNE, LINEAR_PROBE, ClassifierRecipe
+from utils import options
 from utils.errors import UserError
 from utils.files import format_summary, summary
-from utils.options import (
-    add_data_options,
-    add_pretrained_option,
-    add_representation_options,
-    add_training_options,
-    check_milestones,
-    fraction,
-    make_parser,
-    non_negative_int,
-    positive_float,
-    positive_int,
-    unique,
-)
 from utils.processes import run, single_process
 from utils.text import table
 
@@ -41,36 +29,36 @@ if TYPE_CHECKING:
     from tools.evaluation.probe import LinearProbe
     from tools.evaluation.setup import Evaluation
 
-TASK, EARLINESS = "action_recognition", "earliness"
+TASK, EARLY = "action_recognition", "early_recognition"
 FEW_LABEL_SEEDS = range(5)
 log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    add_pretrained_option(parser)
-    add_data_options(parser, "--finetune-dataset", DATA_ROOT)
-    add_representation_options(parser)
+    parser = options.make_parser(__doc__)
+    options.add_pretrained_option(parser)
+    options.add_data_options(parser, "--finetune-dataset", DATA_ROOT)
+    options.add_representation_options(parser)
     add, tuned = parser.add_argument, FINETUNE
     add("--finetune", action="store_true", help="train the encoder together with the classifier, instead of a probe")
     share = "with --finetune: shares of each class's recordings to train on, such as 0.01 0.1; default: all recordings"
-    add("--label-fraction", type=fraction, nargs="+", metavar="F", help=share)
+    add("--label-fraction", type=options.fraction, nargs="+", metavar="F", help=share)
     scratch = "with --finetune: start from an untrained encoder of the same kind, for comparison"
     add("--from-scratch", action="store_true", help=scratch)
     observed = "linear probe: also recognise from the first share of each clip, such as 0.1 0.2 0.5 1"
-    add("--observed", type=fraction, nargs="+", metavar="F", help=observed)
-    add_training_options(parser, "the model, with --finetune")
+    add("--observed", type=options.fraction, nargs="+", metavar="F", help=observed)
+    options.add_training_options(parser, "the model, with --finetune")
     rates = f"learning rates; the probe takes several; default: {LINEAR_PROBE.lr:g}, with --finetune {tuned.lr:g}"
-    add("--lr", type=positive_float, nargs="+", help=rates)
+    add("--lr", type=options.positive_float, nargs="+", help=rates)
     epochs = f"epochs of training; default: {LINEAR_PROBE.epochs}, with --finetune {tuned.epochs}"
-    add("--epochs", type=positive_int, help=epochs)
-    schedule = "epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}"
-    schedule = schedule.format(*LINEAR_PROBE.schedule, *tuned.schedule)
-    add("--schedule", type=non_negative_int, nargs="*", help=schedule)
+    add("--epochs", type=options.positive_int, help=epochs)
+    drops = "epochs at which the rate drops to a tenth; default: {} {}, with --finetune {} {}"
+    drops = drops.format(*LINEAR_PROBE.milestones, *tuned.milestones)
+    add("--schedule", dest="milestones", type=options.non_negative_int, nargs="*", metavar="EPOCH", help=drops)
     batch = f"global batch size; default: {LINEAR_PROBE.batch_size}, with --finetune {tuned.batch_size}"
-    add("--batch-size", type=positive_int, help=batch)
+    add("--batch-size", type=options.positive_int, help=batch)
     seeds = "random seeds (initialisation, order, choice of labelled recordings); default: 0, with --label-fraction 0–4"
-    add("--seed", type=non_negative_int, nargs="+", help=seeds)
+    add("--seed", type=options.non_negative_int, nargs="+", help=seeds)
     return parser.parse_args(argv)
 
 
@@ -85,15 +73,15 @@ def make_recipe(args: argparse.Namespace) -> tuple[ClassifierRecipe, list[float]
         )
     recipe = FINETUNE if args.finetune else LINEAR_PROBE
     flags = {"epochs": args.epochs, "batch_size": args.batch_size}
-    if args.schedule is not None:
-        flags["schedule"] = tuple(args.schedule)
-        if fault := check_milestones(args.schedule, args.epochs or recipe.epochs):
+    if args.milestones is not None:
+        flags["milestones"] = tuple(args.milestones)
+        if fault := options.check_milestones(args.milestones, args.epochs or recipe.epochs):
             raise UserError(fault)
-    lrs = unique(args.lr) or [recipe.lr]
+    lrs = options.unique(args.lr) or [recipe.lr]
     if args.finetune and len(lrs) > 1:
         raise UserError(f"--lr {' '.join(f'{lr:g}' for lr in lrs)}: --finetune takes one rate")
     recipe = replace(recipe, lr=lrs[0], **{name: value for name, value in flags.items() if value is not None})
-    return recipe, lrs, unique(args.seed) or (list(FEW_LABEL_SEEDS) if args.label_fraction else [0])
+    return recipe, lrs, options.unique(args.seed) or (list(FEW_LABEL_SEEDS) if args.label_fraction else [0])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -122,9 +110,9 @@ def finetune(args: argparse.Namespace, recipe: ClassifierRecipe, seeds: list[int
         source = ClipDataset.of_dataset(evaluation.packed, every, procs.device)
         amp = choose_amp(args.amp, procs.device)
         finetuning = Finetuning(evaluation, recipe, procs, amp, args.compile, args.from_scratch, source)
-        fractions = unique(args.label_fraction) or [None]
+        fractions = options.unique(args.label_fraction) or [None]
         evaluation.start_log(finetuning.task(fractions[0]), procs.rank)
-        for modality in unique(args.modality):
+        for modality in options.unique(args.modality):
             for fraction in fractions:
                 for seed in seeds:
                     finetuning.run(modality, fraction, seed, keep_models=seed == seeds[0])
@@ -145,7 +133,7 @@ def probe(args: argparse.Namespace, recipe: ClassifierRecipe, lrs: list[float], 
         name: LinearProbe(features, train.labels, evaluation.packed.num_classes, recipe, seeds, lrs)
         for name, features in train.features.items()
     }
-    settings = {"epochs": recipe.epochs, "schedule": list(recipe.schedule), "batch_size": recipe.batch_size}
+    settings = {"epochs": recipe.epochs, "milestones": list(recipe.milestones), "batch_size": recipe.batch_size}
     runs = [f"seed{seed}" + f"_lr{lr:g}" * (len(lrs) > 1) for lr in lrs for seed in seeds]
     for name, validations in train_probes(probes, val.features, val.labels, late_fusion(list(probes))).items():
         stem = stem_of(TASK, name)
@@ -213,7 +201,7 @@ def observe(
     columns += [[format_summary(each[f"top1_at_{100 * share:g}"], 2) for share in shares] for each in metrics.values()]
     log.info("top-1 in %, by the observed part of each clip\n" + table(["observed", *metrics], list(zip(*columns))))
     for name, values in metrics.items():
-        evaluation.add(EARLINESS, name, values, settings, {})
+        evaluation.add(EARLY, name, values, settings, {})
 
 
 if __name__ == "__main__":

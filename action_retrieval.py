@@ -9,16 +9,8 @@ import argparse
 import logging
 
 from data_gen.datasets import DATA_ROOT
+from utils import options
 from utils.errors import UserError
-from utils.options import (
-    add_data_options,
-    add_pretrained_option,
-    add_representation_options,
-    make_parser,
-    non_negative_int,
-    positive_int,
-    unique,
-)
 from utils.processes import run, single_process
 
 TASK = "action_retrieval"
@@ -27,14 +19,14 @@ log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    add_pretrained_option(parser)
-    add_data_options(parser, "--finetune-dataset", DATA_ROOT)
-    add_representation_options(parser)
+    parser = options.make_parser(__doc__)
+    options.add_pretrained_option(parser)
+    options.add_data_options(parser, "--finetune-dataset", DATA_ROOT)
+    options.add_representation_options(parser)
     neighbours = "numbers of neighbours that vote; equal votes go to the nearest; default: 1 5 20, as far as there are"
-    parser.add_argument("--knn-neighbours", type=positive_int, nargs="+", metavar="K", help=neighbours)
+    parser.add_argument("--knn-neighbours", type=options.positive_int, nargs="+", metavar="K", help=neighbours)
     seed = "recorded with the result; nothing in retrieval is random"
-    parser.add_argument("--seed", type=non_negative_int, default=0, help=seed)
+    parser.add_argument("--seed", type=options.non_negative_int, default=0, help=seed)
     return parser.parse_args(argv)
 
 
@@ -48,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     device = single_process(args.device, "action_retrieval.py")
     evaluation = open_evaluation(args.pretrained, args.dataset, args.protocol, args.data_root, device)
     size = len(evaluation.indices["train"])
-    ks = unique(args.knn_neighbours) or [k for k in NEIGHBOURS if k <= size]
+    ks = options.unique(args.knn_neighbours) or [k for k in NEIGHBOURS if k <= size]
     if max(ks) > size:
         raise UserError(f"--knn-neighbours {max(ks)}: the gallery has only {size} recordings")
     evaluation.start_log(TASK)

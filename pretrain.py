@@ -22,17 +22,8 @@ from data_gen.packed.reader import ALL, SIDES
 from feeder.modalities import MODALITIES, PUBLISHED, in_order
 from models import ENCODERS, METHODS, LossWeights, checkpoints
 from tools.training.recipes import OWN, PRESETS, pretrain_recipe
+from utils import options
 from utils.errors import UserError
-from utils.options import (
-    add_data_options,
-    add_training_options,
-    check_milestones,
-    make_parser,
-    non_negative_float,
-    non_negative_int,
-    positive_float,
-    positive_int,
-)
 from utils.processes import run
 from utils.text import counted, table
 
@@ -44,41 +35,40 @@ log = logging.getLogger("umurl")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, epilog=recipes_table())
+    parser = options.make_parser(__doc__, epilog=recipes_table())
     add = parser.add_argument
     add("--checkpoint-path", type=Path, required=True, metavar="DIR", help="folder of the run: checkpoints, logs")
-    add_data_options(parser, "--pre-dataset", DATA_ROOT, several=True)
-    add(
-        "--epochs", type=non_negative_int, help="number of epochs; 0 saves the untrained encoder; default: the recipe's"
-    )
-    schedule = "epochs at which the learning rate drops to a tenth; default: the recipe's"
-    add("--schedule", type=non_negative_int, nargs="*", help=schedule)
-    add("--lr", type=positive_float, help="learning rate of Adam; default: the recipe's")
-    add("--wd", type=non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
+    options.add_data_options(parser, "--pre-dataset", DATA_ROOT, several=True)
+    add("--epochs", type=options.non_negative_int, help="epochs; 0 saves the untrained encoder; default: the recipe's")
+    drops = "epochs at which the learning rate drops to a tenth; default: the recipe's"
+    add("--schedule", dest="milestones", type=options.non_negative_int, nargs="*", metavar="EPOCH", help=drops)
+    add("--lr", type=options.positive_float, help="learning rate of Adam; default: the recipe's")
+    add("--wd", type=options.non_negative_float, default=1e-5, help="weight decay (L2, as in Adam)")
     batch = "global batch size, summed over all processes; default: the recipe's"
-    add("--batch-size", type=positive_int, help=batch)
+    add("--batch-size", type=options.positive_int, help=batch)
     add("--encoder", choices=list(ENCODERS), default="transformer", help="architecture of the encoder")
-    add("--hidden-size", type=positive_int, help="width of the encoder; default: the recipe's")
+    add("--hidden-size", type=options.positive_int, help="width of the encoder; default: the recipe's")
     method = "umurl, or the simple baseline of the paper's ablation: two fused views, one projector"
     add("--method", "--objective", choices=list(METHODS), default="umurl", help=method)
     for weight in fields(LossWeights):
         text = f"weight of the {weight.metadata['help']}; default: {weight.default:g}, or the preset's"
-        add(f"--{weight.name}-weight", type=non_negative_float, metavar="W", help=text)
+        add(f"--{weight.name}-weight", type=options.non_negative_float, metavar="W", help=text)
     streams = "modalities, each in a stream of its own and all fused"
     add("--pretrain-modalities", nargs="+", choices=list(MODALITIES), default=list(PUBLISHED), help=streams)
     add("--augment", default="published", help="augmentations: published, mirror, or another of feeder/augment.py")
     tuned = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in PRESETS["tuned"].items())
     preset = f"preset of hyper-parameters; explicit flags override it; tuned: {tuned}"
     add("--recipe", choices=list(PRESETS), default="published", help=preset)
-    add_training_options(parser, "the model (the loss is float32)")
+    options.add_training_options(parser, "the model (the loss is float32)")
     resume = "auto: go on from the newest readable checkpoint; none: remove the run's checkpoints and start again"
     add("--resume", default="auto", metavar="auto|none|FILE", help=resume)
     save = "epochs between checkpoints; the last one is always saved; default: the recipe's"
-    add("--save-freq", type=positive_int, help=save)
-    add("--keep", type=positive_int, metavar="N", help="number of checkpoints to keep, the newest; default: all")
+    add("--save-freq", type=options.positive_int, help=save)
+    add("--keep", type=options.positive_int, metavar="N", help="keep the newest N checkpoints alone; default: all")
     knn = "epochs between measurements of 1-NN accuracy on the val split (knn/top1), the last epoch included"
-    add("--knn-every", type=positive_int, metavar="N", help=knn)
-    add("--seed", type=non_negative_int, default=0, help="random seed (initialisation, data order, augmentation)")
+    add("--knn-every", type=options.positive_int, metavar="N", help=knn)
+    seed = "random seed (initialisation, data order, augmentation)"
+    add("--seed", type=options.non_negative_int, default=0, help=seed)
     return parser.parse_args(argv)
 
 
@@ -104,7 +94,7 @@ def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Pro
     weights = {f"{name}_weight": value for name, value in vars(LossWeights()).items()}
     defaults = vars(pretrain_recipe(dataset.name, protocol.name)) | weights | PRESETS[args.recipe]
     config = flags | {name: value for name, value in defaults.items() if flags[name] is None}
-    if args.schedule is not None and (fault := check_milestones(args.schedule, config["epochs"])):
+    if args.milestones is not None and (fault := options.check_milestones(args.milestones, config["epochs"])):
         raise UserError(fault)
     if config["batch_size"] < 2:
         raise UserError(f"--batch-size {config['batch_size']}: the loss needs at least 2 clips a batch")
@@ -112,7 +102,8 @@ def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Pro
         raise UserError("--knn-every takes one data set to pre-train on")
     config["weights"] = LossWeights(**{name.removesuffix("_weight"): config.pop(name) for name in weights})
     config["dataset"], config["protocol"] = "+".join(dataset.name for dataset, _ in sources), protocol.name
-    config["pretrain_modalities"], config["schedule"] = in_order(args.pretrain_modalities), tuple(config["schedule"])
+    config["pretrain_modalities"] = in_order(args.pretrain_modalities)
+    config["milestones"] = tuple(config["milestones"])
     return config, sources
 
 
@@ -160,9 +151,9 @@ def main(argv: list[str] | None = None) -> None:
             if checkpoint:
                 path, state = checkpoint
                 log.info(f"going on from {path}, after {progress_text(trainer.epoch, trainer.step)}")
-                before = state.get("args", {}).get("schedule", list(config.schedule))
-                if before != list(config.schedule):
-                    log.warning(f"warning: --schedule was {before}, now it is {list(config.schedule)}")
+                before = state.get("args", {}).get("milestones", list(config.milestones))
+                if before != list(config.milestones):
+                    log.warning(f"warning: --schedule was {before}, now it is {list(config.milestones)}")
             if procs.is_main and (trainer.epoch < config.epochs or not checkpoint):
                 write_json(config.checkpoint_path / "config.json", config.to_json() | {"view": repr(trainer.view)})
             if procs.is_main and config.resume == "none":

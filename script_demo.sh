@@ -28,6 +28,6 @@ cat <<'TEXT'
 
 Where to look next:
   tensorboard --logdir checkpoints     losses, spread of the projections, accuracies
-  checkpoints/demo/                    checkpoints, log.jsonl, pretrain.log, scores as JSON
+  checkpoints/demo/                    checkpoints, log.jsonl, pretrain.log, scores in results.jsonl
   README.md                            the same on NTU RGB+D: prepare the data, then run the same three scripts
 TEXT

@@ -19,9 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from data_gen.datasets import DATA_ROOT
 from data_gen.raw import simulation as sim
-from data_gen.raw.sensor import make_camera, sense, to_camera, to_text
-from utils.errors import UserError
-from utils.files import atomic_write
+from data_gen.raw.sensor import make_camera, sense, setup_of, to_camera, to_text, write_performance, write_text
 from utils.logs import progress
 from utils.options import add_workers_option, make_parser, non_negative_int, positive_int
 from utils.processes import map_in_workers, num_cores, run
@@ -34,26 +32,6 @@ LONG_ACTIONS = 8  # of a recording
 PAUSE_FRAMES = (20, 91)  # between two actions; a performance has more standing still
 AWAY = 0.15  # chance that nobody is seen during a pause
 LONG_REPLICATIONS = 100  # numbers above those of the demo's clips: no performance is in both
-
-
-def recording_name(subject: int, replication: int, action: int, camera: int) -> str:
-    """Return a recording's NTU file name."""
-    return f"S{setup_of(subject):03}C{camera:03}P{subject:03}R{replication:03}A{action:03}.skeleton"
-
-
-def setup_of(subject: int) -> int:
-    """Return the one setup in which a subject was recorded."""
-    return 1 + (subject - 1) % len(sim.SETUPS)
-
-
-def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> None:
-    """Write a file for each camera of a performance (subject, replication, action)."""
-    people = sim.perform(seed, *performance).people
-    for camera in sim.CAMERA_ANGLES:
-        view = make_camera(setup_of(performance[0]), camera)
-        rng = np.random.default_rng([seed, *performance, camera])
-        recording = sense([to_camera(body, view) for body in people], rng)
-        _write(out / recording_name(*performance, camera), to_text(recording))
 
 
 def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
@@ -120,17 +98,8 @@ def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, s
             rows.append((name, frames + piece.start, frames + piece.end, label))
         frames += int(count)
         texts.append(text)
-    _write(out / f"{name}.skeleton", f"{frames}\n{''.join(texts)}")
+    write_text(out / f"{name}.skeleton", f"{frames}\n{''.join(texts)}")
     return rows
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a recording. Raises UserError if another one is at `path`."""
-    content = text.encode()
-    if path.exists() and path.read_bytes() != content:
-        raise UserError(f"{path}: holds another recording; name another folder by --out")
-    with atomic_write(path) as partial:
-        partial.write_bytes(content)
 
 
 def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int:

@@ -24,16 +24,11 @@ def starts(num_frame: int, length: int, stride: int) -> list[int]:
 def normalise_window(frames: np.ndarray, layout: FrameLayout) -> tuple[np.ndarray, np.ndarray]:
     """Normalise a window's frames (W, slots, V, C), as recorded, like a clip's: float32 (W, M, V, C).
 
-    Return also which frames are present, bool (W,): not those in gaps of at least GAP frames without a body.
+    Return also which frames are present, bool (W,): not those in gaps of at least GAP frames (or of all frames) without
+    a body.
     """
-    clip = normalise(frames.astype(np.float64), layout.skeleton, layout.people)
-    return clip, ~long_gaps((frames != 0).any(axis=(1, 2, 3)), GAP)
-
-
-def long_gaps(present: np.ndarray, least: int) -> np.ndarray:
-    """Mark runs of at least `least` False frames (or of all T) in `present`, bool (T,): bool (T,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([True], present, [True])).astype(np.int8)))
-    result = np.zeros(len(present), bool)
+    present = (frames != 0).any(axis=(1, 2, 3))
+    edges = np.flatnonzero(np.diff(present, prepend=True, append=True))
     for begin, end in edges.reshape(-1, 2):
-        result[begin:end] = end - begin >= min(least, len(present))
-    return result
+        present[begin:end] = end - begin < min(GAP, len(frames))
+    return normalise(frames.astype(np.float64), layout.skeleton, layout.people), present

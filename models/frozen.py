@@ -142,7 +142,7 @@ class FrozenEncoder(nn.Module):
             resampled = torch.cat([self._resample(clip[None]) for clip in arrays])
         else:
             return torch.empty(0, self.feature_size, device=self.device)
-        return equalise(torch.cat(self.encode(resampled, self.streams), 1), self.streams)
+        return normalise_streams(torch.cat(self.encode(resampled, self.streams), 1), self.streams)
 
     def _resample(self, clips: Tensor) -> Tensor:
         layout = self.layout
@@ -201,7 +201,7 @@ def check_layout(encoder: FrozenEncoder, layout: FrameLayout, place: object) -> 
         raise UserError(f"{place}: holds {layout}{differing}; {encoder.path} was trained on {own}")
 
 
-def equalise(features: Tensor, streams: Sequence[Stream]) -> Tensor:
+def normalise_streams(features: Tensor, streams: Sequence[Stream]) -> Tensor:
     """Scale the features of each of several streams, (N, streams·D), to the same length, √D. It suits the learning rate
     of the linear probe; cosines are the same for any."""
     if len(streams) == 1:
@@ -250,4 +250,4 @@ class Representation:
         """Transform features (N, streams·D), the streams concatenated, to the same shape."""
         if self.mean is not None and self.scale is not None:
             features = (features - self.mean) * self.scale
-        return equalise(features, self.streams)
+        return normalise_streams(features, self.streams)

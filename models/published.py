@@ -43,8 +43,9 @@ def adapt(state: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"holds no encoder of this project (no {_FIRST})")
     args = dict(state.get("args", {}))
     modalities = in_order(args.get("pretrain_modalities", PUBLISHED))
-    if "objective" in args:
-        args["method"] = args.pop("objective")
+    for old, new in (("objective", "method"), ("schedule", "milestones")):
+        if old in args:
+            args[new] = args.pop(old)
     layout = FrameLayout.from_json(state["body"]) if "body" in state else NTU_LAYOUT
     unused = [f"encoder.embeddings.{m}." for m in PUBLISHED if m not in modalities]
     unused += ["encoder.fusion."] * (len(modalities) == 1)

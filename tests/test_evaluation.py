@@ -45,8 +45,8 @@ def test_recognition_reports_best_and_last_of_every_seed(published, demo_root):
         "xsub",
     )
     assert (result["checkpoint"], result["epoch"]) == ("checkpoint_0450.pth.tar", 451)
-    settings = {key: result["settings"][key] for key in ("lr", "epochs", "schedule", "batch_size", "seed")}
-    assert settings == {"lr": 0.03, "epochs": 12, "schedule": [120, 140], "batch_size": 512, "seed": [0, 1, 2]}
+    settings = {key: result["settings"][key] for key in ("lr", "epochs", "milestones", "batch_size", "seed")}
+    assert settings == {"lr": 0.03, "epochs": 12, "milestones": [120, 140], "batch_size": 512, "seed": [0, 1, 2]}
     curve = columns_of(published, result["files"]["curve"])
     assert curve["epoch"] == ["5", "10", "12"]
     for number, seed in enumerate((0, 1, 2)):
@@ -249,7 +249,7 @@ def test_scores_of_the_first_part_are_those_of_clips_cut_by_hand(published, demo
     packed = PackedDataset(demo_root / "demo")
     val, results = packed.split("xsub", "val"), {(r["task"], r["modality"]): r for r in read_results(published)}
     for modality in ("all", "joint"):
-        probe, early = (results[task, modality] for task in ("action_recognition", "earliness"))
+        probe, early = (results[task, modality] for task in ("action_recognition", "early_recognition"))
         assert early["metrics"]["top1_at_100"] == probe["metrics"]["last_top1"]
         assert [name for name in early["metrics"] if "top1" in name] == ["top1_at_1", "top1_at_30", "top1_at_100"]
         saved = torch.load(published / probe["files"]["classifier"], weights_only=True)

@@ -94,7 +94,7 @@ def test_an_interrupted_command_goes_on_with_the_runs_that_are_missing(published
 def test_defaults_are_each_recipes():
     def recipe_of(*more):
         recipe, lrs, seeds = action_recognition.make_recipe(action_recognition.parse_args(["--pretrained", "x", *more]))
-        return lrs, recipe.epochs, recipe.schedule, recipe.batch_size, seeds
+        return lrs, recipe.epochs, recipe.milestones, recipe.batch_size, seeds
 
     assert recipe_of() == ([0.03], 150, (120, 140), 512, [0])
     assert recipe_of("--finetune") == ([0.01], 80, (50, 70), 64, [0])

@@ -31,8 +31,7 @@ numpy.save("feature.npy", encoder([encoder.prepare(clip) for clip in {CLIPS}]))
     np.testing.assert_allclose(np.load(tmp_path / "feature.npy"), wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["models", "utils"])
-def test_another_package_of_the_same_name_is_refused(name, monkeypatch):
-    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    with pytest.raises(ImportError, match=name):
+def test_another_package_of_the_same_name_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "models", types.ModuleType("models"))
+    with pytest.raises(ImportError, match="models or utils"):
         torch.hub.load(str(ROOT), "umurl", source="local", checkpoint=str(CHECKPOINT))

@@ -273,7 +273,7 @@ def test_the_recipe_of_each_protocol():
     for name, batch in (("ntu60_xsub", 512), ("ntu60_xview", 1024), ("ntu120_xsub", 1024), ("ntu120_xsetup_2", 1024)):
         config, [(dataset, protocol)] = program.make_config(program.parse_args(["--checkpoint-path", name]))
         assert f"{dataset.name}_{protocol.name}" in name
-        values = [config[key] for key in ("batch_size", "epochs", "schedule", "lr", "wd", "hidden_size", "save_freq")]
+        values = [config[key] for key in ("batch_size", "epochs", "milestones", "lr", "wd", "hidden_size", "save_freq")]
         assert values == [batch, 451, (351,), 5e-4, 1e-5, 1024, 50]
     assert pretrain_recipe("mine", "fold1").batch_size == 128 and pretrain_recipe("pku2", "xsub").epochs == 1001
 

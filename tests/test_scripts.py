@@ -45,21 +45,18 @@ SMALL = ("--hidden-size", "8", "--batch-size", "4", "--epochs", "2", "--device",
 
 
 def test_from_recordings_to_scores(copy):
-    done = run(copy, "./script_pretrain.sh", "demo_small", *SMALL)
-    assert done.returncode == 0, done.stderr
+    done = run(copy, "./script_pretrain.sh", "demo_small", *SMALL, NPROC="2")
+    assert done.returncode == 0 and "2 processes" in done.stdout, done.stderr
     assert done.stderr == ""  # quiet: no bars, no warnings
     folder = copy / "checkpoints" / "demo_small"
     assert (folder / "checkpoint_0001.pth.tar").is_file()
-    done = run(copy, "./script_pretrain.sh", "demo_small", *SMALL, "--epochs", "3", NPROC="2")
-    assert done.returncode == 0 and "2 processes" in done.stdout, done.stderr
-    assert "going on from" in done.stdout and len((folder / "log.jsonl").read_text().splitlines()) == 3
     for task in ("recognition", "retrieval"):
         done = run(copy, f"./script_action_{task}.sh", "demo_small", "--modality", "bone", "--device", "cpu")
         assert done.returncode == 0, done.stderr
         result = read_results(folder)[-1]
-        assert (result["task"], result["modality"], result["epoch"]) == (f"action_{task}", "bone", 3)
+        assert (result["task"], result["modality"], result["epoch"]) == (f"action_{task}", "bone", 2)
     done = run(copy, sys.executable, "-m", "tools.results", "demo_small")
-    assert re.search(r"\| demo_small \| demo xsub \| 3 +\| bone", done.stdout), done.stdout
+    assert re.search(r"\| demo_small \| demo xsub \| 2 +\| bone", done.stdout), done.stdout
 
 
 @pytest.mark.slow
@@ -85,14 +82,14 @@ def test_fine_tuning_scripts(copy):
     info = json.loads((packed / "dataset.json").read_text()) | {"dataset": "ntu60", "classes": 60}
     (packed / "dataset.json").write_text(json.dumps(info))
     short = ("--epochs", "1", "--schedule", "--device", "cpu")
-    for script, flags, processes, task in (
-        ("semi_supervised", ("--seed", "0"), "1", "semi_supervised"),
-        ("finetune", ("--modality", "bone", "--from-scratch"), "2", "finetune"),
-        ("transfer", ("--finetune-dataset=ntu60",), "1", "transfer"),
+    for script, flags in (
+        ("semi_supervised", ("--seed", "0")),
+        ("finetune", ("--modality", "bone", "--from-scratch")),
+        ("transfer", ("--finetune-dataset=ntu60",)),
     ):
-        done = run(copy, f"./script_{script}.sh", "demo_labels", *short, *flags, NPROC=processes)
+        done = run(copy, f"./script_{script}.sh", "demo_labels", *short, *flags)
         assert done.returncode == 0, done.stderr
-        results = [result for result in read_results(folder) if result["task"] == task]
+        results = [result for result in read_results(folder) if result["task"] == script]
         fractions = [result["settings"].get("label_fraction") for result in results]
         assert fractions == ([0.01, 0.02, 0.05, 0.1, 0.2] if script == "semi_supervised" else [None])
 
@@ -165,6 +162,7 @@ def small_project(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_all_checks_of_a_sound_project_pass(small_project):
     done = run(small_project, "./script_test.sh")
     assert done.returncode == 0, done.stdout + done.stderr

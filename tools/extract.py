@@ -12,29 +12,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from utils import options
 from utils.files import atomic_write
-from utils.options import (
-    PLACES,
-    add_device_option,
-    add_modality_option,
-    add_pretrained_option,
-    add_skeleton_option,
-    make_parser,
-    output_file,
-)
 from utils.processes import run, single_process
 from utils.text import counted
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    add_pretrained_option(parser)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help=PLACES)
-    parser.add_argument("--out", type=output_file, required=True, metavar="FILE.npz", help="archive to write")
-    add_modality_option(parser, "all")
-    add_skeleton_option(parser)
+    parser = options.make_parser(__doc__)
+    options.add_pretrained_option(parser)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="PATH", help=options.PLACES)
+    parser.add_argument("--out", type=options.output_file, required=True, metavar="FILE.npz", help="archive to write")
+    options.add_modality_option(parser, "all")
+    options.add_skeleton_option(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out recordings that cannot be read")
-    add_device_option(parser)
+    options.add_device_option(parser)
     args = parser.parse_args(argv)
     if args.out.suffix != ".npz":
         parser.error(f"--out {args.out}: name a .npz file")
@@ -52,15 +44,9 @@ def main(argv: list[str] | None = None) -> None:
     device = single_process(args.device, "tools.extract")
     encoder = FrozenEncoder.open(args.pretrained, device, args.modality)
     recordings = Recordings(args.data, encoder, args.skeleton)
-    names, labels, features = [], [], []
-    for batch in recordings.features():
-        names += batch.names
-        labels += batch.labels
-        features.append(batch.features.cpu().numpy())
-    if not args.skip_bad or not names:
-        recordings.check()
+    names, labels, features = recordings.all_features(args.skip_bad)
     arrays: dict[str, Any] = {
-        "feature": np.concatenate(features),
+        "feature": features.numpy(),
         "name": np.array(names),
         "label": np.array(labels),
         "classes": np.array(recordings.class_names, np.str_),

@@ -10,15 +10,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+import statistics
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_gen.datasets import DATASETS
-from models.checkpoints import RUNS, find_run
+from models import checkpoints
 from utils.errors import UserError
-from utils.files import RESULTS, atomic_write, format_summary, read_json, read_lines, read_results, reading, summary
+from utils.files import RESULTS, atomic_write, format_summary, read_json, read_lines, read_results, summary
 from utils.options import make_parser, output_file
 from utils.processes import run
 from utils.text import table
@@ -33,33 +33,31 @@ _LETTERS = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\texta
 LATEX = str.maketrans(_LETTERS | {letter: f"\\{letter}" for letter in "#$%&_{}"})
 
 
-class Score(NamedTuple):
-    """A metric's values by seed, or, for an average of runs, by run."""
+class Row(NamedTuple):
+    """The results of a run, or of an average over runs, whose name is then mine_fold*."""
 
-    facts: dict[str, Any]  # FACTS, checkpoint, and the settings but the seed; the run of an average is mine_fold*
-    metric: str
-    values: dict[Any, float]
+    facts: dict[str, Any]  # FACTS, checkpoint, and the settings but the seed
+    metrics: dict[str, dict[Any, float]]  # name → values by seed, or of an average by run
 
 
-def read_scores(runs: dict[str, Path]) -> list[Score]:
+def read_rows(runs: dict[str, Path]) -> list[Row]:
     """Read the results of runs, sorted by task, data and modality. Newer values replace older ones."""
-    scores: dict[str, Score] = {}
+    rows: dict[str, Row] = {}
     for name, folder in runs.items():
         for result in read_results(folder):
             facts = result["settings"] | {key: result.get(key) for key in (*FACTS, "checkpoint")} | {"run": name}
-            seeds = facts.pop("seed", None)
+            seed = facts.pop("seed", None)
+            seeds = seed if isinstance(seed, list) else [seed]
+            row = rows[as_key(facts)] = rows.pop(as_key(facts), Row(facts, {}))  # the newest last
             for metric, value in result["metrics"].items():
-                values = value.get("values", [value.get("mean")]) if isinstance(value, dict) else [value]
-                if all(isinstance(each, int | float) for each in values):
-                    key = as_key(facts, metric)
-                    scores[key] = score = scores.pop(key, None) or Score(facts, metric, {})  # the newest last
-                    names = [*(seeds if isinstance(seeds, list) else [seeds]), *map(str, range(len(values)))]
-                    score.values.update(zip(names, values))
-    return sorted(scores.values(), key=lambda s: [as_text(s.facts[key]) for key in (*FACTS[1:4], "modality")])
+                values = value["values"] if isinstance(value, dict) else [value]
+                names = seeds if len(seeds) >= len(values) else range(len(values))
+                row.metrics.setdefault(metric, {}).update(zip(names, values))
+    return sorted(rows.values(), key=lambda row: [as_text(row.facts[key]) for key in (*FACTS[1:4], "modality")])
 
 
-def as_key(facts: dict[str, Any], metric: str = "") -> str:
-    return json.dumps([facts, metric], sort_keys=True)
+def as_key(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, sort_keys=True)
 
 
 def as_text(value: Any) -> str:
@@ -78,42 +76,38 @@ def starred(facts: dict[str, Any]) -> dict[str, str]:
     return {"run": star, "protocol": f"{rule}*" if is_fold else protocol}
 
 
-def siblings(star: str, runs: Iterable[str]) -> list[str]:
-    """List the runs that a name with stars stands for."""
-    return [name for name in runs if re.fullmatch(re.escape(star).replace(r"\*", r"\d+"), name)]
-
-
-def average(scores: list[Score], runs: dict[str, str]) -> list[Score]:
-    """Average over runs that differ in fold or seed alone. Notes on stderr name other settings that differ, and runs of
-    a group that lack a result."""
-    means: dict[str, Score] = {}
-    groups: dict[tuple, dict[str, set[str]]] = {}  # star, task, data and modality → facts → runs
-    for score in scores:
-        facts = {key: value for key, value in score.facts.items() if key not in HASHES} | starred(score.facts)
-        mean = means.setdefault(as_key(facts, score.metric), Score(facts, score.metric, {}))
-        mean.values[score.facts["run"]] = summary(list(score.values.values()))["mean"]
+def average(rows: list[Row]) -> list[Row]:
+    """Average over runs that differ in fold or seed alone. Notes on stderr name other settings that differ."""
+    groups: dict[tuple, dict[str, Row]] = {}  # run*, task, data and modality → an average for each choice of settings
+    for row in rows:
+        facts = {key: value for key, value in row.facts.items() if key not in HASHES} | starred(row.facts)
         group = groups.setdefault(tuple(facts[key] for key in FACTS if key != "epoch"), {})
-        group.setdefault(as_key(facts), set()).add(score.facts["run"])
-    for (star, task, *_, modality), group in groups.items():
-        names, every = set().union(*group.values()), siblings(star, runs)
-        partial = [json.loads(key)[0] for key, some in group.items() if len(some) < len(names)]
-        options = {key: {as_text(facts.get(key)) for facts in partial} for facts in partial for key in facts}
-        if differing := [f"{key} ({', '.join(sorted(each))})" for key, each in options.items() if len(each) > 1]:
-            note(f"{task}, {modality}: no average over all {star}; they differ in {', '.join(differing)}")
-        if missing := [name + runs[name] for name in every if name not in names]:
-            note(f"{task}, {modality}: {len(names)} of {len(every)} runs {star}; no result of {', '.join(missing)}")
-    return [mean for mean in means.values() if len(mean.values) > 1]
+        mean = group.setdefault(as_key(facts), Row(facts, {}))
+        for metric, values in row.metrics.items():
+            mean.metrics.setdefault(metric, {})[row.facts["run"]] = statistics.fmean(values.values())
+    averages = []
+    for (star, task, _, _, modality), group in groups.items():
+        names = {key: set().union(*mean.metrics.values()) for key, mean in group.items()}
+        partial = [group[key].facts for key in group if names[key] < set().union(*names.values())]
+        if keys := differing(partial):
+            print(f"note: {task}, {modality}: no average of {star}, which differ in {', '.join(keys)}", file=sys.stderr)
+        for facts, metrics in group.values():
+            if several := {metric: values for metric, values in metrics.items() if len(values) > 1}:
+                averages.append(Row(facts, several))
+    return averages
 
 
-def note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+def differing(facts: list[dict[str, Any]]) -> list[str]:
+    """List the keys whose values differ."""
+    keys = dict.fromkeys(key for each in facts for key in each)
+    return [key for key in keys if len({as_text(each.get(key)) for each in facts}) > 1]
 
 
-def paper_scores(scores: list[Score]) -> list[Score]:
-    """Return the paper's figures for the tasks and protocols of `scores`."""
-    shown = {tuple(score.facts[key] for key in ("task", "dataset", "protocol")) for score in scores}
+def paper_rows(rows: list[Row]) -> list[Row]:
+    """Return the paper's figures for the tasks and protocols of `rows`."""
+    shown = {tuple(row.facts[key] for key in ("task", "dataset", "protocol")) for row in rows}
     return [
-        Score(dict(zip(FACTS, ("published (paper)", task, data.name, p.name, None, "all"))), metric, {None: figure})
+        Row(dict(zip(FACTS, ("published (paper)", task, data.name, p.name, None, "all"))), {metric: {None: figure}})
         for data in DATASETS.values()
         for p in data.protocols
         for (task, metric), figure in zip(PAPER, p.published_scores or ())
@@ -121,57 +115,57 @@ def paper_scores(scores: list[Score]) -> list[Score]:
     ]
 
 
-def make_table(scores: list[Score], runs: dict[str, str]) -> list[list[str]]:
+def make_table(rows: list[Row], runs: dict[str, str]) -> list[list[str]]:
     """Make the header and the lines of a task's table. `runs` maps each run to a note on it; settings that differ
     between their rows have a column."""
-    rows: dict[str, tuple[dict[str, Any], dict[str, dict]]] = {}
-    for score in scores:
-        rows.setdefault(as_key(score.facts), (score.facts, {}))[1][score.metric] = summary(list(score.values.values()))
-    measured = [facts for facts, _ in rows.values() if facts["run"] in runs]
-
-    def differing(keys: Iterable[str]) -> list[str]:
-        return [key for key in keys if len({as_text(facts.get(key)) for facts in measured}) > 1]
-
-    keys = dict.fromkeys(key for facts in measured for key in facts)
-    settings = differing(key for key in keys if key not in (*FACTS, *OWN))
-    if len({as_text([facts.get(key) for key in (*FACTS, *settings)]) for facts in measured}) < len(measured):
-        settings += differing(OWN)
-    metrics = dict.fromkeys(score.metric for score in scores)
-    digits = {m: 1 if any(abs(each[m]["mean"]) >= 1 for _, each in rows.values() if m in each) else 3 for m in metrics}
-    with_seeds = any(len(score.values) > 1 for score in scores if score.facts["run"] in runs)
+    own = [row.facts for row in rows if row.facts["run"] in runs]
+    different = differing(own)
+    settings = [key for key in different if key not in (*FACTS, *OWN)]
+    if len({as_text([facts.get(key) for key in (*FACTS, *settings)]) for facts in own}) < len(own):
+        settings += [key for key in OWN if key in different]
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
+    counts = [max(map(len, row.metrics.values())) for row in rows]
+    with_seeds = max(counts[: len(own)]) > 1
     titles = [f"{key} hash" if key in HASHES else key for key in settings]
     lines = [["run", "data", "epoch", "modality", *titles, *metrics, *["seeds"] * with_seeds]]
-    for facts, values in rows.values():
-        name, data = facts["run"], f"{facts['dataset']} {as_text(facts['protocol'])}"
-        count, total = max(len(each["values"]) for each in values.values()), len(siblings(name, runs))
-        label = f" ({count} {f'of {total} ' if count < total else ''}runs)" if "*" in name else runs.get(name, "")
+    for (facts, scores), count in zip(rows, counts):
+        name, label = facts["run"], runs.get(facts["run"], "")
+        if "*" in name:
+            pattern = re.escape(name).replace(r"\*", r"\d+")
+            total = sum(re.fullmatch(pattern, run) is not None for run in runs)
+            label = f" ({count} {f'of {total} ' if count < total else ''}runs)"
+        data = f"{facts['dataset']} {as_text(facts['protocol'])}"
         texts = [as_text(facts.get(key))[: 8 if key in HASHES else None] for key in settings]
-        texts += [format_summary(values[m], digits[m]) if m in values else "-" for m in metrics]
+        texts += [as_score(scores[metric]) if metric in scores else "-" for metric in metrics]
         texts += [str(count) if name in runs else "-"] * with_seeds
         lines.append([name + label, data, as_text(facts["epoch"]), facts["modality"], *texts])
     return lines
 
 
-def progress(folder: Path) -> str:
+def as_score(values: dict[Any, float]) -> str:
+    result = summary(list(values.values()))
+    return format_summary(result, 1 if abs(result["mean"]) >= 1 else 3)
+
+
+def unfinished(folder: Path) -> str:
     """Return ` (21 of 24 epochs)` if a run's pre-training is unfinished, else an empty text."""
     path = folder / CONFIG
-    with reading(path):
-        epochs = int(read_json(path).get("epochs", 0)) if path.is_file() else 0
-    names = [re.match(r"checkpoint_(\d+)(_step)?", path.name) for path in folder.glob("checkpoint_*.pth.tar")]
-    done = [int(name[1]) + (not name[2]) for name in names if name]  # names and log count epochs from 0
-    done += [line["epoch"] + 1 for line in read_lines(folder / "log.jsonl") if "epoch" in line]
-    return f" ({max(done, default=0)} of {epochs} epochs)" if max(done, default=0) < epochs else ""
+    epochs = read_json(path)["epochs"] if path.is_file() else 0
+    done = max((line["epoch"] + 1 for line in read_lines(folder / "log.jsonl")), default=0)  # the log counts from 0
+    return f" ({done} of {epochs} epochs)" if done < epochs else ""
 
 
-def write_csv(path: Path, scores: list[Score]) -> None:
+def write_csv(path: Path, rows: list[Row]) -> None:
     """Write a line per metric: facts, settings, mean, standard deviation, and the number of seeds or runs."""
-    keys = dict.fromkeys([*FACTS, *(key for score in scores for key in score.facts)])
+    keys = dict.fromkeys([*FACTS, *(key for row in rows for key in row.facts)])
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow([*keys, "metric", "mean", "std", "number"])
-        for facts, metric, values in scores:
-            mean, std, numbers = summary(list(values.values())).values()
-            lines.writerow([*(as_text(facts.get(key, "")) for key in keys), metric, mean, std, len(numbers)])
+        for facts, metrics in rows:
+            for metric, values in metrics.items():
+                result = summary(list(values.values()))
+                cells = [as_text(facts.get(key, "")) for key in keys]
+                lines.writerow([*cells, metric, result["mean"], result["std"], len(values)])
 
 
 def write_latex(path: Path, tables: dict[str, list[list[str]]]) -> None:
@@ -190,23 +184,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write one line per metric to FILE")
     parser.add_argument("--latex", type=output_file, metavar="FILE", help="also write the tables to FILE, for LaTeX")
     args = parser.parse_args(argv)
-    folders = [find_run(name) for name in args.test_names]
-    folders = folders or sorted({path.parent for name in (RESULTS, CONFIG) for path in RUNS.glob(f"*/{name}")})
+    folders = [checkpoints.find_run(name) for name in args.test_names]
+    root = checkpoints.RUNS
+    folders = folders or sorted({path.parent for name in (RESULTS, CONFIG) for path in root.glob(f"*/{name}")})
     names = [folder.name for folder in folders]
     paths = {f.name if names.count(f.name) == 1 else str(f): f for f in folders}
-    runs = {name: progress(folder) for name, folder in paths.items()}
-    scores, shown, tables = read_scores(paths), [], {}
-    if not scores:
-        raise UserError(f"{', '.join(paths) or RUNS}: no results; evaluate a run first")
-    for task in dict.fromkeys(score.facts["task"] for score in scores):
-        own = [score for score in scores if score.facts["task"] == task]
-        every = own + average(own, runs) + paper_scores(own)
+    runs = {name: unfinished(folder) for name, folder in paths.items()}
+    rows, shown, tables = read_rows(paths), [], {}
+    if not rows:
+        raise UserError(f"{', '.join(paths) or root}: no results; evaluate a run first")
+    for task in dict.fromkeys(row.facts["task"] for row in rows):
+        own = [row for row in rows if row.facts["task"] == task]
+        every = own + average(own) + paper_rows(own)
         tables[task] = make_table(every, runs)
-        notes = [BEST] * any(score.metric.startswith("best_") for score in own)
+        notes = [BEST] * any(metric.startswith("best_") for row in own for metric in row.metrics)
         print("\n".join([task, "", table(tables[task][0], tables[task][1:]), *notes, ""]))
         shown += every
-    if idle := [name + label for name, label in runs.items() if all(score.facts["run"] != name for score in scores)]:
-        note(f"no result of {', '.join(idle)}")
+    if idle := [name + label for name, label in runs.items() if all(row.facts["run"] != name for row in rows)]:
+        print(f"note: no result of {', '.join(idle)}", file=sys.stderr)
     if args.csv:
         write_csv(args.csv, shown)
     if args.latex:

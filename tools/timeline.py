@@ -7,17 +7,27 @@ python -m tools.timeline --pretrained checkpoints/pku1_xsub --detector checkpoin
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
+from utils.files import atomic_files, read_json, reading
 from utils.options import add_query_options, fraction, make_parser, positive_float, positive_int
 from utils.processes import run, single_process
+from utils.text import table
 
-WINDOW = "2s"
+if TYPE_CHECKING:
+    from tools.detection.recordings import LongRecording
+    from tools.detection.scoring import Detection
+
+# Defaults for scores of clips; a detector has a window of its own.
+WINDOW, CLIP_THRESHOLD, DETECTOR_THRESHOLD = "2s", 0.3, 0.2
+SUFFIXES = (".json", ".csv", ".png")
 
 
 def length(text: str) -> str:
@@ -45,7 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--modality", metavar="M", help="with --gallery: as in tools.search")
     add("--window", type=length, help=f"window, as 2.5s or in frames; default: {WINDOW}, or that of the detector")
     add("--stride", type=length, help="between the starts of windows; default: a quarter of the window")
-    add("--threshold", type=fraction, help="minimum score of an action's frame; default: 0.3, with --detector 0.2")
+    threshold = f"minimum score of an action's frame; default: {CLIP_THRESHOLD}, with --detector {DETECTOR_THRESHOLD}"
+    add("--threshold", type=fraction, help=threshold)
     add("--shortest", type=length, default="0.5s", help="minimum length of an action, and maximum of a gap in one")
     add("--frame-rate", type=positive_float, help="frames per second; default: a data set's own, 30 for files")
     add("--out", type=Path, metavar="DIR", help="write NAME.json, NAME.csv and NAME.png of each recording here")
@@ -59,12 +70,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
 
     from models.frozen import FrozenEncoder
-    from tools.detection.decoding import CLIP_THRESHOLD, DETECTOR_THRESHOLD
     from tools.detection.detector import read_detector
     from tools.detection.recordings import open_recordings
     from tools.detection.scoring import by_classifier, by_detector, by_gallery
-    from tools.detection.timelines import SUFFIXES, Timeline, check_output
     from tools.evaluation.classifier import load_classifier
+    from tools.inference.gallery import read_gallery
 
     encoder = FrozenEncoder.open(args.pretrained, single_process(args.device, "tools.timeline"))
     threshold, window = CLIP_THRESHOLD, WINDOW
@@ -72,8 +82,6 @@ def main(argv: list[str] | None = None) -> None:
         detector = read_detector(args.detector, encoder)
         threshold, window, scorer = DETECTOR_THRESHOLD, str(detector.window), by_detector(detector)
     elif args.gallery:
-        from tools.inference.gallery import read_gallery
-
         scorer = by_gallery(read_gallery(args.gallery, encoder, args.modality, args.skeleton), args.k)
     else:
         scorer = by_classifier(load_classifier(args.classifier, encoder))
@@ -81,19 +89,81 @@ def main(argv: list[str] | None = None) -> None:
     if args.out:
         check_output(args.out, recordings)
     for recording in recordings:
-        recording = replace(recording, frame_rate=args.frame_rate or recording.frame_rate)
-        size, shortest = (in_frames(text, recording.frame_rate) for text in (args.window or window, args.shortest))
-        stride = in_frames(args.stride, recording.frame_rate) if args.stride else max(1, size // 4)
+        rate = args.frame_rate or recording.frame_rate
+        size, shortest = in_frames(args.window or window, rate), in_frames(args.shortest, rate)
+        stride = in_frames(args.stride, rate) if args.stride else max(1, size // 4)
         if stride > size:
             raise UserError(f"--stride {stride} frames: skips frames between windows of {size}; give at most that")
         bodies = recording.read()
         detections = scorer.detect(bodies, size, stride, args.threshold or threshold, shortest)
-        segments = [(start, end, scorer.classes[label], round(score, 4)) for start, end, label, score in detections]
-        timeline = Timeline(recording, len(bodies), segments, scorer.classes)
-        print(json.dumps(timeline.as_json()) if args.json else timeline.as_table(), flush=True)
+        timeline = make_timeline(recording, rate, len(bodies), detections, scorer.classes)
+        print(json.dumps(timeline) if args.json else format_timeline(timeline), flush=True)
         if args.out:
-            timeline.write(args.out)
+            write_timeline(timeline, args.out, scorer.classes)
             print(f"saved {args.out / recording.name}{', '.join(SUFFIXES)}", file=sys.stderr)
+
+
+def make_timeline(
+    recording: LongRecording, rate: float, num_frame: int, detections: Sequence[Detection], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Describe the segments of a recording, and the true ones if they are known, as the JSON has them."""
+
+    def segment(start: int, end: int, label: str, **score: float) -> dict[str, Any]:
+        seconds = {"start_seconds": round(start / rate, 3), "end_seconds": round(end / rate, 3)}
+        return {"start": start, "end": end, **seconds, "label": label, **score}
+
+    timeline: dict[str, Any] = {"recording": recording.name, "frames": num_frame, "frame_rate": rate}
+    timeline["segments"] = [
+        segment(start, end, classes[label], confidence=round(confidence, 4))
+        for start, end, label, confidence in detections
+    ]
+    if recording.truth is not None:
+        names = {str(label): name for label, name in enumerate(classes)}  # a user's table may hold numbers
+        timeline["truth"] = [segment(start, end, names.get(label, label)) for start, end, label in recording.truth]
+    return timeline
+
+
+def format_timeline(timeline: dict[str, Any]) -> str:
+    """Format a timeline for the terminal."""
+
+    def time(frame: int) -> str:
+        minutes, seconds = divmod(round(frame / timeline["frame_rate"], 1), 60)
+        return f"{int(minutes)}:{seconds:04.1f}"
+
+    title = f"{timeline['recording']}, {time(timeline['frames'])}"
+    rows = [[time(s["start"]), time(s["end"]), s["label"], f"{s['confidence']:.2f}"] for s in timeline["segments"]]
+    return f"{title}\n{table(['start', 'end', 'action', 'confidence'], rows)}\n" if rows else f"{title}: no action\n"
+
+
+def write_timeline(timeline: dict[str, Any], folder: Path, classes: Sequence[str]) -> None:
+    """Write NAME.json, NAME.csv and NAME.png; the picture's lanes are in the order of the classes."""
+    from tools.figures import style
+    from tools.figures.timeline import draw
+
+    def spans(segments: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
+        return [(s["start"], s["end"], s["label"]) for s in segments]
+
+    name, rate = timeline["recording"], timeline["frame_rate"]
+    truth = spans(timeline["truth"]) if "truth" in timeline else None
+    figure = draw(name, timeline["frames"] / rate, rate, spans(timeline["segments"]), truth, classes)
+    with atomic_files(folder) as partial:
+        (partial / f"{name}.json").write_text(json.dumps(timeline, indent=1) + "\n", encoding="utf-8")
+        with open(partial / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+            columns = ("start", "end", "label", "confidence")
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(timeline["segments"])
+        style.save(figure, partial / f"{name}.png")
+
+
+def check_output(folder: Path, recordings: Sequence[LongRecording]) -> None:
+    """Raise UserError if timelines in `folder` would replace other files than earlier timelines."""
+    for name in (recording.name for recording in recordings):
+        existing = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
+        for path in existing[:1]:
+            with reading(path, "; give another folder by --out"):
+                if path.suffix != ".json" or read_json(path)["recording"] != name:
+                    raise UserError("is no timeline, and would be replaced")
 
 
 if __name__ == "__main__":

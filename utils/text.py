@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
@@ -12,11 +11,6 @@ def counted(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} people" if noun == "person" else f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
-
-
-def is_one_line(text: str) -> bool:
-    """Return whether a text, in any script, has neither control characters nor line breaks."""
-    return not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
 
 
 def first_names(names: Sequence[str], count: int = 5) -> str:

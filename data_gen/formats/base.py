@@ -194,9 +194,10 @@ def _count_classes(source: Source, options: Options, names_tell: bool) -> int:
     if source.classes and wanted and source.classes != wanted:
         raise UserError(f"{source.place}: holds {source.classes} classes, {row.title if row else '--classes'} {wanted}")
     labels = [entry.label for entry in source.entries]
-    if options.labels_from is None and not names_tell and not source.classes and min(labels) == 1:
-        raise _one_based(source.entries[0].table)
     classes = source.classes or wanted or max(labels) + 1
+    if options.labels_from is None and not names_tell and min(labels) == 1:
+        if max(labels) == classes or not (source.classes or row):  # else class 0 may be empty
+            raise _one_based(source.entries[0].table)
     for entry in source.entries:
         if not 0 <= entry.label < min(classes, MAX_CLASSES):
             reason = f"has label {entry.label}, outside 0 to {min(classes, MAX_CLASSES) - 1}"

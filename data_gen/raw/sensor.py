@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from data_gen.raw import simulation as sim
+from utils.errors import UserError
+from utils.files import atomic_write
 
 # --- The sensor's noise -------------------------------------------------------------------------------------
 JITTER = 0.006  # of a well-seen joint 3 m away, metres
@@ -146,3 +149,32 @@ def to_text(recording: SensedBodies) -> str:
             head = (recording.body_id[frame, slot], *lean[frame, slot])
             parts.append(_BODY % (*head, *columns[frame, slot].ravel().tolist()))
     return "".join(parts)
+
+
+def recording_name(subject: int, replication: int, action: int, camera: int) -> str:
+    """Return a recording's NTU file name."""
+    return f"S{setup_of(subject):03}C{camera:03}P{subject:03}R{replication:03}A{action:03}.skeleton"
+
+
+def setup_of(subject: int) -> int:
+    """Return the one setup in which a subject was recorded."""
+    return 1 + (subject - 1) % len(sim.SETUPS)
+
+
+def write_performance(out: Path, seed: int, performance: tuple[int, int, int]) -> None:
+    """Write a file for each camera of a performance (subject, replication, action)."""
+    people = sim.perform(seed, *performance).people
+    for camera in sim.CAMERA_ANGLES:
+        view = make_camera(setup_of(performance[0]), camera)
+        rng = np.random.default_rng([seed, *performance, camera])
+        recording = sense([to_camera(body, view) for body in people], rng)
+        write_text(out / recording_name(*performance, camera), to_text(recording))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a recording. Raises UserError if another one is at `path`."""
+    content = text.encode()
+    if path.exists() and path.read_bytes() != content:
+        raise UserError(f"{path}: holds another recording; name another folder by --out")
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)

@@ -10,13 +10,12 @@ from tests.programs import call
 
 @pytest.fixture(scope="session")
 def evaluated(demo_root, tmp_path_factory):
-    """The published checkpoint with classifiers of two modalities and their predictions beside it, which tests leave
-    alone."""
+    """The published checkpoint with classifiers and their predictions beside it, which tests leave alone."""
     folder = tmp_path_factory.mktemp("evaluated") / "demo_published"
     folder.mkdir()
     shutil.copy(GOLDEN / "official_h8.pth.tar", folder / "checkpoint_0450.pth.tar")
     data = ("--data-root", demo_root, "--device", "cpu")
-    probe = ("--epochs", 7, "--schedule", "--modality", "all", "joint+bone")
+    probe = ("--epochs", 7, "--schedule", "--modality", "all", "joint+bone", "ensemble", "--standardise")
     assert call("action_recognition", "--pretrained", folder, *data, *probe).status == 0
     return folder
 

@@ -1,16 +1,18 @@
 import itertools
 import json
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from data_gen.raw.skeleton_file import parse_skeleton
 from models import umurl
 from tests.programs import call
+from tools.benchmark import stages
+from tools.benchmark.__main__ import STAGES
 from tools.benchmark.measure import Limit, Row, count_flops, measure
-from tools.benchmark.simulate import simulate_clips, write_recordings
-from tools.benchmark.stages import QUICK, STAGES, Bench
+from tools.benchmark.simulate import simulate_clips
+from tools.benchmark.stages import QUICK, Bench
 
 CPU = torch.device("cpu")
 
@@ -29,19 +31,19 @@ def check(rows, name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_yields_rows(name):
-    check(list(STAGES[name](Bench(CPU, QUICK))), name)
+    check(list(getattr(stages, name)(Bench(CPU, QUICK))), name)
 
 
 def test_stages_take_other_encoders():
     for name in ("step", "features"):
-        check(list(STAGES[name](Bench(CPU, QUICK, encoder="stgcn"))), name)
+        check(list(getattr(stages, name)(Bench(CPU, QUICK, encoder="stgcn"))), name)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_on_a_gpu(name):
-    rows = list(STAGES[name](Bench(torch.device("cuda"), QUICK, amp="bf16", profile=True)))
+    rows = list(getattr(stages, name)(Bench(torch.device("cuda"), QUICK, amp="bf16", profile=True)))
     check(rows, name)
     assert all(row.memory > 0 for row in rows if name != "convert")
 
@@ -56,15 +58,10 @@ def test_the_command_prints_a_table_and_the_kernels_and_writes_json(tmp_path):
     assert [row["stage"] for row in result["rows"]] == ["step", "step", "feed"] and result["sizes"]["batch_size"] == 6
 
 
-@pytest.mark.parametrize("flags", [["nonsense"], ["--batch-size", "1"], ["--amp", "fp16", "--device", "cpu"]])
-def test_what_cannot_be_measured(flags):
-    ended = call("tools.benchmark", "--quick", *flags)
-    assert ended.status == 1 and " ".join(flags[:2]) in ended.err
-
-
-def test_a_run_makes_several_calls_after_one_that_does_not_count():
+def test_a_run_makes_several_calls_after_one_that_does_not_count(monkeypatch):
     ticks, calls = itertools.chain(*((0, t) for t in (100, 8, 2, 6, 4))), []
-    times = measure(lambda: calls.append(0), CPU, seconds=20, repeats=2, clock=lambda: next(ticks))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    times = measure(lambda: calls.append(0), CPU, seconds=20, repeats=2)
     assert times == [4, 1, 3, 2] and len(calls) == 10
 
 
@@ -81,10 +78,7 @@ def test_operations_of_a_linear(context):
         assert count_flops(lambda: torch.nn.Linear(k, n)(torch.ones(m, k))) == 2 * m * n * k
 
 
-def test_simulated_data_has_the_shape_of_ntu(tmp_path):
-    texts = [path.read_bytes() for path in write_recordings(tmp_path / "raw", 12, 10)]
-    assert [parse_skeleton(text).shape[:2] for text in texts[:5]] == [(10, 1)] * 4 + [(10, 2)]
-    assert len(texts[0]) / 10 == pytest.approx(2800, rel=0.05)  # of NTU: some 280 kB for 100 frames
+def test_simulated_clips_have_the_numbers_of_ntu():
     clips = simulate_clips(900, 500, CPU)
     assert len(clips) == 900 and len(np.unique(clips.first)) == 500 and clips.num_frame.max() <= 300
     assert clips.num_frame.double().mean().item() == pytest.approx(84, abs=6)

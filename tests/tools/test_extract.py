@@ -13,18 +13,16 @@ from tests.helpers import moving_body, skeleton_text
 from tests.programs import assert_refused, call
 
 
-def test_folders_archives_and_files_give_the_features_of_their_data_set(published, demo_root, tmp_path, extract):
+def test_archives_and_files_give_the_features_of_their_data_set(published, demo_root, tmp_path, extract):
     paths = sorted((demo_root / "raw").glob("*.skeleton"))
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
         for path in paths[3:]:
             archive.write(path, f"nested/{path.name}")
     packed = extract(published, demo_root / "demo")
-    for data in ([demo_root / "raw"], [tmp_path / "some.zip", *paths[:3]]):
-        stored = extract(published, *data, out=tmp_path / "b.npz")
-        np.testing.assert_allclose(stored["feature"], packed["feature"], atol=1e-5)
-        assert stored["name"].tolist() == packed["name"].tolist()
-        assert stored["label"].tolist() == packed["label"].tolist()
-        assert stored["classes"].tolist() == [] and stored["classes"].dtype.kind == "U" and stored["data"] == ""
+    stored = extract(published, tmp_path / "some.zip", *paths[:3], out=tmp_path / "b.npz")
+    np.testing.assert_allclose(stored["feature"], packed["feature"], atol=1e-5)
+    assert stored["name"].tolist() == packed["name"].tolist() and stored["label"].tolist() == packed["label"].tolist()
+    assert stored["classes"].tolist() == [] and stored["classes"].dtype.kind == "U" and stored["data"] == ""
     dataset = PackedDataset(demo_root / "demo")
     assert packed["feature"].dtype == np.float32 and packed["modality"] == "all"
     assert packed["name"].tolist() == dataset.names.tolist() and packed["label"].tolist() == dataset.label.tolist()
@@ -54,7 +52,7 @@ def test_bad_recordings_are_listed_and_nothing_is_written_unless_left_out(publis
     assert_refused(call("tools.extract", *flags, folder / "b.skeleton", "--skip-bad"), "b.skeleton: ")
 
 
-@pytest.mark.parametrize("modality", ["all", "bone", "motion+joint"])
+@pytest.mark.parametrize("modality", ["all", "motion+joint"])
 def test_the_library_gives_the_features_that_extract_writes(published, demo_root, modality, extract):
     packed = extract(published, demo_root / "demo", modality=modality)
     encoder = load_encoder(published, modality, device="cpu")
@@ -90,9 +88,7 @@ def test_the_readme_shows_how_to_use_the_library(published, demo_root):
     assert names["feature"].shape == (20, 16) and names["feature"].dtype == torch.float32
 
 
-def test_the_library_refuses_wrong_arguments(published, tmp_path):
-    with pytest.raises(ValueError, match="nowhere.pth.tar"):
-        load_encoder(tmp_path / "nowhere.pth.tar")
+def test_the_library_refuses_wrong_arguments(published):
     with pytest.raises(ValueError, match="'joints'"):
         load_encoder(published, "joints")
     encoder = load_encoder(published, device="cpu")

@@ -83,7 +83,7 @@ def test_a_map_has_a_point_for_each_recording_and_a_title_for_each_encoder():
     np.testing.assert_array_equal(figure.axes[1].collections[1].get_offsets(), -points[labels == 2])
 
 
-@pytest.mark.parametrize("classes, height", [(12, 1640), (60, 1640), (120, 3600)])
+@pytest.mark.parametrize("classes, height", [(12, 1640), (60, 1640), (120, 3048)])
 def test_confusion_counts_are_sklearns(classes, height):
     true, predicted = np.random.default_rng(0).integers(0, classes, (2, 500))
     counts = confusion.count(true, predicted, classes)
@@ -109,7 +109,7 @@ def test_confusion_is_that_of_the_newest_probe(folder, demo_root):
     assert 100 * counts.trace() / counts.sum() == pytest.approx(result["metrics"]["last_top1"]["values"][0])
     assert names == list(DEMO) and title == "demo, 1 epoch, modality all: demo xsub"
     with open(folder / "right.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("label", "predicted"), (3, 3), (4, 3)])
+        csv.writer(file).writerows([("name", "label", "predicted"), ("a, b#", 3, 3), ("c", 4, 3)])
     newer = result | {"files": result["files"] | {"predictions": "right.csv"}}
     append_result(folder, newer)
     append_result(folder, newer | {"modality": "bone"})
@@ -142,7 +142,8 @@ def logs(tmp_path):
         append_result(folder, result | more)
     for top1 in (1.0, 40.0):
         metrics = {f"top1_at_{part}": {"values": [top1, top1 + part]} for part in (100, 20, 7.5)}
-        append_result(folder, result | {"task": "earliness", "metrics": metrics})
+        metrics |= {name.replace("top1", "top5"): {"values": [99.0, 99.0]} for name in metrics}
+        append_result(folder, result | {"task": "early_recognition", "metrics": metrics})
     return folder
 
 
@@ -175,14 +176,14 @@ def test_the_rates_are_written_without_formulas():
     assert {"1e−03", "1e−02"} <= set(labels) and "$" not in "".join(labels)
 
 
-def test_earliness_is_the_newest_result(logs, draw):
+def test_early_recognition_is_the_newest_result(logs, draw):
     curve, data = curves.read_scores(logs, "all")
     assert curve.x.tolist() == [7.5, 20, 100] and curve.y.tolist() == [[40] * 3, [47.5, 60, 140]]
-    axes = curves.draw_earliness({"run": curve}, data).axes[0]
+    axes = curves.draw_early_recognition({"run": curve}, data).axes[0]
     assert axes.lines[0].get_ydata().tolist() == [43.75, 50, 90] and axes.get_title() == "demo xsub"
     other = shutil.copytree(logs, logs.with_name("other"))
     draw("earliness", logs, other)
-    assert (logs / "figures" / "earliness_other.png").is_file()
+    assert (logs / "figures" / "early_recognition_other.png").is_file()
 
 
 def test_retrieval_finds_what_tools_search_finds(folder, demo_root, tmp_path):
@@ -234,7 +235,7 @@ def test_names_that_look_like_formulas_are_drawn_as_they_are():
         (("confusion", "RUN", "--modality", "bone"), "--modality bone"),
         (("confusion", "RUN", "--class-names", "none.txt"), "none.txt"),
         (("curves", "RUN", "RUN"), "--labels"),
-        (("earliness", "RUN"), "--observed"),
+        (("early_recognition", "RUN"), "--observed"),
     ],
 )
 def test_errors_name_the_flag_or_the_file(run, demo_root, args, message):

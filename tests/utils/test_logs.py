@@ -63,7 +63,7 @@ def test_lines_that_are_no_objects_are_skipped_with_a_warning(tmp_path, caplog):
 
 def test_the_log_of_a_resumed_run_reads_like_that_of_an_uninterrupted_one(tmp_path):
     for start, stop in ((0, 3), (2, 4)):
-        epochs = EpochLog(tmp_path, start, {"lr": 0.1, "schedule": [1]})
+        epochs = EpochLog(tmp_path, start, {"lr": 0.1, "milestones": [1]})
         for epoch in range(start, stop):
             epochs.write(epoch, {"loss/total": 10.0 - epoch})
         epochs.close()

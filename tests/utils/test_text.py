@@ -1,15 +1,10 @@
-from utils.text import counted, first_names, is_one_line, nearest_first, table
+from utils.text import counted, first_names, nearest_first, table
 
 
 def test_one_thing_has_no_plural():
     assert [counted(1, "epoch"), counted(1200, "epoch"), counted(0, "step")] == ["1 epoch", "1,200 epochs", "0 steps"]
     assert [counted(1, "class"), counted(2, "class")] == ["1 class", "2 classes"]
     assert [counted(1, "person"), counted(2, "person")] == ["1 person", "2 people"]
-
-
-def test_a_name_in_any_script_is_one_line():
-    assert is_one_line("drink water") and is_one_line("水を飲む")
-    assert not any(map(is_one_line, ("a\nb", "a\u2028b", "a\x1b[2J")))
 
 
 def test_a_long_list_of_names_is_cut():

@@ -11,16 +11,19 @@ from dataclasses import replace
 
 from models import ENCODERS
 from utils.errors import UserError
+from utils.logs import progress
 from utils.options import add_device_option, add_training_options, make_parser, output_file, positive_int
-from utils.processes import run
+from utils.processes import choose_device, run
 from utils.text import table
+
+STAGES = ("convert", "feed", "step", "epoch", "features", "probe", "retrieve")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
-    stages = "convert, feed, step, epoch, features, probe, retrieve; default: all"
-    add("stages", nargs="*", metavar="STAGE", help=stages)
+    names = f"{', '.join(STAGES)}; default: all"
+    add("stages", nargs="*", choices=(*STAGES, "all"), default="all", metavar="STAGE", help=names)
     add_device_option(parser)
     add("--json", type=output_file, metavar="FILE", help="also write all values there, after each stage")
     add("--encoder", choices=list(ENCODERS), default="transformer", help="architecture of the encoder")
@@ -34,28 +37,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.batch_size == 1:
+        raise UserError("--batch-size 1: the loss needs at least 2 clips a batch")
 
     from models.checkpoints import versions
+    from tools.benchmark import stages
     from tools.benchmark.measure import HEADER, Row
-    from tools.benchmark.stages import CPU, GPU, QUICK, STAGES, Bench
     from tools.training.acceleration import choose_amp
     from tools.training.report import device_name
     from utils.files import write_json
-    from utils.logs import progress
-    from utils.processes import choose_device
 
-    if unknown := [name for name in args.stages if name not in STAGES]:
-        raise UserError(f"{unknown[0]}: no such stage; there are {', '.join(STAGES)}")
-    if args.batch_size == 1:
-        raise UserError("--batch-size 1: the loss needs at least 2 clips a batch")
     device = choose_device(args.device)
-    sizes = QUICK if args.quick else CPU if device.type == "cpu" else GPU
+    sizes = stages.QUICK if args.quick else stages.CPU if device.type == "cpu" else stages.GPU
     sizes = replace(sizes, **{k: v for k in ("hidden_size", "batch_size") if (v := getattr(args, k))})
-    bench = Bench(device, sizes, args.encoder, choose_amp(args.amp, device), args.compile, args.profile)
+    bench = stages.Bench(device, sizes, args.encoder, choose_amp(args.amp, device), args.compile, args.profile)
     machine, rows = {"device": device_name(device), **versions()}, list[Row]()
     try:
-        for name in progress(list(dict.fromkeys(args.stages or STAGES)), desc="benchmark", unit="stage"):
-            rows += STAGES[name](bench)
+        chosen = STAGES if "all" in args.stages else list(dict.fromkeys(args.stages))
+        for name in progress(chosen, desc="benchmark", unit="stage"):
+            rows += getattr(stages, name)(bench)
             if args.json:
                 values = {"machine": machine, "sizes": vars(sizes), "rows": [row.to_json() for row in rows]}
                 write_json(args.json, values)

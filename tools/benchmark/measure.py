@@ -15,32 +15,21 @@ HEADER = ("stage", "what", "ms (min – max)", "a second", "of the limit", "GPU 
 MIN_RUNS = 3
 
 
-def measure(
-    call: Callable[[], object],
-    device: torch.device,
-    seconds: float,
-    repeats: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
-) -> list[float]:
+def measure(call: Callable[[], object], device: torch.device, seconds: float, repeats: int = 1) -> list[float]:
     """Return the seconds of a call in each run, after a run that does not count.
 
     A run makes `repeats` calls and ends when the GPU is done. There are at least three runs, and as many as take
     `seconds` together.
     """
-
-    def run() -> float:
-        start = clock()
+    times: list[float] = []
+    while len(times) <= MIN_RUNS or sum(times[1:]) < seconds:
+        start = time.perf_counter()
         for _ in range(repeats):
             call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return clock() - start
-
-    run()
-    times: list[float] = []
-    while len(times) < MIN_RUNS or sum(times) < seconds:
-        times.append(run())
-    return [t / repeats for t in times]
+        times.append(time.perf_counter() - start)
+    return [t / repeats for t in times[1:]]
 
 
 def count_flops(call: Callable[[], object]) -> int:
@@ -115,6 +104,7 @@ class Row:
         """Format the row for the table."""
         median, least, most = (f"{1e3 * t:,.1f}" for t in (self.seconds, min(self.times), max(self.times)))
         limit = f"{100 * self.share:.0f} % of {self.limit.rate / 1e9:,.3g} G{self.limit.unit}/s ({self.limit.name})"
-        speed = f"{self.items / self.seconds:,.0f} {self.noun}"
+        per_second = self.items / self.seconds
+        speed = f"{per_second:,.{0 if per_second > 100 else 1}f} {self.noun}"
         memory = f"{self.memory / 2**30:.1f} GiB" if self.memory else ""
         return [self.stage, self.what, f"{median} ({least} – {most})", speed, limit, memory, self.note]

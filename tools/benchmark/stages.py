@@ -16,6 +16,8 @@ from torch.profiler import profile
 
 from data_gen.datasets import ROOT
 from data_gen.raw.normalise import normalise
+from data_gen.raw.sensor import write_performance
+from data_gen.raw.simulation import ACTIONS, REPLICATIONS, SUBJECTS
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import NTU_LAYOUT
 from feeder.augment import make_view
@@ -23,7 +25,7 @@ from feeder.clips import NUM_FRAMES
 from feeder.modalities import PUBLISHED
 from models import ENCODERS, METHODS, FrozenEncoder, LossWeights
 from tools.benchmark.measure import Limit, Row, copy_limit, count_flops, measure, product_limit, split_limit
-from tools.benchmark.simulate import CLASSES, simulate_clips, simulate_features, write_recordings
+from tools.benchmark.simulate import CLASSES, simulate_clips, simulate_features
 from tools.evaluation import knn
 from tools.evaluation.probe import LinearProbe, train_probes
 from tools.training.acceleration import DTYPES
@@ -44,8 +46,7 @@ class Sizes:
     steps: int = 20  # that are queued in a run, as a GPU works while the host goes on
     product: int = 8192
     copy: int = 2**30
-    files: int = 480
-    num_frame: int = 100
+    performances: int = 160  # each recorded by three cameras, to convert
     distinct: int = 4096  # simulated recordings
     train: int = 40091
     val: int = 16487
@@ -63,8 +64,8 @@ CPU = Sizes(
     probe_epochs=5, queries=2048, seconds=5,
 )  # fmt: skip
 QUICK = Sizes(  # shows that it works, not how fast
-    hidden_size=8, batch_size=6, steps=1, product=32, copy=2**20, files=10, num_frame=12, distinct=20, train=400,
-    val=100, epoch_clips=18, feature_clips=40, feature_size=16, probe_epochs=5, queries=60, seconds=0,
+    hidden_size=8, batch_size=6, steps=1, product=32, copy=2**20, performances=4, distinct=20, train=400, val=100,
+    epoch_clips=18, feature_clips=40, feature_size=16, probe_epochs=5, queries=60, seconds=0,
 )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ class Bench:
     profile: bool = False
 
     def row(
-        self, stage: str, what: str, call: Callable[[], object], items: tuple[int, str], amount: float, limit: Limit,
+        self, stage: str, what: str, call: Callable[[], object], items: int, noun: str, amount: float, limit: Limit,
         repeats: int = 1, note: str = "",
     ) -> Row:  # fmt: skip
         """Time a call that works on so many `items`."""
@@ -89,7 +90,7 @@ class Bench:
             torch.cuda.reset_peak_memory_stats(self.device)
         times = measure(call, self.device, self.sizes.seconds, repeats)
         memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else 0
-        return Row(stage, what, times, *items, amount, limit, note, memory)
+        return Row(stage, what, times, items, noun, amount, limit, note, memory)
 
     def product(self, amp: str = "off") -> Limit:
         dtype = DTYPES.get(amp, torch.float32)
@@ -98,43 +99,46 @@ class Bench:
 
 def convert(bench: Bench) -> Iterator[Row]:
     """Read and normalise recordings, then run the whole program."""
-    sizes, cores = bench.sizes, num_cores()
+    cores = num_cores()
     with TemporaryDirectory(prefix="umurl_benchmark_") as name:
         raw, out = Path(name) / "raw", Path(name) / "out"
-        paths = write_recordings(raw, sizes.files, sizes.num_frame)
-        texts = [path.read_bytes() for path in paths]
-        limit, size = split_limit(texts[:10], sizes.seconds / 5), sum(map(len, texts))
+        raw.mkdir()
+        for performance in list(itertools.product(SUBJECTS, REPLICATIONS, ACTIONS))[: bench.sizes.performances]:
+            write_performance(raw, 0, performance)
+        texts = [path.read_bytes() for path in sorted(raw.iterdir())]
+        some, everything = texts[:: len(texts) // 10], sum(map(len, texts))
+        command = [sys.executable, str(ROOT / "data_gen/ntu_gendata.py"), "--dataset", "ntu60", "--raw", str(raw)]
+        command += ["--out", str(out), "--workers", str(cores)]
 
         def read() -> None:
-            for path in paths[:10]:
-                normalise(parse_skeleton(path.read_bytes()))
+            for text in some:
+                normalise(parse_skeleton(text))
 
         def program() -> None:
-            command = [sys.executable, str(ROOT / "data_gen/ntu_gendata.py"), "--dataset", "ntu60", "--raw", str(raw)]
-            subprocess.run([*command, "--out", str(out), "--workers", str(cores)], check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True)
 
-        what, amount = f"recordings of {sizes.num_frame} frames, one core", sum(map(len, texts[:10]))
-        yield bench.row("convert", what, read, (10, "recordings"), amount, limit, note=f"{size / 1e6:.0f} MB in all")
-        what, limit = f"ntu_gendata.py, {sizes.files} recordings", replace(limit, rate=cores * limit.rate)
-        note = f"its start included; cores: {cores}"
-        yield bench.row("convert", what, program, (sizes.files, "recordings"), size, limit, note=note)
+        limit = split_limit(some, bench.sizes.seconds / 5)
+        what, amount = "recordings, one core", sum(map(len, some))
+        yield bench.row("convert", what, read, len(some), "recordings", amount, limit)
+        what, limit = f"ntu_gendata.py, cores: {cores}", replace(limit, rate=cores * limit.rate)
+        note = f"{everything / 1e6:.0f} MB; its start included"
+        yield bench.row("convert", what, program, len(texts), "recordings", everything, limit, note=note)
 
 
 def feed(bench: Bench) -> Iterator[Row]:
     """Make the augmented views of a batch."""
-    sizes, view, steps = bench.sizes, make_view("published", NTU_LAYOUT), itertools.count()
-    dataset = simulate_clips(sizes.distinct, sizes.distinct, bench.device)
-    limit = copy_limit(bench.device, sizes.copy, sizes.seconds / 5)
-    indices = torch.arange(sizes.batch_size, device=bench.device)
+    size, view, steps = bench.sizes.batch_size, make_view("published", NTU_LAYOUT), itertools.count()
+    dataset = simulate_clips(bench.sizes.distinct, bench.sizes.distinct, bench.device)
+    indices = torch.arange(size, device=bench.device)
 
     def views() -> None:
         step = next(steps)
-        view(*dataset.views((indices + step * sizes.batch_size) % len(dataset), VIEWS, 0, step))
+        view(*dataset.views((indices + step * size) % len(dataset), VIEWS, 0, step))
 
     # For each value of a view, a value is read and a value is written, at least.
-    amount = 2 * 4 * VIEWS * sizes.batch_size * NUM_FRAMES * NTU_LAYOUT.size
-    what, items = f"{VIEWS} views, batch {sizes.batch_size}", (sizes.batch_size, "clips")
-    yield bench.row("feed", what, views, items, amount, limit, sizes.steps)
+    amount = 2 * 4 * VIEWS * size * NUM_FRAMES * NTU_LAYOUT.size
+    limit = copy_limit(bench.device, bench.sizes.copy, bench.sizes.seconds / 5)
+    yield bench.row("feed", f"{VIEWS} views, batch {size}", views, size, "clips", amount, limit, bench.sizes.steps)
 
 
 def step(bench: Bench) -> Iterator[Row]:
@@ -148,9 +152,8 @@ def step(bench: Bench) -> Iterator[Row]:
         ("with feeding", lambda: trainer.train_step(next(batches))),
         ("without feeding", lambda: trainer.optimizer_step(ready, [size])),
     ):
-        row = bench.row("step", f"{title}, {what}", call, (size, "clips"), flop, limit, bench.sizes.steps, note)
+        row = bench.row("step", f"{title}, {what}", call, size, "clips", flop, limit, bench.sizes.steps, note)
         yield replace(row, profile=_profile(call, bench.device)) if bench.profile else row
-        note = f"{flop / 1e12:.3g} TFLOP a step"
 
 
 def epoch(bench: Bench) -> Iterator[Row]:
@@ -158,7 +161,7 @@ def epoch(bench: Bench) -> Iterator[Row]:
     clips = bench.sizes.epoch_clips
     trainer, title, note, flop = _make_trainer(bench, clips)
     amount, limit, stop = flop * clips / bench.sizes.batch_size, bench.product(bench.amp), StopSignal()
-    yield bench.row("epoch", title, lambda: trainer.train_epoch(stop), (clips, "clips"), amount, limit, note=note)
+    yield bench.row("epoch", title, lambda: trainer.train_epoch(stop), clips, "clips", amount, limit, note=note)
 
 
 def _make_trainer(bench: Bench, clips: int) -> tuple[Trainer, str, str, int]:
@@ -174,9 +177,9 @@ def _make_trainer(bench: Bench, clips: int) -> tuple[Trainer, str, str, int]:
     flop = count_flops(lambda: trainer.optimizer_step(inputs, [sizes.batch_size]))  # before it is compiled
     uncompiled, start = trainer.compute_loss, time.perf_counter()
     trainer.start()
-    note = f"compiled in {time.perf_counter() - start:.0f} s" if trainer.compute_loss != uncompiled else ""
+    compiled = f", compiled in {time.perf_counter() - start:.0f} s" if trainer.compute_loss != uncompiled else ""
     title = f"{bench.encoder}, hidden {sizes.hidden_size}, batch {sizes.batch_size}, amp {bench.amp}"
-    return trainer, title, note, flop
+    return trainer, title, f"{flop / 1e12:.3g} TFLOP a step{compiled}", flop
 
 
 def _profile(call: Callable[[], object], device: torch.device) -> str:
@@ -196,7 +199,7 @@ def features(bench: Bench) -> Iterator[Row]:
     frozen, dataset = FrozenEncoder(encoder, {}), simulate_clips(clips, sizes.distinct, bench.device)
     flop = count_flops(lambda: frozen.features(dataset))
     what = f"{bench.encoder}, hidden {sizes.hidden_size}, float32"
-    yield bench.row("features", what, lambda: frozen.features(dataset), (clips, "clips"), flop, bench.product())
+    yield bench.row("features", what, lambda: frozen.features(dataset), clips, "clips", flop, bench.product())
 
 
 def probe(bench: Bench) -> Iterator[Row]:
@@ -210,7 +213,7 @@ def probe(bench: Bench) -> Iterator[Row]:
             train_probes({"all": LinearProbe(*train, CLASSES, recipe, seeds, lrs)}, {"all": val[0]}, val[1], {})
 
         what = f"{sizes.train:,} × {sizes.feature_size:,}, {len(seeds)} × {len(lrs)} seeds and rates"
-        yield bench.row("probe", what, call, (sizes.probe_epochs, "epochs"), count_flops(call), limit)
+        yield bench.row("probe", what, call, sizes.probe_epochs, "epochs", count_flops(call), limit)
 
 
 def retrieve(bench: Bench) -> Iterator[Row]:
@@ -222,7 +225,4 @@ def retrieve(bench: Bench) -> Iterator[Row]:
         ("nearest", lambda: knn.nearest(queries[0], gallery[0], 1)),
         ("nearest and mAP", lambda: knn.retrieve(*queries, *gallery, 1)),
     ):
-        yield bench.row("retrieve", title + what, call, (sizes.queries, "queries"), count_flops(call), limit)
-
-
-STAGES = {stage.__name__: stage for stage in (convert, feed, step, epoch, features, probe, retrieve)}
+        yield bench.row("retrieve", title + what, call, sizes.queries, "queries", count_flops(call), limit)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_gen.packed.segments import Segment
-from tools.detection.decoding import Detection
+from tools.detection.scoring import Detection
 
 REPORTED = 0.5  # the overlap that is usually reported
 OVERLAPS = tuple(round(0.1 * n, 1) for n in range(1, 8))
@@ -48,7 +48,7 @@ def mean_ap(detections: Detections, truth: Truth, overlap: float) -> dict[str, f
         sizes["map_by_video"].update([video] * len(segments))
         for detection in candidates:
             target = _target(detection, segments, overlap)
-            hit = detection.confidence, None if target is None else (video, target.start)
+            hit = detection.confidence, target and (video, target.start)
             hits["map_by_action"][detection.label].append(hit)
             hits["map_by_video"][video].append(hit)
     result = {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from data_gen.datasets import UNTRIMMED, choose_data, classes_of, open_dataset, 
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from data_gen.packed.segments import to_array
 from data_gen.packed.writer import FRAME_RATE
-from data_gen.raw.recordings import Input, check_exist, find_inputs
+from data_gen.raw.recordings import Input, find_inputs
 from data_gen.skeletons import FrameLayout, map_joints
 from feeder.clips import ClipDataset
 from models.frozen import FrozenEncoder, check_layout
@@ -23,30 +23,23 @@ from tools.evaluation.setup import Evaluation
 from utils.errors import UserError
 from utils.files import fingerprint
 
-Truth = list[tuple[int, int, str]]  # start, end, name of the class
 
-
-@dataclass(frozen=True)
-class LongRecording:
+class LongRecording(NamedTuple):
     """A recording; `read` returns its bodies (T, slots, V, C) as recorded, with the encoder's joints. truth: the true
-    segments, if known."""
+    segments (start, end, name of the class), if known."""
 
     name: str
     read: Callable[[], np.ndarray]
-    truth: Truth | None
+    truth: list[tuple[int, int, str]] | None
     frame_rate: float = float(FRAME_RATE)
 
 
 def open_recordings(places: Sequence[Path], encoder: FrozenEncoder, skeleton: str | None) -> list[LongRecording]:
     """Find the recordings in packed data sets, folders (without subfolders), zip archives and files. `.csv` and `.npy`
     have the joints of `skeleton`; default: of the skeleton.json beside them, else the encoder's."""
-    recordings, others = [], []
-    for place in check_exist(list(places)):
-        if (place / INFO).is_file():
-            recordings += _of_dataset(PackedDataset(place), encoder)
-        else:
-            others.append(place)
-    if others:
+    packed = [place for place in places if (place / INFO).is_file()]
+    recordings = [recording for place in packed for recording in _of_dataset(PackedDataset(place), encoder)]
+    if others := [place for place in places if place not in packed]:
         inputs = find_inputs(others, skeleton, encoder.layout.skeleton, subfolders=False)
         for note in inputs.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -61,7 +54,7 @@ def open_recordings(places: Sequence[Path], encoder: FrozenEncoder, skeleton: st
 def _of_dataset(packed: PackedDataset, encoder: FrozenEncoder) -> list[LongRecording]:
     if packed.segments is None:
         raise UserError(f"{packed.path}: holds clips, not long recordings; tools.predict takes them")
-    packed, classes = adapt_long(packed, encoder), classes_of(packed)
+    packed, classes = _adapt(packed, encoder), classes_of(packed)
     rate = float(packed.info.get("frame_rate", FRAME_RATE))
     truth = [[(start, end, classes[label]) for start, end, label in segments] for segments in packed.segments or ()]
     names = enumerate(packed.names.tolist())
@@ -74,7 +67,7 @@ def _read(one: Input, encoder: FrozenEncoder) -> np.ndarray:
     return map_joints(bodies, one.skeleton, encoder.layout.skeleton)
 
 
-def adapt_long(packed: PackedDataset, encoder: FrozenEncoder) -> PackedDataset:
+def _adapt(packed: PackedDataset, encoder: FrozenEncoder) -> PackedDataset:
     """Map the joints of long recordings onto the encoder's. All bodies stay: each window chooses among them."""
     check_layout(encoder, packed.layout, packed.path)
     return packed.adapted(encoder.layout.skeleton, packed.layout.people)
@@ -95,12 +88,11 @@ def open_long_evaluation(
     if name + UNTRIMMED in packed_in(data_root):
         name += UNTRIMMED
     row, chosen = choose_data(name, protocol, name, data_root)
-    packed = adapt_long(open_dataset(data_root, row, chosen, long=True), encoder)
+    packed = _adapt(open_dataset(data_root, row, chosen, long=True), encoder)
     indices = {split: packed.split(chosen.name, split) for split in SIDES}
-    result = {"dataset": row.name, "protocol": chosen.name}
+    result: dict[str, Any] = {"dataset": row.name, "protocol": chosen.name}
     result |= {"checkpoint": encoder.path.name, "epoch": encoder.state.get("epoch")}
     every = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu"))
     data = fingerprint(every.fingerprint(), to_array(packed.segments or ()))
     settings, folder = {"encoder": encoder.weights_hash, "data": data}, encoder.path.parent
-    is_transfer = name.removesuffix(UNTRIMMED) != own
-    return Evaluation(encoder, packed, chosen, indices, folder, is_transfer, [], result, settings)
+    return Evaluation(encoder, packed, chosen, indices, folder, False, [], result, settings)

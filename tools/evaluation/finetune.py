@@ -194,9 +194,9 @@ class Finetuning:
         packed, indices = evaluation.packed, evaluation.indices["train"]
         labelled = stratified(packed.names[indices], packed.label[indices], fraction or 1.0, seed)
         settings: dict[str, Any] = {
-            name: getattr(self.recipe, name) for name in ("lr", "epochs", "schedule", "batch_size")
+            name: getattr(self.recipe, name) for name in ("lr", "epochs", "milestones", "batch_size")
         }
-        settings |= {"schedule": list(self.recipe.schedule), "amp": self.amp, "seed": seed}
+        settings |= {"milestones": list(self.recipe.milestones), "amp": self.amp, "seed": seed}
         settings |= {"label_fraction": fraction} if fraction else {}
         settings |= {"from_scratch": True} if self.from_scratch else {}
         title = f"{task}, {modality}, {100 * (fraction or 1):g} % ({counted(len(labelled), 'recording')}), seed {seed}"

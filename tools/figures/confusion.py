@@ -15,9 +15,8 @@ from models.frozen import FrozenEncoder
 from tools.evaluation.classifier import SavedClassifier, own_classifier, training_command
 from tools.evaluation.setup import open_evaluation, stem_of
 from tools.figures import inputs, style
-from tools.figures.inputs import Data, features_of, name_of
+from tools.figures.inputs import Data
 from utils.errors import UserError
-from utils.files import reading
 from utils.options import read_class_names
 from utils.text import counted
 
@@ -31,29 +30,26 @@ def of_probe(place: Path, modality: str, data: Data) -> tuple[np.ndarray, list[s
     also the classes' names and a title."""
     folder, checkpoint = (place, None) if place.is_dir() else (place.parent, place.name)
     short = {p.long_name: p.name for row in DATASETS.values() for p in row.protocols}
-    protocol = data.protocol and short.get(data.protocol, data.protocol)
+    protocol = short.get(data.protocol or "", data.protocol)
     entries = {"dataset": data.dataset, "protocol": protocol, "checkpoint": checkpoint}
     result = inputs.newest_result(folder, "action_recognition", modality, "predictions", **entries)
     if not result:
         command = training_command(place, modality)
         raise UserError(f"{place}: no such linear probe of modality {modality}; run {command}")
-    path, classifier = (folder / result["files"][kind] for kind in ("predictions", "classifier"))
-    with reading(path):
-        table = inputs.read_table(path)
-        label, predicted = (np.array(table[column], int) for column in ("label", "predicted"))
-    classes = load_tensors(classifier)["classes"]
-    title = f"{name_of(folder)}, {counted(result['epoch'] or 0, 'epoch')}, modality {modality}"
+    label, predicted = inputs.read_columns(folder / result["files"]["predictions"], (1, 2)).astype(int)
+    classes = load_tensors(folder / result["files"]["classifier"])["classes"]
+    title = f"{folder.resolve().name}, {counted(result['epoch'] or 0, 'epoch')}, modality {modality}"
     return count(label, predicted, len(classes)), classes, f"{title}: {result['dataset']} {result['protocol']}"
 
 
 def of_model(classifier: SavedClassifier, data: Data) -> tuple[np.ndarray, list[str], str]:
     """Count what a fine-tuned model predicts on the val split, as `of_probe` does."""
     encoder, choice = classifier.encoder, (data.dataset or classifier.dataset, data.protocol or classifier.protocol)
-    evaluation = open_evaluation(str(encoder.path), *choice, *data[2:])
+    evaluation = open_evaluation(str(encoder.path), *choice, data.data_root, data.device)
     packed, indices = evaluation.packed, evaluation.indices["val"]
     if classes_of(packed) != classifier.classes:
         raise UserError(f"{packed.path}: its classes are not those of {classifier.path}")
-    predicted = classifier.logits(features_of(encoder, packed, indices)).argmax(1).cpu().numpy()
+    predicted = classifier.logits(inputs.features_of(encoder, packed, indices)).argmax(1).cpu().numpy()
     counts = count(packed.label[indices], predicted, packed.num_classes)
     return counts, classifier.classes, f"{inputs.title_of(encoder)}: {packed.name} {evaluation.protocol.name}"
 
@@ -80,27 +76,24 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
     classes = np.flatnonzero(counts.sum(0) + counts.sum(1)).tolist()
     share, n = shares(counts)[np.ix_(classes, classes)], len(classes)
     few = n <= FEW
-    size = 8.0 if few else 7.0
-    height = 0.78 * WIDTH if n <= 60 else 1.45 * size / 72 * n  # lines are 1.45 times the font size
-    figure = style.new_figure(height + 1.2, WIDTH)
+    figure = style.new_figure(max(8.2, 1.2 + 0.117 * n), WIDTH)  # 7 points need 0.117 inches
     axes = figure.subplots()
     norm = PowerNorm(1 if few else 0.5, 0, 100)  # with many classes, the root shows rare mistakes
     image = axes.imshow(share, "cividis", norm=norm, aspect="auto", interpolation="nearest")
     axes.spines[:].set_visible(False)
     axes.set(title=title, ylabel="true class", xlabel="predicted class" + ("" if few else ", by number"))
-    axes.tick_params(length=2, labelsize=size)
+    axes.tick_params(length=2, labelsize=8 if few else 7)
     if few:
         axes.set_yticks(range(n), [names[c] for c in classes])
         axes.set_xticks(range(n), [names[c] for c in classes], rotation=45, ha="right", rotation_mode="anchor")
         for (i, j), value in np.ndenumerate(share):
             if value >= 0.5:
-                paint, points = "black" if value > 55 else "white", 8 if n <= 12 else 6.5
-                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=paint, fontsize=points)
+                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="black" if value > 55 else "white")
     else:
         axes.set_yticks(range(n), [f"{names[c]}  {c + 1}" for c in classes])
         ticks = [i for i in range(n) if n <= 60 or (classes[i] + 1) % 5 == 0]
         axes.set_xticks(ticks, [str(classes[i] + 1) for i in ticks], rotation=90)
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.6 if n > 60 else 1, aspect=35)
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=35)
     bar.set_label("share of the true class's recordings (%)")
     bar.ax.spines["outline"].set_visible(False)
     return figure
@@ -109,13 +102,12 @@ def draw(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
 def plot_confusion(checkpoint: str, modality: str, data: Data, class_names: Path | None, out: Path | None) -> None:
     """Draw the confusion matrix, and print the most confused pairs."""
     place = find_run(checkpoint)
-    folder = place if place.is_dir() else place.parent
     encoder = None if place.is_dir() else FrozenEncoder.open(place, data.device)
     model = encoder and own_classifier(encoder)
     if model and modality not in ("all", model.representation.name):
         raise UserError(f"--modality {modality}: {place} was fine-tuned for {model.representation.name}")
-    parts = *data[:2], inputs.file_of(encoder) if encoder else ""
-    path = inputs.plot_path(out, folder, stem_of("confusion", modality), *parts)
+    folder, file = inputs.find_folder(checkpoint), inputs.file_of(encoder) if encoder else ""
+    path = inputs.plot_path(out, folder, stem_of("confusion", modality), data.dataset, data.protocol, file)
     counts, names, title = of_model(model, data) if model else of_probe(place, modality, data)
     names = read_class_names(class_names, len(names)) if class_names else names
     recordings = counted(int(counts.sum()), "val recording")

@@ -1,4 +1,4 @@
-"""Curves of several runs: their logs and their probes' accuracy over epochs; earliness over the observed part."""
+"""Curves of several runs: their logs and their probes' accuracy over epochs; early recognition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.ticker import LogFormatter
 
 from tools.evaluation.setup import stem_of
 from tools.figures import style
-from tools.figures.inputs import find_folders, name_of, newest_result, plot_path, read_table
+from tools.figures.inputs import find_folders, newest_result, plot_path, read_columns
 from tools.figures.style import Curve
 from utils.errors import UserError
 from utils.files import read_lines, reading
@@ -32,11 +32,9 @@ def read_run(folder: Path) -> dict[str, Curve]:
         panels |= {SPREAD: [key for key in keys if key.startswith("std/")], RATE: ["lr"], SPEED: ["samples_per_second"]}
         curves = {title: _curve(lines, used) for title, used in panels.items() if used and set(used) <= set(keys)}
     if result := newest_result(folder, "action_recognition", "all", "curve"):
-        path = folder / result["files"]["curve"]
-        with reading(path):
-            epoch, *seeds = np.array(list(read_table(path).values()), float)
-            seeds = seeds[: len(result["settings"]["seed"])]  # of the first learning rate
-            curves[f"{PROBE}\n{result['dataset']} {result['protocol']}: top-1 (%)"] = Curve(epoch, np.array(seeds))
+        seeds = len(result["settings"]["seed"])  # those of the first learning rate come first
+        epoch, *top1 = read_columns(folder / result["files"]["curve"], range(1 + seeds))
+        curves[f"{PROBE}\n{result['dataset']} {result['protocol']}: top-1 (%)"] = Curve(epoch, np.array(top1))
     if not curves:
         raise UserError(f"{folder}: neither log.jsonl nor a linear probe; pre-train or evaluate the run first")
     return curves
@@ -58,9 +56,9 @@ def draw_curves(runs: dict[str, dict[str, Curve]]) -> Figure:
     grid = figure.subplots(rows, min(COLUMNS, len(titles)), squeeze=False)
     for axes in grid.flat[len(titles) :]:
         axes.axis("off")
-    handles: dict[str, Line2D] = {}
+    lines: dict[str, Line2D] = {}
     for axes, title in zip(grid.flat, titles):
-        handles |= style.draw_lines(axes, {run: curves[title] for run, curves in runs.items() if title in curves}, runs)
+        lines |= style.draw_lines(axes, {run: curves.get(title) for run, curves in runs.items()})
         axes.set(title=title, xlabel="epoch of the probe" if title.startswith(PROBE) else "epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if title in (SPREAD, SPEED):
@@ -69,8 +67,7 @@ def draw_curves(runs: dict[str, dict[str, Curve]]) -> Figure:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))  # matplotlib's own are formulas
             axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
-    order = [run for run in runs if run in handles]
-    figure.legend([handles[run] for run in order], order, loc="outside upper center", ncols=4)
+    figure.legend([lines[run] for run in runs], list(runs), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -79,21 +76,22 @@ def plot_curves(runs: list[str], labels: list[str] | None, out: Path | None) -> 
     folders = find_folders(runs, labels)
     first, *others = folders.values()
     figure = draw_curves({title: read_run(folder) for title, folder in folders.items()})
-    style.publish(figure, plot_path(out, first, "curves", *map(name_of, others)), first)
+    style.publish(figure, plot_path(out, first, "curves", *(folder.resolve().name for folder in others)), first)
 
 
 def read_scores(folder: Path, modality: str) -> tuple[Curve, str]:
     """Read the newest scores of `--observed`: top-1 of each seed over the observed part, both in %, and their data."""
-    result = newest_result(folder, "earliness", modality)
+    result = newest_result(folder, "early_recognition", modality)
     if not result:
         command = f"action_recognition.py --pretrained {folder} --observed 0.1 0.2 0.5 1"
-        raise UserError(f"{folder}: no earliness of modality {modality}; run python {command}")
-    scores = {float(name.removeprefix("top1_at_")): value["values"] for name, value in result["metrics"].items()}
+        raise UserError(f"{folder}: no early recognition of modality {modality}; run python {command}")
+    prefix, metrics = "top1_at_", result["metrics"]
+    scores = {float(name.removeprefix(prefix)): metrics[name]["values"] for name in metrics if name.startswith(prefix)}
     observed, top1 = zip(*sorted(scores.items()))
     return Curve(np.array(observed), np.array(top1).T), f"{result['dataset']} {result['protocol']}"
 
 
-def draw_earliness(runs: dict[str, Curve], title: str) -> Figure:
+def draw_early_recognition(runs: dict[str, Curve], title: str) -> Figure:
     """Draw a line for each run: the mean of its seeds, in a band from the lowest to the highest."""
     figure = style.new_figure(2.6, 4.5)
     axes = figure.subplots()
@@ -104,12 +102,14 @@ def draw_earliness(runs: dict[str, Curve], title: str) -> Figure:
     return figure
 
 
-def plot_earliness(runs: list[str], modality: str, out: Path | None) -> None:
-    """Draw the earliness of runs."""
-    folders = find_folders(runs)
+def plot_early_recognition(runs: list[str], modality: str, out: Path | None) -> None:
+    """Draw the early recognition of runs."""
+    folders = find_folders(runs, None)
     first, *others = folders.values()
     scores = {title: read_scores(folder, modality) for title, folder in folders.items()}
     data = " and ".join(dict.fromkeys(data for _, data in scores.values()))
-    figure = draw_earliness({title: curve for title, (curve, _) in scores.items()}, f"{data}, modality {modality}")
-    name = stem_of("earliness", modality)
-    style.publish(figure, plot_path(out, first, name, *map(name_of, others)), first)
+    figure = draw_early_recognition(
+        {title: curve for title, (curve, _) in scores.items()}, f"{data}, modality {modality}"
+    )
+    parts = stem_of("early_recognition", modality), *(folder.resolve().name for folder in others)
+    style.publish(figure, plot_path(out, first, *parts), first)

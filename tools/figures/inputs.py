@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,26 +30,26 @@ class Data(NamedTuple):
     device: torch.device
 
 
-def find_folders(runs: Sequence[str], labels: Sequence[str] | None = None) -> dict[str, Path]:
-    """Return the folders of runs, or of checkpoints, by title: the labels, else the runs' names."""
-    places = [find_run(text) for text in runs]
-    folders = [place if place.is_dir() else place.parent for place in places]
-    titles = one_for_each(labels, [name_of(folder) for folder in folders])
+def find_folder(run: str) -> Path:
+    """Return the folder of a run, or of a checkpoint."""
+    place = find_run(run)
+    return place if place.is_dir() else place.parent
+
+
+def find_folders(runs: Sequence[str], labels: Sequence[str] | None) -> dict[str, Path]:
+    """Return the folders of runs by title: the labels, else the runs' names."""
+    folders = [find_folder(run) for run in runs]
+    titles = choose_titles(labels, [folder.resolve().name for folder in folders])
     if len(set(titles)) < len(titles):
         raise UserError(f"two runs have one title ({', '.join(titles)}); give each its own by --labels")
     return dict(zip(titles, folders))
 
 
-def one_for_each(labels: Sequence[str] | None, titles: Sequence[str]) -> Sequence[str]:
-    """Return --labels, else the titles. Raises UserError if there are not as many."""
+def choose_titles(labels: Sequence[str] | None, titles: Sequence[str]) -> Sequence[str]:
+    """Return --labels, else the titles."""
     if labels and len(labels) != len(titles):
         raise UserError(f"--labels: {counted(len(labels), 'title')} for {counted(len(titles), 'run')}")
     return labels or titles
-
-
-def name_of(folder: Path) -> str:
-    """Return the name of a run."""
-    return folder.resolve().name
 
 
 def file_of(encoder: FrozenEncoder) -> str:
@@ -60,8 +59,8 @@ def file_of(encoder: FrozenEncoder) -> str:
 
 def title_of(encoder: FrozenEncoder) -> str:
     """Return the title of an encoder: its run, its file if it is not the last checkpoint, and its epochs."""
-    epochs = encoder.state.get("epoch") or 0
-    name = "/".join(filter(None, [name_of(encoder.path.parent), file_of(encoder)]))
+    epochs = encoder.state.get("epoch")
+    name = "/".join(filter(None, [encoder.path.parent.resolve().name, file_of(encoder)]))
     return f"{name}, {counted(epochs, 'epoch') if epochs else 'untrained'}"
 
 
@@ -70,29 +69,21 @@ def newest_result(folder: Path, task: str, modality: str, file: str = "", **entr
     (if one is asked for); {} if there is none."""
     entries = {"task": task, "modality": modality, **{name: value for name, value in entries.items() if value}}
     for result in reversed(read_results(folder)):
-        if result | entries == result and (not file or file in result.get("files", {})):
+        if result | entries == result and (not file or file in result["files"]):
             return result
     return {}
 
 
-def read_table(path: Path) -> dict[str, Sequence[str]]:
-    """Read the columns of a CSV table by name."""
-    with reading(path), open(path, newline="", encoding="utf-8") as file:
-        heading, *rows = csv.reader(file)
-        return dict(zip(heading, zip(*rows, strict=True)))
+def read_columns(path: Path, columns: Sequence[int]) -> np.ndarray:
+    """Read columns of a CSV table of numbers: float64 (columns, N)."""
+    settings: dict[str, Any] = {"delimiter": ",", "quotechar": '"', "comments": None, "encoding": "utf-8"}
+    with reading(path):
+        return np.loadtxt(path, float, skiprows=1, usecols=columns, ndmin=2, unpack=True, **settings)
 
 
 def names_for(packed: PackedDataset, file: Path | None) -> list[str]:
     """Return the names of a data set's classes by label, or those in a file."""
     return read_class_names(file, packed.num_classes) if file else classes_of(packed)
-
-
-def index_of(packed: PackedDataset, name: str, flag: str) -> int:
-    """Return the index of a recording, named by a flag."""
-    indices = np.flatnonzero(packed.names == name)
-    if not len(indices):
-        raise UserError(f"{flag} {name}: no such recording in {packed.path}; the first is {packed.names[0]}")
-    return int(indices[0])
 
 
 def features_of(encoder: FrozenEncoder, packed: PackedDataset, indices: np.ndarray) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ class StickFigure:
 
     def __init__(self, skeleton: Skeleton, clip: np.ndarray):
         self.people = [person for person in range(clip.shape[1]) if clip[:, person].any()]
-        self.bones = [(joint, parent) for joint, parent in enumerate(skeleton.parents) if joint != parent]
+        self.bones = np.array([(joint, parent) for joint, parent in enumerate(skeleton.parents) if joint != parent])
         self.limbs = [0] * len(skeleton.parents)
         self._number_limbs(skeleton.root)
 
@@ -52,29 +52,24 @@ class StickFigure:
             self.limbs[child] = self.limbs[joint] if len(children) == 1 else max(self.limbs) + 1
             self._number_limbs(child)
 
-    def draw_frame(
-        self, axes: Axes, frame: np.ndarray, hidden: np.ndarray | None = None, colours: Sequence[str] = style.COLOURS
+    def draw(
+        self, axes: Axes, frame: np.ndarray, vectors: np.ndarray | None = None, hidden: np.ndarray | None = None
     ) -> None:
-        """Draw the bones of a frame (M, V, C). `hidden` joints, bool (V,), are crosses, and their bones not drawn."""
+        """Draw the bones of a frame (M, V, C), pale if `vectors` (M, V, C) from its joints are drawn. `hidden` joints,
+        bool (V,), are crosses, and their bones not drawn."""
         visible = np.ones(len(self.limbs), bool) if hidden is None else ~hidden
-        bones = [bone for bone in self.bones if visible[list(bone)].all()]
-        paint = [colours[self.limbs[joint] % len(colours)] for joint, _ in bones]
+        bones = self.bones[visible[self.bones].all(1)]
+        colours = np.array([style.colour(limb) for limb in self.limbs])
         for person in self.people:
+            look: dict[str, Any] = {"linestyles": "-" if person == 0 else (0, (2.5, 1.5))}
+            look["capstyle"] = "round" if person == 0 else "butt"
             points = project(frame[person])
-            _draw_lines(axes, [points[list(bone)] for bone in bones], paint, person, 1.2)
-            axes.scatter(*points[visible].T, s=3.2, c=style.GREY, linewidths=0, zorder=3)  # type: ignore[misc]
-            axes.scatter(*points[~visible].T, s=13, c=style.GREY, marker="x", linewidths=0.8)  # type: ignore[misc]
-
-    def draw_vectors(self, axes: Axes, start: np.ndarray, vectors: np.ndarray) -> None:
-        """Draw vectors (M, V, C) from their starts (M, V, C)."""
-        paint = [style.colour(limb) for limb in self.limbs]
-        for person in self.people:
-            begin, end = project(start[person]), project(start[person] + vectors[person])
-            _draw_lines(axes, list(np.stack((begin, end), 1)), paint, person, 0.9)
-            axes.scatter(*end.T, s=2.6, c=paint, linewidths=0)  # type: ignore[misc]
-
-
-def _draw_lines(axes: Axes, lines: list[np.ndarray], paint: list[str], person: int, width: float) -> None:
-    """Draw lines (2, 2) of a person in these colours."""
-    dashes, cap = ("-", "round") if person == 0 else ((0, (2.5, 1.5)), "butt")
-    axes.add_collection(LineCollection(lines, colors=paint, linewidths=width, linestyles=dashes, capstyle=cap))
+            paint = colours[bones[:, 0]] if vectors is None else "#BBBBBB"
+            axes.add_collection(LineCollection(list(points[bones]), colors=paint, linewidths=1.2, **look))
+            axes.scatter(points[visible, 0], points[visible, 1], s=3.2, c=style.GREY, linewidths=0, zorder=3)
+            axes.scatter(points[~visible, 0], points[~visible, 1], s=13, c=style.GREY, marker="x", linewidths=0.8)
+            if vectors is not None:
+                ends = project(frame[person] + vectors[person])
+                lines = list(np.stack((points, ends), 1))
+                axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.9, **look))
+                axes.scatter(ends[:, 0], ends[:, 1], s=2.6, c=colours, linewidths=0)

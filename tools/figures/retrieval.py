@@ -17,7 +17,7 @@ from models.frozen import CENTRED, FrozenEncoder, Representation
 from tools.evaluation.knn import nearest
 from tools.evaluation.setup import open_evaluation
 from tools.figures import style
-from tools.figures.inputs import Data, features_of, file_of, index_of, names_for, plot_path
+from tools.figures.inputs import Data, features_of, file_of, names_for, plot_path
 from tools.figures.people import StickFigure, project, set_view
 from utils.errors import UserError
 
@@ -56,7 +56,7 @@ def draw(
         band.text(0.98, 0.96, str(packed.names[index]), ha="right", va="top", color=style.GREY, fontsize=6)
         frames, sticks = clip.numpy(), StickFigure(packed.skeleton, clip.numpy())
         for i, axes in enumerate(band.subplots(1, FRAMES)):
-            sticks.draw_frame(axes, frames[round((i + 1) * (NUM_FRAMES - 1) / (FRAMES + 1))])
+            sticks.draw(axes, frames[round((i + 1) * (NUM_FRAMES - 1) / (FRAMES + 1))])
             set_view(axes, project(frames[:, sticks.people]))
     return figure
 
@@ -66,16 +66,17 @@ def plot_retrieval(
 ) -> None:
     """Draw a query and its neighbours, by the representation that tools.search compares."""
     evaluation = open_evaluation(checkpoint, *data)
-    packed, encoder = evaluation.packed, evaluation.encoder.select(modality)
-    gallery, val = evaluation.indices["train"], evaluation.indices["val"]
-    index, split = index_of(packed, query, "--query"), f"{packed.name} {evaluation.protocol.name}"
-    if index not in val:
-        raise UserError(f"--query {query}: not in the val split of {split}; choose one such as {packed.names[val[0]]}")
+    packed, encoder, gallery = evaluation.packed, evaluation.encoder.select(modality), evaluation.indices["train"]
+    queries = {str(packed.names[index]): int(index) for index in evaluation.indices["val"]}
+    split = f"{packed.name} {evaluation.protocol.name}"
+    if query not in queries:
+        raise UserError(f"--query {query}: not in the val split of {split}; choose one such as {next(iter(queries))}")
     if k > len(gallery):
         raise UserError(f"-k {k}: the gallery has only {len(gallery)} recordings")
     parts = query, *data[:2], file_of(encoder), modality.replace(ENSEMBLE, "")
     path = plot_path(out, evaluation.folder, "retrieval", *parts)
-    neighbours = find_neighbours(encoder, packed, index, gallery, k)
+    neighbours = find_neighbours(encoder, packed, queries[query], gallery, k)
     features = f"{encoder.modality} features, centred"
     caption = f"The nearest of {len(gallery):,} train recordings of {split}, by the cosine of {features}"
-    style.publish(draw(packed, index, neighbours, names_for(packed, class_names), caption), path, evaluation.folder)
+    figure = draw(packed, queries[query], neighbours, names_for(packed, class_names), caption)
+    style.publish(figure, path, evaluation.folder)

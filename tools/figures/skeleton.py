@@ -21,7 +21,7 @@ from feeder.clips import NUM_FRAMES, ClipDataset, ResampleClip
 from feeder.modalities import PUBLISHED, derive
 from models.checkpoints import RUNS
 from tools.figures import style
-from tools.figures.inputs import index_of, names_for, plot_path
+from tools.figures.inputs import names_for, plot_path
 from tools.figures.people import StickFigure, project, set_view
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -31,6 +31,7 @@ VIEWS = 4
 EVERY = 2  # the animation shows every second frame of a clip
 SPEED = 10  # frames per second
 SHEET = 6  # frames per row of the contact sheet
+SIGNS = "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero"
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,7 @@ class Panel:
     def draw(self, axes: Axes, t: int) -> None:
         """Draw frame t."""
         set_view(axes, self.points)
-        if self.vectors is None:
-            self.sticks.draw_frame(axes, self.frames[t], self.hidden)
-        else:
-            self.sticks.draw_frame(axes, self.frames[t], colours=["#BBBBBB"])
-            self.sticks.draw_vectors(axes, self.frames[t], self.vectors[t])
+        self.sticks.draw(axes, self.frames[t], None if self.vectors is None else self.vectors[t], self.hidden)
 
 
 def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
@@ -77,39 +74,32 @@ def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
     # Motion is enlarged so that the quickest joint of a usual frame moves a third of the body's height.
     quickest = np.median(np.linalg.norm(motion[:-1], axis=-1).max((1, 2)))
     factor = max(1, round(0.33 * float(np.ptp(joint[:, sticks.people[0], :, 1])) / max(quickest, 1e-3)))
-    return [
+    panels = [
         Panel(f"joint\nwhole clip,\n{counted(int(source.num_frame[0]), 'frame')}", sticks, joint),
         Panel("bone\njoint minus\nparent", sticks, np.zeros_like(bone), bone),
         Panel(f"motion\nto the next\nframe, ×{factor}", sticks, joint, factor * motion),
-        *_views(source, seed, sticks),
     ]
-
-
-def _views(source: ClipDataset, seed: int, sticks: StickFigure) -> list[Panel]:
-    """Make the panels of training views; their titles tell the augmentation and the frames."""
     windows, random = source.views(torch.arange(1), VIEWS, seed, 0)
     *augmentations, resample = make_view("published", source.layout).transforms
     for augmentation in augmentations:
         windows = augmentation(windows, random)
-    assert windows.joint_map is not None  # one of the augmentations made it
-    # Masked joints, which become zero, are drawn where they were.
-    views, originals = resample(windows).numpy(), resample(replace(windows, joint_map=None)).numpy()
-    panels = []
+    maps = windows.joint_map
+    assert maps is not None  # one of the augmentations made it
+    masked = (maps == 0).all(-1).all(-1)
+    unmasked = torch.where(masked[..., None, None], torch.eye(maps.shape[-1]), maps)  # crosses are where joints were
+    views = resample(replace(windows, joint_map=unmasked)).numpy()
     for i, (first, length) in enumerate(zip((windows.first - source.first).tolist(), windows.length.tolist())):
-        kind, hidden = describe_map(windows.joint_map[i])
-        frames = np.where(hidden[:, None], originals[i], views[i])
-        title = f"view {i + 1}\n{kind}\nframes {first + 1}–{first + length}"
-        panels.append(Panel(title, sticks, frames, hidden=hidden))
+        title = f"view {i + 1}\n{describe_map(maps[i])}\nframes {first + 1}–{first + length}"
+        panels.append(Panel(title, sticks, views[i], hidden=masked[i].numpy()))
     return panels
 
 
-def describe_map(joint_map: Tensor) -> tuple[str, np.ndarray]:
-    """Describe what linear maps (V, C, C) do to the joints. Return also which joints become zero, bool (V,)."""
-    hidden = (joint_map == 0).all((1, 2)).numpy()
-    count = int((joint_map != torch.eye(joint_map.shape[-1])).any((1, 2)).sum())
-    if hidden.any():
-        return f"{counted(count, 'joint')} masked ×", hidden
-    return "all joints sheared" if count == len(joint_map) else f"{counted(count, 'joint')} mapped", hidden
+def describe_map(joint_map: Tensor) -> str:
+    """Describe what linear maps (V, C, C) do to the joints."""
+    changed = (joint_map != torch.eye(joint_map.shape[-1])).any(-1).any(-1)
+    if changed.all():
+        return "all joints sheared"
+    return f"{counted(int(changed.sum()), 'joint')} {'mapped' if joint_map[changed].any() else 'masked ×'}"
 
 
 def draw_sheet(panels: list[Panel], title: str) -> Figure:
@@ -126,30 +116,23 @@ def draw_sheet(panels: list[Panel], title: str) -> Figure:
     return figure
 
 
-def draw_moment(panels: list[Panel], caption: str, t: int) -> Figure:
-    """Draw frame t of each panel, side by side, and a legend."""
-    figure = Figure((style.WIDTH, 3.8), dpi=160)  # a constrained layout would take longer than drawing
-    figure.subplots_adjust(0.01, 0.02, 0.99, 0.86, 0.08, 0.42)
-    for place, panel in enumerate(panels):
-        axes = figure.add_subplot(2, 4, place + 1 + (place > 2))
-        axes.set(title=panel.title, anchor="N")
-        panel.draw(axes, t)
-    signs = "a colour for each limb;\nthe second person dashed;\n×: masked joint, set to zero"
-    figure.text(0.755, 0.98, caption, va="top", weight="bold", fontsize=6.5)
-    figure.text(0.755, 0.86, f"{signs}\n\nframe {t + 1} of {NUM_FRAMES}", va="top", fontsize=6.5)
-    return figure
-
-
 def animate(panels: list[Panel], caption: str, path: Path) -> None:
-    """Write a GIF of the panels, whole or not at all."""
+    """Write a GIF of the panels side by side, whole or not at all."""
     images = []
     for t in range(0, NUM_FRAMES, EVERY):
-        draw_moment(panels, caption, t).savefig(buffer := io.BytesIO(), format="png")
+        figure = Figure((style.WIDTH, 3.8), dpi=160)  # a constrained layout would take longer than drawing
+        figure.subplots_adjust(0.01, 0.02, 0.99, 0.86, 0.08, 0.42)
+        for place, panel in enumerate(panels):
+            axes = figure.add_subplot(2, 4, place + 1 + (place > 2))
+            axes.set(title=panel.title, anchor="N")
+            panel.draw(axes, t)
+        figure.text(0.755, 0.98, caption, va="top", weight="bold", fontsize=6.5)
+        figure.text(0.755, 0.86, f"{SIGNS}\n\nframe {t + 1} of {NUM_FRAMES}", va="top", fontsize=6.5)
+        figure.savefig(buffer := io.BytesIO(), format="png")
         images.append(Image.open(buffer).convert("RGB"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    timing = {"duration": round(1000 / SPEED), "loop": 0}
     with atomic_write(path) as partial:
-        images[0].save(partial, format="gif", save_all=True, append_images=images[1:], **timing)
+        images[0].save(partial, "gif", save_all=True, append_images=images[1:], duration=1000 / SPEED, loop=0)
     print(path)
 
 
@@ -160,14 +143,14 @@ def open_recording(
     name, and that of its class, '' if unknown."""
     if not (place / INFO).is_file():
         name, frames, layout = read_one(place, name, skeleton)
-        length = np.array([len(frames)])
-        return ClipDataset(torch.from_numpy(frames), length, np.array([-1]), layout=layout), name, ""
+        return ClipDataset(torch.from_numpy(frames), np.array([len(frames)]), np.array([-1]), layout=layout), name, ""
     packed = PackedDataset(place)
-    if name is None:
-        raise UserError(f"{place}: {len(packed)} recordings; choose one by --name, such as {packed.names[0]}")
-    index = index_of(packed, name, "--name")
-    source = ClipDataset.of_dataset(packed, np.array([index]), torch.device("cpu"))
-    return source, name, names_for(packed, class_names)[packed.label[index]]
+    indices = np.flatnonzero(packed.names == name)
+    if not len(indices):
+        problem = f"--name {name}: no such recording in {place}" if name else f"{place}: choose a recording by --name"
+        raise UserError(f"{problem}; the first is {packed.names[0]}")
+    source = ClipDataset.of_dataset(packed, indices, torch.device("cpu"))
+    return source, str(packed.names[indices[0]]), names_for(packed, class_names)[packed.label[indices[0]]]
 
 
 def plot_skeleton(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,13 +45,13 @@ class Curve(NamedTuple):
     y: np.ndarray
 
 
-def draw_lines(axes: Axes, curves: Mapping[str, Curve], runs: Iterable[str] = ()) -> dict[str, Line2D]:
-    """Draw each run's curve: the mean of its lines, in a band from the lowest to the highest. A run's place in `runs`
-    decides its colour. Return the lines of the legend, by run."""
+def draw_lines(axes: Axes, curves: Mapping[str, Curve | None]) -> dict[str, Line2D]:
+    """Draw the curve of each run that has one: the mean of its lines, in a band from the lowest to the highest. Return
+    the lines of the legend, by run."""
     lines = {}
-    for i, run in enumerate(runs or curves):
-        if run in curves:
-            x, y = curves[run]
+    for i, (run, curve) in enumerate(curves.items()):
+        if curve:
+            x, y = curve
             (lines[run],) = axes.plot(x, y.mean(0), LINES[i % len(LINES)], linewidth=1.3, clip_on=False)
             step = max(1, len(x) // 6)  # so that markers of equal curves do not cover each other
             lines[run].set(color=colour(i), marker=MARKERS[i % len(MARKERS)], markersize=3, markevery=(i % step, step))

@@ -13,23 +13,21 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from models.frozen import equalise
+from models.frozen import normalise_streams
 from tools.evaluation.setup import open_evaluation, stem_of
 from tools.figures import style
-from tools.figures.inputs import Data, features_of, file_of, name_of, names_for, one_for_each, plot_path, title_of
+from tools.figures.inputs import Data, choose_titles, features_of, file_of, names_for, plot_path, title_of
 from utils.errors import UserError
 from utils.logs import secondary, tensorboard
 from utils.text import counted
 
 PERPLEXITY = 30.0
-CLASSES = 10
+CLASSES = 10  # as in the paper's figure
 
 
 def choose_classes(labels: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """Choose `count` of the classes that occur at random, by the seed. Return them in ascending order.
-
-    Default: 10, as in the paper's figure, or all if there are fewer.
-    """
+    """Choose `count` of the classes that occur at random (default: 10, or all if there are fewer), in ascending
+    order."""
     classes = np.unique(labels)
     count = count or min(CLASSES, len(classes))
     if count > len(classes):
@@ -48,9 +46,7 @@ def draw(maps: list[np.ndarray], titles: Sequence[str], labels: np.ndarray, name
     """Draw maps (N, 2) of the same recordings side by side, with a marker and a colour per class."""
     classes = np.unique(labels)
     columns = min(3, len(classes))
-    legend_rows = math.ceil(len(classes) / columns)
-    side = style.WIDTH / max(len(maps), 1.5)
-    figure = style.new_figure(side + 0.3 + 0.18 * legend_rows)
+    figure = style.new_figure(style.WIDTH / max(len(maps), 1.5) + 0.3 + 0.18 * math.ceil(len(classes) / columns))
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     size = float(np.clip(5000 / len(labels), 6, 25))
     for axes, points, title in zip(panels, maps, titles):
@@ -65,23 +61,17 @@ def draw(maps: list[np.ndarray], titles: Sequence[str], labels: np.ndarray, name
 
 
 def plot_tsne(
-    checkpoints: list[str],
-    labels: list[str] | None,
-    classes: int | None,
-    seed: int,
-    modality: str,
-    data: Data,
-    class_names: Path | None,
-    out: Path | None,
-) -> None:
+    checkpoints: list[str], labels: list[str] | None, classes: int | None, seed: int, modality: str, data: Data,
+    class_names: Path | None, out: Path | None,
+) -> None:  # fmt: skip
     """Draw the maps, and add the features to TensorBoard's projector."""
     first = open_evaluation(checkpoints[0], *data)
     packed, same = first.packed, data._replace(dataset=first.packed.name, protocol=first.protocol.name)
     evaluations = [first, *(open_evaluation(text, *same) for text in checkpoints[1:])]
     encoders = [evaluation.encoder.select(modality) for evaluation in evaluations]
-    titles = one_for_each(labels, [title_of(encoder) for encoder in encoders])
+    titles = choose_titles(labels, [title_of(encoder) for encoder in encoders])
     parts = [*data[:2], file_of(encoders[0]), f"{classes}_classes" * bool(classes), f"seed{seed}" * bool(seed)]
-    parts += [name_of(other.folder) for other in evaluations[1:]]
+    parts += [other.folder.resolve().name for other in evaluations[1:]]
     path = plot_path(out, first.folder, stem_of("tsne", modality), *parts)
 
     indices = first.indices["val"]
@@ -89,7 +79,7 @@ def plot_tsne(
     names, label = names_for(packed, class_names), packed.label[indices]
     features = []
     for encoder, evaluation in zip(encoders, evaluations):
-        features.append(equalise(features_of(encoder, evaluation.packed, indices), encoder.streams).cpu())
+        features.append(normalise_streams(features_of(encoder, evaluation.packed, indices), encoder.streams).cpu())
     style.publish(draw([embed(values, seed) for values in features], titles, label, names), path, first.folder)
     metadata = [[names[c], packed.names[index]] for c, index in zip(label, indices)]
     for folder in dict.fromkeys(evaluation.folder for evaluation in evaluations):

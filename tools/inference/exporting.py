@@ -10,14 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_gen.datasets import from_test_name
 from feeder.clips import NUM_FRAMES, resample
-from models.checkpoints import CARD, CLASSIFIER, WEIGHTS_FILE, load, load_encoder_of, versions
+from models.checkpoints import CARD, CLASSIFIER, WEIGHTS_FILE, versions
 from models.frozen import FrozenEncoder
 from tools.evaluation.classifier import SavedClassifier, own_classifier
 from utils.errors import UserError
@@ -28,7 +27,7 @@ TOLERANCE = 1e-5
 _TRACED = (2, 50)  # clips and frames; a size of 1 would become a constant in the graph
 _CHECKED = ((1, NUM_FRAMES), (3, 107))
 
-Model = Callable[[Tensor], Sequence[np.ndarray]]  # clips in, outputs out
+Model = Callable[[Tensor], Sequence[Any]]  # clips in, outputs out
 
 
 class Graph(nn.Module):
@@ -37,12 +36,9 @@ class Graph(nn.Module):
     def __init__(self, encoder: FrozenEncoder, classifier: SavedClassifier | None):
         super().__init__()
         self.encoder, self.classifier = encoder, classifier
-
-    @property
-    def outputs(self) -> dict[str, list[str | int]]:
-        """The outputs' shapes by name."""
-        shapes: dict[str, list[str | int]] = {"feature": ["batch", self.encoder.feature_size]}
-        return shapes | ({"logits": ["batch", len(self.classifier.classes)]} if self.classifier else {})
+        self.outputs: dict[str, list[str | int]] = {"feature": ["batch", encoder.feature_size]}
+        if classifier:
+            self.outputs["logits"] = ["batch", len(classifier.classes)]
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
         rows = F.interpolate(clips.flatten(2).mT, size=NUM_FRAMES, mode="linear", align_corners=False).mT
@@ -110,17 +106,15 @@ def _trained_on(encoder: FrozenEncoder) -> dict[str, str]:
 
 
 def _difference(graph: Graph, exported: Model) -> float:
-    """Return the largest difference between the encoder and its export, on clips of several lengths.
-
-    Differences of logits are divided by the largest logit if it is above 1, as rounding errors grow with them.
-    """
+    """Return the largest difference between the encoder and its export, on clips of several lengths. That of logits is
+    divided by the largest one, if this is above 1, as rounding errors grow with them."""
     differences = []
     for size in _CHECKED:
         clips = graph.clips(*size)
         for name, expected, output in zip(graph.outputs, graph.encode(resample(clips)), exported(clips), strict=True):
-            scale = max(1.0, expected.abs().max().item()) if name == "logits" else 1.0
-            differences.append(np.abs(expected.numpy() - output).max() / scale)
-    return float(np.max(differences))
+            scale = expected.abs().max().clamp(min=1.0) if name == "logits" else 1.0
+            differences.append((expected - torch.as_tensor(output)).abs().max() / scale)
+    return torch.stack(differences).max().item()
 
 
 # ---- formats: each writes a file, loads it, and returns the model in it ----------------------------------------------
@@ -130,8 +124,7 @@ def _write_torch(graph: Graph, path: Path) -> Model:
     buffer = io.BytesIO()
     torch.export.save(graph.program, buffer)  # to a full disk it would abort
     path.write_bytes(buffer.getvalue())
-    module = torch.export.load(path).module()
-    return lambda clips: [output.detach().numpy() for output in module(clips)]
+    return torch.export.load(path).module()
 
 
 def _write_onnx(graph: Graph, path: Path) -> Model:
@@ -153,30 +146,17 @@ def _write_onnx(graph: Graph, path: Path) -> Model:
 
 
 def _write_safetensors(graph: Graph, path: Path) -> Model:
-    """Write weights that `models.checkpoints.load` reads, with all other plain values of the checkpoint."""
+    """Write weights that `models.checkpoints.load` reads, with all other values of the checkpoint."""
     from safetensors.torch import save
 
-    encoder = graph.encoder
+    encoder, card = graph.encoder, graph.encoder.state | _trained_on(graph.encoder)
     tensors = {f"encoder.{key}": value.contiguous() for key, value in encoder.encoder.state_dict().items()}
-    own = encoder.state.get(CLASSIFIER, {})
-    tensors |= {f"{CLASSIFIER}.{key}": value for key, value in own.items() if isinstance(value, Tensor)}
-    card = _plain(encoder.state) | _trained_on(encoder) | ({CLASSIFIER: _plain(own)} if own else {})
-    path.write_bytes(save(tensors, {"format": "pt", CARD: json.dumps(card)}))
-    state = load(path)
-    copy = FrozenEncoder(load_encoder_of(state, path), state, path, encoder.modality)
-    model = Graph(copy, own_classifier(copy) if graph.classifier else None)
-    return lambda clips: [output.detach().numpy() for output in model(clips)]
-
-
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries that JSON can hold."""
-    plain = {}
-    for key, value in state.items():
-        try:
-            plain[key] = json.loads(json.dumps(value))
-        except TypeError:
-            continue
-    return plain
+    if own := card.pop(CLASSIFIER, None):
+        tensors |= {f"{CLASSIFIER}.{key}": value for key, value in own.items() if isinstance(value, Tensor)}
+        card[CLASSIFIER] = {key: value for key, value in own.items() if not isinstance(value, Tensor)}
+    path.write_bytes(save(tensors, {"format": "pt", CARD: json.dumps(card, default=str)}))
+    copy = FrozenEncoder.open(path, encoder.device, encoder.modality)
+    return Graph(copy, own_classifier(copy) if graph.classifier else None)
 
 
 FORMATS: dict[str, tuple[str, Callable[[Graph, Path], Model]]] = {

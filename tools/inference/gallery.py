@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feeder.modalities import ENSEMBLE
-from models.frozen import CENTRED, LARGEST, FrozenEncoder, Representation
+from models.frozen import CENTRED, FrozenEncoder, Representation
 from tools.evaluation.knn import nearest
 from tools.inference.recordings import Answer, Recordings, action_of
 from utils.errors import UserError
@@ -38,14 +38,16 @@ class Gallery:
         `without`: for each query, the name of a recording to leave out."""
         queries = self.representation(features)
         indices = nearest(queries, self.feature, min(k + bool(without), len(self.names)))
-        cosine = F.cosine_similarity(queries[:, None], self.feature[indices], dim=2)
-        answers = [[self._row(*pair) for pair in zip(*row)] for row in zip(cosine.tolist(), indices.tolist())]
-        if without:
-            answers = [[r for r in rows if r["recording"] != name] for rows, name in zip(answers, without)]
-        return [rows[:k] for rows in answers]
-
-    def _row(self, cosine: float, index: int) -> dict[str, float | str | None]:
-        return {"cosine": cosine, "recording": self.names[index], **action_of(self.labels[index], self.classes)}
+        cosines = F.cosine_similarity(queries[:, None], self.feature[indices], dim=2)
+        answers = []
+        for query, (row, values) in enumerate(zip(indices.tolist(), cosines.tolist())):
+            answer: Answer = [
+                {"cosine": cosine, "recording": self.names[index], **action_of(self.labels[index], self.classes)}
+                for index, cosine in zip(row, values)
+                if not without or self.names[index] != without[query]
+            ]
+            answers.append(answer[:k])
+        return answers
 
 
 def read_gallery(
@@ -57,34 +59,32 @@ def read_gallery(
     Its features are centred, so that cosines compare what distinguishes its recordings.
     """
     if place.suffix == ".npz":
-        return _read_features(place, encoder, modality)
-    selected = encoder.select(modality or ENSEMBLE)
-    recordings = Recordings([place], selected, skeleton)
-    batches = list(recordings.features())
-    recordings.check()
-    names = [name for batch in batches for name in batch.names]
-    labels = [label for batch in batches for label in batch.labels]
-    return _make(selected, torch.cat([batch.features for batch in batches]), names, labels, recordings.class_names)
-
-
-def _make(encoder: FrozenEncoder, features: Tensor, names: list[str], labels: list[int], classes: list[str]) -> Gallery:
+        selected, features, names, labels, classes = _read_features(place, encoder, modality)
+    else:
+        selected = encoder.select(modality or ENSEMBLE)
+        recordings = Recordings([place], selected, skeleton)
+        names, labels, features = recordings.all_features()
+        classes = recordings.class_names
+    features = features.to(encoder.device)
     # A single recording minus its mean would be zero.
-    representation = Representation.fit(encoder, CENTRED if len(names) > 1 else "", features)
-    return Gallery(encoder, representation, representation(features), names, labels, classes)
+    representation = Representation.fit(selected, CENTRED if len(names) > 1 else "", features)
+    return Gallery(selected, representation, representation(features), names, labels, classes)
 
 
-def _read_features(path: Path, encoder: FrozenEncoder, modality: str | None) -> Gallery:
+def _read_features(
+    path: Path, encoder: FrozenEncoder, modality: str | None
+) -> tuple[FrozenEncoder, Tensor, list[str], list[int], list[str]]:
     with reading(path, "; write features with tools.extract"):
         with np.load(path, allow_pickle=False) as file:
             names, labels, classes = (file[key].tolist() for key in ("name", "label", "classes"))
-            features = torch.from_numpy(file["feature"]).to(encoder.device)
+            features = torch.from_numpy(file["feature"])
             own, weights = str(file["modality"]), str(file["encoder"])
         selected = encoder.select(own)
         if weights != encoder.weights_hash:
             raise UserError(f"holds features of another encoder than {encoder.path}")
         if modality and encoder.select(modality).streams != selected.streams:
             raise UserError(f"holds features of --modality {own}, not {modality}")
-        shape = len(names), selected.feature_size
-        if features.shape != shape or len(labels) != len(names) or not (features.abs() < LARGEST).all():
+        shape = len(labels), selected.feature_size
+        if features.shape != shape or not features.isfinite().all():
             raise UserError(f"holds features {tuple(features.shape)}, expected finite ones {shape}")
-        return _make(selected, features, names, labels, classes)
+        return selected, features, names, labels, classes

@@ -18,7 +18,7 @@ from data_gen.datasets import class_label, classes_of
 from data_gen.packed.reader import INFO, UNLABELLED, PackedDataset
 from data_gen.raw.conversion import reason_lines
 from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, in_unit
-from data_gen.raw.recordings import check_exist, find_inputs, prepare_all
+from data_gen.raw.recordings import Input, find_inputs, prepare_all
 from feeder.clips import ClipDataset
 from models.frozen import BATCH_SIZE, FrozenEncoder
 from utils.errors import UserError
@@ -61,20 +61,20 @@ class Recordings:
         self.class_names: list[str] = []
         self.data = ""
         self.unreadable: dict[str, str] = {}
-        packed = [place for place in check_exist(list(places)) if (place / INFO).is_file()]
+        self._packed: PackedDataset | None = None
+        self._files: list[Input] = []
+        packed = [place for place in places if (place / INFO).is_file()]
         if packed and len(places) > 1:
             raise UserError(f"{packed[0]}: is a packed data set; give it alone")
         if packed:
-            self._packed: PackedDataset | None = self._open(packed[0])
-            self._count = len(self._packed)
+            self._open(packed[0])
         else:
             inputs = find_inputs(list(places), skeleton, encoder.layout.skeleton)
-            self._packed, self._files, self.class_names = None, inputs.recordings, inputs.class_names
-            self._count = len(self._files)
+            self._files, self.class_names = inputs.recordings, inputs.class_names
             for text in inputs.notes:
-                _print_note(text)
+                _print("note", text)
 
-    def _open(self, place: Path) -> PackedDataset:
+    def _open(self, place: Path) -> None:
         packed = PackedDataset(place)
         if packed.segments is not None:
             raise UserError(f"{place}: holds long recordings, not clips; tools.timeline takes them")
@@ -82,20 +82,31 @@ class Recordings:
             self.class_names = classes_of(packed)
         every = ClipDataset.of_dataset(packed, np.arange(len(packed)), torch.device("cpu"))
         self.data = f"{packed.name} {every.fingerprint()}"
-        _print_doubt(EMPTY, packed.info.get("without_a_body", []))
-        adapted, note = self.encoder.adapt(packed)
+        if empty := packed.info.get("without_a_body"):
+            _print("warning", f"{_DOUBTS[EMPTY]}: {first_names(empty)}")
+        self._packed, note = self.encoder.adapt(packed)
         if note:
-            _print_note(note)
-        return adapted
+            _print("note", note)
 
     def features(self) -> Iterator[Features]:
         """Compute the features of all readable recordings batch by batch, several streams' concatenated. At the end,
         print how files were adapted, and which are doubtful."""
         parts = self._read_files() if self._packed is None else self._slice(self._packed)
-        if self._count > BATCH_SIZE:
-            parts = progress(parts, total=-(-self._count // BATCH_SIZE), desc="features", unit="batch")
+        batches = -(-len(self._packed or self._files) // BATCH_SIZE)
+        if batches > 1:
+            parts = progress(parts, total=batches, desc="features", unit="batch")
         for names, labels, source in parts:
             yield Features(names, labels, torch.cat(self.encoder.features(source), 1))
+
+    def all_features(self, skip_bad: bool = False) -> Features:
+        """Compute the features of all recordings, on the CPU. Raises UserError for unreadable ones; with `skip_bad`, if
+        none is readable."""
+        batches = [batch._replace(features=batch.features.cpu()) for batch in self.features()]
+        if not skip_bad or not batches:
+            self.check()
+        names = [name for batch in batches for name in batch.names]
+        labels = [label for batch in batches for label in batch.labels]
+        return Features(names, labels, torch.cat([batch.features for batch in batches]))
 
     def check(self) -> None:
         """Raise UserError, which lists them, if recordings could not be read."""
@@ -105,13 +116,13 @@ class Recordings:
     def _slice(self, packed: PackedDataset) -> Iterator[tuple[list[str], list[int], ClipDataset]]:
         every = np.arange(len(packed))
         source = ClipDataset.of_dataset(packed, every, self.encoder.device)
+        labels = packed.label if self.class_names else np.full_like(packed.label, -1)
         for start in range(0, len(packed), BATCH_SIZE):
             indices = every[start : start + BATCH_SIZE]
-            labels = packed.label[indices].tolist() if self.class_names else [-1] * len(indices)
-            yield packed.names[indices].tolist(), labels, source.others(packed, indices)
+            yield packed.names[indices].tolist(), labels[indices].tolist(), source.others(packed, indices)
 
     def _read_files(self) -> Iterator[tuple[list[str], list[int], ClipDataset]]:
-        layout, names_by_adaptation = self.encoder.layout, defaultdict(list)
+        layout, adapted = self.encoder.layout, defaultdict(list)
         items = [(file.recording, file.skeleton) for file in self._files]
         results = zip(self._files, prepare_all(items, num_cores(), layout, self.encoder.takes_centred))
         while batch := list(islice(results, BATCH_SIZE)):
@@ -120,35 +131,31 @@ class Recordings:
                 if isinstance(result, UserError):
                     self.unreadable[str(file.recording)] = str(result)
                     continue
-                readable.append((file.name, file.label, result[0]))
-                for adaptation in result[1]:
-                    names_by_adaptation[adaptation].append(file.name)
+                people, adaptations = result
+                readable.append((file.name, file.label, people))
+                for adaptation in adaptations:
+                    adapted[adaptation].append(file.name)
             if readable:
-                names, labels, people = map(list, zip(*readable))
-                frames, num_frame = torch.from_numpy(np.concatenate(people)), np.array([len(p) for p in people])
+                names, labels, clips = map(list, zip(*readable))
+                frames, num_frame = torch.from_numpy(np.concatenate(clips)), np.array([len(clip) for clip in clips])
                 yield names, labels, ClipDataset(frames, num_frame, np.array(labels), layout=layout)
-        values = {"skeleton": layout.skeleton.name, "people": counted(layout.people, "person")}
+        words = {"skeleton": layout.skeleton.name, "people": counted(layout.people, "person")}
         for adaptation, text in _ADAPTATIONS.items():
-            if names := names_by_adaptation[adaptation]:
-                _print_note(f"{text.format(**values)} ({counted(len(names), 'recording')})")
-        for doubt in _DOUBTS:
-            _print_doubt(doubt, names_by_adaptation[doubt])
+            if names := adapted[adaptation]:
+                _print("note", f"{text.format(**words)} ({counted(len(names), 'recording')})")
+        for doubt, text in _DOUBTS.items():
+            if names := adapted[doubt]:
+                _print("warning", f"{text}: {first_names(names)}")
 
 
-def _print_note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
-
-
-def _print_doubt(doubt: str, names: list[str]) -> None:
-    if names:
-        print(f"warning: {_DOUBTS[doubt]}: {first_names(names)}", file=sys.stderr)
+def _print(kind: str, text: str) -> None:
+    print(f"{kind}: {text}", file=sys.stderr)
 
 
 def action_of(label: int, classes: Sequence[str]) -> dict[str, str | None]:
     """Describe a label: `action` as A001, and `name` among the `classes`; None if unknown."""
-    if label < 0:
-        return {"action": None, "name": None}
-    action, name = class_label(label), classes[label] if label < len(classes) else None
+    action = None if label < 0 else class_label(label)
+    name = classes[label] if 0 <= label < len(classes) else None
     return {"action": action, "name": None if name == action else name}
 
 

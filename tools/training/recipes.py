@@ -1,11 +1,17 @@
 """The one table of recipes: the default flags of each task (docs/method.md, 7).
 
-Rates drop to a tenth at each epoch of `schedule`, counted from 0. Batch sizes are global, over all processes.
+Rates drop to a tenth at each epoch of `milestones`, counted from 0. Batch sizes are global, over all processes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+def rate_at(lr: float, milestones: Sequence[int], epoch: int) -> float:
+    """Return the learning rate in an epoch, of `lr` at the start and a tenth of it after each milestone."""
+    return lr * 0.1 ** sum(epoch >= milestone for milestone in milestones)
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,7 @@ class PretrainRecipe:
 
     batch_size: int
     epochs: int = 451
-    schedule: tuple[int, ...] = (351,)
+    milestones: tuple[int, ...] = (351,)
     lr: float = 5e-4
     hidden_size: int = 1024
     save_freq: int = 50
@@ -26,27 +32,27 @@ class ClassifierRecipe:
 
     lr: float
     epochs: int
-    schedule: tuple[int, ...]
+    milestones: tuple[int, ...]
     batch_size: int
     momentum: float = 0.9
     validate_every: int = 5
 
     def rate_at(self, epoch: int, lr: float | None = None) -> float:
         """Return the learning rate in an epoch, of the recipe's rate or another at the start."""
-        return (lr or self.lr) * 0.1 ** sum(epoch >= milestone for milestone in self.schedule)
+        return rate_at(lr or self.lr, self.milestones, epoch)
 
 
 # For users' own data sets; tried on 1,315 real recordings (docs/results.md).
-OWN = PretrainRecipe(128, epochs=40, schedule=(31,), hidden_size=256, save_freq=10)
+OWN = PretrainRecipe(128, epochs=40, milestones=(31,), hidden_size=256, save_freq=10)
 # For minutes on two CPU cores: smaller batches and a higher rate make up for few epochs.
-_DEMO = PretrainRecipe(64, epochs=60, schedule=(46,), lr=1e-3, hidden_size=64, save_freq=10)
+_DEMO = PretrainRecipe(64, epochs=60, milestones=(46,), lr=1e-3, hidden_size=64, save_freq=10)
 # No recipe is published for PKU-MMD: the batch size is that of NTU-60 cross-subject, part II has the epochs of related
 # codebases.
-_PKU1, _PKU2 = PretrainRecipe(512), PretrainRecipe(512, epochs=1001, schedule=(801,))
+_PKU1, _PKU2 = PretrainRecipe(512), PretrainRecipe(512, epochs=1001, milestones=(801,))
 # By data set and protocol; a data set that has a row alone uses it for its other protocols, too. NTU's are published.
 PRETRAIN = {
-    "ntu60_xsub": PretrainRecipe(512),
-    "ntu60": PretrainRecipe(1024),
+    "ntu60": PretrainRecipe(512),
+    "ntu60_xview": PretrainRecipe(1024),
     "ntu120": PretrainRecipe(1024),
     "pku1": _PKU1,
     "pku2": _PKU2,

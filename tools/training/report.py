@@ -13,7 +13,7 @@ def describe_run(trainer: Trainer, sources: list[str]) -> str:
     config, method, procs = trainer.config, trainer.method, trainer.procs
     size, batch = len(trainer.dataset), config.batch_size
     parameters = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (method, method.encoder)]
-    drops = f", a tenth from epoch {' and '.join(map(str, config.schedule))} on" if config.schedule else ""
+    drops = f", a tenth from epoch {' and '.join(map(str, config.milestones))} on" if config.milestones else ""
     lines = [
         f"data: {size:,} recordings to train on, of {' and '.join(sources)}",
         f"model: {config.method} of {', '.join(config.pretrain_modalities)}, encoder {config.encoder}, hidden size "
@@ -25,7 +25,7 @@ def describe_run(trainer: Trainer, sources: list[str]) -> str:
     ]
     if batch > size:
         lines.append(f"warning: --batch-size {batch} is above all {size} recordings: an epoch is one step; lower it")
-    if late := [milestone for milestone in config.schedule if milestone >= config.epochs > 0]:
+    if late := [milestone for milestone in config.milestones if milestone >= config.epochs > 0]:
         lines.append(
             f"warning: the rate does not drop at epoch {late[0]}: the run has {counted(config.epochs, 'epoch')}"
         )

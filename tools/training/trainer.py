@@ -20,6 +20,7 @@ from models import LossWeights, checkpoints
 from models.losses import Loss
 from models.umurl import Method
 from tools.training.acceleration import DTYPES, compile_for, sizes_to_compile
+from tools.training.recipes import rate_at
 from utils.errors import UserError
 from utils.files import reading
 from utils.processes import Processes, StopSignal, distribute
@@ -27,7 +28,7 @@ from utils.processes import Processes, StopSignal, distribute
 log = logging.getLogger("umurl")
 READ_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 # Arguments that a resumed run may change.
-FREE = {"checkpoint_path", "data_root", "device", "compile", "epochs", "schedule", "resume", "save_freq", "keep"}
+FREE = {"checkpoint_path", "data_root", "device", "compile", "epochs", "milestones", "resume", "save_freq", "keep"}
 FREE |= {"knn_every", "recipe"}
 
 
@@ -40,7 +41,7 @@ class Config:
     dataset: str
     protocol: str
     epochs: int
-    schedule: tuple[int, ...]
+    milestones: tuple[int, ...]
     lr: float
     batch_size: int
     hidden_size: int
@@ -108,7 +109,7 @@ class Trainer:
         else:
             # The projectors' batch norms and the loss talk to other processes, so the encoder is compiled alone.
             with torch.autocast(self.procs.device.type, self.dtype, enabled=self.dtype is not None):
-                self.method.encode = compile_for(  # type: ignore[method-assign]
+                self.method.encode = compile_for(
                     chosen, self.method.encode, self.method, self._example, lambda y: torch.stack(y).float().sum()
                 )
         self.parallel = distribute(self.method, self.procs)
@@ -124,7 +125,7 @@ class Trainer:
         """Train one epoch, or the rest of it. Return its metrics, or None if a signal came first. Raises UserError if
         the loss is not finite."""
         config, started = self.config, time.perf_counter()
-        lr = config.lr * 0.1 ** sum(self.epoch >= milestone for milestone in config.schedule)
+        lr = rate_at(config.lr, config.milestones, self.epoch)
         self.optimizer.param_groups[0]["lr"] = lr
         order = epoch_order(len(self.dataset), config.seed, self.epoch).to(self.dataset.device)
         clips = self.batches[-1].stop - self.batches[self.step].start

@@ -9,24 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data_gen.datasets import PKU
 from data_gen.packed.reader import PackedDataset
-from data_gen.pku_gendata import convert, untrimmed_row
 from data_gen.raw.normalise import normalise
 from feeder.modalities import derive
 from models import checkpoints, load_encoder
 from models.frozen import Representation
 from models.published import new_key
 from models.transformer import Transformer
-from tests.data_gen.test_pku_gendata import write_part
 from tests.helpers import GOLDEN, skeleton_text
 from tests.long_helpers import CLASSES, CYCLE, long_frames, pack_long_folder, write_long
 from tests.programs import assert_refused, call
-from tools import timeline
-from tools.detection.decoding import decode
-from tools.detection.detector import Detector, read_detector
-from tools.detection.scoring import by_gallery
-from tools.detection.training import trained_parameters
+from tools.detection.detector import read_detector
+from tools.detection.scoring import by_gallery, decode
 from tools.inference.gallery import Gallery
 from utils.files import read_results
 
@@ -86,10 +80,8 @@ def test_a_detector_finds_what_it_was_trained_to_find(detected):
     recipe = {"window": 64, "stride": 16, "threshold": 0.2, "shortest": 15, "lr": 1e-3, "epochs": 25, "batch_size": 16}
     assert result["settings"] | recipe | {"seed": 0, "finetune": True} == result["settings"]
     assert result["settings"]["encoder"] == load_encoder(detected, device="cpu").weights_hash
-    assert (
-        result["files"] == {"detector": "detection.pth.tar"}
-        and "F1 of frames" in (detected / "detection.log").read_text()
-    )
+    assert result["files"] == {"detector": "detection.pth.tar"}
+    assert "f1: " in (detected / "detection.log").read_text()
 
 
 def test_a_frozen_encoder_is_not_written_and_a_fine_tuned_one_is(detected, long_root):
@@ -109,8 +101,7 @@ def test_a_frozen_encoder_is_not_written_and_a_fine_tuned_one_is(detected, long_
 
 
 def test_the_data_is_part_of_the_settings(published, long_root, tmp_path):
-    first = detect(published, long_root, "--epochs", 1, "--protocol", "easy")
-    again = detect(published, long_root, "--epochs", 1, "--protocol", "easy")
+    first, again = (detect(published, long_root, "--epochs", 1, "--protocol", "easy") for _ in range(2))
     assert again["settings"] == first["settings"] and again["metrics"] == first["metrics"]
     raw = write_long(tmp_path / "raw")
     table = (raw / "segments.csv").read_text().replace("rec0,60,130", "rec0,60,131")
@@ -118,15 +109,6 @@ def test_the_data_is_part_of_the_settings(published, long_root, tmp_path):
     pack_long_folder(raw, tmp_path / "mine_untrimmed", "mine_untrimmed")
     other = detect(published, tmp_path, "--epochs", 1, "--protocol", "easy")
     assert other["settings"]["data"] != first["settings"]["data"]
-
-
-def test_detection_on_pku_mmd_by_the_name_of_its_part(published, tmp_path):
-    raw = write_part(tmp_path / "raw")
-    convert(untrimmed_row(PKU[0]), raw, tmp_path / "pku1_untrimmed", untrimmed=True)
-    result = detect(published, tmp_path, "--protocol", "cross_view", "--epochs", 1, dataset="pku1")
-    assert (result["dataset"], result["protocol"]) == ("pku1_untrimmed", "xview")
-    classes = checkpoints.load_tensors(published / "detection.pth.tar")["classes"]
-    assert len(classes) == 51 and classes[0] == "bow"
 
 
 def test_a_detector_of_an_earlier_version_is_read(published, long_root):
@@ -159,16 +141,6 @@ def test_frame_logits_of_any_length_are_interpolated_to_the_frames(tmp_path, dem
         np.testing.assert_allclose(detector(clips).mT, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("finetune", [False, True])
-def test_the_optimiser_has_what_gets_a_gradient(published, finetune):
-    detector = Detector(load_encoder(published, "joint", "cpu"), CLASSES, 64, finetune)
-    trained = {id(parameter) for parameter in trained_parameters(detector)}
-    parts = {name.rpartition("layers")[0] or name for name, p in detector.named_parameters() if id(p) in trained}
-    assert {name.split(".")[0] for name in parts} == ({"linear", "encoder"} if finetune else {"linear"})
-    assert not any("bone" in name or "motion" in name or "fusion" in name for name in parts)
-    assert all(parameter.grad is None for parameter in detector.parameters())
-
-
 def test_an_encoder_without_frame_features_is_named(published, long_root, monkeypatch):
     monkeypatch.delattr(Transformer, "frame_features")
     flags = ("--finetune-dataset", "mine", "--protocol", "easy", "--data-root", long_root, "--device", "cpu")
@@ -177,7 +149,7 @@ def test_an_encoder_without_frame_features_is_named(published, long_root, monkey
 
 def test_a_timeline_is_what_the_windows_features_and_the_classifier_give(evaluated, long_root):
     """Against windows cut by hand, prepared by the clips' own conversion and averaged frame by frame."""
-    flags = ("--window", 70, "--stride", 20, "--threshold", 0.1, long_root / "raw" / "rec0.skeleton")
+    flags = ("--window", "2.33s", "--stride", 20, "--threshold", 0.1, long_root / "raw" / "rec0.skeleton")
     (line,) = timelines(evaluated, *flags)
     packed = PackedDataset(long_root / "mine_untrimmed")
     frames, encoder = packed.recording(0), load_encoder(evaluated, device="cpu")
@@ -268,8 +240,9 @@ def test_a_recording_shorter_than_a_window_is_one_window_and_nobody_is_backgroun
 def test_wrong_options_end_with_a_message(detected, evaluated, demo_root, long_root, tmp_path):
     raw, probe = long_root / "raw", evaluated / "action_recognition.pth.tar"
     detector = ("--detector", detected / "detection.pth.tar")
-    flat = tmp_path / "flat.npy"
+    flat, bad = tmp_path / "flat.npy", tmp_path / "bad.pth.tar"
     np.save(flat, np.zeros((10, 25, 2), np.float32))
+    checkpoints.write(bad, checkpoints.load_tensors(detector[1]) | {"weights": {}})
     for flags, message in (
         ((), "RECORDING"),
         ((*detector, tmp_path / "nothing.skeleton"), "nothing.skeleton"),
@@ -278,29 +251,14 @@ def test_wrong_options_end_with_a_message(detected, evaluated, demo_root, long_r
         ((*detector, raw, long_root / "mine_untrimmed"), "rec0"),
         ((*detector, demo_root / "demo"), str(demo_root / "demo")),
         ((raw, "--modality", "joint"), "--modality"),
-        ((raw, "--window", "1m"), "--window"),
         ((raw, "--window", "0s"), "--window"),
         ((raw, "--detector", raw / "rec0.skeleton"), str(raw / "rec0.skeleton")),
-        ((raw, "--detector", raw / "none"), str(raw / "none")),
+        ((raw, "--detector", bad), str(bad)),
         ((raw, "--detector", probe), str(probe)),
     ):
         assert_refused(call("tools.timeline", "--pretrained", detected, "--device", "cpu", *flags), message)
     ended = call("tools.timeline", "--pretrained", evaluated, "--device", "cpu", *detector, raw)
     assert_refused(ended, str(detector[1]))  # another encoder's
-
-
-def test_a_detector_with_odd_entries_is_refused(detected, long_root, tmp_path):
-    path = detected / "detection.pth.tar"
-    state, bad = checkpoints.load_tensors(path), tmp_path / "bad.pth.tar"
-    huge = state["weights"] | {"linear.bias": torch.full((4,), 1e300, dtype=torch.float64)}
-    for change in ({"weights": huge}, {"weights": 3}, {"weights": {}}, {"window": None}, {"classes": ["one"]}):
-        checkpoints.write(bad, state | change)
-        flags = ("--device", "cpu", "--detector", bad, long_root / "raw" / "rec0.skeleton")
-        assert_refused(call("tools.timeline", "--pretrained", detected, *flags), str(bad))
-
-
-def test_lengths_are_in_seconds_or_frames():
-    assert [timeline.in_frames(text, 30) for text in ("2.5s", "75", "0.001s")] == [75, 75, 1]
 
 
 def test_detection_refuses_clips_and_unknown_data(published, demo_root, long_root):

@@ -48,7 +48,7 @@ def textbook(encoder, linear, source, train_indices, val_indices, recipe, orders
     parents, cross_entropy = torch.tensor(NTU_LAYOUT.skeleton.parents), nn.CrossEntropyLoss()
     parameters = [*encoder.parameters(), *linear.parameters()]
     optimizer = torch.optim.SGD(parameters, recipe.lr, momentum=recipe.momentum)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.schedule), gamma=0.1)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.milestones), gamma=0.1)
 
     def logits(indices):
         return linear(encoder(derive(ResampleClip()(source.windows(indices)), PUBLISHED, parents)))
@@ -98,7 +98,7 @@ def test_it_is_the_textbooks_training(data):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_tiny_set_is_learnt_by_heart_and_the_seed_decides_alone(data, name):
     source, train_indices, _ = data
-    recipe = replace(FINETUNE, epochs=20, schedule=(18,), batch_size=6, lr=0.02)
+    recipe = replace(FINETUNE, epochs=20, milestones=(18,), batch_size=6, lr=0.02)
     runs = []
     for seed in (0, 1, 0):
         torch.manual_seed(5)
@@ -174,7 +174,7 @@ def test_what_is_not_finite_stops_it(data, encoder, recipe):
 
 def test_bf16_changes_the_precision_of_the_model_alone(data):
     source, train_indices, val_indices = data
-    recipe = replace(FINETUNE, epochs=5, schedule=())
+    recipe = replace(FINETUNE, epochs=5, milestones=())
     losses = []
     for amp in ("off", "bf16"):
         torch.manual_seed(5)

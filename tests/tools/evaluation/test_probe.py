@@ -38,7 +38,7 @@ def textbook_probe(train, val, classes, recipe, seed, lr):
     optimizer = torch.optim.SGD(linear.parameters(), lr, momentum=0.9)
     history = []
     for epoch in range(recipe.epochs):
-        optimizer.param_groups[0]["lr"] = lr * 0.1 ** sum(epoch >= at for at in recipe.schedule)
+        optimizer.param_groups[0]["lr"] = lr * 0.1 ** sum(epoch >= at for at in recipe.milestones)
         for rows in torch.randperm(len(train[0]), generator=rng).split(recipe.batch_size):
             optimizer.zero_grad()
             nn.functional.cross_entropy(linear(train[0][rows]), train[1][rows]).backward()
@@ -49,7 +49,7 @@ def textbook_probe(train, val, classes, recipe, seed, lr):
 
 
 def test_a_loss_that_is_not_finite_stops_the_probe():
-    recipe = replace(LINEAR_PROBE, epochs=20, schedule=())
+    recipe = replace(LINEAR_PROBE, epochs=20, milestones=())
     probe = LinearProbe(torch.full((8, 4), 1e9), torch.arange(8) % 2, 2, recipe, [0], [1e30])
     with pytest.raises(UserError, match="--lr"):
         list(probe.train())
