@@ -45,7 +45,7 @@ def convert(
         raise UserError(f"{missing}: names no recording; it is not a list of missing skeletons")
     names, bad = _parse_names(recordings)
     mine = {recording: name for recording, name in names.items() if dataset.covers(name)}
-    chosen = [recording for recording in mine if recording.stem not in left_out]
+    chosen = [recording for recording in mine if recording.name not in left_out]
     info = {
         "dataset": dataset.name,
         "title": dataset.title,
@@ -54,7 +54,7 @@ def convert(
         "found": len(recordings),
         "found_twice": repeated,
         "of_another_data_set": len(names) - len(mine),
-        "on_missing_list": sum(recording.stem in left_out for recording in recordings),
+        "on_missing_list": sum(recording.name in left_out for recording in recordings),
     }
     with packing(out, name=dataset.name) as writer:
         bar = progress(chosen, desc="convert", unit="recording")
@@ -62,7 +62,7 @@ def convert(
             if isinstance(people, UserError):
                 bad[str(recording)] = str(people)
             elif not bad or skip_bad:
-                writer.add(recording.stem, mine[recording].label, people)
+                writer.add(recording.name, mine[recording].label, people)
         if bad and not skip_bad:
             raise bad_recordings(bad)
         if not writer.names:
@@ -77,7 +77,7 @@ def _parse_names(recordings: list[Recording]) -> tuple[dict[Recording, Recording
     largest = max(NTU, key=lambda dataset: dataset.classes)
     for recording in recordings:
         try:
-            name = parse_name(recording.stem)
+            name = parse_name(recording.name)
             if not largest.covers(name):
                 raise UserError(f"no data set has setup {name.setup} with action {name.action}")
             names[recording] = name

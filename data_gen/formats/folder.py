@@ -98,7 +98,7 @@ def _source(
         (people, joints, coordinates),
         entries,
         _splits(table, rows),
-        lambda entry: Recording(entry.name, entry.where).bodies(skeleton),
+        lambda entry: Recording(entry.name, entry.where, skeleton=skeleton).read_bodies(),
         raw=form == "folder",
         classes=num_classes,
         class_names=class_names,

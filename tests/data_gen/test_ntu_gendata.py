@@ -183,11 +183,12 @@ def test_workers_end_with_a_killed_conversion(tmp_path):
     os.mkfifo(tmp_path / "fifo")  # a parent that waits for ever, with its workers started
     file = tmp_path / "waiting.py"
     file.write_text(
-        "import os, sys\n"
+        "import sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path\n"
         "from data_gen.raw.recordings import convert_all, find_recordings\n"
         "if __name__ == '__main__':\n"
-        f"    found = find_recordings([{str(tmp_path / 'raw')!r}])[0]\n"
+        f"    found = find_recordings([Path({str(tmp_path / 'raw')!r})])[0]\n"
         "    results = convert_all(found, 2)\n"
         "    next(results)\n"
         "    print('started', flush=True)\n"

@@ -15,7 +15,7 @@ from data_gen.datasets import UNTRIMMED, choose_data, classes_of, open_dataset, 
 from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from data_gen.packed.segments import to_array
 from data_gen.packed.writer import FRAME_RATE
-from data_gen.raw.recordings import Input, find_inputs
+from data_gen.raw.recordings import Recording, find_inputs
 from data_gen.skeletons import FrameLayout, map_joints
 from feeder.clips import ClipDataset
 from models.frozen import FrozenEncoder, check_layout
@@ -43,7 +43,7 @@ def open_recordings(places: Sequence[Path], encoder: FrozenEncoder, skeleton: st
         inputs = find_inputs(others, skeleton, encoder.layout.skeleton, subfolders=False)
         for note in inputs.notes:
             print(f"note: {note}", file=sys.stderr)
-        recordings += [LongRecording(one.name, partial(_read, one, encoder), one.truth) for one in inputs.recordings]
+        recordings += [LongRecording(r.name, partial(_read, r, encoder), r.truth) for r in inputs.recordings]
     names = [recording.name for recording in recordings]
     if len(set(names)) < len(names):
         name = max(names, key=names.count)
@@ -61,10 +61,10 @@ def _of_dataset(packed: PackedDataset, encoder: FrozenEncoder) -> list[LongRecor
     return [LongRecording(name, partial(packed.recording, i), truth[i], rate) for i, name in names]
 
 
-def _read(one: Input, encoder: FrozenEncoder) -> np.ndarray:
-    bodies = one.bodies()
-    check_layout(encoder, FrameLayout(one.skeleton, bodies.shape[1], bodies.shape[3]), one.recording)
-    return map_joints(bodies, one.skeleton, encoder.layout.skeleton)
+def _read(recording: Recording, encoder: FrozenEncoder) -> np.ndarray:
+    bodies, skeleton = recording.bodies(), recording.skeleton
+    check_layout(encoder, FrameLayout(skeleton, bodies.shape[1], bodies.shape[3]), recording)
+    return map_joints(bodies, skeleton, encoder.layout.skeleton)
 
 
 def _adapt(packed: PackedDataset, encoder: FrozenEncoder) -> PackedDataset:

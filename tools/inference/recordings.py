@@ -18,7 +18,7 @@ from data_gen.datasets import class_label, classes_of
 from data_gen.packed.reader import INFO, UNLABELLED, PackedDataset
 from data_gen.raw.conversion import reason_lines
 from data_gen.raw.normalise import ADDED, DROPPED, EMPTY, MAPPED, NORMALISED, UNITS, in_unit
-from data_gen.raw.recordings import Input, find_inputs, prepare_all
+from data_gen.raw.recordings import Recording, find_inputs, prepare_all
 from feeder.clips import ClipDataset
 from models.frozen import BATCH_SIZE, FrozenEncoder
 from utils.errors import UserError
@@ -62,7 +62,7 @@ class Recordings:
         self.data = ""
         self.unreadable: dict[str, str] = {}
         self._packed: PackedDataset | None = None
-        self._files: list[Input] = []
+        self._files: list[Recording] = []
         packed = [place for place in places if (place / INFO).is_file()]
         if packed and len(places) > 1:
             raise UserError(f"{packed[0]}: is a packed data set; give it alone")
@@ -123,13 +123,12 @@ class Recordings:
 
     def _read_files(self) -> Iterator[tuple[list[str], list[int], ClipDataset]]:
         layout, adapted = self.encoder.layout, defaultdict(list)
-        items = [(file.recording, file.skeleton) for file in self._files]
-        results = zip(self._files, prepare_all(items, num_cores(), layout, self.encoder.takes_centred))
+        results = zip(self._files, prepare_all(self._files, num_cores(), layout, self.encoder.takes_centred))
         while batch := list(islice(results, BATCH_SIZE)):
             readable = []
             for file, result in batch:
                 if isinstance(result, UserError):
-                    self.unreadable[str(file.recording)] = str(result)
+                    self.unreadable[str(file)] = str(result)
                     continue
                 people, adaptations = result
                 readable.append((file.name, file.label, people))

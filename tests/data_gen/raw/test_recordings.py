@@ -49,12 +49,13 @@ def csv(array):
 
 
 def test_they_are_found_beside_each_other_but_for_tables(tmp_path):
-    for name in ("a.csv", "b.NPY", "c.skeleton", "recordings.csv", "segments.csv", ".d.npy", "e.txt"):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.csv", "b.NPY", "c.skeleton", "sub/recordings.csv", "sub/segments.csv", ".d.npy", "e.txt"):
         (tmp_path / name).write_bytes(b"")
     archive_of(tmp_path / "more.zip", {"inside/f.npy": b"", "inside/recordings.csv": b""})
-    every = find_recordings([tmp_path], (".csv", ".npy", ".skeleton"))[0]
-    assert [(r.stem, r.suffix) for r in every] == [("a", ".csv"), ("b", ".npy"), ("c", ".skeleton"), ("f", ".npy")]
-    assert [r.stem for r in find_recordings([tmp_path])[0]] == ["c"]
+    every = find_inputs([tmp_path]).recordings
+    assert [(r.name, r.suffix) for r in every] == [("a", ".csv"), ("b", ".npy"), ("c", ".skeleton"), ("f", ".npy")]
+    assert [r.name for r in find_recordings([tmp_path])[0]] == ["c"]
     assert [str(r) for r in every[2:]] == [f"{tmp_path}/c.skeleton", f"{tmp_path}/more.zip:inside/f.npy"]
 
 
@@ -122,7 +123,7 @@ def test_wrong_files_are_refused_by_name_and_reason(content, suffix, message, tm
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"{path}.*{message}"):
-        Recording("a", str(path)).bodies(V1)
+        Recording("a", str(path), skeleton=V1).read_bodies()
 
 
 def test_the_shape_of_a_recording_is_told_by_its_start(tmp_path):
@@ -170,9 +171,8 @@ def test_many_are_prepared_for_an_encoder_or_refused_one_by_one(tmp_path):
     (tmp_path / "a.csv").write_bytes(csv(clip))
     (tmp_path / "b.csv").write_bytes(csv(clip)[:-1] + b"x")
     (tmp_path / "c.skeleton").write_bytes(TEXT)
-    recordings, _ = find_recordings([tmp_path], (".csv", ".skeleton"))
-    pairs = list(zip(recordings, (V1, V1, KINECT_V2)))
-    (people, adaptations), error, (ntu, ntu_adaptations) = prepare_all(pairs, 1, NTU_LAYOUT, True)
+    recordings = find_inputs([tmp_path], "kinect_v1").recordings
+    (people, adaptations), error, (ntu, ntu_adaptations) = prepare_all(recordings, 1, NTU_LAYOUT, True)
     np.testing.assert_array_equal(people, normalise(map_joints(clip, V1, KINECT_V2)))
     assert MAPPED in adaptations and ADDED in adaptations and ntu_adaptations == set()
     assert isinstance(error, UserError) and str(error).startswith("line 7: ")
