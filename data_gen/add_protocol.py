@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_gen.datasets import row_of
 from data_gen.packed.protocols import Rule, Table, derive, parse_split
-from data_gen.packed.reader import INFO, PackedDataset
+from data_gen.packed.reader import INFO, TABLES, PackedDataset
 from data_gen.packed.writer import describe, index_arrays, write_files
 from utils.errors import UserError
 from utils.files import atomic_files, locked
@@ -25,7 +25,7 @@ def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
     PackedDataset(folder)  # locking would make a missing folder
     with locked(folder):
         packed = PackedDataset(folder)
-        splits, rule_texts = derive(rules, Table.of_dataset(packed))
+        splits, rule_texts = derive(rules, Table.of_names(packed.names.tolist(), *map(packed.table, TABLES)))
         taken = {name for p in row_of(packed.info).protocols for name in (p.name, p.long_name)}
         if again := sorted(taken & splits.keys()):
             raise UserError(f"{folder}: has a protocol {again[0]} already; choose another name")

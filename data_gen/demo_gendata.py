@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,40 +45,39 @@ def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int]
     return len(performances) * len(sim.CAMERA_ANGLES)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A part of a long recording: an action, from 1, in its frames `start` to `end`; or a pause (0) in which somebody
-    moves to the next pose. Without people, nobody is seen for `pause` frames."""
+class Piece(NamedTuple):
+    """A part of a long recording: an action, from 1, in its frames `start` to `end`; or a pause (0). Without people,
+    nobody is seen."""
 
-    people: list[np.ndarray] = field(default_factory=list)
+    num_frame: int
+    people: list[np.ndarray]
     action: int = 0
     start: int = 0
     end: int = 0
-    pause: int = 0
 
 
 def act_out(seed: int, number: int, subject: int, rng: np.random.Generator) -> Iterator[Piece]:
     """Yield the pieces of a recording: a pause before each action, and one after the last."""
-    last = None
+    pose = None
     for action in rng.choice(list(sim.ACTIONS), LONG_ACTIONS).tolist():
         replication = LONG_REPLICATIONS * (1 + number) + int(rng.integers(LONG_REPLICATIONS))
         towards = int(rng.choice(sim.REPLICATIONS))
         done = sim.perform(seed, subject, replication, action, towards)
-        yield _pause(last, done.people[0][0], rng)
-        yield Piece(done.people, action, done.start, done.end)
-        last = done.people[0][-1]
-    yield _pause(last, last, rng)
+        body = done.people[0]
+        yield _pause(body[0] if pose is None else pose, body[0], rng)
+        yield Piece(len(body), done.people, action, done.start, done.end)
+        pose = body[-1]
+    yield _pause(body[-1], body[-1], rng)
 
 
-def _pause(before: np.ndarray | None, after: np.ndarray | None, rng: np.random.Generator) -> Piece:
+def _pause(before: np.ndarray, after: np.ndarray, rng: np.random.Generator) -> Piece:
     """Make a pause: somebody moves from one pose (25, 3) to another, joint by joint, or is out of sight."""
-    frames = int(rng.integers(*PAUSE_FRAMES))
-    before, after = (after, after) if before is None else (before, after)
-    if before is None or after is None or rng.random() < AWAY:
-        return Piece(pause=frames)
-    step = np.linspace(0, 1, frames)[:, None, None]
+    num_frame = int(rng.integers(*PAUSE_FRAMES))
+    if rng.random() < AWAY:
+        return Piece(num_frame, [])
+    step = np.linspace(0, 1, num_frame)[:, None, None]
     smooth = step * step * (3 - 2 * step)
-    return Piece([before + smooth * (after - before)])
+    return Piece(num_frame, [before + smooth * (after - before)])
 
 
 def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, str]]:
@@ -88,15 +87,14 @@ def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, s
     camera = make_camera(setup_of(subject), int(rng.choice(list(sim.CAMERA_ANGLES))))
     frames, texts, rows = 0, [], []
     for piece in act_out(seed, number, subject, rng):
+        text = "0\n" * piece.num_frame
         if piece.people:
-            text = to_text(sense([to_camera(body, camera) for body in piece.people], rng))
-            count, _, text = text.partition("\n")
-        else:
-            count, text = str(piece.pause), "0\n" * piece.pause
+            bodies = [to_camera(body, camera) for body in piece.people]
+            text = to_text(sense(bodies, rng)).partition("\n")[2]
         if piece.action:
             label = sim.ACTIONS[piece.action].name
             rows.append((name, frames + piece.start, frames + piece.end, label))
-        frames += int(count)
+        frames += piece.num_frame
         texts.append(text)
     write_text(out / f"{name}.skeleton", f"{frames}\n{''.join(texts)}")
     return rows

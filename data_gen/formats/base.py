@@ -147,9 +147,7 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
 def _splits(source: Source, options: Options, names_tell: bool) -> tuple[Splits, dict[str, str]]:
     """Return all protocols (from the source, from the names and from --split rules), and the rule of each protocol
     that a rule made."""
-    names = [entry.name for entry in source.entries]
-    by_name = Table.of_names(names)
-    table = Table(names, *(source.tables.get(kind) or getattr(by_name, kind) for kind in TABLES))
+    table = Table.of_names([entry.name for entry in source.entries], *map(source.tables.get, TABLES))
     splits, protocols = dict(source.splits), options.dataset.protocols if options.dataset else ()
     if options.dataset and names_tell:
         derived = derive_splits(options.dataset, _check_names(source, options.dataset))

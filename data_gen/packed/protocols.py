@@ -9,11 +9,12 @@ NAME=kfold:5           five protocols, NAME1 to NAME5; each validates on another
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_gen.datasets import DataSet, RecordingName, parse_name
-from data_gen.packed.reader import ALL, NAME, SIDES, TABLES, PackedDataset
+from data_gen.packed.reader import ALL, NAME, SIDES, TABLES
 from data_gen.packed.writer import Splits
 from utils.errors import UserError
 from utils.files import read_text
@@ -51,20 +52,14 @@ class Table:
         return [_by_value(value) for value in values]
 
     @classmethod
-    def of_names(cls, names: Sequence[str]) -> Table:
-        """Read subjects and cameras from NTU names; they stay unknown if a name has another form."""
-        try:
+    def of_names(cls, names: Sequence[str], subject: list[str] | None = None, camera: list[str] | None = None) -> Table:
+        """Make a table, with subjects and cameras as they are known, else from NTU names; they stay unknown if a name
+        has another form."""
+        with suppress(UserError):
             numbers = [parse_name(name) for name in names]
-        except UserError:
-            return cls(names)
-        return cls(names, [str(n.subject) for n in numbers], [str(n.camera) for n in numbers])
-
-    @classmethod
-    def of_dataset(cls, packed: PackedDataset) -> Table:
-        """Read subjects and cameras from a packed data set's tables, else from its names."""
-        names = packed.names.tolist()
-        by_name = cls.of_names(names)
-        return cls(names, *(packed.table(kind) or getattr(by_name, kind) for kind in TABLES))
+            subject = subject or [str(number.subject) for number in numbers]
+            camera = camera or [str(number.camera) for number in numbers]
+        return cls(names, subject, camera)
 
 
 def _by_value(value: str) -> str:

@@ -26,7 +26,6 @@ from utils.text import counted
 
 CSV, NPY, SKELETON = SUFFIXES = (".csv", ".npy", ".skeleton")
 _CROWD = 10  # people; more of them than frames are rather frames
-_VALUES = {2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3)}  # values per joint in a frame: (people, coordinates)
 
 
 def parse_table(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarray:
@@ -79,8 +78,10 @@ def fill_gaps(people: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
 def frame_shape(values: int, skeleton: Skeleton) -> tuple[int, int, int] | None:
     """Return people (1 or 2), joints and coordinates of a frame with this number of values; None if none fit."""
     joints = len(skeleton.joints)
-    people, coordinates = _VALUES.get(values // joints, (0, 0)) if values % joints == 0 else (0, 0)
-    return (people, joints, coordinates) if people else None
+    for people, coordinates in ((1, 2), (1, 3), (2, 2), (2, 3)):
+        if values == people * joints * coordinates:
+            return people, joints, coordinates
+    return None
 
 
 def npy_shape(dtype: np.dtype, shape: tuple[int, ...], skeleton: Skeleton) -> tuple[int, int, int, int]:
