@@ -13,18 +13,12 @@ def plainly(text):
     return np.array([[float(v) for v in line.split()] for line in text.splitlines()]).reshape(-1, 2, 25, 3)
 
 
-@pytest.mark.parametrize("spelling", ["%.3f", "%.7g", "%g", "%.17g", "%.6e", "%+.5f", "%12.4f"])
+@pytest.mark.parametrize("spelling", ["%.3f", "%.17g", "%.6e", "%+12.4f"])
 def test_values_are_those_of_float(spelling):
     text = video_text(video_frames(np.random.default_rng(1), 500), spelling)  # more than are read at a time
     people = parse_video(text.encode())
     assert people.dtype == np.float64 and len(people) == 500
     np.testing.assert_array_equal(people, plainly(text))
-
-
-@pytest.mark.parametrize("first", ["7", "-7", ".5", "-.5", "5.", "0.000001", "-12345.678901", "1e-3", "+2", "0" * 40])
-def test_the_first_value_has_nothing_before_it(first):
-    text = f"{first} {video_text(video_frames(np.random.default_rng(1), 2)).split(' ', 1)[1]}"
-    np.testing.assert_array_equal(parse_video(text.encode()), plainly(text))
 
 
 def replaced(number, new):
@@ -35,14 +29,10 @@ def replaced(number, new):
 FRAME_DAMAGE = {
     "one too few": (replaced(7, lambda t: t.rsplit(" ", 1)[0]), 7),
     "one too many": (replaced(400, lambda t: t + " 1"), 400),
-    "blank line": (replaced(9, lambda t: ""), 9),
     "cut short": (lambda lines: [*lines[:99], lines[99][:300]], 100),
     "nan": (replaced(3, lambda t: "nan " + t.split(" ", 1)[1]), 3),
-    "inf": (replaced(3, lambda t: "-inf " + t.split(" ", 1)[1]), 3),
     "far": (replaced(400, lambda t: t.rsplit(" ", 1)[0] + " 1e6"), 400),
     "word": (replaced(250, lambda t: "0.l " + t.split(" ", 1)[1]), 250),
-    "underscore": (replaced(2, lambda t: "1_0 " + t.split(" ", 1)[1]), 2),
-    "two values in one": (replaced(1, lambda t: "1-2 " + t.split(" ", 1)[1]), 1),
     "commas": (lambda lines: [line.replace(" ", ",") for line in lines], 1),
     "one line": (lambda lines: [" ".join(lines)], 1),
     "nothing": (lambda lines: [" ", "\t", ""], None),
@@ -79,9 +69,7 @@ def test_mutated_frames_are_read_as_float_reads_them_or_refused():
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["52,1,5,1", "0,1,5,1", "-3,1,5,1", "3,7,7,1", "3,-2,7,1", "3,7,-2,1", "3,400,420,1", "3,1,5", "3,1,5,", "3,1,5, "]
-    + ["3,1,5,1,1", "3,1.0,5,1", "3,1e2,5,1", "3 1 5 1", "3,1_0,50,1", "three,1,5,1"],
+    "line", ["52,1,5,1", "0,1,5,1", "3,7,7,1", "3,-2,7,1", "3,7,-2,1", "3,400,420,1", "3,1,5", "3,1,5, ", "3,1.0,5,1"]
 )
 def test_labels_that_are_no_clip_are_refused(line):
     with pytest.raises(UserError):
@@ -95,7 +83,7 @@ def test_labels_are_read_and_repaired_by_rule():
 
 
 @pytest.mark.parametrize("subfolder", [".", "split", "Split", "..", "../split"])
-@pytest.mark.parametrize("file", ["cross_subject_v2.txt", "cross-subject_v2.txt", "cross-subject-v2.txt"])
+@pytest.mark.parametrize("file", ["cross_subject_v2.txt", "cross-subject_v2.txt"])
 def test_split_files_are_found(file, subfolder, tmp_path):
     (tmp_path / "raw" / "v2").mkdir(parents=True)
     (tmp_path / "raw" / "v2" / "cross_view_v2.txt").touch()
@@ -138,20 +126,12 @@ def test_split_files_of_another_layout_are_refused(text, line, tmp_path):
         read_split(tmp_path / "cross_view.txt", PKU[0].video)
 
 
-@pytest.mark.parametrize("change", [None, "crlf", "cr", "bom", "unended", "blank end"])
-def test_split_files_are_read_whatever_ends_their_lines(change, tmp_path):
+def test_split_files_are_read_whatever_ends_their_lines(tmp_path):
     text = b"Training:\n0002-L, 0002-M,\nValidation:\n0003-L,0003-L,\n"
-    text = {
-        None: text,
-        "crlf": text.replace(b"\n", b"\r\n"),
-        "cr": text.replace(b"\n", b"\r"),
-        "bom": b"\xef\xbb\xbf" + text,
-        "unended": text[:-2],
-        "blank end": text + b"\n \n",
-    }[change]
-    (tmp_path / "s.txt").write_bytes(text)
-    split = read_split(tmp_path / "s.txt", PKU[0].video)
-    assert split.side == {"0002-L": "train", "0002-M": "train", "0003-L": "val"} and not split.bad
+    for content in (text, b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"), text[:-2], text + b"\n \n"):
+        (tmp_path / "s.txt").write_bytes(content)
+        split = read_split(tmp_path / "s.txt", PKU[0].video)
+        assert split.side == {"0002-L": "train", "0002-M": "train", "0003-L": "val"} and not split.bad
 
 
 def test_entries_of_a_split_file_that_cannot_be_used_are_left_out_and_named(tmp_path):
