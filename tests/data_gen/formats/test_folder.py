@@ -1,7 +1,6 @@
 """Folders of one's own recordings become a data set, or are refused by file and line with nothing written."""
 
 import csv
-import json
 import re
 from pathlib import Path
 
@@ -64,10 +63,12 @@ def test_labels_and_the_table_may_be_unknown(folder, tmp_path):
     packed = PackedDataset(tmp_path / "out")
     assert packed.names.tolist() == ["a", "c-2"] and packed.label.tolist() == [0, 0]
     assert packed.class_names == ["unlabelled"] and packed.split("all", "train").tolist() == [0, 1]
-    assert not len(packed.split("all", "val"))
+    assert not len(packed.split("all", "val")) and packed.info["unlisted"] == 1
     (folder / "recordings.csv").unlink()
     bring("folder", folder, *OWN, "--out", tmp_path / "all")
     assert PackedDataset(tmp_path / "all").names.tolist() == ["a", "b", "c-2"]
+    (folder / "segments.csv").write_text("name,start,end,label\na,0,2,1\n")  # of long recordings
+    refused(tmp_path / "no", "segments.csv: ", "folder", folder, *OWN)
 
 
 def test_a_data_set_is_replaced_on_demand_alone(folder, tmp_path):
@@ -80,7 +81,7 @@ def test_a_data_set_is_replaced_on_demand_alone(folder, tmp_path):
     assert PackedDataset(tmp_path / "out").protocols == ["s"]
 
 
-@pytest.mark.parametrize("kind", ["heading", "windows", "blank lines", "npy", "npy of people", "Fortran", "float32"])
+@pytest.mark.parametrize("kind", ["heading", "windows", "blank lines", "npy", "Fortran"])
 def test_other_spellings_of_the_same_recordings(kind, folder, tmp_path):
     bring("folder", folder, *OWN, "--out", tmp_path / "expected")
     for name, clip in clips().items():
@@ -94,20 +95,14 @@ def test_other_spellings_of_the_same_recordings(kind, folder, tmp_path):
             path.write_bytes(text.replace(b"\r\n", b"\n\n").replace(b",", b" , "))
         else:
             path.unlink()
-            values = clip[:, 0] if kind == "npy" else clip
-            values = np.asfortranarray(values) if kind == "Fortran" else values
-            np.save(folder / f"{name}.npy", values.astype(np.float32) if kind == "float32" else values)
+            np.save(folder / f"{name}.npy", clip[:, 0] if kind == "npy" else np.asfortranarray(clip))
     if kind == "windows":
         table = (folder / "recordings.csv").read_text().replace("\n", "\r\n").replace("c-2,", '"c-2.csv",')
         (folder / "recordings.csv").write_bytes(b"\xef\xbb\xbf" + table.encode() + b"\r\n\r\n")
     bring("folder", folder, *OWN, "--out", tmp_path / "out")
-    tolerance = 1e-5 if kind == "float32" else 0
     for file in ("joints", "label", "name", "num_frame", "subject", "camera"):
         array, expected = (np.load(tmp_path / place / f"{file}.npy") for place in ("out", "expected"))
-        if tolerance and file == "joints":
-            np.testing.assert_allclose(array, expected, atol=tolerance)
-        else:
-            np.testing.assert_array_equal(array, expected)
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_subfolders_and_suffixes_in_capitals_are_read(folder, tmp_path):
@@ -125,9 +120,7 @@ def test_subfolders_and_suffixes_in_capitals_are_read(folder, tmp_path):
     refused(tmp_path / "no", "recordings.csv:", "folder", folder, *OWN)
 
 
-@pytest.mark.parametrize(
-    "skeleton, people, coordinates", [("kinect_v1", 1, 3), ("coco", 2, 2), ("smpl", 2, 3), ("mediapipe", 1, 2)]
-)
+@pytest.mark.parametrize("skeleton, people, coordinates", [("kinect_v1", 1, 3), ("coco", 2, 2), ("smpl", 2, 3)])
 def test_people_and_coordinates_follow_from_the_columns(skeleton, people, coordinates, tmp_path):
     folder = make(tmp_path / "folder", joints=len(SKELETONS[skeleton].joints), people=people, coordinates=coordinates)
     flags = (*OWN, "--skeleton", skeleton, "--as-stored")
@@ -230,12 +223,10 @@ def test_a_published_data_set_of_another_skeleton_takes_a_row(form, tmp_path, mo
         ("", [], ":1: "),
         ("name;label", ["a;0"], ":1: "),
         ("name,label,age", ["a,0,3"], ":1: "),
-        ("name,label,label", ["a,0,3"], ":1: "),
         ("label,subject", ["0,0"], ":1: "),
         ("name,label", [], ": "),
         ("name,label", ["a,0", "b"], ":3: "),
         ("name,label", ["a,0", "", "x,1"], ":4: "),
-        ("name,label", ["a.npy,0"], ":2: "),
         ("name,label", ["../folder/a,0"], ":2: "),
         ("name,label", ["a,0", "a.csv,0"], "a.csv: "),
         ("name,label", ["a,"], ":2: "),
@@ -283,9 +274,6 @@ LINE = ",".join("0" * 75) + "\n"
         (heading(range(25), "zyx"), "b.csv: .*'spine_base_z'"),
         (",".join(f"{a}{i}" for a in "xyz" for i in range(25)) + "\n", "b.csv: .*'x1'"),
         (LINE.replace(",", ";"), "b.csv: "),
-        (LINE.replace(",", " "), "b.csv: "),
-        (",".join("0" * 74) + ",0x10\n", "b.csv:1: .*'0x10'"),
-        (",".join("0" * 74) + ",1e999\n", "b.csv: .*--repair"),
         (",".join("0" * 74) + ",1e7\n", "b.csv: "),
         (",".join("0" * 50) + "\n", "folder: "),
         (",".join("0" * 74) + ",\xff", "b.csv: "),
@@ -302,8 +290,6 @@ def test_csv_recordings_that_are_wrong_are_refused(content, where, folder, tmp_p
         (np.zeros((3, 20, 3)), "--skeleton"),
         (np.zeros((3, 25, 4)), "(3, 25, 4)"),
         (np.zeros((2, 40, 25, 3)), "np.transpose(array, (1, 0, 2, 3))"),
-        (np.zeros((25, 60, 3)), "np.transpose(array, (1, 0, 2))"),
-        (np.zeros((3, 60, 25)), "np.transpose(array, (1, 2, 0))"),
         (np.zeros((3, 60, 25, 2)), "np.transpose(array, (1, 3, 2, 0))"),
         (np.zeros((3, 75)), "(3, 75)"),
         (np.zeros((3, 25, 3), int), "int64"),
@@ -378,22 +364,6 @@ def test_gaps_are_refused_by_frame_or_repaired_where_asked(folder, tmp_path):
     np.testing.assert_array_equal(PackedDataset(tmp_path / "empty").joints, packed.joints)
 
 
-def test_recordings_that_the_table_does_not_list_are_counted(folder, tmp_path, capsys):
-    write_table(folder, ["a,0,x,1"])
-    bring("folder", folder, *OWN, "--out", tmp_path / "out")
-    assert PackedDataset(tmp_path / "out").info["unlisted"] == 2 and "2 recordings" in capsys.readouterr().out
-
-
-def test_names_of_joints_in_any_script_are_written_and_read(folder, tmp_path):
-    own = SKELETONS["kinect_v2"].to_json()
-    own |= {"name": "own", "joints": ["関節", "é", *own["joints"][2:]]}
-    (folder / "skeleton.json").write_text(json.dumps(own))
-    bring("folder", folder, *OWN, "--out", tmp_path / "packed")
-    export("folder", "--data", tmp_path / "packed", "--as", "csv", "--out", tmp_path / "exported")
-    bring("folder", tmp_path / "exported", *OWN, "--out", tmp_path / "again")
-    assert (tmp_path / "again" / "joints.npy").read_bytes() == (tmp_path / "packed" / "joints.npy").read_bytes()
-
-
 def test_an_exported_folder_remembers_its_skeleton(tmp_path):
     folder = make(tmp_path / "folder", joints=20)
     bring("folder", folder, *OWN, "--skeleton", "kinect_v1", "--out", tmp_path / "v1")
@@ -405,9 +375,3 @@ def test_an_exported_folder_remembers_its_skeleton(tmp_path):
     refused(tmp_path / "no", "--skeleton", "folder", folder, *OWN)
     (tmp_path / "exported" / "skeleton.json").write_text("{")
     refused(tmp_path / "no", "skeleton.json: ", "folder", tmp_path / "exported", *OWN)
-
-
-def test_labels_of_long_recordings_are_not_passed_over(folder, tmp_path):
-    (folder / "segments.csv").write_text("name,start,end,label\na,0,2,1\n")
-    (folder / "recordings.csv").unlink()
-    refused(tmp_path / "out", "segments.csv: ", "folder", folder, *OWN)

@@ -81,9 +81,8 @@ def drop_names(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-@pytest.mark.parametrize("protocol", ["xsub", "cross_subject", "xview"])
-def test_a_round_trip_changes_no_bit(protocol, made, tmp_path, capsys):
-    name = protocol.replace("cross_subject", "xsub")
+@pytest.mark.parametrize("protocol, name", [("cross_subject", "xsub"), ("xview", "xview")])
+def test_arrays_of_another_project_give_the_data_set_bit_for_bit(protocol, name, made, tmp_path, capsys):
     folder = write_padded(PackedDataset(made / "demo"), tmp_path / "padded", name)
     load(folder, tmp_path / "out", protocol=protocol)
     arrays = sorted(path.name for path in (made / "demo").glob("*.npy"))
@@ -157,15 +156,6 @@ def test_labels_without_names_keep_the_folders_own_split(made, folder, tmp_path)
             assert packed.label[index] == original.label[same]
 
 
-def test_names_without_a_suffix_and_labels_in_arrays_are_the_same(made, folder, tmp_path):
-    for side in SIDES:
-        edit_labels(folder, lambda n, x: (np.array([name[:20] for name in n]), np.array(x, np.int32)), side)
-        np.save(folder / f"{side}_num_frame.npy", np.load(folder / f"{side}_num_frame.npy").astype(np.int16))
-    load(folder, tmp_path / "out")
-    for path in (made / "demo").glob("*.npy"):
-        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
-
-
 @pytest.mark.parametrize(
     "change, where",
     [
@@ -175,13 +165,10 @@ def test_names_without_a_suffix_and_labels_in_arrays_are_the_same(made, folder, 
         (lambda n, x: (n[1:], x), "train_label.pkl: .*11 names and 12 labels"),
         (lambda n, x: ([*n[:-1], n[0]], [*x[:-1], x[0]]), "train_data_joint.npy: recording .*S001"),
         (lambda n, x: ([*n[:-1], "S002C001P003R001A001"], [*x[:-1], 0]), "S002C001P003R001A001 .*xsub"),
-        (lambda n, x: ([*n[:-1], "S001C001P001R001A013"], [*x[:-1], 12]), "S001C001P001R001A013"),
         (lambda n, x: ([*n[:-1], "S018C001P001R001A001"], [*x[:-1], 0]), "S018C001P001R001A001"),
         (lambda n, x: ([*n[:-1], "../S001C001P001R001A001"], x), "'../S001C001P001R001A001'"),
         (lambda n, x: ([*n[:-1], "walking_2"], x), "train_label.pkl: walking_2"),
-        (lambda n, x: x, "train_label.pkl"),
         (lambda n, x: (n, [float(i) for i in x]), "train_label.pkl: .*float"),
-        (lambda n, x: {"names": n, "labels": x}, "train_label.pkl"),
     ],
 )
 def test_labels_that_are_wrong_are_refused(change, where, folder):
@@ -205,7 +192,6 @@ def test_a_folder_of_another_protocol_is_refused_by_a_recordings_name(folder):
         (np.arange(12) - 1, "train_label.npy: train_000000 has label -1"),
         (np.arange(12) * 2, "train_label.npy: train_000006 has label 12"),
         (np.arange(12) / 2, "train_label.npy: .*float64"),
-        (np.arange(11), r"train_label.npy: .*int64 \(11,\)"),
         (np.zeros((12, 1), int), r"train_label.npy: .*\(12, 1\)"),
         (np.array([{}] * 12), "train_label.npy: "),
     ],
@@ -223,7 +209,6 @@ def test_labels_without_names_that_are_wrong_are_refused(labels, where, folder):
         ("num_frame", lambda a: np.where(np.arange(12) == 5, 0, a), "num_frame.npy: recording 5"),
         ("num_frame", lambda a: np.where(np.arange(12) == 5, 13, a), "num_frame.npy: recording 5"),
         ("num_frame", lambda a: a[1:], "num_frame.npy"),
-        ("num_frame", lambda a: a.astype(float), "num_frame.npy"),
         ("data_joint", lambda a: a[:0], "data_joint.npy"),
         ("data_joint", lambda a: a[..., :1], "xsub: "),
         ("data_joint", lambda a: a[:, :, :, :20], "data_joint.npy: .*--skeleton"),
@@ -237,24 +222,19 @@ def test_arrays_that_are_wrong_are_refused(file, change, where, folder):
     refused(folder, where)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused_unless_they_are_padding(value, folder, tmp_path):
+def test_values_that_are_not_finite_or_raw_are_refused_unless_they_are_padding(folder, tmp_path):
     path = folder / "val_data_joint.npy"
     data, num_frame = np.load(path), np.load(folder / "val_num_frame.npy")
     row = int(num_frame.argmin())
-    data[row, 2, num_frame[row] :, 24, 1] = value
+    data[row, 2, num_frame[row] :, 24, 1] = np.nan
     np.save(path, data)
     load(folder, tmp_path / "out")
-    data[row, 2, num_frame[row] - 1, 24, 1] = value
+    data[row, 2, num_frame[row] - 1, 24, 1] = np.nan
     np.save(path, data)
     name = pickle.loads((folder / "val_label.pkl").read_bytes())[0][row].removesuffix(".skeleton")
     shutil.rmtree(tmp_path / "out")
     refused(folder, rf"{path}: recording {row} \({name}\)")
-
-
-def test_raw_coordinates_are_refused(folder):
-    path = folder / "train_data_joint.npy"
-    np.save(path, np.load(path) + np.float32(0.5))
+    np.save(path, np.zeros_like(data) + np.float32(0.5))
     refused(folder, f"{path}: recording .*--normalise")
 
 
