@@ -39,8 +39,7 @@ def length_of(row: np.ndarray) -> int:
     return 1
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("save, dtype", [(np.savez, np.float32), (np.savez_compressed, np.float64)])
 def test_archives_of_others_are_stored_as_they_are(save, dtype, tmp_path):
     made = arrays()
     made["x_train"], made["y_test"] = made["x_train"].astype(dtype), made["y_test"].astype(np.int32)
@@ -109,14 +108,11 @@ def test_published_data_sets_need_their_protocol_and_classes(tmp_path):
         ({"x_train": arrays()["x_train"][:4]}, "y_train"),
         ({"x_train": arrays()["x_train"].astype(int)}, "x_train"),
         ({"x_test": arrays()["x_test"][0]}, "x_test"),
-        ({"x_test": arrays()["x_test"][:0]}, "x_test"),
         ({"x_test": arrays()["x_test"][:, :, :75]}, "train and test"),
         ({"x_test": np.asfortranarray(arrays()["x_test"])}, "x_test"),
         ({"y_test": np.arange(3)}, "y_test"),
-        ({"y_test": np.eye(4)[:3] * 2}, "recording 0 of y_test"),
         ({"y_test": np.array([[1, 0], [1, 1], [0, 1]])}, "recording 1 of y_test"),
         ({"y_test": np.array([[1, 0], [0.5, 0.5], [0, 1]])}, "recording 1 of y_test"),
-        ({"y_test": np.array([[np.nan, 1], [0, 1], [0, 1]])}, "recording 0 of y_test"),
         ({"y_test": np.eye(5)[:3]}, "train and test"),
         ({"y_test": np.array([{}] * 3)}, ""),
         ({"name_train": np.array(list("abcde"))}, "has no num_frame_train"),
@@ -133,7 +129,6 @@ def test_arrays_that_are_wrong_are_refused(changes, where, tmp_path):
         ({"name_train": np.array(list("baced"))}, "name_train"),
         ({"name_train": np.array(["a", "b", "c", "c", "d"])}, "recording 3 of x_train (c)"),
         ({"name_test": np.array(["a", "x", "y"])}, "recording 0 of x_test (a)"),
-        ({"name_test": np.array(["u", "v w", "x"])}, "'v w'"),
         ({"name_test": np.array(["u", "v", "é"])}, "'é'"),
         ({"name_test": np.array(["a", "b"])}, "name_test"),
         ({"num_frame_test": np.array([3, 11, 10])}, "recording 1 of x_test (y): "),

@@ -3,7 +3,6 @@
 import os
 import pickle
 import struct
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,9 @@ NAMES = ["S001C001P001R001A002.skeleton", "S001C002P003R001A120.skeleton", "S017
 LABELS = [1, 119, 59]
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 GENUINE = {
-    "lists": (NAMES, LABELS),
-    "a list of tuples": [tuple(NAMES), tuple(LABELS)],
+    "tuples": [tuple(NAMES), tuple(LABELS)],
     "arrays": (np.array(NAMES), np.array(LABELS)),
-    "other types": (np.array(NAMES, "S"), np.array(LABELS, np.uint8)),
-    "the other byte order": (np.array(NAMES, ">U40"), np.array(LABELS, ">i4")),
+    "bytes, the other byte order": (np.array(NAMES, "S"), np.array(LABELS, ">i4")),
     "objects": (np.array(NAMES, object), np.array(LABELS, object)),
     "numpy's scalars": (list(np.array(NAMES)), [np.int64(1), np.int32(119), np.uint8(59)]),
 }
@@ -87,8 +84,6 @@ class Call:
 CALLS = {
     "posix.system": Call(os.system, "touch ran"),
     "builtin.*eval": Call(eval, "open('ran', 'w').close()"),
-    "check_call": Call(subprocess.check_call, ["touch", "ran"]),
-    "numpy.savetxt": Call(np.savetxt, "ran", [1]),
     "numpy.memmap": Call(np.memmap, "ran", "u1", "w+", 0, (1,)),
     "system": (np.array([Call(os.system, "touch ran")], object), np.array([0])),
 }
@@ -113,12 +108,9 @@ def text(value: str) -> bytes:
     "content",
     [
         b"(Vtouch ran\nios\nsystem\n.",  # INST
-        b"(cos\nsystem\nVtouch ran\no.",  # OBJ
         b"\x80\x02cnumpy\nmemmap\n(Vran\nVu1\nVw+\nK\x00K\x01\x85t\x81.",  # NEWOBJ
         b"\x80\x04" + text("os") + b"q\x000" + text("system") + b"q\x010h\x00h\x01\x93" + text("touch ran") + b"\x85R.",
         b"\x80\x04" + text("numpy") + text("dtype.__class__.__subclasses__") + b"\x93\x29R.",
-        b"c__builtin__\neval\n(Vopen('ran', 'w')\ntR.",  # Python 2
-        b"cnumpy.core.multiarray\nsystem\n(Vran\ntR.",
         b"cnumpy\nload\n(Vran\nN\x88tR.",
         b"Pran\n.",  # a persistent id
         b"\x80\x02\x82\x01.",  # a registered extension
