@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_gen import class_names, datasets, folds
+from data_gen import class_names, folds
 from data_gen.datasets import (
     DATASETS,
     DataSet,
@@ -144,18 +144,6 @@ def test_the_packed_data_set_that_is_opened_is_the_chosen_one(tmp_path):
 def names_file(folder):
     (folder / "one.txt").write_text("clip_03\n")
     return str(folder / "one.txt")
-
-
-def test_a_data_set_that_is_converted_again_while_others_are_looked_for_is_no_obstacle(tmp_path, monkeypatch):
-    def read(path):
-        info = original(path)
-        path.unlink()  # as a conversion does before it moves its files
-        return info
-
-    own_dataset(tmp_path / "mine", "kinect_v2", 2, 3)
-    original = datasets.read_info
-    monkeypatch.setattr(datasets, "read_info", read)
-    assert "mine" in rows_in(tmp_path)
 
 
 def test_a_published_data_set_of_another_skeleton_takes_a_row_alone(tmp_path, monkeypatch):

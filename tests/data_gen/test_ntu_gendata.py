@@ -1,9 +1,7 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from data_gen.ntu_gendata import convert, main
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw import conversion
 from data_gen.raw.conversion import bad_recordings
-from tests.helpers import GOLDEN, is_running, moving_body, skeleton_text, tiny_dataset, write_recordings
+from tests.helpers import GOLDEN, moving_body, skeleton_text, tiny_dataset, write_recordings
 from tests.programs import status_of
 from utils.errors import UserError
 
@@ -164,34 +162,6 @@ def test_mistakes_are_explained(arguments, message, tmp_path, capsys, monkeypatc
     monkeypatch.chdir(ROOT)
     assert status_of(main, [*arguments, "--out", str(tmp_path / "out")]) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_workers_end_with_a_killed_conversion(tmp_path):
-    write_recordings(tmp_path / "raw")
-    os.mkfifo(tmp_path / "fifo")  # a parent that waits for ever, with its workers started
-    file = tmp_path / "waiting.py"
-    file.write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\n"
-        "from data_gen.raw.recordings import convert_all, find_recordings\n"
-        "if __name__ == '__main__':\n"
-        f"    found = find_recordings([Path({str(tmp_path / 'raw')!r})])[0]\n"
-        "    results = convert_all(found, 2)\n"
-        "    next(results)\n"
-        "    print('started', flush=True)\n"
-        f"    open({str(tmp_path / 'fifo')!r}).read()\n"
-    )
-    process = subprocess.Popen([sys.executable, file], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "started\n"
-    workers = [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    assert len(workers) >= 2
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 60
-    while any(map(is_running, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [*filter(is_running, workers)]
 
 
 def test_it_runs_from_its_own_folder_and_explains_what_is_missing(tmp_path):

@@ -21,14 +21,13 @@ def sides(text: str, table: Table) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("protocol", DATASETS["ntu60"].protocols, ids=lambda p: p.name)
 def test_rules_give_the_published_protocols(protocol):
-    kind = {"subject": "subject"}.get(protocol.field, protocol.field)
     there = {str(getattr(parse_name(name), protocol.field)) for name in NAMES}
     values = ",".join(str(v) for v in sorted(protocol.train) if str(v) in there)
     expected = derive_splits(DATASETS["ntu60"], [parse_name(name) for name in NAMES])[protocol.name]
-    assert sides(f"mine={kind}:{values}", Table.of_names(NAMES)) == expected
+    assert sides(f"mine={protocol.field}:{values}", Table.of_names(NAMES)) == expected
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 11])
+@pytest.mark.parametrize("count", [2, 5, 11])
 def test_folds_validate_on_every_recording_once_and_on_no_subject_they_train_on(count):
     subjects = [f"{i % 11:03d}" for i in range(40)]
     splits, rules = derive([parse_split(f"fold=kfold:{count}")], Table([f"r{i:02d}" for i in range(40)], subjects))
@@ -89,12 +88,6 @@ def test_rules_that_do_not_fit_the_recordings_are_refused(rules, message):
         derive(map(parse_split, rules), Table.of_names(NAMES))
 
 
-def test_what_is_not_known_of_the_recordings_splits_none():
-    with pytest.raises(UserError, match="camera"):
-        derive([parse_split("a=camera:1")], Table(["mine", "yours"], ["1", "2"]))
-    assert Table.of_names([*NAMES, "mine"]).subject is None
-
-
 def test_protocols_are_added_to_a_packed_data_set(tmp_path, capsys):
     before = tiny_dataset(tmp_path, num_frame=(2, 4))
     rules = ["--split", "few=subject:001,3", "--split", "fold=kfold:2"]
@@ -116,11 +109,6 @@ def test_a_refused_protocol_leaves_the_data_set_as_it_was(split, tmp_path, capsy
     assert status_of(add_protocol.main, [str(folder), "--split", "good=subject:1", "--split", split]) == 1
     assert split.partition("=")[0] in capsys.readouterr().err
     assert {file: (folder / file).read_bytes() for file in os.listdir(folder)} == before
-
-
-def test_a_folder_without_a_data_set_gets_none(tmp_path, capsys):
-    assert status_of(add_protocol.main, [str(tmp_path / "none"), "--split", "a=subject:1"]) == 1
-    assert str(tmp_path / "none") in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_subjects_that_names_do_not_tell_are_kept_beside_them(tmp_path):

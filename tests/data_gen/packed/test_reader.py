@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +55,8 @@ def test_a_data_set_that_names_no_skeleton_is_kinect_v2s(folder):
     "change, file",
     [
         ({"protocols": {"../../x": {}}}, INFO),
-        ({"protocols": None}, INFO),
         ({"protocols": {"xset": {}}}, "xset_train.npy"),
         ({"classes": 0}, INFO),
-        ({"classes": "twelve"}, INFO),
         ({"format": 2}, INFO),
         ({"dataset": "../demo"}, INFO),
         ({"skeleton": None}, INFO),
@@ -73,14 +70,7 @@ def test_wrong_entries_of_dataset_json_are_refused(change, file, folder):
         PackedDataset(folder)
 
 
-@pytest.mark.parametrize("content", [b"[]", b"", b'{"format": 1', b"\xff\xfe{}"])
-def test_a_dataset_json_of_another_kind_is_refused(content, folder):
-    (folder / INFO).write_bytes(content)
-    with pytest.raises(UserError, match=INFO):
-        PackedDataset(folder)
-
-
-@pytest.mark.parametrize("shape", [(1, 17, 1), (1, 17, 4), (1, 18, 2), (17, 2)])
+@pytest.mark.parametrize("shape", [(1, 17, 4), (1, 18, 2), (17, 2)])
 def test_frames_of_other_shapes_are_refused(shape, tmp_path):
     packed = own_dataset(tmp_path, "coco", 1, 2)
     np.save(tmp_path / "joints.npy", np.zeros((packed.num_frame.sum(), *shape), np.float32))
@@ -88,19 +78,18 @@ def test_frames_of_other_shapes_are_refused(shape, tmp_path):
         PackedDataset(tmp_path)
 
 
-@pytest.mark.parametrize("file", ["joints.npy", "num_frame.npy", "label.npy", "name.npy", "xsub_val.npy"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "another type", "no array", "a folder"])
+@pytest.mark.parametrize("file", ["joints.npy", "num_frame.npy", "label.npy", "name.npy", "xsub_val.npy", INFO])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "another type"])
 def test_damaged_files_are_refused_by_name(file, damage, folder):
     path = folder / file
     content = path.read_bytes()
     path.unlink()
-    if damage == "a folder":
-        path.mkdir()
-    elif damage == "another type":
-        np.save(path, np.zeros(24, bool))
+    if damage == "another type":
+        np.save(path.with_suffix(".npy"), np.zeros(24, bool))
+        path.with_suffix(".npy").replace(path)
     elif damage != "missing":
-        path.write_bytes({"empty": b"", "cut short": content[:-1], "no array": b"x" * 500}[damage])
-    with pytest.raises(UserError, match=f"{file}: "):
+        path.write_bytes(b"" if damage == "empty" else content[:-1])
+    with pytest.raises(UserError, match=file):
         PackedDataset(folder)
 
 
@@ -112,7 +101,6 @@ def test_damaged_files_are_refused_by_name(file, damage, folder):
         ("label.npy", lambda a: [-1, *a[1:]]),
         ("label.npy", lambda a: [12, *a[1:]]),
         ("name.npy", lambda a: ["../../etc/x", *a[1:]]),
-        ("name.npy", lambda a: ["", *a[1:]]),
         ("name.npy", lambda a: a[::-1]),
         ("name.npy", lambda a: [a[0], *a[:-1]]),
         ("xsub_train.npy", lambda a: [*a, a[0]]),
@@ -131,13 +119,6 @@ def test_contents_that_do_not_fit_are_refused(file, change, folder):
 def test_the_same_recordings_in_both_splits_are_refused(folder):
     (folder / "xview_val.npy").write_bytes((folder / "xview_train.npy").read_bytes())
     with pytest.raises(UserError, match="xview"):
-        PackedDataset(folder)
-
-
-def test_a_data_set_of_nothing_is_refused(folder):
-    for file in folder.glob("*.npy"):
-        np.save(file, np.load(file)[:0])
-    with pytest.raises(UserError, match="npy: "):
         PackedDataset(folder)
 
 
@@ -168,35 +149,6 @@ def test_arrays_that_are_no_data_set_and_other_data_sets_are_not_replaced(folder
     with pytest.raises(UserError, match="demo"), packing(folder, name="ntu60"):
         pass
     assert len(PackedDataset(folder)) == 24 and os.listdir(tmp_path).count("precious.npy") == 1
-
-
-def test_a_data_set_of_ntu_120s_size_opens_in_under_a_second(tmp_path):
-    """114,000 recordings, 8 million frames: 4.8 GB, of which the file system holds next to nothing."""
-    recordings, frames = 114_000, 8_000_000
-    num_frame = np.full(recordings, frames // recordings)
-    num_frame[-1] += frames - num_frame.sum()
-    arrays = {
-        "num_frame": num_frame,
-        "label": np.arange(recordings) % 120,
-        "name": [f"S001C001P{i // 1000:03d}R001A{i % 1000:03d}" for i in range(recordings)],
-    }
-    for protocol in ("xsub", "xsetup"):
-        arrays |= {f"{protocol}_train": np.arange(63_000), f"{protocol}_val": np.arange(63_000, recordings)}
-    for stem, array in arrays.items():
-        np.save(tmp_path / f"{stem}.npy", array)
-    with open(tmp_path / "joints.npy", "wb") as file:
-        description = {"descr": "<f4", "fortran_order": False, "shape": (frames, *NTU_LAYOUT.shape)}
-        np.lib.format.write_array_header_1_0(file, description)
-        file.truncate(file.tell() + 600 * frames)
-    info = {"format": 1, "dataset": "ntu120", "classes": 120, "protocols": {"xsub": {}, "xsetup": {}}}
-    (tmp_path / INFO).write_text(json.dumps(info))
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
-        packed = PackedDataset(tmp_path)
-        seconds.append(time.process_time() - start)
-    assert packed.joints.shape == (frames, *NTU_LAYOUT.shape) and len(packed) == recordings
-    assert min(seconds) < 1
 
 
 CONVERT = """

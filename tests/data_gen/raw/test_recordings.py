@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_gen.datasets import DATASETS
-from data_gen.ntu_gendata import convert
-from data_gen.packed.reader import PackedDataset
 from data_gen.raw.normalise import ADDED, MAPPED, check_values, normalise
 from data_gen.raw.recording_files import fill_gaps, parse_table, shape_of
 from data_gen.raw.recordings import Recording, find_inputs, find_recordings, prepare_all, read_one
@@ -71,16 +68,6 @@ def test_a_recording_found_twice_is_taken_once_unless_the_two_differ(tmp_path):
         find_recordings([tmp_path])
 
 
-def test_entries_of_an_archive_lead_nowhere_else(tmp_path):
-    inner = tmp_path / "a" / "b"
-    inner.mkdir(parents=True)
-    names = [f"S001C001P00{i}R001A001.skeleton" for i in (1, 2)]
-    path = archive_of(inner / "official.zip", {f"../../{names[0]}": TEXT, f"/{names[1]}": TEXT})
-    convert(DATASETS["demo"], [path], inner / "out")
-    assert PackedDataset(inner / "out").names.tolist() == [Path(name).stem for name in names]
-    assert {p.name for p in tmp_path.rglob("*") if p.parent != inner / "out"} == {"a", "b", "official.zip", "out"}
-
-
 def test_places_and_archives_that_cannot_be_read_are_refused_by_name(tmp_path):
     path = archive_of(tmp_path / "official.zip", {f"{NAME}.skeleton": TEXT})
     path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"xxxx"))
@@ -103,16 +90,12 @@ def test_tables_and_arrays_hold_the_same(people):
 
 
 WRONG = [
-    (b"", ".csv", "20 joints"),
     (b"", ".npy", ""),
     (csv(bodies(joints=25)), ".csv", "75 columns.*--skeleton.*kinect_v2"),
     (npy(bodies(joints=17)), ".npy", "17 joints.*--skeleton.*coco"),
     (npy(bodies(joints=3)), ".npy", "3 joints.*--skeleton"),
-    (npy(bodies(frames=30).transpose(1, 0, 2, 3)), ".npy", r"transpose\(array, \(1, 0, 2, 3\)\)"),
-    (npy(np.array([{}]), allow_pickle=True), ".npy", ""),
     (npy(bodies())[:-1], ".npy", ""),
     (csv(bodies()) + b"\n1,2", ".csv", ":8: "),
-    (csv(bodies()).replace(b"\n", b",\n", 1), ".csv", ""),
     (csv(bodies()) + b"\n" + b",".join([b"1"] * 59 + [b"x"]), ".csv", ":8: .*'x'"),
     (b",".join(b"left_hip_%c" % axis for axis in b"xyz" * 20) + b"\n" + csv(bodies()), ".csv", "left_hip_x"),
 ]

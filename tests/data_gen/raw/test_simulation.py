@@ -16,9 +16,7 @@ from data_gen.raw import sensor
 from data_gen.raw import simulation as sim
 from utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
 PAIRS = [a for a, action in sim.ACTIONS.items() if action.gap]
-SINGLES = [a for a, action in sim.ACTIONS.items() if not action.gap]
 # The child-parent pairs of the bone modality.
 CHILD = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25]) - 1
 NEXT = np.array([2, 21, 21, 3, 21, 5, 6, 7, 21, 9, 10, 11, 1, 13, 14, 15, 1, 17, 18, 19, 23, 8, 25, 12]) - 1
@@ -26,10 +24,6 @@ NEXT = np.array([2, 21, 21, 3, 21, 5, 6, 7, 21, 9, 10, 11, 1, 13, 14, 15, 1, 17,
 
 def bone_lengths(body: np.ndarray) -> np.ndarray:
     return np.linalg.norm(body[..., CHILD, :] - body[..., NEXT, :], axis=-1)
-
-
-def centred(body: np.ndarray) -> np.ndarray:
-    return body - body[:, [sim.MID]]
 
 
 def find_performer(left_handed: bool) -> int:
@@ -68,12 +62,6 @@ def test_bones_keep_their_length_and_belong_to_the_performer(action):
         offsets = sim.make_subject(0, number).offsets
         at_rest = sim.forward_kinematics(offsets, np.zeros((1, sim.JOINTS, 3)))
         np.testing.assert_allclose(lengths[0], bone_lengths(at_rest)[0])
-
-
-def test_rotations_are_rotations():
-    turns = sim.rotations(np.random.default_rng(0).normal(0, 2, (50, 3)))
-    np.testing.assert_allclose(turns @ turns.swapaxes(-1, -2), np.tile(np.eye(3), (50, 1, 1)), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.det(turns), 1)
 
 
 @pytest.mark.parametrize("axis, up", [(0, [0, 0, -1]), (2, [1, 0, 0])])
@@ -139,9 +127,6 @@ def test_cameras_agree_after_undoing_their_rotation():
         np.testing.assert_allclose(seen[camera] @ view.axes + view.position, body, atol=1e-9)
         assert (seen[camera][..., 2] > 1).all()
     assert np.abs(seen[1] - seen[3]).max() > 0.3
-    flat = [view.axes[2] * (1, 0, 1) for view in views.values()]
-    for angle, direction in zip(np.deg2rad([-45, 0, 45]), flat):
-        np.testing.assert_allclose(direction / np.linalg.norm(direction), [-np.sin(angle), 0, np.cos(angle)], atol=1e-9)
 
 
 def test_who_faces_a_camera_has_the_right_shoulder_on_its_positive_side():
@@ -159,12 +144,6 @@ def recordings() -> dict[tuple[int, int], sensor.SensedBodies]:
     view = sensor.make_camera(1, 2)
     people = {a: [sensor.to_camera(body, view) for body in sim.perform(0, 1, 1, a).people] for a in sim.ACTIONS}
     return {(a, n): sensor.sense(people[a], np.random.default_rng([a, n])) for a in sim.ACTIONS for n in range(100)}
-
-
-def test_two_people_in_most_frames_of_two_person_actions_and_one_in_others(recordings):
-    for actions, bodies in ((PAIRS, 2), (SINGLES, 1)):
-        count = np.concatenate([r.shown.sum(axis=1) for (a, _), r in recordings.items() if a in actions])
-        assert 0.95 < (count == bodies).mean() < 1
 
 
 def test_faults_occur_at_the_stated_rates(recordings):
