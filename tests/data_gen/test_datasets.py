@@ -1,13 +1,10 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from data_gen import class_names, folds
 from data_gen.datasets import (
     DATASETS,
-    DataSet,
-    Protocol,
     choose_data,
     class_label,
     classes_of,
@@ -15,13 +12,10 @@ from data_gen.datasets import (
     open_dataset,
     packed_in,
     parse_name,
-    row_of,
     rows_in,
 )
 from data_gen.packed.reader import INFO, PackedDataset
-from data_gen.packed.writer import packing
 from data_gen.raw.simulation import ACTIONS
-from data_gen.skeletons import SKELETONS, FrameLayout
 from tests.helpers import own_dataset, tiny_dataset
 from tests.programs import status_of
 from utils.errors import UserError
@@ -144,21 +138,3 @@ def test_the_packed_data_set_that_is_opened_is_the_chosen_one(tmp_path):
 def names_file(folder):
     (folder / "one.txt").write_text("clip_03\n")
     return str(folder / "one.txt")
-
-
-def test_a_published_data_set_of_another_skeleton_takes_a_row_alone(tmp_path, monkeypatch):
-    protocol = Protocol("xsub", "cross_subject", field="subject", train=frozenset([1]))
-    row = DataSet("utd", "UTD-MHAD", 2, "kinect_v1", 1, ("swipe", "wave"), setups=1, protocols=(protocol,))
-    monkeypatch.setitem(DATASETS, "utd", row)
-    assert row.layout == FrameLayout(SKELETONS["kinect_v1"], 1)
-    rng, names = np.random.default_rng(0), [f"S001C001P{p:03d}R001A{a:03d}" for p in (1, 2) for a in (1, 2)]
-    splits = {"xsub": {"train": [0, 1], "val": [2, 3]}}
-    with packing(tmp_path / "utd", row.layout.shape) as writer:
-        for name in names:
-            writer.add(name, parse_name(name).label, rng.normal(size=(5, *row.layout.shape)))
-        info = {"dataset": "utd", "title": row.title, "classes": 2, "skeleton": row.layout.skeleton.to_json()}
-        writer.finish(splits, info)
-    dataset, protocol = choose_data(None, None, "utd_xsub", tmp_path)
-    packed = open_dataset(tmp_path, dataset, protocol)
-    assert packed.layout == row.layout and packed_in(tmp_path) == {"utd": tmp_path / "utd"}
-    assert row_of(packed.info).protocols[0] == row.protocols[0] and classes_of(packed) == ["swipe", "wave"]

@@ -24,7 +24,7 @@ CLASSES = 12
 OWN = ("--name", "own")
 
 
-def make_packed(folder: Path, kind: str = "25 joints", longest: int = 12, class_names: bool = False) -> PackedDataset:
+def make_packed(folder: Path, kind: str = "25 joints", longest: int = 12) -> PackedDataset:
     """Twelve recordings, normalised as far as their centres go; one has nobody in it, one an end of zeros, and values
     that rounding would show."""
     dataset, skeleton_name, people, coordinates = KINDS[kind]
@@ -46,8 +46,6 @@ def make_packed(folder: Path, kind: str = "25 joints", longest: int = 12, class_
                 clip[-2:] = 0
             writer.add(name, int(name[-3:]) - 1, clip)
         info = {"dataset": dataset, "title": "simulated demo" if dataset == "demo" else dataset, "classes": CLASSES}
-        if class_names:
-            info["class_names"] = [f"{'zyx'[i % 3]} move, {i}" for i in range(CLASSES)]
         info |= {"skeleton": skeleton.to_json(), "made": {"here": "x"}}
         writer.finish(splits, info)
     return PackedDataset(folder)

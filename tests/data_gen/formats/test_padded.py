@@ -15,7 +15,6 @@ from data_gen.packed.reader import INFO, SIDES, PackedDataset
 from tests.data_gen.formats.samples import bring, export
 from tests.helpers import GOLDEN, tiny_dataset
 from utils.errors import UserError
-from utils.files import locked
 
 LENGTH = 12  # frames of the padded arrays; 300 in earnest
 
@@ -246,16 +245,3 @@ def test_files_that_are_missing_or_cut_short_are_refused(folder):
         file.unlink()
         refused(folder, "no such file")
         file.write_bytes(content)
-
-
-def test_a_folder_in_use_and_an_interruption_leave_everything_as_it_was(folder, tmp_path, monkeypatch):
-    with locked(tmp_path / "out"):
-        refused(folder, str(tmp_path / "out"))
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("data_gen.packed.writer.PackedWriter.add", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        load(folder, tmp_path / "out")
-    assert os.listdir(tmp_path / "out") == [INFO]

@@ -30,28 +30,20 @@ def test_a_round_trip_changes_no_bit(form, kind, tmp_path):
     assert_same(packed, tmp_path / "out")
 
 
-@pytest.mark.parametrize("suffix", ["npy", "csv"])
-def test_a_folder_keeps_the_classes_names(suffix, tmp_path):
-    packed = make_packed(tmp_path / "packed", "20 joints", class_names=True)
-    export("folder", "--as", suffix, "--data", packed.path, "--out", tmp_path / "folder")
-    bring("folder", tmp_path / "folder", *flags("20 joints"), "--out", tmp_path / "out")
-    assert_same(packed, tmp_path / "out")
-    assert PackedDataset(tmp_path / "out").class_names == packed.class_names and packed.class_names
-
-
-def test_a_folder_keeps_subjects_and_cameras_and_pyskl_more_than_two_people(tmp_path):
+def test_a_folder_keeps_classes_subjects_and_cameras_and_pyskl_more_than_two_people(tmp_path):
     names, rng = ["a", "b-1", "c_2"], np.random.default_rng(0)
     with packing(tmp_path / "packed", (3, 25, 3)) as writer:
         for label, name in enumerate(names):
             clip = rng.normal(size=(4, 3, 25, 3)).astype(np.float32)
             clip[:, 0, 1] = 0
             writer.add(name, label, clip)
-        info = {"dataset": "own", "title": "own", "classes": 3, "made": {}}
+        info = {"dataset": "own", "title": "own", "classes": 3, "class_names": ["walk", "sit, down", "é"]}
         writer.finish({}, info, {"subject": ["x", "y", "x"], "camera": ["1", "01", "3"]})
     packed = PackedDataset(tmp_path / "packed")
     export("folder", "--data", packed.path, "--out", tmp_path / "folder")
     bring("folder", tmp_path / "folder", "--name", "own", "--out", tmp_path / "out")
     assert packed.table("camera") == ["1", "01", "3"]
+    assert PackedDataset(tmp_path / "out").class_names == packed.class_names == ["walk", "sit, down", "é"]
     for table in ("subject", "camera"):
         assert PackedDataset(tmp_path / "out").table(table) == packed.table(table)
     export("pyskl", "--data", packed.path, "--out", tmp_path / "own.pkl")
