@@ -13,7 +13,6 @@ from data_gen.datasets import DATASETS, ROOT
 from data_gen.ntu_gendata import convert, main
 from data_gen.packed.reader import PackedDataset
 from data_gen.raw import conversion
-from data_gen.raw.conversion import bad_recordings
 from tests.helpers import GOLDEN, moving_body, skeleton_text, tiny_dataset, write_recordings
 from tests.programs import status_of
 from utils.errors import UserError
@@ -181,13 +180,6 @@ def test_the_table_knows_the_published_splits():
     assert [len(p.train) for p in DATASETS["ntu60"].protocols] == [20, 2]
     xsub, xsetup = DATASETS["ntu120"].protocols
     assert len(xsub.train) == 53 and xsetup.train == set(range(2, 33, 2))
-
-
-def test_of_many_bad_recordings_the_first_hundred_are_listed():
-    lines = str(bad_recordings({f"{i:03}.skeleton": "the file is empty" for i in range(150)})).splitlines()
-    assert lines[0].startswith("150 recordings")
-    assert "  099.skeleton: the file is empty" in lines and "  ... and 50 more" in lines
-    assert not any("100.skeleton" in line for line in lines)
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):

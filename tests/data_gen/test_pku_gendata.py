@@ -120,15 +120,6 @@ def test_a_clip_of_an_ntu_recordings_frames_is_converted_as_that_recording_is(tm
         assert packed.recording(k).tobytes() == expected.recording(i).tobytes()
 
 
-def test_workers_change_nothing(pristine, tmp_path):
-    convert(PKU1, pristine, tmp_path / "a", workers=1)
-    convert(PKU1, pristine, tmp_path / "b", workers=3)
-    files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert len(files) == 9
-    for file in files:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
-
-
 def test_blanks_and_line_ends_do_not_matter(raw, pristine, tmp_path):
     for path in raw.rglob("*.txt"):
         text = path.read_bytes().replace(b" ", b"  ").replace(b",", b" , ").replace(b"\n", b" \r\n")

@@ -261,7 +261,7 @@ LINE = ",".join("0" * 75) + "\n"
     "content, where",
     [
         ("", "b.csv: "),
-        (",".join("0" * 60) + "\n", "b.csv: .*--skeleton"),
+        (",".join("0" * 60) + "\n", "b.csv: .*--skeleton.*kinect_v1"),
         (",".join("x" * 75) + "\n", "b.csv: "),
         (LINE + ",".join("0" * 74) + "\n", "b.csv:2: "),
         (LINE + "\n" + ",".join("0" * 74 + "x") + "\n", "b.csv:3: .*'x'"),
@@ -283,7 +283,7 @@ def test_csv_recordings_that_are_wrong_are_refused(content, where, folder, tmp_p
 @pytest.mark.parametrize(
     "values, where",
     [
-        (np.zeros((3, 20, 3)), "--skeleton"),
+        (np.zeros((3, 20, 3)), "--skeleton (it may be kinect_v1)"),
         (np.zeros((3, 25, 4)), "(3, 25, 4)"),
         (np.zeros((2, 40, 25, 3)), "np.transpose(array, (1, 0, 2, 3))"),
         (np.zeros((3, 60, 25, 2)), "np.transpose(array, (1, 3, 2, 0))"),

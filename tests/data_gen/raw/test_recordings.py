@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_gen.raw.normalise import ADDED, MAPPED, check_values, normalise
-from data_gen.raw.recording_files import fill_gaps, parse_table, shape_of
-from data_gen.raw.recordings import Recording, find_inputs, find_recordings, prepare_all, read_one
+from data_gen.raw.recording_files import fill_gaps, shape_of
+from data_gen.raw.recordings import find_inputs, find_recordings, prepare_all, read_one
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import KINECT_V2, NTU_LAYOUT, SKELETONS, FrameLayout, map_joints
 from tests.helpers import moving_body, skeleton_text
@@ -78,35 +78,6 @@ def test_places_and_archives_that_cannot_be_read_are_refused_by_name(tmp_path):
 
 
 # ---- read ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("people", [1, 2])
-def test_tables_and_arrays_hold_the_same(people):
-    clip = bodies(people)
-    for content, suffix in ((npy(clip), ".npy"), (npy(np.asfortranarray(clip)), ".npy"), (csv(clip), ".csv")):
-        np.testing.assert_array_equal(parse_table(content, suffix, V1), clip)
-    if people == 1:
-        np.testing.assert_array_equal(parse_table(npy(clip[:, 0]), ".npy", V1), clip)
-
-
-WRONG = [
-    (b"", ".npy", ""),
-    (csv(bodies(joints=25)), ".csv", "75 columns.*--skeleton.*kinect_v2"),
-    (npy(bodies(joints=17)), ".npy", "17 joints.*--skeleton.*coco"),
-    (npy(bodies(joints=3)), ".npy", "3 joints.*--skeleton"),
-    (npy(bodies())[:-1], ".npy", ""),
-    (csv(bodies()) + b"\n1,2", ".csv", ":8: "),
-    (csv(bodies()) + b"\n" + b",".join([b"1"] * 59 + [b"x"]), ".csv", ":8: .*'x'"),
-    (b",".join(b"left_hip_%c" % axis for axis in b"xyz" * 20) + b"\n" + csv(bodies()), ".csv", "left_hip_x"),
-]
-
-
-@pytest.mark.parametrize("content, suffix, message", WRONG)
-def test_wrong_files_are_refused_by_name_and_reason(content, suffix, message, tmp_path):
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=f"{path}.*{message}"):
-        Recording("a", str(path), skeleton=V1).read_bodies()
 
 
 def test_the_shape_of_a_recording_is_told_by_its_start(tmp_path):
