@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from data_gen.datasets import DATA_ROOT, PKU, UNTRIMMED, DataSet
-from data_gen.packed.reader import SIDES
+from data_gen.packed.reader import SPLITS
 from data_gen.packed.writer import PackedWriter, packing
 from data_gen.raw.conversion import (
     bad_recordings,
@@ -26,7 +26,7 @@ from data_gen.raw.conversion import (
     reason_lines,
     warning_lines,
 )
-from data_gen.raw.pku_files import SUFFIX, Split, Video, find_split, read_split, read_video
+from data_gen.raw.pku_files import SUFFIX, SplitFile, Video, find_split, read_split, read_video
 from data_gen.raw.recordings import Recording
 from utils.errors import UserError
 from utils.logs import progress
@@ -47,25 +47,25 @@ def convert(
     `skip_bad`), nothing is left, or `out` is in use; an earlier data set in `out` then stays as it was.
     """
     stems = _stems(raw / "skeleton") | _stems(raw / "label")
-    splits = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
-    bad = {place: reason for split in splits.values() for place, reason in split.bad.items()}
+    files = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
+    bad = {place: reason for file in files.values() for place, reason in file.bad.items()}
     info = {
         "dataset": dataset.name,
         "title": dataset.title,
         "classes": dataset.classes,
         **({"class_names": list(dataset.class_names)} if untrimmed else {}),
-        "made": {"raw": [str(raw)], "split_files": {p: str(split.path) for p, split in splits.items()}},
-        "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
-        "in_no_split": sorted(stems.difference(*(split.side for split in splits.values()))),
+        "made": {"raw": [str(raw)], "split_files": {p: str(file.path) for p, file in files.items()}},
+        "videos_listed": {p: {s: list(file.split.values()).count(s) for s in SPLITS} for p, file in files.items()},
+        "in_no_split": sorted(stems.difference(*(file.split for file in files.values()))),
     }
     with packing(out, name=dataset.name) as writer:
-        videos = _videos(dataset, raw, splits)
+        videos = _videos(dataset, raw, files)
         repaired, labels = _write(writer, videos, bad, workers, skip_bad, untrimmed)
         if bad and not skip_bad:
             raise bad_recordings(bad, _WHAT)
         if not writer.names:
             raise UserError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
-        sides = {p: _sides(split, writer.names) for p, split in splits.items()}
+        splits = {p: _indices(file, writer.names) for p, file in files.items()}
         info |= {
             "videos": len({_video_of(name) for name in writer.names}),
             "classes_found": len(labels),
@@ -73,7 +73,7 @@ def convert(
             "repaired": repaired,
             "skipped": dict(sorted(bad.items())),
         }
-        return writer.finish(sides, info)
+        return writer.finish(splits, info)
 
 
 def untrimmed_row(dataset: DataSet) -> DataSet:
@@ -89,10 +89,10 @@ def _stems(folder: Path) -> set[str]:
     return {p.stem for p in folder.iterdir() if p.suffix == SUFFIX and not p.name.startswith(".")}
 
 
-def _videos(dataset: DataSet, raw: Path, splits: dict[str, Split]) -> list[Video]:
+def _videos(dataset: DataSet, raw: Path, files: dict[str, SplitFile]) -> list[Video]:
     """Return the videos of all splits, by name."""
     videos = []
-    for name in sorted({name for split in splits.values() for name, side in split.side.items() if side}):
+    for name in sorted({name for file in files.values() for name, split in file.split.items() if split}):
         skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
         videos.append(Video(name, skeleton, label, dataset.classes))
     return videos
@@ -124,8 +124,8 @@ def _video_of(clip: str) -> str:
     return clip.split("_")[0]
 
 
-def _sides(split: Split, clips: list[str]) -> dict[str, list[int]]:
-    return {side: [i for i, clip in enumerate(clips) if split.side.get(_video_of(clip)) == side] for side in SIDES}
+def _indices(file: SplitFile, clips: list[str]) -> dict[str, list[int]]:
+    return {split: [i for i, clip in enumerate(clips) if file.split.get(_video_of(clip)) == split] for split in SPLITS}
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:

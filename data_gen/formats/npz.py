@@ -20,13 +20,13 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order, numbered_names, split_by_side
 from data_gen.formats.export import check_lengths, staged, write_rows
-from data_gen.packed.reader import SIDES, PackedDataset
+from data_gen.packed.reader import SPLITS, PackedDataset
 from data_gen.raw.recording_files import frame_shape
 from data_gen.skeletons import Skeleton
 from utils.errors import UserError
 from utils.files import reading
 
-_PARTS = {"train": "train", "val": "test"}  # our sides and their names in the archive
+_PARTS = {"train": "train", "val": "test"}  # our splits and their names in the archive
 _MAX_PEOPLE = 2
 
 
@@ -37,15 +37,15 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     with reading(path):
         archive = zipfile.ZipFile(path)
         named = "name_train.npy" in archive.namelist()
-        for side, part in _PARTS.items():
+        for split, part in _PARTS.items():
             count, num_frame, values = _read_header(archive, part)
             labels, classes = _read_labels(archive, part, count)
             layouts.add((values, classes))
-            names, lengths = numbered_names(side, count), [0] * count
+            names, lengths = numbered_names(split, count), [0] * count
             if named:
                 names, lengths = _read_names(archive, part, count, num_frame)
             for row, (name, label, length) in enumerate(zip(names, labels, lengths)):
-                entries.append(Entry(name, label, path, f"{path}: recording {row} of x_{part} ({name})", length, side))
+                entries.append(Entry(name, label, path, f"{path}: recording {row} of x_{part} ({name})", length, split))
         if len(layouts) > 1:
             raise UserError(f"train and test differ in values per frame or in classes: {sorted(layouts)}")
         shape = frame_shape(values, skeleton)
@@ -54,10 +54,10 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
                 f"{values} values per frame do not fit one or two people with the {len(skeleton.joints)} joints of "
                 f"{skeleton.name}; see --skeleton"
             )
-    rows = {side: _rows(archive, part) for side, part in _PARTS.items()}
+    rows = {split: _rows(archive, part) for split, part in _PARTS.items()}
 
     def read(entry: Entry) -> np.ndarray:
-        recording = next(rows[entry.side])  # names ascend on each side
+        recording = next(rows[entry.split])  # names ascend in each split
         last = int(np.flatnonzero(recording.any(axis=1))[-1:].sum()) + 1  # nobody: one frame of zeros
         length = entry.content or last
         if last > length:
@@ -144,11 +144,11 @@ def export_npz(packed: PackedDataset, protocol: str, num_frame: int, out: Path) 
     """Write a protocol as the archive `out`, padded with zeros to `num_frame` frames. Return [out]."""
     if packed.shape[0] > _MAX_PEOPLE:
         raise UserError(f"{packed.path}: frames have {packed.shape[0]} people, this format has up to {_MAX_PEOPLE}")
-    indices = {side: np.sort(check_lengths(packed, protocol, side, num_frame)) for side in SIDES}
+    indices = {split: np.sort(check_lengths(packed, protocol, split, num_frame)) for split in SPLITS}
     values = math.prod(packed.shape)
     with staged(out) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for side, part in _PARTS.items():
-            rows = indices[side]
+        for split, part in _PARTS.items():
+            rows = indices[split]
             with archive.open(f"x_{part}.npy", "w", force_zip64=True) as file:
                 clips = (packed.recording(i).reshape(-1, values) for i in rows)
                 padded = (np.pad(clip, ((0, num_frame - len(clip)), (0, 0))) for clip in clips)
