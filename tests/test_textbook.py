@@ -13,7 +13,7 @@ from feeder.augment import make_view
 from models import umurl
 from tests import textbook
 from tests.helpers import make_method, moving_body, skeleton_text
-from tools.benchmark.simulate import simulate_clips
+from tools.benchmark.stages import simulate_clips
 from tools.training.trainer import Config, Trainer
 from utils.processes import Processes
 

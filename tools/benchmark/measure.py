@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,43 +68,11 @@ def split_limit(texts: Sequence[bytes], seconds: float) -> Limit:
     return Limit("split of the text", "B", sum(map(len, texts)) / statistics.median(times))
 
 
-@dataclass(frozen=True)
-class Row:
-    """The times of a stage beside the machine's limit.
-
-    times: seconds of each run. items, noun: how many things of which kind a run works on. amount: what a run needs, in
-    the limit's unit. memory: most bytes that PyTorch held on the GPU. profile: a table of kernels.
-    """
-
-    stage: str
-    what: str
-    times: list[float]
-    items: int
-    noun: str
-    amount: float
-    limit: Limit
-    note: str
-    memory: int
-    profile: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """The median run."""
-        return statistics.median(self.times)
-
-    @property
-    def share(self) -> float:
-        """How much of the limit is reached, at most 1 if the limit is one."""
-        return self.amount / self.seconds / self.limit.rate
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"seconds": self.seconds, "per_second": self.items / self.seconds, "share": self.share}
-
-    def cells(self) -> list[str]:
-        """Format the row for the table."""
-        median, least, most = (f"{1e3 * t:,.1f}" for t in (self.seconds, min(self.times), max(self.times)))
-        limit = f"{100 * self.share:.0f} % of {self.limit.rate / 1e9:,.3g} G{self.limit.unit}/s ({self.limit.name})"
-        per_second = self.items / self.seconds
-        speed = f"{per_second:,.{0 if per_second > 100 else 1}f} {self.noun}"
-        memory = f"{self.memory / 2**30:.1f} GiB" if self.memory else ""
-        return [self.stage, self.what, f"{median} ({least} – {most})", speed, limit, memory, self.note]
+def cells(row: dict[str, Any]) -> list[str]:
+    """Format a row, as `Bench.row` returns it, for the table."""
+    median, least, most = (f"{1e3 * t:,.1f}" for t in (row["seconds"], min(row["times"]), max(row["times"])))
+    name, unit, rate = row["limit"].values()
+    speed = f"{row['per_second']:,.{0 if row['per_second'] > 100 else 1}f} {row['noun']}"
+    limit = f"{100 * row['share']:.0f} % of {rate / 1e9:,.3g} G{unit}/s ({name})"
+    memory = f"{row['memory'] / 2**30:.1f} GiB" if row["memory"] else ""
+    return [row["stage"], row["what"], f"{median} ({least} – {most})", speed, limit, memory, row["note"]]

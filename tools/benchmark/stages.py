@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.profiler import profile
 
 from data_gen.datasets import ROOT
@@ -21,11 +25,10 @@ from data_gen.raw.simulation import ACTIONS, REPLICATIONS, SUBJECTS
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import NTU_LAYOUT
 from feeder.augment import make_view
-from feeder.clips import NUM_FRAMES
+from feeder.clips import NUM_FRAMES, ClipDataset
 from feeder.modalities import PUBLISHED
 from models import ENCODERS, METHODS, FrozenEncoder, LossWeights
-from tools.benchmark.measure import Limit, Row, copy_limit, count_flops, measure, product_limit, split_limit
-from tools.benchmark.simulate import CLASSES, simulate_clips, simulate_features
+from tools.benchmark.measure import Limit, copy_limit, count_flops, measure, product_limit, split_limit
 from tools.evaluation import knn
 from tools.evaluation.probe import LinearProbe, train_probes
 from tools.training.acceleration import DTYPES
@@ -35,6 +38,8 @@ from utils.processes import Processes, StopSignal, num_cores
 
 VIEWS = len(PUBLISHED) + 1  # of a clip in a training step
 PROFILE_STEPS, PROFILE_ROWS = 5, 25
+CLASSES = 60
+SHORTEST, MEAN, LONGEST = 30, 84, 300  # frames of a recording
 
 
 @dataclass(frozen=True)
@@ -83,21 +88,44 @@ class Bench:
     def row(
         self, stage: str, what: str, call: Callable[[], object], items: int, noun: str, amount: float, limit: Limit,
         repeats: int = 1, note: str = "",
-    ) -> Row:  # fmt: skip
-        """Time a call that works on so many `items`."""
+    ) -> dict[str, Any]:  # fmt: skip
+        """Time a call that works on so many `items`, called `noun`, and needs an `amount` in the limit's unit. Return
+        the row's values by name; the share of the limit is at most 1 if the limit is one."""
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
         times = measure(call, self.device, self.sizes.seconds, repeats)
         memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else 0
-        return Row(stage, what, times, items, noun, amount, limit, note, memory)
+        seconds = statistics.median(times)
+        values = {"stage": stage, "what": what, "times": times, "seconds": seconds, "items": items, "noun": noun}
+        values |= {"per_second": items / seconds, "amount": amount, "limit": asdict(limit)}
+        return values | {"share": amount / seconds / limit.rate, "memory": memory, "note": note, "profile": ""}
 
     def product(self, amp: str = "off") -> Limit:
         dtype = DTYPES.get(amp, torch.float32)
         return product_limit(self.device, dtype, self.sizes.product, self.sizes.seconds / 5)
 
 
-def convert(bench: Bench) -> Iterator[Row]:
+def simulate_clips(count: int, distinct: int, device: torch.device) -> ClipDataset:
+    """Simulate `count` recordings, `distinct` ones with repetition; every fifth shows two people."""
+    rng = np.random.default_rng(0)
+    lengths = (SHORTEST + rng.gamma(2, (MEAN - SHORTEST) / 2, min(distinct, count))).clip(max=LONGEST).astype(np.int64)
+    frames = torch.randn(int(lengths.sum()), *NTU_LAYOUT.shape, generator=torch.Generator().manual_seed(0))
+    frames[torch.from_numpy(np.repeat(np.arange(len(lengths)) % 5 < 4, lengths)), 1] = 0
+    chosen = rng.permutation(np.arange(count) % len(lengths))
+    first = np.cumsum(lengths) - lengths
+    return ClipDataset(frames.to(device), lengths[chosen], chosen % CLASSES, first[chosen])
+
+
+def simulate_features(count: int, size: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Simulate features (N, D), scattered around the centres of their classes, and labels int64 (N,)."""
+    rng = torch.Generator().manual_seed(seed)
+    centres = torch.randn(CLASSES, size, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(CLASSES, (count,), generator=rng)
+    return torch.randn(count, size, generator=rng).add_(centres[labels]).to(device), labels.to(device)
+
+
+def convert(bench: Bench) -> Iterator[dict]:
     """Read and normalise recordings, then run the whole program."""
     cores = num_cores()
     with TemporaryDirectory(prefix="umurl_benchmark_") as name:
@@ -106,7 +134,7 @@ def convert(bench: Bench) -> Iterator[Row]:
         for performance in list(itertools.product(SUBJECTS, REPLICATIONS, ACTIONS))[: bench.sizes.performances]:
             write_performance(raw, 0, performance)
         texts = [path.read_bytes() for path in sorted(raw.iterdir())]
-        some, everything = texts[:: len(texts) // 10], sum(map(len, texts))
+        some = texts[:: len(texts) // 10]
         command = [sys.executable, str(ROOT / "data_gen/ntu_gendata.py"), "--dataset", "ntu60", "--raw", str(raw)]
         command += ["--out", str(out), "--workers", str(cores)]
 
@@ -117,15 +145,14 @@ def convert(bench: Bench) -> Iterator[Row]:
         def program() -> None:
             subprocess.run(command, check=True, capture_output=True)
 
-        limit = split_limit(some, bench.sizes.seconds / 5)
-        what, amount = "recordings, one core", sum(map(len, some))
-        yield bench.row("convert", what, read, len(some), "recordings", amount, limit)
-        what, limit = f"ntu_gendata.py, cores: {cores}", replace(limit, rate=cores * limit.rate)
-        note = f"{everything / 1e6:.0f} MB; its start included"
-        yield bench.row("convert", what, program, len(texts), "recordings", everything, limit, note=note)
+        limit, size = split_limit(some, bench.sizes.seconds / 5), sum(map(len, some))
+        yield bench.row("convert", "recordings, one core", read, len(some), "recordings", size, limit)
+        limit, size = replace(limit, rate=cores * limit.rate), sum(map(len, texts))
+        what = f"ntu_gendata.py with its start, {size / 1e6:.0f} MB, cores: {cores}"
+        yield bench.row("convert", what, program, len(texts), "recordings", size, limit)
 
 
-def feed(bench: Bench) -> Iterator[Row]:
+def feed(bench: Bench) -> Iterator[dict]:
     """Make the augmented views of a batch."""
     size, view, steps = bench.sizes.batch_size, make_view("published", NTU_LAYOUT), itertools.count()
     dataset = simulate_clips(bench.sizes.distinct, bench.sizes.distinct, bench.device)
@@ -141,7 +168,7 @@ def feed(bench: Bench) -> Iterator[Row]:
     yield bench.row("feed", f"{VIEWS} views, batch {size}", views, size, "clips", amount, limit, bench.sizes.steps)
 
 
-def step(bench: Bench) -> Iterator[Row]:
+def step(bench: Bench) -> Iterator[dict]:
     """Train a step with feeding, as pretrain.py does, and without: on inputs that are ready."""
     size = bench.sizes.batch_size
     clips = max(1, bench.sizes.train // size) * size
@@ -153,10 +180,10 @@ def step(bench: Bench) -> Iterator[Row]:
         ("without feeding", lambda: trainer.optimizer_step(ready, [size])),
     ):
         row = bench.row("step", f"{title}, {what}", call, size, "clips", flop, limit, bench.sizes.steps, note)
-        yield replace(row, profile=_profile(call, bench.device)) if bench.profile else row
+        yield row | {"profile": _profile(call, bench.device)} if bench.profile else row
 
 
-def epoch(bench: Bench) -> Iterator[Row]:
+def epoch(bench: Bench) -> Iterator[dict]:
     """Train an epoch, as pretrain.py does."""
     clips = bench.sizes.epoch_clips
     trainer, title, note, flop = _make_trainer(bench, clips)
@@ -192,7 +219,7 @@ def _profile(call: Callable[[], object], device: torch.device) -> str:
     return profiler.key_averages().table(f"self_{device.type}_time_total", PROFILE_ROWS)
 
 
-def features(bench: Bench) -> Iterator[Row]:
+def features(bench: Bench) -> Iterator[dict]:
     """Encode recordings, all modalities fused."""
     sizes, clips = bench.sizes, bench.sizes.feature_clips
     encoder = ENCODERS[bench.encoder](sizes.hidden_size, PUBLISHED, NTU_LAYOUT).eval().to(bench.device)
@@ -202,7 +229,7 @@ def features(bench: Bench) -> Iterator[Row]:
     yield bench.row("features", what, lambda: frozen.features(dataset), clips, "clips", flop, bench.product())
 
 
-def probe(bench: Bench) -> Iterator[Row]:
+def probe(bench: Bench) -> Iterator[dict]:
     """Train the linear probe on cached features: one run, and three seeds of three learning rates at once."""
     sizes = bench.sizes
     train, val = (simulate_features(n, sizes.feature_size, n, bench.device) for n in (sizes.train, sizes.val))
@@ -216,7 +243,7 @@ def probe(bench: Bench) -> Iterator[Row]:
         yield bench.row("probe", what, call, sizes.probe_epochs, "epochs", count_flops(call), limit)
 
 
-def retrieve(bench: Bench) -> Iterator[Row]:
+def retrieve(bench: Bench) -> Iterator[dict]:
     """Find the nearest of the gallery to each query, without and with each query's average precision."""
     sizes = bench.sizes
     gallery, queries = (simulate_features(n, sizes.feature_size, n, bench.device) for n in (sizes.train, sizes.queries))
