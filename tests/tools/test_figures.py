@@ -52,19 +52,19 @@ def test_tsne_of_two_encoders_goes_to_the_run_and_the_projector(folder, draw, tm
     assert Image.open(folder / "figures" / f"{name}.png").size[0] == 1100
     (image,) = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload().Images(f"figures/{name}")
     assert image.width == 1100
-    for run in (folder, other):
-        values = np.loadtxt(run / "00001" / "features" / "tensors.tsv")
-        heading, *lines = (run / "00001" / "features" / "metadata.tsv").read_text().splitlines()
+    for title in ("first", "second"):
+        values = np.loadtxt(folder / "00000" / title / "tensors.tsv")
+        heading, *lines = (folder / "00000" / title / "metadata.tsv").read_text().splitlines()
         assert values.shape == (8, 16) and heading == "class\trecording" and len(lines) == 8
         assert {line.split("\t")[0] for line in lines} < set(DEMO)
 
 
-def test_two_checkpoints_of_one_run_are_both_in_its_projector(folder, draw):
+def test_a_tsne_is_named_by_what_it_shows(folder, draw):
     state = checkpoints.load(folder / "checkpoint_0000.pth.tar")
     checkpoints.write(folder / "checkpoint_0004.pth.tar", state | {"epoch": 5})
     draw("tsne", folder / "checkpoint_0000.pth.tar", folder, "--modality", "bone", "--seed", 1, "--protocol", "xview")
     config = (folder / "projector_config.pbtxt").read_text()
-    assert '"features_checkpoint_0000:00001"' in config and '"features:00005"' in config
+    assert "demo/checkpoint_0000, 1 epoch:" in config and "demo, 5 epochs:" in config
     assert (folder / "figures" / "tsne_bone_xview_checkpoint_0000_seed1_demo.png").is_file()
 
 

@@ -72,7 +72,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     values = vars(parse_args(argv))
-    name = values.pop("plot")
+    name, labels = values.pop("plot"), values.get("labels")
+    if labels and len(labels) != len(values.get("runs") or values["checkpoints"]):
+        raise UserError("--labels: give as many titles as runs")
     try:
         module = import_module(f"tools.figures.{'curves' if name == 'earliness' else name}")
     except ModuleNotFoundError as error:
