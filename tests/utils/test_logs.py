@@ -36,7 +36,7 @@ def test_a_line_that_a_killed_program_left_unfinished_costs_that_line_alone(tmp_
     assert f"{RESULTS}:2" in caplog.text
 
 
-@pytest.mark.parametrize("key, value", [("task", None), ("modality", 3), ("metrics", [1]), ("settings", "x")])
+@pytest.mark.parametrize("key, value", [("task", None), ("metrics", [1])])
 def test_an_object_that_is_no_result_is_refused_by_its_place(tmp_path, key, value):
     append_result(tmp_path, RESULT)
     append_result(tmp_path, RESULT | {key: value})
@@ -80,20 +80,14 @@ def test_a_secondary_output_that_cannot_be_written_stops_nothing(caplog):
 # ---- console and text ------------------------------------------------------------------------------------------------
 
 
-def test_lines_go_to_the_console_and_to_the_file(tmp_path, capsys):
-    start_log(tmp_path / "run", "pretrain")
+@pytest.mark.parametrize("rank, out, err", [(0, "epoch 1\n", "slow\n"), (1, "", "process 1: slow\n")])
+def test_lines_go_to_the_console_and_to_the_file_of_other_processes_only_warnings(tmp_path, capsys, rank, out, err):
+    start_log(tmp_path / "run", "pretrain", rank)
     logs.log.info("epoch 1")
     logs.log.warning("slow")
-    assert capsys.readouterr() == ("epoch 1\n", "slow\n")
-    lines = (tmp_path / "run" / "pretrain.log").read_text().splitlines()
-    assert [line[20:] for line in lines] == ["epoch 1", "slow"]
-
-
-def test_other_processes_log_only_warnings(tmp_path, capsys):
-    start_log(tmp_path, "pretrain", rank=1)
-    logs.log.info("epoch 1")
-    logs.log.warning("slow")
-    assert capsys.readouterr().out == "" and "process 1: slow" in (tmp_path / "pretrain.log").read_text()
+    assert capsys.readouterr() == (out, "slow\n")
+    lines = (tmp_path / "run" / "pretrain.log").read_text().splitlines(keepends=True)
+    assert "".join(line[20:] for line in lines) == out + err
 
 
 def test_one_program_at_a_time_writes_a_log(tmp_path):

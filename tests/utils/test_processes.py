@@ -125,12 +125,9 @@ def test_a_signal_that_comes_while_processes_ask_each_other_is_not_lost(monkeypa
 # ---- workers ---------------------------------------------------------------------------------------------------------
 
 
-def test_workers_return_results_in_order():
-    assert list(map_in_workers(operator.neg, list(range(50)), workers=2, chunk=3)) == [-i for i in range(50)]
-
-
-def test_a_single_chunk_needs_no_worker():
-    assert list(map_in_workers(lambda _: os.getpid(), [1, 2], workers=2, chunk=2)) == [os.getpid()] * 2
+@pytest.mark.parametrize("chunk", [3, 50])
+def test_workers_return_results_in_order(chunk):
+    assert list(map_in_workers(operator.neg, list(range(50)), workers=2, chunk=chunk)) == [-i for i in range(50)]
 
 
 WORKERS = """
