@@ -14,24 +14,6 @@ from feeder.sampling import ViewRandom
 # ---- conversion ------------------------------------------------------------------------------------------------------
 
 
-def parse(text: str) -> np.ndarray:
-    """Read the bodies of a `.skeleton` text line by line: float64 (T, S, 25, 3)."""
-    lines = iter(text.splitlines())
-    frames = []
-    for _ in range(int(next(lines))):
-        bodies = []
-        for _ in range(int(next(lines))):
-            next(lines)
-            joints = [next(lines).split()[:3] for _ in range(int(next(lines)))]
-            bodies.append(np.array(joints, float))
-        frames.append(bodies[:4])
-    result = np.zeros((len(frames), max(map(len, frames)), 25, 3))
-    for t, bodies in enumerate(frames):
-        for slot, body in enumerate(bodies):
-            result[t, slot] = body
-    return result
-
-
 def normalise(bodies: np.ndarray) -> np.ndarray:
     """Choose two people, fill, centre and turn them frame by frame: float32 (T, 2, 25, 3)."""
     people = _two_people(bodies)

@@ -28,14 +28,12 @@ def check(rows, name):
         assert 0 < min(row["times"]) <= row["seconds"] <= max(row["times"])
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_every_stage_yields_rows(name):
-    check(list(getattr(stages, name)(Bench(CPU, QUICK))), name)
+ENCODERS = [*((name, "transformer") for name in STAGES), ("step", "stgcn"), ("features", "stgcn")]
 
 
-def test_stages_take_other_encoders():
-    for name in ("step", "features"):
-        check(list(getattr(stages, name)(Bench(CPU, QUICK, encoder="stgcn"))), name)
+@pytest.mark.parametrize("name, encoder", ENCODERS)
+def test_every_stage_yields_rows(name, encoder):
+    check(list(getattr(stages, name)(Bench(CPU, QUICK, encoder))), name)
 
 
 @pytest.mark.gpu
