@@ -82,15 +82,13 @@ def test_a_map_has_a_point_for_each_recording_and_a_title_for_each_encoder():
     np.testing.assert_array_equal(figure.axes[1].collections[1].get_offsets(), -points[labels == 2])
 
 
-@pytest.mark.parametrize("classes, height", [(12, 1640), (120, 3048)])
-def test_confusion_counts_are_sklearns(classes, height):
-    true, predicted = np.random.default_rng(0).integers(0, classes, (2, 500))
-    counts = confusion.count(true, predicted, classes)
-    assert (counts == confusion_matrix(true, predicted, labels=range(classes))).all()
-    figure = confusion.draw(counts, [f"class {i}" for i in range(classes)], "title")
-    assert figure.get_size_inches()[1] * 200 == pytest.approx(height, rel=0.02)
+def test_confusion_counts_are_sklearns():
+    true, predicted = np.random.default_rng(0).integers(0, 120, (2, 500))
+    counts = confusion.count(true, predicted, 120)
+    assert (counts == confusion_matrix(true, predicted, labels=range(120))).all()
+    figure = confusion.draw(counts, [f"class {i}" for i in range(120)], "title")
     labels = texts(figure.axes[0].get_yticklabels())
-    assert len(labels) == classes and labels[4] == ("class 4" if classes == 12 else "class 4  5")
+    assert len(labels) == 120 and labels[4] == "class 4  5"
 
 
 def test_classes_that_do_not_occur_are_left_out():

@@ -75,22 +75,17 @@ def test_a_fingerprint_depends_on_values_and_their_order():
 # ---- write -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path):
-    path = tmp_path / "a.json"
-    write(path, "old")
-    with atomic_write(path) as partial:
-        partial.write_text("new")
-        assert path.read_text() == "old" and partial.name.endswith(PARTIAL)
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, error):
     path = tmp_path / "a.json"
     write(path, "old")
     with pytest.raises(type(error)), atomic_write(path) as partial:
         write_half(partial, error)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with atomic_write(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old" and partial.name.endswith(PARTIAL)
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), RuntimeError("broken")])  # torch's is a RuntimeError
@@ -125,23 +120,19 @@ def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch)
     assert flushed == ["old", "new"]  # the file, then the folder's list of names
 
 
-def test_files_move_together_the_last_one_last(tmp_path, monkeypatch):
+def test_files_move_together_the_last_one_last_or_not_at_all(tmp_path, monkeypatch):
     moved, replace = [], os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (moved.append(b.name), replace(a, b)))
     (tmp_path / PARTIAL).mkdir()
     (tmp_path / PARTIAL / "left").touch()  # by a killed program
     (tmp_path / "outdated").touch()
+    with pytest.raises(KeyboardInterrupt), atomic_files(tmp_path, outdated=["outdated"]) as folder:
+        write_half(folder / "a", KeyboardInterrupt())
+    assert [path.name for path in tmp_path.iterdir()] == ["outdated"]
     with atomic_files(tmp_path, last="b", outdated=["outdated"]) as folder:
         for name in "cba":
             (folder / name).write_text(name)
     assert moved == ["a", "c", "b"] and sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
-
-
-def test_of_a_block_that_fails_no_file_moves(tmp_path):
-    (tmp_path / "old").touch()
-    with pytest.raises(KeyboardInterrupt), atomic_files(tmp_path, outdated=["old"]) as folder:
-        write_half(folder / "a", KeyboardInterrupt())
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 # ---- lock ------------------------------------------------------------------------------------------------------------
