@@ -10,7 +10,7 @@ from models import umurl
 from tests.programs import call
 from tools.benchmark import stages
 from tools.benchmark.__main__ import STAGES
-from tools.benchmark.measure import Limit, cells, count_flops, measure
+from tools.benchmark.measure import cells, count_flops, measure
 from tools.benchmark.stages import QUICK, Bench
 
 CPU = torch.device("cpu")
@@ -64,7 +64,8 @@ def test_a_run_makes_several_calls_after_one_that_does_not_count(monkeypatch):
 
 def test_a_row_tells_the_median_and_the_share_of_the_limit(monkeypatch):
     monkeypatch.setattr(stages, "measure", lambda *args: [0.002, 0.010, 0.004])
-    row = Bench(CPU, QUICK).row("step", "small", print, 6, "clips", 8e6, Limit("product", "FLOP", 4e9))
+    limit = {"name": "product", "unit": "FLOP", "rate": 4e9}
+    row = Bench(CPU, QUICK).row("step", "small", print, 6, "clips", 8e6, limit)
     assert row["seconds"] == 0.004 and row["share"] == pytest.approx(0.5)
     assert cells(row)[2:5] == ["4.0 (2.0 – 10.0)", "1,500 clips", "50 % of 4 GFLOP/s (product)"]
 

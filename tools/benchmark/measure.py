@@ -1,11 +1,9 @@
-"""Time calls, count their operations, and measure the machine's own limits."""
+"""Time calls, count their operations, and format rows of the table."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,35 +35,6 @@ def count_flops(call: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How fast the machine does a simple operation: `rate` in `unit` (FLOP or B) per second."""
-
-    name: str
-    unit: str
-    rate: float
-
-
-def product_limit(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> Limit:
-    """Measure the product of two square matrices."""
-    a, b = torch.randn(2, size, size, device=device).to(dtype)
-    median = statistics.median(measure(lambda: a @ b, device, seconds))
-    return Limit(f"product of {size}³, {str(dtype).removeprefix('torch.')}", "FLOP", 2 * size**3 / median)
-
-
-def copy_limit(device: torch.device, size: int, seconds: float) -> Limit:
-    """Measure copying `size` bytes; each is read once and written once."""
-    source = torch.zeros(size // 4, device=device)
-    target = torch.empty_like(source)
-    return Limit("copy", "B", 2 * size / statistics.median(measure(lambda: target.copy_(source), device, seconds)))
-
-
-def split_limit(texts: Sequence[bytes], seconds: float) -> Limit:
-    """Measure splitting texts at their blanks, on one core."""
-    times = measure(lambda: [text.split() for text in texts], torch.device("cpu"), seconds)
-    return Limit("split of the text", "B", sum(map(len, texts)) / statistics.median(times))
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +28,7 @@ from feeder.augment import make_view
 from feeder.clips import NUM_FRAMES, ClipDataset
 from feeder.modalities import PUBLISHED
 from models import ENCODERS, METHODS, FrozenEncoder, LossWeights
-from tools.benchmark.measure import Limit, copy_limit, count_flops, measure, product_limit, split_limit
+from tools.benchmark.measure import count_flops, measure
 from tools.evaluation import knn
 from tools.evaluation.probe import LinearProbe, train_probes
 from tools.training.acceleration import DTYPES
@@ -86,7 +86,7 @@ class Bench:
     profile: bool = False
 
     def row(
-        self, stage: str, what: str, call: Callable[[], object], items: int, noun: str, amount: float, limit: Limit,
+        self, stage: str, what: str, call: Callable[[], object], items: int, noun: str, amount: float, limit: dict,
         repeats: int = 1, note: str = "",
     ) -> dict[str, Any]:  # fmt: skip
         """Time a call that works on so many `items`, called `noun`, and needs an `amount` in the limit's unit. Return
@@ -98,12 +98,20 @@ class Bench:
         memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else 0
         seconds = statistics.median(times)
         values = {"stage": stage, "what": what, "times": times, "seconds": seconds, "items": items, "noun": noun}
-        values |= {"per_second": items / seconds, "amount": amount, "limit": asdict(limit)}
-        return values | {"share": amount / seconds / limit.rate, "memory": memory, "note": note, "profile": ""}
+        values |= {"per_second": items / seconds, "amount": amount, "limit": limit}
+        return values | {"share": amount / seconds / limit["rate"], "memory": memory, "note": note, "profile": ""}
 
-    def product(self, amp: str = "off") -> Limit:
-        dtype = DTYPES.get(amp, torch.float32)
-        return product_limit(self.device, dtype, self.sizes.product, self.sizes.seconds / 5)
+    def limit(self, name: str, unit: str, amount: float, call: Callable[[], object]) -> dict[str, Any]:
+        """Measure how fast the machine does a simple operation, which needs an `amount` in a unit (FLOP or B)."""
+        times = measure(call, self.device, self.sizes.seconds / 5)
+        return {"name": name, "unit": unit, "rate": amount / statistics.median(times)}
+
+    def product(self, amp: str = "off") -> dict[str, Any]:
+        """Measure the product of two square matrices."""
+        size, dtype = self.sizes.product, DTYPES.get(amp, torch.float32)
+        a, b = torch.randn(2, size, size, device=self.device).to(dtype)
+        name = f"product of {size}³, {str(dtype).removeprefix('torch.')}"
+        return self.limit(name, "FLOP", 2 * size**3, lambda: a @ b)
 
 
 def simulate_clips(count: int, distinct: int, device: torch.device) -> ClipDataset:
@@ -145,9 +153,10 @@ def convert(bench: Bench) -> Iterator[dict]:
         def program() -> None:
             subprocess.run(command, check=True, capture_output=True)
 
-        limit, size = split_limit(some, bench.sizes.seconds / 5), sum(map(len, some))
+        size = sum(map(len, some))
+        limit = bench.limit("split of the text", "B", size, lambda: [text.split() for text in some])
         yield bench.row("convert", "recordings, one core", read, len(some), "recordings", size, limit)
-        limit, size = replace(limit, rate=cores * limit.rate), sum(map(len, texts))
+        limit, size = limit | {"rate": cores * limit["rate"]}, sum(map(len, texts))
         what = f"ntu_gendata.py with its start, {size / 1e6:.0f} MB, cores: {cores}"
         yield bench.row("convert", what, program, len(texts), "recordings", size, limit)
 
@@ -164,7 +173,8 @@ def feed(bench: Bench) -> Iterator[dict]:
 
     # For each value of a view, a value is read and a value is written, at least.
     amount = 2 * 4 * VIEWS * size * NUM_FRAMES * NTU_LAYOUT.size
-    limit = copy_limit(bench.device, bench.sizes.copy, bench.sizes.seconds / 5)
+    source, target = torch.zeros(2, bench.sizes.copy // 4, device=bench.device)
+    limit = bench.limit("copy", "B", 2 * bench.sizes.copy, lambda: target.copy_(source))
     yield bench.row("feed", f"{VIEWS} views, batch {size}", views, size, "clips", amount, limit, bench.sizes.steps)
 
 
@@ -195,8 +205,7 @@ def _make_trainer(bench: Bench, clips: int) -> tuple[Trainer, str, str, int]:
     """Make a trainer on so many clips, as pretrain.py. Return it, its title, a note, and the operations of a step."""
     sizes, recipe = bench.sizes, vars(pretrain_recipe("ntu60", "xsub"))
     options = {"hidden_size": sizes.hidden_size, "batch_size": sizes.batch_size, "encoder": bench.encoder}
-    options |= {"amp": bench.amp, "compile": bench.compile}
-    config = Config(Path(), Path(), "ntu60", "xsub", **recipe | options)
+    config = Config(Path(), Path(), "ntu60", "xsub", **recipe | options, amp=bench.amp, compile=bench.compile)
     encoder = ENCODERS[config.encoder](config.hidden_size, PUBLISHED, NTU_LAYOUT)
     dataset = simulate_clips(clips, sizes.distinct, bench.device)
     trainer = Trainer(config, METHODS[config.method](encoder, LossWeights()), dataset, Processes(0, 1, bench.device))
