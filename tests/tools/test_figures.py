@@ -151,8 +151,8 @@ def test_curves_are_those_of_the_log_and_the_newest_probe(logs):
     assert panels["loss/new"].x.tolist() == [3]
     assert panels["std of the projections"].y.tolist() == [[0.5] * 3, [0.3] * 3]
     assert panels[probe].x.tolist() == [5, 10] and panels[probe].y.tolist() == [[50, 100], [100, 200]]
-    other = {"loss/total": style.Curve(np.array([1]), np.array([[9.0]]))}
-    figure = curves.draw_curves({"two": other, "one": panels})
+    other = {"loss/total": curves.Curve(np.array([1]), np.array([[9.0]]))}
+    figure = curves.draw({"two": other, "one": panels})
     assert [len(axes.lines) for axes in figure.axes[:5]] == [2, 1, 1, 1, 1]
     line = figure.axes[4].lines[0]
     assert line.get_ydata().tolist() == [75, 150] and line.get_color() == style.colour(1)
@@ -160,8 +160,8 @@ def test_curves_are_those_of_the_log_and_the_newest_probe(logs):
 
 
 def test_neither_rates_nor_names_are_drawn_as_formulas():
-    rates = style.Curve(np.arange(3), np.array([[0.1, 0.01, 0.001]]))
-    figure = curves.draw_curves({"$x^{$": {curves.RATE: rates}})
+    rates = curves.Curve(np.arange(3), np.array([[0.1, 0.01, 0.001]]))
+    figure = curves.draw({"$x^{$": {curves.RATE: rates}})
     figure.draw_without_rendering()
     labels = texts(figure.axes[0].get_yticklabels(which="both"))
     assert {"1e−03", "1e−02"} <= set(labels) and "$" not in "".join(labels)
@@ -169,10 +169,10 @@ def test_neither_rates_nor_names_are_drawn_as_formulas():
 
 
 def test_earliness_is_the_newest_result(logs, draw):
-    curve, data = curves.read_scores(logs, "all")
+    ((title, curve),) = curves.read_earliness(logs, "all").items()
     assert curve.x.tolist() == [7.5, 20, 100] and curve.y.tolist() == [[40] * 3, [47.5, 60, 140]]
-    axes = curves.draw_earliness({"run": curve}, data).axes[0]
-    assert axes.lines[0].get_ydata().tolist() == [43.75, 50, 90] and axes.get_title() == "demo xsub"
+    axes = curves.draw({"run": {title: curve}}).axes[0]
+    assert axes.lines[0].get_ydata().tolist() == [43.75, 50, 90] and "demo xsub" in axes.get_title()
     other = shutil.copytree(logs, logs.with_name("other"))
     draw("earliness", logs, other)
     assert (logs / "figures" / "earliness_other.png").is_file()

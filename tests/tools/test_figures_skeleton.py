@@ -10,7 +10,7 @@ from feeder.augment import make_view
 from feeder.clips import ClipDataset
 from tests.helpers import moving_body, own_dataset, skeleton_text
 from tests.programs import assert_refused, call
-from tools.figures import people, skeleton
+from tools.figures import skeleton, style
 
 CPU = torch.device("cpu")
 
@@ -47,26 +47,26 @@ def test_masked_joints_are_crosses_without_bones():
     frame = np.random.default_rng(0).normal(size=(2, 25, 3))
     hidden = np.zeros(25, bool)
     hidden[[20, 0]] = True
-    axes, sticks = Figure().subplots(), people.StickFigure(KINECT_V2, frame[None])
+    axes, sticks = Figure().subplots(), style.StickFigure(KINECT_V2, frame[None])
     sticks.draw(axes, frame, hidden=hidden)
     assert sticks.people == [0, 1] and len(axes.collections) == 6
     bones, joints, crosses = axes.collections[:3]
     visible = [bone for bone in sticks.bones.tolist() if not set(bone) & {20, 0}]
     assert len(bones.get_segments()) == len(visible) < 24 and len(joints.get_offsets()) == 23
-    np.testing.assert_allclose(np.asarray(crosses.get_offsets()), people.project(frame[0, [0, 20]]))
+    np.testing.assert_allclose(np.asarray(crosses.get_offsets()), style.project(frame[0, [0, 20]]))
 
 
 def test_people_stand_upright_and_undistorted():
-    up, right = people.project(np.array([0.0, 1, 0])), people.project(np.array([1.0, 0, 0]))
+    up, right = style.project(np.array([0.0, 1, 0])), style.project(np.array([1.0, 0, 0]))
     assert up[0] == 0 and up[1] > 0.9 and right[0] > 0.9
-    assert people.project(np.array([2.0, 3.0])).tolist() == [2, -3]  # an image's rows count downwards
+    assert style.project(np.array([2.0, 3.0])).tolist() == [2, -3]  # an image's rows count downwards
     axes = Figure().subplots()
-    people.set_view(axes, np.array([[0.0, 0], [1, 3]]))
+    style.set_view(axes, np.array([[0.0, 0], [1, 3]]))
     assert axes.get_aspect() == 1 and axes.get_ylim()[1] >= 3
 
 
 def test_limbs_begin_where_the_skeleton_branches():
-    sticks = people.StickFigure(KINECT_V2, np.zeros((1, 2, 25, 3)))
+    sticks = style.StickFigure(KINECT_V2, np.zeros((1, 2, 25, 3)))
     assert sticks.people == [] and len(sticks.bones) == 24
     assert len(set(sticks.limbs)) == 7  # the root; trunk, head, arms, legs
     for chain in ([4, 5, 6, 7, 22, 21], [8, 9, 10, 11, 24, 23], [12, 13, 14, 15], [16, 17, 18, 19], [2, 3], [1, 0]):

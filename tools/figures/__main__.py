@@ -63,10 +63,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         options.add_data_options(parsers[name], "--finetune-dataset", DATA_ROOT)
     names = "names of the classes, one per line, from A001 on; default: the data set's own"
     add("tsne confusion retrieval skeleton", "--class-names", names, type=Path, metavar="FILE")
-    out = "a PNG, default: in figures/ of the (first) run's folder, named by what it shows"
-    add("tsne confusion curves earliness retrieval", "--out", out, type=options.output_file, metavar="FILE")
-    out = "a GIF, with a PNG beside it; default: checkpoints/figures/NAME.gif"
-    add("skeleton", "--out", out, type=options.output_file, metavar="FILE")
+    out = "a PNG (skeleton: a GIF, with a PNG beside it); default: in the run's figures/, named by what it shows"
+    add(" ".join(PLOTS), "--out", out, type=options.output_file, metavar="FILE")
     return parser.parse_args(argv)
 
 

@@ -22,7 +22,7 @@ from feeder.modalities import PUBLISHED, derive
 from models.checkpoints import RUNS
 from tools.figures import style
 from tools.figures.inputs import names_for, plot_path
-from tools.figures.people import StickFigure, project, set_view
+from tools.figures.style import StickFigure, project, set_view
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.text import counted

@@ -51,10 +51,10 @@ def draw(maps: list[np.ndarray], titles: Sequence[str], labels: np.ndarray, name
     size = float(np.clip(5000 / len(labels), 6, 25))
     for axes, points, title in zip(panels, maps, titles):
         for i, c in enumerate(classes):
-            look = {"c": style.colour(i), "marker": style.MARKERS[i % len(style.MARKERS)], "s": size}
+            look = {"c": style.colour(i), "marker": style.marker(i), "s": size}
             axes.scatter(*points[labels == c].T, label=names[c], edgecolors="black", linewidths=0.25, **look)
         axes.set(title=title, xticks=[], yticks=[], box_aspect=1)
-        axes.spines[:].set(visible=True, color="#BBBBBB")  # the axes of t-SNE mean nothing
+        axes.spines[:].set(visible=True, color=style.PALE)  # the axes of t-SNE mean nothing
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=columns, markerscale=(25 / size) ** 0.5)
     return figure
