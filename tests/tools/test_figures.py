@@ -139,6 +139,7 @@ def logs(tmp_path):
         append_result(folder, result | more)
     for top1 in (1.0, 40.0):
         metrics = {f"top1_at_{part}": {"values": [top1, top1 + part]} for part in (100, 20, 7.5)}
+        metrics["top5_at_20"] = {"values": [3.0, 4.0]}
         append_result(folder, result | {"task": "earliness", "metrics": metrics})
     return folder
 

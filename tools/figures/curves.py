@@ -80,7 +80,8 @@ def read_earliness(folder: Path, modality: str) -> dict[str, Curve]:
     if not result:
         command = f"action_recognition.py --pretrained {folder} --observed 0.1 0.2 0.5 1"
         raise UserError(f"{folder}: no earliness of modality {modality}; run python {command}")
-    scores = {float(name.removeprefix("top1_at_")): value["values"] for name, value in result["metrics"].items()}
+    metrics, prefix = result["metrics"], "top1_at_"
+    scores = {float(name[len(prefix) :]): metrics[name]["values"] for name in metrics if name.startswith(prefix)}
     observed, top1 = zip(*sorted(scores.items()))
     title = f"{EARLINESS}\n{result['dataset']} {result['protocol']}, modality {modality}: top-1 (%)"
     return {title: Curve(np.array(observed), np.array(top1).T)}
