@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tools.evaluation.probe import LinearProbe
     from tools.evaluation.setup import Evaluation
 
-TASK, EARLINESS = "action_recognition", "earliness"
+TASK, EARLY = "action_recognition", "early_recognition"
 FEW_LABEL_SEEDS = range(5)
 log = logging.getLogger("umurl")
 
@@ -201,7 +201,7 @@ def observe(
     columns += [[format_summary(each[f"top1_at_{100 * share:g}"], 2) for share in shares] for each in metrics.values()]
     log.info("top-1 in %, by the observed part of each clip\n" + table(["observed", *metrics], list(zip(*columns))))
     for name, values in metrics.items():
-        evaluation.add(EARLINESS, name, values, settings, {})
+        evaluation.add(EARLY, name, values, settings, {})
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def test_scores_of_the_first_part_are_those_of_clips_cut_by_hand(published, demo
     packed = PackedDataset(demo_root / "demo")
     val, results = packed.split("xsub", "val"), {(r["task"], r["modality"]): r for r in read_results(published)}
     for modality in ("all", "joint"):
-        probe, early = (results[task, modality] for task in ("action_recognition", "earliness"))
+        probe, early = (results[task, modality] for task in ("action_recognition", "early_recognition"))
         assert early["metrics"]["top1_at_100"] == probe["metrics"]["last_top1"]
         assert [name for name in early["metrics"] if "top1" in name] == ["top1_at_1", "top1_at_30", "top1_at_100"]
         saved = torch.load(published / probe["files"]["classifier"], weights_only=True)

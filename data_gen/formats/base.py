@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from data_gen.datasets import NTU, DataSet, RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits, split_by_table
 from data_gen.packed.reader import MAX_CLASSES, NAME, SIDES, TABLES
 from data_gen.packed.segments import Segment, find_fault
-from data_gen.packed.writer import PackedWriter, Splits, packing
+from data_gen.packed.writer import Splits, packing
 from data_gen.raw.normalise import check_values, is_centred, normalise, other_unit
 from data_gen.raw.recording_files import fill_gaps
 from data_gen.skeletons import NUM_PEOPLE, FrameLayout, Skeleton, map_joints
 from utils.errors import UserError
 from utils.files import reading
+from utils.logs import progress
 from utils.text import counted
 
 
@@ -104,61 +102,70 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
 
     If the source is invalid, an earlier data set in `out` stays unchanged.
     """
-    entries = [entry._replace(label=entry.label - (options.labels_from or 0)) for entry in source.entries]
+    first_label = options.labels_from or 0
+    source = replace(source, entries=[entry._replace(label=entry.label - first_label) for entry in source.entries])
     names_tell = options.dataset in NTU and source.named  # NTU's names contain label and side
-    splits, rules = _splits(source, options, entries, names_tell)
-    classes = _count_classes(source, options, entries, names_tell)
-    repaired: dict[str, str] = {}
-    if options.repair:
-        source = replace(source, read=partial(_read_and_repair, source.read, options.repair, repaired))
+    splits, rules = _splits(source, options, names_tell)
+    classes = _count_classes(source, options, names_tell)
     skeleton = options.map_to or source.skeleton
-    normalised = _decide(source, options, skeleton)
+    normalised = _must_normalise(source, options, skeleton)
+    repaired: dict[str, str] = {}
+    too_large: dict[str, list[str]] = {}
     with packing(out, _packed_shape(source, options, skeleton, normalised)) as writer:
-        large: dict[str, list[str]] = {}
-        for entry in tqdm(entries, desc="import", unit="recording", disable=not sys.stderr.isatty()):
+        for entry in progress(source.entries, desc="import", unit="recording"):
             with reading(entry.where):
-                people = check_values(source.read(entry))
-                if unit := other_unit(people):
-                    large.setdefault(unit, []).append(entry.name)
+                people = source.read(entry)
+                if options.repair:
+                    people, repairs = _repair(people, options.repair)
+                    repaired |= {entry.name: repairs} if repairs else {}
+                if unit := other_unit(check_values(people)):
+                    too_large.setdefault(unit, []).append(entry.name)
                 frames = _prepare(people, source, options, skeleton, normalised, writer.shape)
-            _add(writer, entry, frames, classes)
+            if entry.segments is None:
+                writer.add(entry.name, entry.label, frames)
+                continue
+            if fault := find_fault(entry.segments, len(frames), classes):
+                raise UserError(f"{entry.table}: {entry.name}: {fault[1]}")
+            writer.add_long(entry.name, frames, entry.segments)
         info = {
             "dataset": options.name,
             "title": options.dataset.title if options.dataset else options.name,
             "classes": classes,
-            **({"class_names": source.class_names} if source.class_names else {}),
             "skeleton": skeleton.to_json(),
             "made": {source.format: str(source.place), **source.made, **({"normalised": True} if normalised else {})},
         }
-        info |= {"unlisted": source.unlisted} if source.unlisted else {}
-        info |= {"repaired": repaired} if repaired else {}
-        info |= {"too_large": large} if large else {}
+        optional = {
+            "class_names": source.class_names,
+            "unlisted": source.unlisted,
+            "repaired": repaired,
+            "too_large": too_large,
+        }
+        info |= {key: value for key, value in optional.items() if value}
         return writer.finish(splits, info, source.tables, rules)
 
 
-def _splits(source: Source, options: Options, entries: list[Entry], names_tell: bool) -> tuple[Splits, dict[str, str]]:
+def _splits(source: Source, options: Options, names_tell: bool) -> tuple[Splits, dict[str, str]]:
     """Return all protocols (from the source, from the names and from --split rules), and the rule of each protocol
     that a rule made."""
-    splits = dict(source.splits)
+    names = [entry.name for entry in source.entries]
+    by_name = Table.of_names(names)
+    table = Table(names, *(source.tables.get(kind) or getattr(by_name, kind) for kind in TABLES))
+    splits, protocols = dict(source.splits), options.dataset.protocols if options.dataset else ()
     if options.dataset and names_tell:
-        derived = derive_splits(options.dataset, _check_names(source, options.dataset, entries))
+        derived = derive_splits(options.dataset, _check_names(source, options.dataset))
         splits = derived | {name: sides for name, sides in splits.items() if name not in derived}
-    names = [entry.name for entry in entries]
-    columns_of_names = Table.of_names(names)
-    table = Table(names, *(source.tables.get(kind) or getattr(columns_of_names, kind) for kind in TABLES))
-    if options.dataset and not names_tell:
+    elif options.dataset:
         splits = split_by_table(options.dataset, table) | splits
     added, rules = derive(options.rules, table)
-    taken = {name for p in (options.dataset.protocols if options.dataset else ()) for name in (p.name, p.long_name)}
-    for name in added:
-        if name in taken | splits.keys():
-            raise UserError(f"{source.place}: there is a protocol {name} already; choose another name for --split")
+    taken = splits.keys() | {name for protocol in protocols for name in (protocol.name, protocol.long_name)}
+    if again := sorted(added.keys() & taken):
+        raise UserError(f"{source.place}: there is a protocol {again[0]} already; choose another name for --split")
     return splits | added, rules
 
 
-def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list[RecordingName]:
+def _check_names(source: Source, dataset: DataSet) -> list[RecordingName]:
     """Parse NTU names, and check that they fit the labels and the sides."""
-    numbers = []
+    entries, numbers = source.entries, []
     for entry in entries:
         with reading(f"{entry.table}: {entry.name}"):
             numbers.append(parse_name(entry.name))
@@ -178,25 +185,23 @@ def _check_names(source: Source, dataset: DataSet, entries: list[Entry]) -> list
     return numbers
 
 
-def _count_classes(source: Source, options: Options, entries: list[Entry], names_tell: bool) -> int:
+def _count_classes(source: Source, options: Options, names_tell: bool) -> int:
     """Return the number of classes. Refuse labels that are out of range, or seem to count from 1."""
-    if source.classes and entries[0].segments is not None:
+    if source.classes and source.entries[0].segments is not None:
         return source.classes
     row = options.dataset
     wanted = row.classes if row else options.classes
     if source.classes and wanted and source.classes != wanted:
         raise UserError(f"{source.place}: holds {source.classes} classes, {row.title if row else '--classes'} {wanted}")
-    largest = max(entries, key=lambda entry: entry.label)
-    classes = source.classes or wanted or largest.label + 1
-    if classes > MAX_CLASSES:
-        raise UserError(f"{largest.table}: label {largest.label} is too large; there may be {MAX_CLASSES} classes")
-    sure = source.classes or row  # otherwise the number of classes may be a label too large
-    if options.labels_from is None and not names_tell and min(entry.label for entry in entries) == 1:
-        if largest.label == classes or not sure:
-            raise _one_based(largest.table)
-    for entry in entries:
-        if not 0 <= entry.label < classes:
-            raise UserError(f"{entry.table}: {entry.name} has label {entry.label}, outside 0 to {classes - 1}")
+    labels = [entry.label for entry in source.entries]
+    classes = source.classes or wanted or max(labels) + 1
+    if options.labels_from is None and not names_tell and min(labels) == 1:
+        if max(labels) == classes or not (source.classes or row):  # else class 0 may be empty
+            raise _one_based(source.entries[0].table)
+    for entry in source.entries:
+        if not 0 <= entry.label < min(classes, MAX_CLASSES):
+            reason = f"has label {entry.label}, outside 0 to {min(classes, MAX_CLASSES) - 1}"
+            raise UserError(f"{entry.table}: {entry.name} {reason}")
     return classes
 
 
@@ -207,21 +212,19 @@ def _one_based(path: Path) -> UserError:
     )
 
 
-def _read_and_repair(
-    read: Callable[[Entry], np.ndarray], longest: int, repaired: dict[str, str], entry: Entry
-) -> np.ndarray:
-    people, gaps = fill_gaps(read(entry))
-    if gaps:
-        start, stop = max(gaps, key=lambda gap: gap[1] - gap[0])
+def _repair(people: np.ndarray, longest: int) -> tuple[np.ndarray, str]:
+    """Fill gaps of at most `longest` frames. Return the people, and which frames were filled, as text."""
+    people, gaps = fill_gaps(people)
+    for start, stop in gaps:
         if stop - start > longest:
             frames = counted(stop - start, "consecutive frame")
             raise UserError(f"non-finite values in {frames} ({start}–{stop - 1}), more than --repair {longest}")
-        repaired[entry.name] = "frames " + ", ".join(f"{a}" if b - a == 1 else f"{a}-{b - 1}" for a, b in gaps)
-    return people
+    frames = ", ".join(f"{start}" if stop - start == 1 else f"{start}-{stop - 1}" for start, stop in gaps)
+    return people, f"frames {frames}" if gaps else ""
 
 
-def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
-    """Decide whether to normalise. If the options leave it open, the first recording of a raw format decides."""
+def _must_normalise(source: Source, options: Options, skeleton: Skeleton) -> bool:
+    """Return whether to normalise. If the options leave it open, the first recording of a raw format decides."""
     if options.normalise is not None:
         return options.normalise
     if not source.raw or skeleton.centre is None:
@@ -236,14 +239,14 @@ def _decide(source: Source, options: Options, skeleton: Skeleton) -> bool:
 
 def _packed_shape(source: Source, options: Options, skeleton: Skeleton, normalised: bool) -> tuple[int, int, int]:
     """Return people, joints and coordinates of a frame in the packed data set; a published one prescribes them."""
-    people, coordinates = source.shape[0], source.shape[2]
+    people = min(source.shape[0], NUM_PEOPLE) if normalised else source.shape[0]
+    layout = FrameLayout(skeleton, people, source.shape[2])
     if not options.dataset:
-        return min(people, NUM_PEOPLE) if normalised else people, len(skeleton.joints), coordinates
-    layout = options.dataset.layout
-    held = FrameLayout(skeleton, min(people, layout.people) if normalised else people, coordinates)
-    if replace(held, people=layout.people) != layout or held.people > layout.people:
-        raise UserError(f"{source.place}: holds {held}, {options.name} has {layout}")
-    return layout.shape
+        return layout.shape
+    published = options.dataset.layout
+    if replace(layout, people=published.people) != published or people > published.people:
+        raise UserError(f"{source.place}: holds {layout}, {options.name} has {published}")
+    return published.shape
 
 
 def _prepare(
@@ -270,12 +273,3 @@ def _prepare(
     frames = np.zeros((len(people), *shape), np.float32)
     frames[:, : people.shape[1]] = people
     return frames
-
-
-def _add(writer: PackedWriter, entry: Entry, frames: np.ndarray, classes: int) -> None:
-    if entry.segments is None:
-        writer.add(entry.name, entry.label, frames)
-        return
-    if fault := find_fault(entry.segments, len(frames), classes):
-        raise UserError(f"{entry.table}: {entry.name}: {fault[1]}")
-    writer.add_long(entry.name, frames, entry.segments)

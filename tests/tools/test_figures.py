@@ -140,7 +140,7 @@ def logs(tmp_path):
     for top1 in (1.0, 40.0):
         metrics = {f"top1_at_{part}": {"values": [top1, top1 + part]} for part in (100, 20, 7.5)}
         metrics["top5_at_20"] = {"values": [3.0, 4.0]}
-        append_result(folder, result | {"task": "earliness", "metrics": metrics})
+        append_result(folder, result | {"task": "early_recognition", "metrics": metrics})
     return folder
 
 
@@ -169,14 +169,14 @@ def test_neither_rates_nor_names_are_drawn_as_formulas():
     assert texts(figure.legends[0].get_texts()) == ["$x^{$"]
 
 
-def test_earliness_is_the_newest_result(logs, draw):
-    ((title, curve),) = curves.read_earliness(logs, "all").items()
+def test_early_recognition_is_the_newest_result(logs, draw):
+    ((title, curve),) = curves.read_early_recognition(logs, "all").items()
     assert curve.x.tolist() == [7.5, 20, 100] and curve.y.tolist() == [[40] * 3, [47.5, 60, 140]]
     axes = curves.draw({"run": {title: curve}}).axes[0]
     assert axes.lines[0].get_ydata().tolist() == [43.75, 50, 90] and "demo xsub" in axes.get_title()
     other = shutil.copytree(logs, logs.with_name("other"))
     draw("earliness", logs, other)
-    assert (logs / "figures" / "earliness_other.png").is_file()
+    assert (logs / "figures" / "early_recognition_other.png").is_file()
 
 
 def test_retrieval_finds_what_tools_search_finds(folder, demo_root, tmp_path):
@@ -219,7 +219,7 @@ def test_retrievals_by_other_representations_have_other_names(folder, draw):
         (("retrieval", "RUN", "--query", QUERY, "-k", 13), "-k 13"),
         (("confusion", "RUN", "--modality", "bone"), "--modality bone"),
         (("curves", "RUN", "RUN"), "--labels"),
-        (("earliness", "RUN"), "--observed"),
+        (("early_recognition", "RUN"), "--observed"),
     ],
 )
 def test_errors_name_the_flag_or_the_file(run, demo_root, args, message):

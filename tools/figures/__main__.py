@@ -3,7 +3,7 @@
 python -m tools.figures tsne ntu60_xsub_baseline ntu60_xsub
 python -m tools.figures confusion ntu60_xsub
 python -m tools.figures curves ntu60_xsub ntu60_xsub_lr1e-3
-python -m tools.figures earliness ntu60_xsub
+python -m tools.figures early_recognition ntu60_xsub
 python -m tools.figures skeleton data/ntu60 --name S001C001P001R001A001
 python -m tools.figures retrieval ntu60_xsub --query S001C001P003R001A001 -k 5
 """
@@ -24,10 +24,11 @@ PLOTS = {
     "tsne": "t-SNE of the features of some classes of the val split; several checkpoints are drawn side by side",
     "confusion": "confusion matrix on the val split, of a run's newest linear probe or of a fine-tuned model",
     "curves": "training curves of several runs, and the accuracy of their newest linear probes",
-    "earliness": "accuracy over the observed part of each clip, of several runs",
+    "early_recognition": "accuracy over the observed part of each clip, of several runs",
     "skeleton": "a recording with its modalities and four training views, as an animation and a sheet of frames",
     "retrieval": "a val recording with its nearest neighbours in the train split, as tools.search finds them",
 }
+ALIASES = {"early_recognition": ["earliness"]}  # what earlier versions called it
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,14 +36,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.prog = "python -m tools.figures"
     subparsers, parsers = parser.add_subparsers(dest="plot", required=True, metavar="PLOT"), {}
     for name, text in PLOTS.items():
-        parsers[name] = subparsers.add_parser(name, help=text, description=text, formatter_class=options.HelpFormatter)
+        parsers[name] = subparsers.add_parser(
+            name, aliases=ALIASES.get(name, ()), help=text, description=text, formatter_class=options.HelpFormatter
+        )
+        parsers[name].set_defaults(plot=name)
 
     def add(plots: str, flag: str, text: str, **settings: Any) -> None:
         for name in plots.split():
             parsers[name].add_argument(flag, help=text, **settings)
 
     place = "a run's folder, or its name under checkpoints/"
-    add("curves earliness", "runs", place, nargs="+", metavar="RUN")
+    add("curves early_recognition", "runs", place, nargs="+", metavar="RUN")
     add("tsne", "checkpoints", f"checkpoint, {place}", nargs="+", metavar="CKPT")
     add("confusion retrieval", "checkpoint", f"checkpoint, {place}", metavar="CKPT")
     add("skeleton", "source", "file, folder, archive or packed data set", type=Path, metavar="PATH")
@@ -56,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("retrieval", "--query", "name of a val recording", required=True, metavar="NAME")
     add("retrieval", "-k", "number of neighbours", type=options.positive_int, default=5)
     modality = "modality in results.jsonl: all, joint, ensemble_centred"
-    add("confusion earliness", "--modality", modality, default="all", metavar="M")
+    add("confusion early_recognition", "--modality", modality, default="all", metavar="M")
     options.add_modality_option(parsers["tsne"], "all")
     options.add_modality_option(parsers["retrieval"], "ensemble")
     for name in ("tsne", "confusion", "retrieval"):
@@ -74,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     if labels and len(labels) != len(values.get("runs") or values["checkpoints"]):
         raise UserError("--labels: give as many titles as runs")
     try:
-        module = import_module(f"tools.figures.{'curves' if name == 'earliness' else name}")
+        module = import_module(f"tools.figures.{'curves' if name == 'early_recognition' else name}")
     except ModuleNotFoundError as error:
         raise UserError(f"plots need {error.name}: pip install -r requirements.txt") from error
     if "device" in values:

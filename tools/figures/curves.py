@@ -1,4 +1,4 @@
-"""Curves of several runs: their logs and their probes' accuracy over epochs; accuracy over the observed part."""
+"""Curves of several runs: their logs and their probes' accuracy over epochs; early recognition."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COLUMNS = 3
 LINES = ("-", "--", ":", "-.")
 SPREAD = "std of the projections"  # one panel for all keys std/...
 RATE, SPEED = "learning rate", "samples per second"
-PROBE, EARLINESS = "linear probe", "earliness"  # the first lines of their panels' titles
-XLABELS = {PROBE: "epoch of the probe", EARLINESS: "observed part of each clip (%)"}
+PROBE, EARLY = "linear probe", "early recognition"  # the first lines of their panels' titles
+XLABELS = {PROBE: "epoch of the probe", EARLY: "observed part of each clip (%)"}
 
 
 class Curve(NamedTuple):
@@ -74,16 +74,16 @@ def _curve(lines: list[dict], keys: list[str]) -> Curve:
     return Curve(x, np.array(y))
 
 
-def read_earliness(folder: Path, modality: str) -> dict[str, Curve]:
+def read_early_recognition(folder: Path, modality: str) -> dict[str, Curve]:
     """Read the newest scores of `--observed`, top-1 of each seed over the observed part, by title of the panel."""
-    result = newest_result(folder, "earliness", modality)
+    result = newest_result(folder, "early_recognition", modality)
     if not result:
         command = f"action_recognition.py --pretrained {folder} --observed 0.1 0.2 0.5 1"
-        raise UserError(f"{folder}: no earliness of modality {modality}; run python {command}")
+        raise UserError(f"{folder}: no early recognition of modality {modality}; run python {command}")
     metrics, prefix = result["metrics"], "top1_at_"
     scores = {float(name[len(prefix) :]): metrics[name]["values"] for name in metrics if name.startswith(prefix)}
     observed, top1 = zip(*sorted(scores.items()))
-    title = f"{EARLINESS}\n{result['dataset']} {result['protocol']}, modality {modality}: top-1 (%)"
+    title = f"{EARLY}\n{result['dataset']} {result['protocol']}, modality {modality}: top-1 (%)"
     return {title: Curve(np.array(observed), np.array(top1).T)}
 
 
@@ -101,7 +101,7 @@ def draw(runs: dict[str, dict[str, Curve]]) -> Figure:
         lines |= draw_lines(axes, {run: curves.get(title) for run, curves in runs.items()})
         axes.set(title=title, xlabel=XLABELS.get(title.split("\n")[0], "epoch"))
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if title.startswith((SPREAD, SPEED, EARLINESS)):
+        if title.startswith((SPREAD, SPEED, EARLY)):
             axes.set_ylim(bottom=0)
         if title == RATE:
             axes.set_yscale("log")
@@ -122,7 +122,7 @@ def plot_curves(runs: list[str], labels: list[str] | None, out: Path | None) -> 
     _plot(find_folders(runs, labels), read_run, "curves", out)
 
 
-def plot_earliness(runs: list[str], modality: str, out: Path | None) -> None:
-    """Draw the earliness of runs."""
-    stem = stem_of("earliness", modality)
-    _plot(find_folders(runs, None), partial(read_earliness, modality=modality), stem, out)
+def plot_early_recognition(runs: list[str], modality: str, out: Path | None) -> None:
+    """Draw the early recognition of runs."""
+    stem = stem_of("early_recognition", modality)
+    _plot(find_folders(runs, None), partial(read_early_recognition, modality=modality), stem, out)

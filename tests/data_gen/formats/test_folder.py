@@ -239,7 +239,7 @@ def test_a_published_data_set_of_another_skeleton_takes_a_row(form, tmp_path, mo
         ("name,label", ["a,0", "a.csv,0"], "a.csv: "),
         ("name,label", ["a,"], ":2: "),
         ("name,label", ["a,0", "b,-1"], ": b has label -1"),
-        ("name,label", ["a,0", "b,1000"], ": label 1000"),
+        ("name,label", ["a,0", "b,1000"], "label 1000"),
         ("name,label", ["a,1", "b,2"], "--labels-from"),
         ("name,label,subject", ["a,0,x", "b,1,"], ":3: subject ''"),
         ("name,label,split:x", ["a,0,test"], ":2: split:x is 'test'"),

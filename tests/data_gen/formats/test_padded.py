@@ -275,7 +275,7 @@ def test_a_folder_in_use_and_an_interruption_leave_everything_as_it_was(folder, 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("data_gen.formats.base.PackedWriter.add", interrupt)
+    monkeypatch.setattr("data_gen.packed.writer.PackedWriter.add", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load(folder, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == [INFO]
