@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +102,10 @@ class StickFigure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG of 256 colours, whole or not at all; its folder is made."""
+    """Write a PNG, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(buffer := io.BytesIO(), format="png")
-    with Image.open(buffer) as image:
-        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a third as large
     with atomic_write(path) as partial:
-        small.save(partial, format="png", optimize=True)
+        figure.savefig(partial, format="png")
 
 
 def publish(figure: Figure, path: Path, folder: Path) -> None:
