@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from models import ENCODERS, METHODS, LossWeights
+from utils.files import write_json
 from utils.options import make_parser, output_file, positive_int
 from utils.processes import run
 from utils.text import table
@@ -64,8 +65,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--hidden-size", type=positive_int, default=1024, help="width of the encoder")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows to FILE")
     args = parser.parse_args(argv)
-
-    from utils.files import write_json
 
     rows = efficiency(args.encoder, args.hidden_size)
     header = (f"{args.encoder}, hidden size {args.hidden_size}", "parameters, M", "GFLOP")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from models import ENCODERS
 from utils.errors import UserError
+from utils.files import write_json
 from utils.logs import progress
 from utils.options import add_device_option, add_training_options, make_parser, output_file, positive_int
 from utils.processes import choose_device, run
@@ -45,7 +46,6 @@ def main(argv: list[str] | None = None) -> None:
     from tools.benchmark.measure import HEADER, cells
     from tools.training.acceleration import choose_amp
     from tools.training.report import device_name
-    from utils.files import write_json
 
     device = choose_device(args.device)
     sizes = stages.QUICK if args.quick else stages.CPU if device.type == "cpu" else stages.GPU

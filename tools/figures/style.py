@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from PIL import Image
 
 from data_gen.skeletons import Skeleton
 from utils.files import atomic_write
@@ -112,5 +111,5 @@ def publish(figure: Figure, path: Path, folder: Path) -> None:
     """Save a plot, print its path, and add it to the images of a run's folder in TensorBoard."""
     save(figure, path)
     print(path)
-    with secondary("TensorBoard's log"), Image.open(path) as image, tensorboard(folder) as board:
-        board.add_image(f"figures/{path.stem}", np.asarray(image.convert("RGB")), dataformats="HWC")
+    with secondary("TensorBoard's log"), tensorboard(folder) as board:
+        board.add_figure(f"figures/{path.stem}", figure)
