@@ -31,7 +31,8 @@ def test_a_line_that_a_killed_program_left_unfinished_costs_that_line_alone(tmp_
     (tmp_path / RESULTS).write_text(json.dumps(RESULT) + '\n\n[1]\n{"task": "unf')
     append_result(tmp_path, RESULT | {"task": "next"})
     assert [result["task"] for result in read_results(tmp_path)] == ["t", "next"]
-    assert len(caplog.records) == 2 and f"{RESULTS}:3" in caplog.text and f"{RESULTS}:4" in caplog.text
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2 and f"{RESULTS}:3" in warnings[0] and f"{RESULTS}:4" in warnings[1]
 
 
 @pytest.mark.parametrize("key, value", [("task", None), ("metrics", [1])])
