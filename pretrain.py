@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_gen.datasets import DATA_ROOT, DATASETS, DataSet, Protocol, choose_data, open_dataset, protocols_by_name
-from data_gen.packed.reader import ALL, SIDES
+from data_gen.packed.reader import ALL, SPLITS
 from feeder.modalities import MODALITIES, PUBLISHED, in_order
 from models import ENCODERS, METHODS, LossWeights, checkpoints
 from tools.training.recipes import OWN, PRESETS, pretrain_recipe
@@ -110,7 +110,7 @@ def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Pro
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     entries, sources = make_config(args)
-    splits = SIDES if args.knn_every else ["train"]
+    splits = SPLITS if args.knn_every else ["train"]
     packed = [open_dataset(args.data_root, *source, splits) for source in sources]
 
     import torch

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_gen import class_names
-from data_gen.packed.reader import ALL, INFO, SIDES, PackedDataset, read_info
+from data_gen.packed.reader import ALL, INFO, SPLITS, PackedDataset, read_info
 from data_gen.skeletons import NUM_PEOPLE, SKELETONS, FrameLayout
 from utils.errors import UserError
 from utils.text import nearest_first
@@ -251,12 +251,12 @@ def choose_data(
 
 
 def open_dataset(
-    root: Path, dataset: DataSet, protocol: Protocol, sides: Sequence[str] = SIDES, long: bool = False
+    root: Path, dataset: DataSet, protocol: Protocol, splits: Sequence[str] = SPLITS, long: bool = False
 ) -> PackedDataset:
     """Open the packed data set under `root`, or `root` itself if it is one.
 
     It holds clips, or with `long` long recordings. Raises UserError if it is missing, another one, damaged, or has
-    fewer than two recordings in one of the `sides`.
+    fewer than two recordings in one of the `splits`.
     """
     path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
     if not (path / INFO).is_file():
@@ -274,10 +274,10 @@ def open_dataset(
         )
     if not long and packed.segments is not None:
         raise UserError(f"{path}: holds long recordings, not clips; tools.detect and tools.timeline take them")
-    for side in sides:
-        if len(packed.split(protocol.name, side)) < 2:
+    for split in splits:
+        if len(packed.split(protocol.name, split)) < 2:
             raise UserError(
-                f"{path}: fewer than two recordings in {side} of {protocol.long_name}; choose another --protocol, or "
+                f"{path}: fewer than two recordings in {split} of {protocol.long_name}; choose another --protocol, or "
                 "add one with python -m data_gen.add_protocol"
             )
     return packed

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a file, too
 
 from data_gen.datasets import PKU, UNTRIMMED, DataSet
-from data_gen.packed.reader import SIDES
+from data_gen.packed.reader import SPLITS
 from data_gen.packed.writer import packing
 from data_gen.raw.conversion import (
     bad_recordings,
@@ -26,7 +26,7 @@ from data_gen.raw.conversion import (
     reason_lines,
     warning_lines,
 )
-from data_gen.raw.pku_files import SUFFIX, Split, find_split, read_split, read_video
+from data_gen.raw.pku_files import SUFFIX, SplitFile, find_split, read_split, read_video
 from utils.errors import UserError
 from utils.logs import progress
 from utils.processes import map_in_workers, run
@@ -46,18 +46,18 @@ def convert(
     `skip_bad`), nothing is left, or `out` is in use; an earlier data set in `out` then stays as it was.
     """
     stems = _stems(raw / "skeleton") | _stems(raw / "label")
-    splits = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
-    bad = {place: reason for split in splits.values() for place, reason in split.bad.items()}
+    files = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
+    bad = {place: reason for file in files.values() for place, reason in file.bad.items()}
     info = {
         "dataset": dataset.name,
         "title": dataset.title,
         "classes": dataset.classes,
         **({"class_names": list(dataset.class_names)} if untrimmed else {}),
-        "made": {"raw": [str(raw)], "split_files": {p: str(split.path) for p, split in splits.items()}},
-        "videos_listed": {p: {s: list(split.side.values()).count(s) for s in SIDES} for p, split in splits.items()},
-        "in_no_split": sorted(stems.difference(*(split.side for split in splits.values()))),
+        "made": {"raw": [str(raw)], "split_files": {p: str(file.path) for p, file in files.items()}},
+        "videos_listed": {p: {s: list(file.split.values()).count(s) for s in SPLITS} for p, file in files.items()},
+        "in_no_split": sorted(stems.difference(*(file.split for file in files.values()))),
     }
-    videos = sorted({name for split in splits.values() for name, side in split.side.items() if side})
+    videos = sorted({name for file in files.values() for name, split in file.split.items() if split})
     read = partial(read_video, raw=raw, classes=dataset.classes, untrimmed=untrimmed)
     repaired: dict[str, str] = {}
     labels: set[int] = set()
@@ -77,7 +77,7 @@ def convert(
             raise bad_recordings(bad, _WHAT)
         if not writer.names:
             raise UserError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
-        sides = {p: _sides(split, writer.names) for p, split in splits.items()}
+        splits = {p: _indices(file, writer.names) for p, file in files.items()}
         info |= {
             "videos": len({_video_of(name) for name in writer.names}),
             "classes_found": len(labels),
@@ -85,7 +85,7 @@ def convert(
             "repaired": repaired,
             "skipped": dict(sorted(bad.items())),
         }
-        return writer.finish(sides, info)
+        return writer.finish(splits, info)
 
 
 def untrimmed_row(dataset: DataSet) -> DataSet:
@@ -105,8 +105,8 @@ def _video_of(clip: str) -> str:
     return clip.split("_")[0]
 
 
-def _sides(split: Split, clips: list[str]) -> dict[str, list[int]]:
-    return {side: [i for i, clip in enumerate(clips) if split.side.get(_video_of(clip)) == side] for side in SIDES}
+def _indices(file: SplitFile, clips: list[str]) -> dict[str, list[int]]:
+    return {split: [i for i, clip in enumerate(clips) if file.split.get(_video_of(clip)) == split] for split in SPLITS}
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:

@@ -26,15 +26,26 @@ def adjacency(parents: Sequence[int]) -> Tensor:
     return torch.stack((torch.eye(joints), to_parent, to_children))
 
 
+class ClipNorm(nn.GroupNorm):
+    """Normalise each clip over channels, frames and joints. nn.GroupNorm itself, compiled for a CPU by PyTorch 2.14,
+    writes outside its memory."""
+
+    def __init__(self, channels: int):
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[1:], eps=self.eps) * self.weight[:, None, None] + self.bias[:, None, None]
+
+
 class Block(nn.Module):
     """Convolve along bones, then along time, with a residual: (B, C, T, V) → (B, C', T / stride, V)."""
 
     def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
         self.spatial = nn.Conv2d(channels, 3 * out, 1)
-        self.norm = nn.GroupNorm(1, out)
+        self.norm = ClipNorm(out)
         self.temporal = nn.Conv2d(out, out, (KERNEL, 1), (stride, 1), (KERNEL // 2, 0))
-        self.last_norm = nn.GroupNorm(1, out)
+        self.last_norm = ClipNorm(out)
         same = channels == out and stride == 1
         self.residual: nn.Module = nn.Identity() if same else nn.Conv2d(channels, out, 1, (stride, 1))
 

@@ -52,7 +52,7 @@ def moving_body(rng: np.random.Generator, num_frame: int, action: int = 1) -> li
 
 
 def write_recordings(folder: Path, subjects=(1, 2, 3, 6), actions=(1, 2, 3), cameras=(1, 2), num_frame=(40, 90)):
-    """A small data set of simulated recordings; subjects 3 and 6 are on the val side of x-sub."""
+    """A small data set of simulated recordings; subjects 3 and 6 are on the val split of x-sub."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for p in subjects:

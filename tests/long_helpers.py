@@ -24,7 +24,7 @@ def long_frames(rng: np.random.Generator, actions: list[int]) -> list[list[np.nd
 
 
 def write_long(folder: Path, count: int = 6, actions: int = 4) -> Path:
-    """A folder of long recordings with its tables; they alternate between the sides of `easy`."""
+    """A folder of long recordings with its tables; they alternate between the splits of `easy`."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     segments, recordings = ["name,start,end,label"], ["name,subject,split:easy"]

@@ -1,36 +1,21 @@
-"""The project's conversion and training give what the textbook's give."""
+"""The project's training gives what the textbook's gives."""
 
 import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from data_gen.raw import normalise, skeleton_file
 from data_gen.skeletons import NTU_LAYOUT
 from feeder.augment import make_view
 from models import umurl
 from tests import textbook
-from tests.helpers import make_method, moving_body, skeleton_text
-from tools.benchmark.simulate import simulate_clips
+from tests.helpers import make_method
+from tools.benchmark.stages import simulate_clips
 from tools.training.trainer import Config, Trainer
 from utils.processes import Processes
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize("is_late", [False, True])
-def test_conversion(is_late):
-    rng = np.random.default_rng(0)
-    frames = [a + b for a, b in zip(moving_body(rng, 30), moving_body(rng, 30))]
-    frames[0 if is_late else 5] = []
-    frames[8] = frames[8][:1]
-    frames[20:] = [frame[:1] for frame in frames[20:]]
-    text = skeleton_text(frames)
-    bodies = skeleton_file.parse_skeleton(text)
-    np.testing.assert_array_equal(textbook.parse(text.decode()), bodies)
-    np.testing.assert_allclose(textbook.normalise(bodies), normalise.normalise(bodies), atol=1e-6)
 
 
 def test_views():

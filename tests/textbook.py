@@ -1,8 +1,7 @@
-"""Plain versions of conversion and pre-training, written like a first implementation, as oracles for tests."""
+"""A plain version of pre-training, written like a first implementation, as an oracle for tests."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,75 +9,6 @@ from torch import Tensor, nn
 from feeder.augment import RandomPoseAugmentation, RandomTemporalCrop
 from feeder.clips import NUM_FRAMES, Windows
 from feeder.sampling import ViewRandom
-
-# ---- conversion ------------------------------------------------------------------------------------------------------
-
-
-def parse(text: str) -> np.ndarray:
-    """Read the bodies of a `.skeleton` text line by line: float64 (T, S, 25, 3)."""
-    lines = iter(text.splitlines())
-    frames = []
-    for _ in range(int(next(lines))):
-        bodies = []
-        for _ in range(int(next(lines))):
-            next(lines)
-            joints = [next(lines).split()[:3] for _ in range(int(next(lines)))]
-            bodies.append(np.array(joints, float))
-        frames.append(bodies[:4])
-    result = np.zeros((len(frames), max(map(len, frames)), 25, 3))
-    for t, bodies in enumerate(frames):
-        for slot, body in enumerate(bodies):
-            result[t, slot] = body
-    return result
-
-
-def normalise(bodies: np.ndarray) -> np.ndarray:
-    """Choose two people, fill, centre and turn them frame by frame: float32 (T, 2, 25, 3)."""
-    people = _two_people(bodies)
-    for person in (people[:, 0], people[:, 1]):
-        _fill(person)
-    for frame in people:
-        origin = frame[0, 1].copy()
-        for joint in frame.reshape(-1, 3):
-            if joint.sum() != 0:
-                joint -= origin
-    rotation = _rotation(people[0, 0, 8].astype(np.float64) - people[0, 0, 4])
-    return (people @ rotation.T).astype(np.float32)
-
-
-def _two_people(bodies: np.ndarray) -> np.ndarray:
-    energy = []
-    for slot in range(bodies.shape[1]):
-        frames = np.array([frame for frame in bodies[:, slot] if frame.sum() != 0])
-        energy.append(sum(frames[:, :, axis].std() for axis in range(3)) if len(frames) else 0.0)
-    people = np.zeros((len(bodies), 2, 25, 3), np.float32)
-    for person, slot in enumerate(np.argsort(energy)[::-1][:2]):
-        people[:, person] = bodies[:, slot]
-    return people
-
-
-def _fill(person: np.ndarray) -> None:
-    shown = [t for t, frame in enumerate(person) if frame.sum() != 0]
-    if not shown:
-        return
-    end = shown[-1] + 1
-    if shown[0] != 0:
-        frames, end = person[shown], len(shown)
-        person[:end] = frames
-    for t in range(end, len(person)):
-        person[t] = person[t % end]
-
-
-def _rotation(v: np.ndarray) -> np.ndarray:
-    """Turn v onto the x axis, by Rodrigues' formula."""
-    x = np.array([1.0, 0.0, 0.0])
-    axis = np.cross(v, x) / np.linalg.norm(np.cross(v, x))
-    cos = v @ x / np.linalg.norm(v)
-    skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    return np.eye(3) + np.sqrt(1 - cos**2) * skew + (1 - cos) * skew @ skew
-
-
-# ---- pre-training ----------------------------------------------------------------------------------------------------
 
 
 def view(windows: Windows, random: ViewRandom) -> Tensor:

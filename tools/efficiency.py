@@ -10,16 +10,13 @@ model's parts: an encoder and a projector for each modality, trained on two view
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from models import ENCODERS, METHODS, LossWeights
+from utils.files import write_json
 from utils.options import make_parser, output_file, positive_int
 from utils.processes import run
 from utils.text import table
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def efficiency(encoder: str, hidden_size: int) -> list[dict]:
@@ -32,22 +29,22 @@ def efficiency(encoder: str, hidden_size: int) -> list[dict]:
     with FakeTensorMode():  # shapes without values, so that nothing is computed
         one, fused = (ENCODERS[encoder](hidden_size, m, NTU_LAYOUT) for m in (PUBLISHED[:1], PUBLISHED))
         stream, unified = (METHODS["umurl"](part, LossWeights()) for part in (one, fused))
-        rows = {
-            "encoder, one modality": (1, one, _flop_of_clip(one, [one.modalities])),
-            "encoder, all modalities fused": (1, fused, _flop_of_clip(fused, [fused.modalities])),
-            "three separate encoders": (3, one, _flop_of_clip(one, [one.modalities])),
-            "pre-training": (1, unified, _flop_of_clip(unified, unified.streams)),
-            "pre-training of three separate streams": (3, stream, _flop_of_clip(stream, stream.streams)),
-        }
-    return [
-        {"what": what, "parameters": times * sum(p.numel() for p in module.parameters()), "flop": times * flop}
-        for what, (times, module, flop) in rows.items()
-    ]
+        rows = (
+            ("encoder, one modality", 1, one),
+            ("encoder, all modalities fused", 1, fused),
+            ("three separate encoders", 3, one),
+            ("pre-training", 1, unified),
+            ("pre-training of three separate streams", 3, stream),
+        )
+        return [
+            {"what": what, "parameters": n * sum(p.numel() for p in part.parameters()), "flop": n * _flop_of_clip(part)}
+            for what, n, part in rows
+        ]
 
 
-def _flop_of_clip(module: nn.Module, streams: Sequence[tuple[str, ...]]) -> int:
-    """Count the operations of one more clip in a batch, of an encoder with one stream or of a method with several.
-    Products of weights alone, once a batch, are not among them."""
+def _flop_of_clip(module: Any) -> int:
+    """Count the operations of one more clip in a batch, of an encoder or of a method. Products of weights alone, once
+    a batch, are not among them."""
     import torch
 
     from data_gen.skeletons import NTU_LAYOUT
@@ -56,7 +53,7 @@ def _flop_of_clip(module: nn.Module, streams: Sequence[tuple[str, ...]]) -> int:
 
     def count(size: int) -> int:
         clips = torch.zeros(size, NUM_FRAMES, *NTU_LAYOUT.shape)
-        inputs = [dict.fromkeys(stream, clips) for stream in streams]
+        inputs = [dict.fromkeys(stream, clips) for stream in getattr(module, "streams", [module.modalities])]
         return count_flops(lambda: module(inputs[0] if len(inputs) == 1 else inputs))
 
     return count(3) - count(2)
@@ -68,8 +65,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--hidden-size", type=positive_int, default=1024, help="width of the encoder")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="also write all rows to FILE")
     args = parser.parse_args(argv)
-
-    from utils.files import write_json
 
     rows = efficiency(args.encoder, args.hidden_size)
     header = (f"{args.encoder}, hidden size {args.hidden_size}", "parameters, M", "GFLOP")

@@ -29,8 +29,7 @@ HASHES = ("encoder", "data")  # settings that differ between runs with the same 
 OWN = ("checkpoint", *HASHES)  # shown only where rows look alike without
 PAPER = (("action_recognition", "best_top1"), ("action_retrieval", "top1"))  # what Protocol.published_scores holds
 BEST = "best_*: the highest of the validations during training, so chosen on the val split"
-_LETTERS = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$"}
-LATEX = str.maketrans(_LETTERS | {letter: f"\\{letter}" for letter in "#$%&_{}"})
+LATEX = str.maketrans({"±": r"$\pm$", **{letter: f"\\{letter}" for letter in "#$%&_{}"}})
 
 
 class Row(NamedTuple):
@@ -136,15 +135,12 @@ def make_table(rows: list[Row], runs: dict[str, str]) -> list[list[str]]:
             label = f" ({count} {f'of {total} ' if count < total else ''}runs)"
         data = f"{facts['dataset']} {as_text(facts['protocol'])}"
         texts = [as_text(facts.get(key))[: 8 if key in HASHES else None] for key in settings]
-        texts += [as_score(scores[metric]) if metric in scores else "-" for metric in metrics]
+        for metric in metrics:
+            mean = summary(list(scores[metric].values())) if metric in scores else None
+            texts.append(format_summary(mean, 1 if abs(mean["mean"]) >= 1 else 3) if mean else "-")
         texts += [str(count) if name in runs else "-"] * with_seeds
         lines.append([name + label, data, as_text(facts["epoch"]), facts["modality"], *texts])
     return lines
-
-
-def as_score(values: dict[Any, float]) -> str:
-    result = summary(list(values.values()))
-    return format_summary(result, 1 if abs(result["mean"]) >= 1 else 3)
 
 
 def unfinished(folder: Path) -> str:

@@ -5,6 +5,7 @@ PyTorch is imported by the functions that need it, so that `--help` answers at o
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from types import FrameType
@@ -180,6 +181,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     import torch
 
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        _keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no CUDA GPU here; use --device cpu or auto")
@@ -189,6 +191,15 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
             "start as many processes as GPUs, or use --device cpu"
         )
     return torch.device("cuda", local_rank)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep large freed blocks instead of returning each to the system, which clears it again for the next
+    tensor: features on a CPU would take 1.4 times as long."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_gen.datasets import NTU, DataSet, RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits, split_by_table
-from data_gen.packed.reader import MAX_CLASSES, NAME, SIDES, TABLES
+from data_gen.packed.reader import MAX_CLASSES, NAME, SPLITS, TABLES
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.packed.writer import Splits, packing
 from data_gen.raw.normalise import check_values, is_centred, normalise, other_unit
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     table: Path  # the file with the name and the label
     where: str  # the file with the joints and, if it holds several recordings, which of them
     content: Any = None  # what the format's reader needs
-    side: str = ""  # train or val, if the format holds one protocol
+    split: str = ""  # train or val, if the format holds one protocol
     segments: Sequence[Segment] | None = None  # of a long recording
 
 
@@ -88,13 +88,13 @@ def in_order(entries: list[Entry]) -> list[Entry]:
 
 
 def split_by_side(entries: list[Entry]) -> dict[str, list[int]]:
-    """Return the indices of the entries on each side."""
-    return {side: [i for i, entry in enumerate(entries) if entry.side == side] for side in SIDES}
+    """Return the indices of the entries in each split."""
+    return {split: [i for i, entry in enumerate(entries) if entry.split == split] for split in SPLITS}
 
 
-def numbered_names(side: str, count: int) -> list[str]:
+def numbered_names(split: str, count: int) -> list[str]:
     """Make names up for recordings that have none."""
-    return [f"{side}_{row:06d}" for row in range(count)]
+    return [f"{split}_{row:06d}" for row in range(count)]
 
 
 def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def pack(source: Source, out: Path, options: Options) -> dict[str, Any]:
     """
     first_label = options.labels_from or 0
     source = replace(source, entries=[entry._replace(label=entry.label - first_label) for entry in source.entries])
-    names_tell = options.dataset in NTU and source.named  # NTU's names contain label and side
+    names_tell = options.dataset in NTU and source.named  # NTU's names contain label and split
     splits, rules = _splits(source, options, names_tell)
     classes = _count_classes(source, options, names_tell)
     skeleton = options.map_to or source.skeleton
@@ -151,7 +151,7 @@ def _splits(source: Source, options: Options, names_tell: bool) -> tuple[Splits,
     splits, protocols = dict(source.splits), options.dataset.protocols if options.dataset else ()
     if options.dataset and names_tell:
         derived = derive_splits(options.dataset, _check_names(source, options.dataset))
-        splits = derived | {name: sides for name, sides in splits.items() if name not in derived}
+        splits = derived | {name: by_split for name, by_split in splits.items() if name not in derived}
     elif options.dataset:
         splits = split_by_table(options.dataset, table) | splits
     added, rules = derive(options.rules, table)
@@ -162,7 +162,7 @@ def _splits(source: Source, options: Options, names_tell: bool) -> tuple[Splits,
 
 
 def _check_names(source: Source, dataset: DataSet) -> list[RecordingName]:
-    """Parse NTU names, and check that they fit the labels and the sides."""
+    """Parse NTU names, and check that they fit the labels and the splits."""
     entries, numbers = source.entries, []
     for entry in entries:
         with reading(f"{entry.table}: {entry.name}"):
@@ -170,10 +170,10 @@ def _check_names(source: Source, dataset: DataSet) -> list[RecordingName]:
         if not dataset.covers(numbers[-1]):
             raise UserError(f"{entry.table}: {entry.name} is not a recording of {dataset.title}")
     for protocol in dataset.protocols:
-        for side, indices in source.splits.get(protocol.name, {}).items():
+        for split, indices in source.splits.get(protocol.name, {}).items():
             for i in indices:
-                if protocol.trains_on(numbers[i]) != (side == "train"):
-                    right = "val" if side == "train" else "train"
+                if protocol.trains_on(numbers[i]) != (split == "train"):
+                    right = "val" if split == "train" else "train"
                     raise UserError(f"{entries[i].table}: {entries[i].name} belongs to {right} in {protocol.title}")
     for entry, number in zip(entries, numbers):
         if entry.label != number.label:

@@ -15,16 +15,16 @@ from utils.files import PARTIAL, atomic_files, atomic_write, locked
 from utils.text import counted
 
 
-def check_lengths(packed: PackedDataset, protocol: str, side: str, num_frame: int) -> np.ndarray:
-    """Return the indices of a protocol's `train` or `val` side. Refuse recordings of more than `num_frame` frames."""
-    indices = packed.split(protocol, side)
+def check_lengths(packed: PackedDataset, protocol: str, split: str, num_frame: int) -> np.ndarray:
+    """Return the indices of a protocol's `train` or `val` split. Refuse recordings of more than `num_frame` frames."""
+    indices = packed.split(protocol, split)
     if not len(indices):
-        raise UserError(f"{packed.path}: {protocol} has no {side} recordings to write")
+        raise UserError(f"{packed.path}: {protocol} has no {split} recordings to write")
     longer = indices[packed.num_frame[indices] > num_frame]
     if len(longer):
         raise UserError(
-            f"{packed.path}: more than {num_frame} frames in {counted(len(longer), 'recording')} of {protocol} {side}; "
-            f"pass --frames {packed.num_frame.max()}"
+            f"{packed.path}: {counted(len(longer), 'recording')} of {protocol} {split} have more than {num_frame} "
+            f"frames; pass --frames {packed.num_frame.max()}"
         )
     return indices
 

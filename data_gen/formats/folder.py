@@ -17,7 +17,7 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import staging
-from data_gen.packed.reader import NAME, SIDES, TABLES, UNLABELLED, PackedDataset
+from data_gen.packed.reader import NAME, SPLITS, TABLES, UNLABELLED, PackedDataset
 from data_gen.packed.segments import NO_LABEL, Segment, find_fault
 from data_gen.packed.writer import Splits
 from data_gen.raw.recording_files import shape_of
@@ -125,14 +125,14 @@ def _splits(path: Path, rows: list[Row]) -> Splits:
     """Return the protocols of the columns split:X."""
     splits: Splits = {}
     for column in filter(is_split, rows[0].values):
-        sides: dict[str, list[int]] = {side: [] for side in SIDES}
+        by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
         for i, row in enumerate(rows):
             value = row.values[column]
-            if value and value not in sides:
+            if value and value not in by_split:
                 raise UserError(f"{path}:{row.line}: {column} is {value!r}, not train, val or empty")
             if value:
-                sides[value].append(i)
-        splits[column.removeprefix(SPLIT)] = sides
+                by_split[value].append(i)
+        splits[column.removeprefix(SPLIT)] = by_split
     return splits
 
 
@@ -146,10 +146,10 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
     columns = {"name": packed.names.tolist(), "label": packed.label.tolist()}
     columns |= {kind: values for kind in TABLES if (values := packed.table(kind)) is not None}
     for protocol in packed.protocols:
-        sides = np.full(len(packed), "", dtype="U5")
-        for side in SIDES:
-            sides[packed.split(protocol, side)] = side
-        columns[f"{SPLIT}{protocol}"] = sides.tolist()
+        by_split = np.full(len(packed), "", dtype="U5")
+        for split in SPLITS:
+            by_split[packed.split(protocol, split)] = split
+        columns[f"{SPLIT}{protocol}"] = by_split.tolist()
     heading = ",".join(
         f"{person}_{joint.replace(',', ' ')}_{axis}"
         for person in range(1, people + 1)

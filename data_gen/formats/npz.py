@@ -19,18 +19,18 @@ import numpy as np
 
 from data_gen.formats.base import Entry, Source, in_order, numbered_names, split_by_side
 from data_gen.formats.export import check_lengths, staged, write_rows
-from data_gen.packed.reader import SIDES, PackedDataset
+from data_gen.packed.reader import SPLITS, PackedDataset
 from data_gen.raw.recording_files import frame_shape
 from data_gen.skeletons import Skeleton
 from utils.errors import UserError
 from utils.files import reading
 
-_PARTS = {"train": "train", "val": "test"}  # our sides and their names in the archive
+_PARTS = {"train": "train", "val": "test"}  # our splits and their names in the archive
 _MAX_PEOPLE = 2
 
 
 class _Rows(NamedTuple):
-    """The recordings of one side, at the next one: all of them may take more than the memory."""
+    """The recordings of one split, at the next one: all of them may take more than the memory."""
 
     file: IO[bytes]
     shape: tuple[int, int, int]  # N, T, values
@@ -48,14 +48,14 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
     layouts = set()
     with reading(path):
         archive = zipfile.ZipFile(path)
-        for side, part in _PARTS.items():
-            rows[side] = _open_rows(archive, part)
-            count, _, values = rows[side].shape
+        for split, part in _PARTS.items():
+            rows[split] = _open_rows(archive, part)
+            count, _, values = rows[split].shape
             labels, classes = _read_labels(archive, part, count)
             layouts.add((values, classes))
-            names, lengths = _read_names(archive, part, count) or (numbered_names(side, count), [0] * count)
+            names, lengths = _read_names(archive, part, count) or (numbered_names(split, count), [0] * count)
             for row, (name, label, length) in enumerate(zip(names, labels, lengths)):
-                entries.append(Entry(name, label, path, f"{path}: recording {row} of x_{part} ({name})", length, side))
+                entries.append(Entry(name, label, path, f"{path}: recording {row} of x_{part} ({name})", length, split))
         if len(layouts) > 1:
             raise UserError(f"train and test differ in values per frame or in classes: {sorted(layouts)}")
         shape = frame_shape(values, skeleton)
@@ -66,7 +66,7 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
             )
 
     def read(entry: Entry) -> np.ndarray:
-        recording = rows[entry.side].read_next()  # names ascend on each side
+        recording = rows[entry.split].read_next()  # names ascend in each split
         last = int(np.flatnonzero(recording.any(axis=1))[-1:].sum()) + 1  # nobody: one frame of zeros
         length = entry.content or last
         if not last <= length <= len(recording):
@@ -135,11 +135,11 @@ def export_npz(packed: PackedDataset, protocol: str, num_frame: int, out: Path) 
     """Write a protocol as the archive `out`, padded with zeros to `num_frame` frames. Return [out]."""
     if packed.shape[0] > _MAX_PEOPLE:
         raise UserError(f"{packed.path}: frames have {packed.shape[0]} people, this format has up to {_MAX_PEOPLE}")
-    indices = {side: np.sort(check_lengths(packed, protocol, side, num_frame)) for side in SIDES}
+    indices = {split: np.sort(check_lengths(packed, protocol, split, num_frame)) for split in SPLITS}
     values = math.prod(packed.shape)
     with staged(out) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for side, part in _PARTS.items():
-            rows = indices[side]
+        for split, part in _PARTS.items():
+            rows = indices[split]
             with archive.open(f"x_{part}.npy", "w", force_zip64=True) as file:
                 clips = (packed.recording(i).reshape(-1, values) for i in rows)
                 padded = (np.pad(clip, ((0, num_frame - len(clip)), (0, 0))) for clip in clips)

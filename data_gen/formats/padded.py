@@ -1,8 +1,8 @@
 """Read and write the padded arrays of UmURL and related projects. A folder holds, for `train` and for `val`,
 
-{side}_data_joint.npy  float32 (N, C, T, V, M)   normalised; T = 300 in all known files
-{side}_num_frame.npy   integers (N,)             number of valid frames of the T
-{side}_label.pkl       (names, labels)           or {side}_label.npy, integers (N,); labels count from 0
+{split}_data_joint.npy  float32 (N, C, T, V, M)   normalised; T = 300 in all known files
+{split}_num_frame.npy   integers (N,)             number of valid frames of the T
+{split}_label.pkl       (names, labels)           or {split}_label.npy, integers (N,); labels count from 0
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from data_gen.formats.base import Entry, Source, in_order, numbered_names, split_by_side
 from data_gen.formats.export import check_lengths, staging, write_rows
 from data_gen.formats.pickles import as_list, load_pickle
-from data_gen.packed.reader import SIDES, PackedDataset
+from data_gen.packed.reader import SPLITS, PackedDataset
 from data_gen.raw.recording_files import SKELETON
 from data_gen.skeletons import Skeleton
 from utils.errors import UserError
@@ -28,15 +28,15 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
     suffix = ".pkl" if (folder / "train_label.pkl").exists() else ".npy"
     entries: list[Entry] = []
     shapes = set()
-    for side in SIDES:
-        path, table = folder / f"{side}_data_joint.npy", folder / f"{side}_label{suffix}"
+    for split in SPLITS:
+        path, table = folder / f"{split}_data_joint.npy", folder / f"{split}_label{suffix}"
         data = _read_data(path, skeleton)
         shapes.add((data.shape[4], data.shape[3], data.shape[1]))
-        num_frame = _read_num_frame(folder / f"{side}_num_frame.npy", len(data), data.shape[2])
-        names, labels = _read_labels(table, side, len(data))
+        num_frame = _read_num_frame(folder / f"{split}_num_frame.npy", len(data), data.shape[2])
+        names, labels = _read_labels(table, split, len(data))
         for row, (name, label) in enumerate(zip(names, labels)):
             content = data[row, :, : num_frame[row]].transpose(1, 3, 2, 0)
-            entries.append(Entry(name, label, table, f"{path}: recording {row} ({name})", content, side))
+            entries.append(Entry(name, label, table, f"{path}: recording {row} ({name})", content, split))
     if len(shapes) > 1:
         raise UserError(f"{folder}: train and val differ in people, joints or coordinates: {sorted(shapes)}")
     entries = in_order(entries)
@@ -54,7 +54,7 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
 
 
 def _read_data(path: Path, skeleton: Skeleton) -> np.ndarray:
-    """Memory-map one side's joints (N, C, T, V, M)."""
+    """Memory-map one split's joints (N, C, T, V, M)."""
     data, joints = read_array(path), len(skeleton.joints)
     if data.dtype != np.float32 or data.ndim != 5 or data.shape[1] not in (2, 3) or data.shape[3] != joints:
         raise UserError(
@@ -74,10 +74,10 @@ def _read_num_frame(path: Path, count: int, longest: int) -> list[int]:
     return num_frame
 
 
-def _read_labels(path: Path, side: str, count: int) -> tuple[list[str], list[int]]:
-    """Read one side's names and labels; make names up if the labels are a .npy."""
+def _read_labels(path: Path, split: str, count: int) -> tuple[list[str], list[int]]:
+    """Read one split's names and labels; make names up if the labels are a .npy."""
     if path.suffix == ".npy":
-        return numbered_names(side, count), _read_integers(path, count)
+        return numbered_names(split, count), _read_integers(path, count)
     pair = load_pickle(path)
     with reading(path):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -97,19 +97,19 @@ def _read_integers(path: Path, count: int) -> list[int]:
 
 
 def export_padded(packed: PackedDataset, protocol: str, num_frame: int, out: Path) -> list[Path]:
-    """Write both sides of a protocol into the folder `out` as padded arrays of `num_frame` frames. Return the files.
+    """Write both splits of a protocol into the folder `out` as padded arrays of `num_frame` frames. Return the files.
 
     As in the published converter, a recording's frames are repeated until the array is full.
     """
     people, joints, coordinates = packed.shape
-    indices = {side: check_lengths(packed, protocol, side, num_frame) for side in SIDES}
+    indices = {split: check_lengths(packed, protocol, split, num_frame) for split in SPLITS}
     with staging(out) as folder:
-        for side, rows in indices.items():
-            with open(folder / f"{side}_data_joint.npy", "wb") as file:
+        for split, rows in indices.items():
+            with open(folder / f"{split}_data_joint.npy", "wb") as file:
                 clips = (packed.recording(i) for i in rows)
                 padded = (clip[np.arange(num_frame) % len(clip)].transpose(3, 0, 2, 1) for clip in clips)
                 write_rows(file, (len(rows), coordinates, num_frame, joints, people), padded)
-            np.save(folder / f"{side}_num_frame.npy", packed.num_frame[rows])
+            np.save(folder / f"{split}_num_frame.npy", packed.num_frame[rows])
             labels = [f"{name}{SKELETON}" for name in packed.names[rows]], packed.label[rows].tolist()
-            (folder / f"{side}_label.pkl").write_bytes(pickle.dumps(labels, protocol=2))
+            (folder / f"{split}_label.pkl").write_bytes(pickle.dumps(labels, protocol=2))
         return sorted(out / path.name for path in folder.iterdir())

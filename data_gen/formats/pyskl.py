@@ -19,13 +19,13 @@ import numpy as np
 from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import staged
 from data_gen.formats.pickles import as_list, load_pickle
-from data_gen.packed.reader import NAME, SIDES, PackedDataset
+from data_gen.packed.reader import NAME, SPLITS, PackedDataset
 from data_gen.packed.writer import Splits
 from data_gen.skeletons import KINECT_V2, SKELETONS, Skeleton
 from utils.errors import UserError
 from utils.files import reading
 
-_LIST = re.compile(r"(?:(?P<protocol>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")
+_LIST = re.compile(r"(?:(?P<protocol>.+)_)?(?P<split>train|val|test)(?P<number>\d*)")
 _ALIASES = {"xset": "xsetup", None: "split"}  # their name for NTU-120's protocol; lists named just train and val
 
 
@@ -75,35 +75,35 @@ def _read_splits(lists: dict[str, Any], positions: dict[str, int]) -> Splits:
         protocol = _ALIASES.get(match["protocol"], match["protocol"]) + match["number"] if match else ""
         if not match or not NAME.fullmatch(protocol):
             raise UserError(f"split {list_name!r} is named neither x_train nor x_val or x_test")
-        side = "train" if match["side"] == "train" else "val"
-        sides = splits.setdefault(protocol, {})
-        if side in sides:
-            raise UserError(f"split {list_name!r} is a second {side} side of {protocol}")
+        split = "train" if match["split"] == "train" else "val"
+        by_split = splits.setdefault(protocol, {})
+        if split in by_split:
+            raise UserError(f"split {list_name!r} is a second {split} split of {protocol}")
         for name, count in Counter(names).items():
             if name not in positions or count > 1:
                 reason = "twice" if name in positions else "which has no annotation"
                 raise UserError(f"split {list_name!r} names {name!r}, {reason}")
-        sides[side] = sorted(positions[name] for name in names)
-    for protocol, sides in splits.items():
-        if len(sides) < len(SIDES):
-            raise UserError(f"protocol {protocol} has only a {next(iter(sides))} side")
-        if both := set(sides["train"]) & set(sides["val"]):
+        by_split[split] = sorted(positions[name] for name in names)
+    for protocol, by_split in splits.items():
+        if len(by_split) < len(SPLITS):
+            raise UserError(f"protocol {protocol} has only a {next(iter(by_split))} split")
+        if both := set(by_split["train"]) & set(by_split["val"]):
             name = next(name for name, position in positions.items() if position in both)
-            raise UserError(f"{name} is on both sides of {protocol}")
+            raise UserError(f"{name} is in both splits of {protocol}")
     return splits
 
 
 def export_pyskl(packed: PackedDataset, out: Path) -> list[Path]:
     """Write all recordings and protocols as the pickle `out`. Return [out]."""
-    split = {
-        f"{protocol}_{side}": packed.names[packed.split(protocol, side)].tolist()
+    lists = {
+        f"{protocol}_{split}": packed.names[packed.split(protocol, split)].tolist()
         for protocol in packed.protocols
-        for side in SIDES
+        for split in SPLITS
     }
     with staged(out) as partial, open(partial, "wb") as file:
         pickler = pickle.Pickler(file, protocol=4)
         pickler.fast = True  # without a memo, which would keep a copy of every array
-        pickler.dump({"split": split, "annotations": [_annotation(packed, i) for i in range(len(packed))]})
+        pickler.dump({"split": lists, "annotations": [_annotation(packed, i) for i in range(len(packed))]})
     return [out]
 
 

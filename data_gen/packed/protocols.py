@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_gen.datasets import DataSet, RecordingName, parse_name
-from data_gen.packed.reader import ALL, NAME, SIDES, TABLES
+from data_gen.packed.reader import ALL, NAME, SPLITS, TABLES
 from data_gen.packed.writer import Splits
 from utils.errors import UserError
 from utils.files import read_text
@@ -92,9 +92,9 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
             if name in splits or not NAME.fullmatch(name):
                 raise UserError(f"protocol {name}: duplicate name, or more than 64 letters; choose another one")
             splits[name] = _split(is_train)
-            for side in SIDES:
-                if not splits[name][side]:
-                    raise UserError(f"protocol {name} ({rule}) leaves no recording in {side}")
+            for split in SPLITS:
+                if not splits[name][split]:
+                    raise UserError(f"protocol {name} ({rule}) leaves no recording in {split}")
             rule_texts[name] = str(rule)
             if rule.kind == "kfold":
                 subjects = {subject for subject, train in zip(table.column("subject"), is_train) if not train}
@@ -118,7 +118,7 @@ def split_by_table(dataset: DataSet, table: Table) -> Splits:
 
 
 def _split(is_train: Sequence[bool]) -> dict[str, list[int]]:
-    return {side: [i for i, train in enumerate(is_train) if train == (side == "train")] for side in SIDES}
+    return {split: [i for i, train in enumerate(is_train) if train == (split == "train")] for split in SPLITS}
 
 
 def _train_flags(rule: Rule, table: Table) -> dict[str, list[bool]]:

@@ -28,7 +28,7 @@ from utils.files import read_array, read_json, reading
 
 INFO = "dataset.json"
 FORMAT_VERSION = 1
-SIDES = ("train", "val")
+SPLITS = ("train", "val")
 ALL = "all"  # the protocol of every data set that trains on all recordings
 TABLES = ("subject", "camera")
 UNLABELLED = "unlabelled"  # the only class of recordings without labels
@@ -95,13 +95,13 @@ class PackedDataset:
         """People, joints and coordinates of a frame."""
         return self.layout.shape
 
-    def split(self, protocol: str, side: str) -> np.ndarray:
+    def split(self, protocol: str, split: str) -> np.ndarray:
         """Return indices (int64) of a protocol's `train` or `val` recordings; `protocol` is its short name."""
         if protocol == ALL and ALL not in self.protocols:
-            return np.arange(len(self) if side == "train" else 0)
+            return np.arange(len(self) if split == "train" else 0)
         if protocol not in self.protocols:
             raise UserError(f"{self.path}: no protocol {protocol!r}; it has {', '.join(self.protocols) or 'none'}")
-        file = f"{protocol}_{side}.npy"
+        file = f"{protocol}_{split}.npy"
         indices = np.array(self._load(file, np.int64, (-1,)))
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
             raise self._damaged(file, f"an index lies outside the {len(self)} recordings")
@@ -165,7 +165,7 @@ class PackedDataset:
         if not np.isfinite(self.joints[sample]).all():
             raise self._damaged("joints.npy", "holds non-finite values")
         for protocol in self.protocols:
-            train, val = (self.split(protocol, side) for side in SIDES)
+            train, val = (self.split(protocol, split) for split in SPLITS)
             if np.intersect1d(train, val).size:
                 raise UserError(f"{self.path}: {protocol} has recordings in both train and val{REMEDY}")
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from data_gen.packed.reader import FORMAT_VERSION, INFO, SIDES, TABLES, read_info
+from data_gen.packed.reader import FORMAT_VERSION, INFO, SPLITS, TABLES, read_info
 from data_gen.packed.segments import FILE as SEGMENTS
 from data_gen.packed.segments import NO_LABEL, Segment, to_array
 from data_gen.skeletons import KINECT_V2, NTU_LAYOUT
@@ -25,8 +25,8 @@ Splits = dict[str, dict[str, list[int]]]  # protocol → train or val → indice
 def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Describe protocols for dataset.json: numbers of train and val recordings, and the rule, if any."""
     return {
-        name: {side: len(sides[side]) for side in SIDES} | ({"rule": rules[name]} if name in rules else {})
-        for name, sides in splits.items()
+        name: {split: len(by_split[split]) for split in SPLITS} | ({"rule": rules[name]} if name in rules else {})
+        for name, by_split in splits.items()
     }
 
 
@@ -110,7 +110,9 @@ class PackedWriter:
 
 def index_arrays(splits: Splits) -> dict[str, np.ndarray]:
     """Return the protocols' index arrays (int64), by the stems of their files."""
-    return {f"{name}_{side}": np.array(sides[side], np.int64) for name, sides in splits.items() for side in SIDES}
+    return {
+        f"{name}_{split}": np.array(by_split[split], np.int64) for name, by_split in splits.items() for split in SPLITS
+    }
 
 
 def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> None:
@@ -151,5 +153,5 @@ def _outdated(out: Path, name: str | None) -> list[str]:
         return [INFO]
     if name not in (None, info["dataset"]):
         raise UserError(f"{out}: holds the data set {info['dataset']}; name another folder by --out")
-    indices = [f"{protocol}_{side}.npy" for protocol in info["protocols"] for side in SIDES]
+    indices = [f"{protocol}_{split}.npy" for protocol in info["protocols"] for split in SPLITS]
     return [INFO, *indices, *(f"{table}.npy" for table in TABLES), SEGMENTS]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_gen.datasets import DATA_ROOT, DataSet
-from data_gen.packed.reader import INFO, SIDES, UNLABELLED
+from data_gen.packed.reader import INFO, SPLITS, UNLABELLED
 from data_gen.raw.normalise import in_unit
 from utils.errors import UserError
 from utils.options import add_workers_option, make_parser
@@ -77,7 +77,7 @@ def count_lines(dataset: DataSet, out: Path, info: dict) -> list[str]:
         rule = f" ({counts['rule']})" if "rule" in counts else ""
         line = f"  {protocol.title}: {counts['train']:,} train, {counts['val']:,} val{rule}"
         lines.append(line + in_brackets(protocol.published_counts))
-        if not all(counts[side] for side in SIDES):
+        if not all(counts[split] for split in SPLITS):
             lines.append(f"  warning: {name} cannot be used: it has no train or no val recordings")
     return lines
 

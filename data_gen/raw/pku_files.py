@@ -29,12 +29,12 @@ _SPLITS = {2: "train", 4: "val"}  # by line of a split file
 
 
 @dataclass
-class Split:
-    """A split file: each video's `side`, `train` or `val` or, if it is on both, empty; what is wrong (`bad`), by
+class SplitFile:
+    """A split file: each video's `split`, `train` or `val` or, if it is in both, empty; what is wrong (`bad`), by
     place."""
 
     path: Path
-    side: dict[str, str] = field(default_factory=dict)
+    split: dict[str, str] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,25 +53,25 @@ def find_split(raw: Path, stem: str) -> Path:
     raise UserError(f"no split file {stem}{SUFFIX} in {', '.join(map(str, own[:2] + shared[:2]))}")
 
 
-def read_split(path: Path, video: str) -> Split:
+def read_split(path: Path, video: str) -> SplitFile:
     """Read a split file, which lists training videos on line 2 and test videos on line 4.
 
-    Names that the regular expression `video` does not match, and videos on both sides, are reported in `bad`. Raises
+    Names that the regular expression `video` does not match, and videos in both splits, are reported in `bad`. Raises
     UserError for a file that cannot be read or has another layout.
     """
-    split = Split(path)
+    file = SplitFile(path)
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
         _check_layout(lines, video)
-    for number, side in _SPLITS.items():
+    for number, split in _SPLITS.items():
         for name in filter(None, map(str.strip, lines[number - 1].split(","))):
             place = f"{path}: line {number}: {quote(name.encode())}"
             if not re.fullmatch(video, name, re.ASCII):
-                split.bad[place] = "not the name of a video of this part"
-            elif split.side.setdefault(name, side) != side:
-                split.bad[place] = "on line 2 too, but a video belongs to one split"
-                split.side[name] = ""
-    return split
+                file.bad[place] = "not the name of a video of this part"
+            elif file.split.setdefault(name, split) != split:
+                file.bad[place] = "on line 2 too, but a video belongs to one split"
+                file.split[name] = ""
+    return file
 
 
 def _check_layout(lines: list[str], video: str) -> None:

@@ -132,7 +132,7 @@ def test_the_packed_data_set_that_is_opened_is_the_chosen_one(tmp_path):
     ):
         with pytest.raises(UserError):
             open_dataset(root, dataset, protocol)
-    assert open_dataset(tmp_path, mine, mine.protocol("few"), sides=["val"]).name == "mine"
+    assert open_dataset(tmp_path, mine, mine.protocol("few"), splits=["val"]).name == "mine"
 
 
 def names_file(folder):

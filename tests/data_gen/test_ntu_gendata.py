@@ -28,8 +28,8 @@ def golden_raw(tmp_path):
 def assert_golden(packed: PackedDataset) -> None:
     golden = np.load(GOLDEN / "converted.npz")
     for protocol in ("xsub", "xsetup"):
-        for side in ("train", "val"):
-            rows, key = packed.split(protocol, side), f"{protocol}_{side}"
+        for split in ("train", "val"):
+            rows, key = packed.split(protocol, split), f"{protocol}_{split}"
             names = [str(n).removesuffix(".skeleton") for n in golden[f"{key}_names"]]
             assert packed.names[rows].tolist() == names
             np.testing.assert_array_equal(packed.label[rows], golden[f"{key}_labels"])

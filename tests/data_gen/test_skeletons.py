@@ -20,7 +20,7 @@ PLAIN = {"name": "mine", "joints": ["a", "b", "c"], "parents": [1, 1, 1]}
 
 
 def mirrored(joint: str) -> str:
-    return re.sub("left|right", lambda side: {"left": "right", "right": "left"}[side[0]], joint)
+    return re.sub("left|right", lambda split: {"left": "right", "right": "left"}[split[0]], joint)
 
 
 def test_the_table_has_the_joints_of_its_sensors_and_estimators():
@@ -99,7 +99,7 @@ def test_kinect_v1_stands_for_kinect_v2_joint_by_joint():
     assert mapped.shape == (7, 2, 25, 3) and mapped.dtype == np.float32
     told = {"spine_base": "hip_centre", "spine_middle": "spine", "neck": "shoulder_centre"}
     told |= {"spine_shoulder": "shoulder_centre"}
-    told |= {f"{side}_{part}": f"{side}_hand" for side in ("left", "right") for part in ("hand_tip", "thumb")}
+    told |= {f"{split}_{part}": f"{split}_hand" for split in ("left", "right") for part in ("hand_tip", "thumb")}
     for place, joint in enumerate(KINECT_V2.joints):
         np.testing.assert_array_equal(mapped[:, :, place], people[:, :, v1.joints.index(told.get(joint, joint))])
     # A bone becomes a bone, or nothing where a joint was copied.

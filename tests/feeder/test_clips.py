@@ -88,7 +88,7 @@ def test_a_process_may_have_no_clips(random_windows):
 def test_joined_data_sets_give_the_clips_of_each(tmp_path):
     packed = tiny_dataset(tmp_path)
     parts = [
-        ClipDataset.of_dataset(packed, packed.split("xsub", side), torch.device("cpu")) for side in ("val", "train")
+        ClipDataset.of_dataset(packed, packed.split("xsub", split), torch.device("cpu")) for split in ("val", "train")
     ]
     view, joined = ResampleClip(), ClipDataset.joined(parts)
     each = torch.cat([view(part.windows(slice(None))) for part in parts])

@@ -5,7 +5,6 @@ import pytest
 from models import ENCODERS
 from tests.helpers import make_method
 from tools import efficiency
-from utils.errors import UserError
 
 
 def test_the_table(tmp_path, capsys):
@@ -47,8 +46,3 @@ def test_every_encoder_has_a_table(name):
     rows = efficiency.efficiency(name, 16)
     assert len(rows) == 5 and all(row["flop"] > 0 and row["parameters"] > 0 for row in rows)
     assert rows[2]["flop"] == 3 * rows[0]["flop"]
-
-
-def test_a_width_that_the_encoder_cannot_have():
-    with pytest.raises(UserError, match="--hidden-size 33"):
-        efficiency.main(["--hidden-size", "33"])

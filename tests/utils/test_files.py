@@ -7,17 +7,7 @@ import pytest
 from tests.helpers import run_python
 from utils import files
 from utils.errors import UserError
-from utils.files import (
-    PARTIAL,
-    atomic_files,
-    atomic_write,
-    fingerprint,
-    locked,
-    read_array,
-    read_json,
-    read_text,
-    reading,
-)
+from utils.files import PARTIAL, atomic_files, atomic_write, read_array, read_json, read_text, reading
 
 
 def write(path, text):
@@ -33,10 +23,6 @@ def write_half(path, error):
 # ---- read ------------------------------------------------------------------------------------------------------------
 
 
-def fail(error):
-    raise error
-
-
 @pytest.mark.parametrize(
     "error, message",
     [
@@ -47,18 +33,12 @@ def fail(error):
         (PermissionError(errno.EACCES, "Permission denied"), "/a.csv: cannot be read (Permission denied)"),
         (KeyError("label"), "/a.csv: has no entry 'label'"),
         (ValueError("a\nb"), "/a.csv: a b"),
-        (RecursionError(), "/a.csv: RecursionError"),
     ],
 )
 def test_whatever_goes_wrong_while_a_file_is_read_becomes_one_line_with_its_path(error, message):
     with pytest.raises(UserError) as caught, reading("/a.csv"):
-        fail(error)
+        raise error
     assert str(caught.value) == message
-
-
-def test_ctrl_c_while_a_file_is_read_is_no_fault_of_the_file():
-    with pytest.raises(KeyboardInterrupt), reading("a"):
-        fail(KeyboardInterrupt())
 
 
 def test_text_json_and_arrays_are_read(tmp_path):
@@ -70,18 +50,14 @@ def test_text_json_and_arrays_are_read(tmp_path):
     assert isinstance(array, np.memmap) and array.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xfe"])
 @pytest.mark.parametrize("read", [read_text, read_json, read_array])
-def test_a_damaged_or_missing_file_is_refused_by_its_path(tmp_path, content, read):
+def test_a_damaged_or_missing_file_is_refused_by_its_path(tmp_path, read):
     path = tmp_path / "damaged"
-    with pytest.raises(UserError, match=f"{path}: no such file"):
+    with pytest.raises(UserError, match=f"^{path}: no such file"):
         read(path)
-    path.write_bytes(content)
-    if read is read_text and content != b"\xff\xfe":
-        assert read(path) == content.decode()
-    else:
-        with pytest.raises(UserError, match=f"^{path}: "):
-            read(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=f"^{path}: "):
+        read(path)
 
 
 def test_an_array_of_objects_is_not_loaded(tmp_path):
@@ -92,29 +68,24 @@ def test_an_array_of_objects_is_not_loaded(tmp_path):
 
 def test_a_fingerprint_depends_on_values_and_their_order():
     a, b = np.arange(4), np.arange(4)[::-1]
-    assert fingerprint(a, "x") == fingerprint(b[::-1], "x") and len(fingerprint(a)) == 64
-    assert len({fingerprint(a), fingerprint(b), fingerprint(a, b), fingerprint(b, a), fingerprint(a, "x")}) == 5
+    assert files.fingerprint(a, "x") == files.fingerprint(b[::-1], "x") and len(files.fingerprint(a)) == 64
+    assert len({files.fingerprint(*parts) for parts in ([a], [b], [a, b], [b, a], [a, "x"])}) == 5
 
 
 # ---- write -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path):
-    path = tmp_path / "a.json"
-    write(path, "old")
-    with atomic_write(path) as partial:
-        partial.write_text("new")
-        assert path.read_text() == "old" and partial.name.endswith(PARTIAL)
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, error):
     path = tmp_path / "a.json"
     write(path, "old")
     with pytest.raises(type(error)), atomic_write(path) as partial:
         write_half(partial, error)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with atomic_write(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old" and partial.name.endswith(PARTIAL)
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), RuntimeError("broken")])  # torch's is a RuntimeError
@@ -141,12 +112,6 @@ def test_two_writers_of_one_file_do_not_share_a_half(tmp_path):
     assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_has_the_usual_permissions(tmp_path):
-    write(tmp_path / "a", "")
-    (tmp_path / "b").write_text("")
-    assert os.stat(tmp_path / "a").st_mode == os.stat(tmp_path / "b").st_mode
-
-
 def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
     path, flushed, right = tmp_path / "a", [], os.fsync
     write(path, "old")
@@ -155,23 +120,19 @@ def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch)
     assert flushed == ["old", "new"]  # the file, then the folder's list of names
 
 
-def test_files_move_together_the_last_one_last(tmp_path, monkeypatch):
+def test_files_move_together_the_last_one_last_or_not_at_all(tmp_path, monkeypatch):
     moved, replace = [], os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (moved.append(b.name), replace(a, b)))
     (tmp_path / PARTIAL).mkdir()
     (tmp_path / PARTIAL / "left").touch()  # by a killed program
     (tmp_path / "outdated").touch()
+    with pytest.raises(KeyboardInterrupt), atomic_files(tmp_path, outdated=["outdated"]) as folder:
+        write_half(folder / "a", KeyboardInterrupt())
+    assert [path.name for path in tmp_path.iterdir()] == ["outdated"]
     with atomic_files(tmp_path, last="b", outdated=["outdated"]) as folder:
         for name in "cba":
             (folder / name).write_text(name)
     assert moved == ["a", "c", "b"] and sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
-
-
-def test_of_a_block_that_fails_no_file_moves(tmp_path):
-    (tmp_path / "old").touch()
-    with pytest.raises(KeyboardInterrupt), atomic_files(tmp_path, outdated=["old"]) as folder:
-        write_half(folder / "a", KeyboardInterrupt())
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 # ---- lock ------------------------------------------------------------------------------------------------------------
@@ -180,15 +141,15 @@ def test_of_a_block_that_fails_no_file_moves(tmp_path):
 def test_a_folder_is_locked_for_one_program(tmp_path):
     folder = tmp_path / "a"
     code = f"from pathlib import Path; from utils.files import locked; locked(Path({str(folder)!r})).__enter__()"
-    with locked(folder):
+    with files.locked(folder):
         assert f"UserError: {folder}: " in run_python("-c", code).stderr
     assert run_python("-c", code).stderr == ""
 
 
 def test_folders_made_for_a_lock_go_if_they_stay_empty(tmp_path):
-    with locked(tmp_path / "a" / "b"):
+    with files.locked(tmp_path / "a" / "b"):
         pass
     assert not list(tmp_path.iterdir())
-    with locked(tmp_path / "a" / "b"):
+    with files.locked(tmp_path / "a" / "b"):
         (tmp_path / "a" / "file").touch()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]

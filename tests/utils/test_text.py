@@ -7,12 +7,9 @@ def test_one_thing_has_no_plural():
     assert [counted(1, "person"), counted(2, "person")] == ["1 person", "2 people"]
 
 
-def test_a_long_list_of_names_is_cut():
+def test_a_long_list_of_names_is_cut_the_nearest_to_a_mistyped_one_first():
     assert first_names(["a", "b"]) == "a, b"
     assert first_names(list("abcdefg"), 3) == "a, b, c and 4 more"
-
-
-def test_the_name_nearest_to_a_mistyped_one_comes_first():
     assert nearest_first("xveiw", ["xsub", "xsetup", "xview"], 1) == "xview and 2 more"
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from models import ENCODERS
 from utils.errors import UserError
+from utils.files import write_json
 from utils.logs import progress
 from utils.options import add_device_option, add_training_options, make_parser, output_file, positive_int
 from utils.processes import choose_device, run
@@ -42,29 +43,27 @@ def main(argv: list[str] | None = None) -> None:
 
     from models.checkpoints import versions
     from tools.benchmark import stages
-    from tools.benchmark.measure import HEADER, Row
+    from tools.benchmark.measure import HEADER, cells
     from tools.training.acceleration import choose_amp
     from tools.training.report import device_name
-    from utils.files import write_json
 
     device = choose_device(args.device)
     sizes = stages.QUICK if args.quick else stages.CPU if device.type == "cpu" else stages.GPU
     sizes = replace(sizes, **{k: v for k in ("hidden_size", "batch_size") if (v := getattr(args, k))})
     bench = stages.Bench(device, sizes, args.encoder, choose_amp(args.amp, device), args.compile, args.profile)
-    machine, rows = {"device": device_name(device), **versions()}, list[Row]()
+    machine, rows = {"device": device_name(device), **versions()}, list[dict]()
     try:
         chosen = STAGES if "all" in args.stages else list(dict.fromkeys(args.stages))
         for name in progress(chosen, desc="benchmark", unit="stage"):
             rows += getattr(stages, name)(bench)
             if args.json:
-                values = {"machine": machine, "sizes": vars(sizes), "rows": [row.to_json() for row in rows]}
-                write_json(args.json, values)
+                write_json(args.json, {"machine": machine, "sizes": vars(sizes), "rows": rows})
     finally:  # the rows of earlier stages, if one fails
         print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
-        print(table(HEADER, [row.cells() for row in rows]))
+        print(table(HEADER, [cells(row) for row in rows]))
     for row in rows:
-        if row.profile:
-            print(f"\n{row.stage}, {row.what}\n{row.profile}")
+        if row["profile"]:
+            print(f"\n{row['stage']}, {row['what']}\n{row['profile']}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import subprocess
 import sys
 import time
@@ -10,8 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.profiler import profile
 
 from data_gen.datasets import ROOT
@@ -21,11 +25,10 @@ from data_gen.raw.simulation import ACTIONS, REPLICATIONS, SUBJECTS
 from data_gen.raw.skeleton_file import parse_skeleton
 from data_gen.skeletons import NTU_LAYOUT
 from feeder.augment import make_view
-from feeder.clips import NUM_FRAMES
+from feeder.clips import NUM_FRAMES, ClipDataset
 from feeder.modalities import PUBLISHED
 from models import ENCODERS, METHODS, FrozenEncoder, LossWeights
-from tools.benchmark.measure import Limit, Row, copy_limit, count_flops, measure, product_limit, split_limit
-from tools.benchmark.simulate import CLASSES, simulate_clips, simulate_features
+from tools.benchmark.measure import count_flops, measure
 from tools.evaluation import knn
 from tools.evaluation.probe import LinearProbe, train_probes
 from tools.training.acceleration import DTYPES
@@ -35,6 +38,8 @@ from utils.processes import Processes, StopSignal, num_cores
 
 VIEWS = len(PUBLISHED) + 1  # of a clip in a training step
 PROFILE_STEPS, PROFILE_ROWS = 5, 25
+CLASSES = 60
+SHORTEST, MEAN, LONGEST = 30, 84, 300  # frames of a recording
 
 
 @dataclass(frozen=True)
@@ -81,23 +86,53 @@ class Bench:
     profile: bool = False
 
     def row(
-        self, stage: str, what: str, call: Callable[[], object], items: int, noun: str, amount: float, limit: Limit,
+        self, stage: str, what: str, call: Callable[[], object], items: int, noun: str, amount: float, limit: dict,
         repeats: int = 1, note: str = "",
-    ) -> Row:  # fmt: skip
-        """Time a call that works on so many `items`."""
+    ) -> dict[str, Any]:  # fmt: skip
+        """Time a call that works on so many `items`, called `noun`, and needs an `amount` in the limit's unit. Return
+        the row's values by name; the share of the limit is at most 1 if the limit is one."""
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
         times = measure(call, self.device, self.sizes.seconds, repeats)
         memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else 0
-        return Row(stage, what, times, items, noun, amount, limit, note, memory)
+        seconds = statistics.median(times)
+        values = {"stage": stage, "what": what, "times": times, "seconds": seconds, "items": items, "noun": noun}
+        values |= {"per_second": items / seconds, "amount": amount, "limit": limit}
+        return values | {"share": amount / seconds / limit["rate"], "memory": memory, "note": note, "profile": ""}
 
-    def product(self, amp: str = "off") -> Limit:
-        dtype = DTYPES.get(amp, torch.float32)
-        return product_limit(self.device, dtype, self.sizes.product, self.sizes.seconds / 5)
+    def limit(self, name: str, unit: str, amount: float, call: Callable[[], object]) -> dict[str, Any]:
+        """Measure how fast the machine does a simple operation, which needs an `amount` in a unit (FLOP or B)."""
+        times = measure(call, self.device, self.sizes.seconds / 5)
+        return {"name": name, "unit": unit, "rate": amount / statistics.median(times)}
+
+    def product(self, amp: str = "off") -> dict[str, Any]:
+        """Measure the product of two square matrices."""
+        size, dtype = self.sizes.product, DTYPES.get(amp, torch.float32)
+        a, b = torch.randn(2, size, size, device=self.device).to(dtype)
+        name = f"product of {size}³, {str(dtype).removeprefix('torch.')}"
+        return self.limit(name, "FLOP", 2 * size**3, lambda: a @ b)
 
 
-def convert(bench: Bench) -> Iterator[Row]:
+def simulate_clips(count: int, distinct: int, device: torch.device) -> ClipDataset:
+    """Simulate `count` recordings, `distinct` ones with repetition; every fifth shows two people."""
+    rng = np.random.default_rng(0)
+    lengths = (SHORTEST + rng.gamma(2, (MEAN - SHORTEST) / 2, min(distinct, count))).clip(max=LONGEST).astype(np.int64)
+    frames = torch.randn(int(lengths.sum()), *NTU_LAYOUT.shape, generator=torch.Generator().manual_seed(0))
+    frames[torch.from_numpy(np.repeat(np.arange(len(lengths)) % 5 < 4, lengths)), 1] = 0
+    chosen = rng.permutation(np.arange(count) % len(lengths))
+    first = np.cumsum(lengths) - lengths
+    return ClipDataset(frames.to(device), lengths[chosen], chosen % CLASSES, first[chosen])
+
+
+def simulate_features(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Simulate features (N, D) and labels int64 (N,)."""
+    rng = torch.Generator().manual_seed(count)
+    labels = torch.randint(CLASSES, (count,), generator=rng)
+    return torch.randn(count, size, generator=rng).to(device), labels.to(device)
+
+
+def convert(bench: Bench) -> Iterator[dict]:
     """Read and normalise recordings, then run the whole program."""
     cores = num_cores()
     with TemporaryDirectory(prefix="umurl_benchmark_") as name:
@@ -106,7 +141,7 @@ def convert(bench: Bench) -> Iterator[Row]:
         for performance in list(itertools.product(SUBJECTS, REPLICATIONS, ACTIONS))[: bench.sizes.performances]:
             write_performance(raw, 0, performance)
         texts = [path.read_bytes() for path in sorted(raw.iterdir())]
-        some, everything = texts[:: len(texts) // 10], sum(map(len, texts))
+        some = texts[:: len(texts) // 10]
         command = [sys.executable, str(ROOT / "data_gen/ntu_gendata.py"), "--dataset", "ntu60", "--raw", str(raw)]
         command += ["--out", str(out), "--workers", str(cores)]
 
@@ -117,15 +152,15 @@ def convert(bench: Bench) -> Iterator[Row]:
         def program() -> None:
             subprocess.run(command, check=True, capture_output=True)
 
-        limit = split_limit(some, bench.sizes.seconds / 5)
-        what, amount = "recordings, one core", sum(map(len, some))
-        yield bench.row("convert", what, read, len(some), "recordings", amount, limit)
-        what, limit = f"ntu_gendata.py, cores: {cores}", replace(limit, rate=cores * limit.rate)
-        note = f"{everything / 1e6:.0f} MB; its start included"
-        yield bench.row("convert", what, program, len(texts), "recordings", everything, limit, note=note)
+        size = sum(map(len, some))
+        limit = bench.limit("split of the text", "B", size, lambda: [text.split() for text in some])
+        yield bench.row("convert", "recordings, one core", read, len(some), "recordings", size, limit)
+        limit, size = limit | {"rate": cores * limit["rate"]}, sum(map(len, texts))
+        what = f"ntu_gendata.py with its start, {size / 1e6:.0f} MB, cores: {cores}"
+        yield bench.row("convert", what, program, len(texts), "recordings", size, limit)
 
 
-def feed(bench: Bench) -> Iterator[Row]:
+def feed(bench: Bench) -> Iterator[dict]:
     """Make the augmented views of a batch."""
     size, view, steps = bench.sizes.batch_size, make_view("published", NTU_LAYOUT), itertools.count()
     dataset = simulate_clips(bench.sizes.distinct, bench.sizes.distinct, bench.device)
@@ -137,11 +172,12 @@ def feed(bench: Bench) -> Iterator[Row]:
 
     # For each value of a view, a value is read and a value is written, at least.
     amount = 2 * 4 * VIEWS * size * NUM_FRAMES * NTU_LAYOUT.size
-    limit = copy_limit(bench.device, bench.sizes.copy, bench.sizes.seconds / 5)
+    source, target = torch.zeros(2, bench.sizes.copy // 4, device=bench.device)
+    limit = bench.limit("copy", "B", 2 * bench.sizes.copy, lambda: target.copy_(source))
     yield bench.row("feed", f"{VIEWS} views, batch {size}", views, size, "clips", amount, limit, bench.sizes.steps)
 
 
-def step(bench: Bench) -> Iterator[Row]:
+def step(bench: Bench) -> Iterator[dict]:
     """Train a step with feeding, as pretrain.py does, and without: on inputs that are ready."""
     size = bench.sizes.batch_size
     clips = max(1, bench.sizes.train // size) * size
@@ -153,10 +189,10 @@ def step(bench: Bench) -> Iterator[Row]:
         ("without feeding", lambda: trainer.optimizer_step(ready, [size])),
     ):
         row = bench.row("step", f"{title}, {what}", call, size, "clips", flop, limit, bench.sizes.steps, note)
-        yield replace(row, profile=_profile(call, bench.device)) if bench.profile else row
+        yield row | {"profile": _profile(call, bench.device)} if bench.profile else row
 
 
-def epoch(bench: Bench) -> Iterator[Row]:
+def epoch(bench: Bench) -> Iterator[dict]:
     """Train an epoch, as pretrain.py does."""
     clips = bench.sizes.epoch_clips
     trainer, title, note, flop = _make_trainer(bench, clips)
@@ -168,8 +204,7 @@ def _make_trainer(bench: Bench, clips: int) -> tuple[Trainer, str, str, int]:
     """Make a trainer on so many clips, as pretrain.py. Return it, its title, a note, and the operations of a step."""
     sizes, recipe = bench.sizes, vars(pretrain_recipe("ntu60", "xsub"))
     options = {"hidden_size": sizes.hidden_size, "batch_size": sizes.batch_size, "encoder": bench.encoder}
-    options |= {"amp": bench.amp, "compile": bench.compile}
-    config = Config(Path(), Path(), "ntu60", "xsub", **recipe | options)
+    config = Config(Path(), Path(), "ntu60", "xsub", **recipe | options, amp=bench.amp, compile=bench.compile)
     encoder = ENCODERS[config.encoder](config.hidden_size, PUBLISHED, NTU_LAYOUT)
     dataset = simulate_clips(clips, sizes.distinct, bench.device)
     trainer = Trainer(config, METHODS[config.method](encoder, LossWeights()), dataset, Processes(0, 1, bench.device))
@@ -192,7 +227,7 @@ def _profile(call: Callable[[], object], device: torch.device) -> str:
     return profiler.key_averages().table(f"self_{device.type}_time_total", PROFILE_ROWS)
 
 
-def features(bench: Bench) -> Iterator[Row]:
+def features(bench: Bench) -> Iterator[dict]:
     """Encode recordings, all modalities fused."""
     sizes, clips = bench.sizes, bench.sizes.feature_clips
     encoder = ENCODERS[bench.encoder](sizes.hidden_size, PUBLISHED, NTU_LAYOUT).eval().to(bench.device)
@@ -202,10 +237,10 @@ def features(bench: Bench) -> Iterator[Row]:
     yield bench.row("features", what, lambda: frozen.features(dataset), clips, "clips", flop, bench.product())
 
 
-def probe(bench: Bench) -> Iterator[Row]:
+def probe(bench: Bench) -> Iterator[dict]:
     """Train the linear probe on cached features: one run, and three seeds of three learning rates at once."""
     sizes = bench.sizes
-    train, val = (simulate_features(n, sizes.feature_size, n, bench.device) for n in (sizes.train, sizes.val))
+    train, val = (simulate_features(n, sizes.feature_size, bench.device) for n in (sizes.train, sizes.val))
     recipe, limit = replace(LINEAR_PROBE, epochs=sizes.probe_epochs), bench.product()
     for seeds, lrs in (([0], [0.03]), ([0, 1, 2], [0.01, 0.03, 0.1])):
 
@@ -216,10 +251,10 @@ def probe(bench: Bench) -> Iterator[Row]:
         yield bench.row("probe", what, call, sizes.probe_epochs, "epochs", count_flops(call), limit)
 
 
-def retrieve(bench: Bench) -> Iterator[Row]:
+def retrieve(bench: Bench) -> Iterator[dict]:
     """Find the nearest of the gallery to each query, without and with each query's average precision."""
     sizes = bench.sizes
-    gallery, queries = (simulate_features(n, sizes.feature_size, n, bench.device) for n in (sizes.train, sizes.queries))
+    gallery, queries = (simulate_features(n, sizes.feature_size, bench.device) for n in (sizes.train, sizes.queries))
     limit, title = bench.product(), f"in {sizes.train:,} × {sizes.feature_size:,}, "
     for what, call in (
         ("nearest", lambda: knn.nearest(queries[0], gallery[0], 1)),

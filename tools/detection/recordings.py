@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from data_gen.datasets import UNTRIMMED, choose_data, classes_of, open_dataset, packed_in
-from data_gen.packed.reader import INFO, SIDES, PackedDataset
+from data_gen.packed.reader import INFO, SPLITS, PackedDataset
 from data_gen.packed.segments import to_array
 from data_gen.packed.writer import FRAME_RATE
 from data_gen.raw.recordings import Recording, find_inputs
@@ -89,7 +89,7 @@ def open_long_evaluation(
         name += UNTRIMMED
     row, chosen = choose_data(name, protocol, name, data_root)
     packed = _adapt(open_dataset(data_root, row, chosen, long=True), encoder)
-    indices = {split: packed.split(chosen.name, split) for split in SIDES}
+    indices = {split: packed.split(chosen.name, split) for split in SPLITS}
     result: dict[str, Any] = {"dataset": row.name, "protocol": chosen.name}
     result |= {"checkpoint": encoder.path.name, "epoch": encoder.state.get("epoch")}
     every = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu"))

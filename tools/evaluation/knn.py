@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data_gen.packed.reader import SIDES, PackedDataset
+from data_gen.packed.reader import SPLITS, PackedDataset
 from feeder.clips import ClipDataset
 from models.encoder import Encoder
 from models.frozen import FrozenEncoder
@@ -91,7 +91,7 @@ def _ascending(similarity: Tensor) -> Tensor:
 def neighbour_accuracy(encoder: Encoder, source: ClipDataset, packed: PackedDataset, protocol: str) -> float:
     """Measure the share (%) of val recordings whose nearest train recording has the same class, during training: the
     encoder returns to its mode. It shares the frames of `source`, which was made from `packed`."""
-    train, val = (source.others(packed, packed.split(protocol, split)) for split in SIDES)
+    train, val = (source.others(packed, packed.split(protocol, split)) for split in SPLITS)
     was_training, frozen = encoder.training, FrozenEncoder(encoder.eval(), {})
     gallery, queries = (frozen.features(part, title="1-NN")[0] for part in (train, val))
     encoder.train(was_training)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data_gen.datasets import Protocol, choose_data, classes_of, from_test_name, open_dataset, rows_in
-from data_gen.packed.reader import SIDES, PackedDataset
+from data_gen.packed.reader import SPLITS, PackedDataset
 from feeder.clips import ClipDataset
 from models.frozen import CENTRED, STANDARDISED, FrozenEncoder, Representation
 from utils.errors import UserError
@@ -47,7 +47,7 @@ class Evaluation:
     def start_log(self, task: str, rank: int = 0) -> None:
         """Log to the task's file in the run's folder, first what is evaluated."""
         start_log(self.folder, task, rank)
-        train, val = (f"{len(self.indices[split]):,} {split}" for split in SIDES)
+        train, val = (f"{len(self.indices[split]):,} {split}" for split in SPLITS)
         log.info(
             f"{self.encoder.path} (epoch {self.result['epoch'] if self.result['epoch'] is not None else '?'}) on "
             f"{self.packed.path}, {self.protocol.long_name}: {train}, {val}, {self.encoder.device}"
@@ -118,7 +118,7 @@ def open_evaluation(
     packed, note = encoder.adapt(stored)
     if packed.num_classes < 2:
         raise UserError(f"{packed.path}: has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
-    indices = {split: packed.split(chosen.name, split) for split in SIDES}
+    indices = {split: packed.split(chosen.name, split) for split in SPLITS}
     own = state.get("dataset") or getattr(
         (from_test_name(folder.resolve().name, rows_in(data_root)) or [None])[0], "name", None
     )
@@ -185,10 +185,10 @@ def extract_splits(
     """Compute features on the encoder's device. Return the representations by name (each variant of each modality,
     fitted to the train split), then both splits."""
     device = evaluation.encoder.device
-    sources = [ClipDataset.of_dataset(evaluation.packed, evaluation.indices[split], device) for split in SIDES]
+    sources = [ClipDataset.of_dataset(evaluation.packed, evaluation.indices[split], device) for split in SPLITS]
     selected = [evaluation.encoder.select(name) for name in modalities]
     encoders = {encoder.modality: encoder for encoder in selected}
-    plain = [plain_features(encoders, source, f"features, {split}") for split, source in zip(SIDES, sources)]
+    plain = [plain_features(encoders, source, f"features, {split}") for split, source in zip(SPLITS, sources)]
     representations = [
         Representation.fit(encoder, variant, plain[0][name])
         for name, encoder in encoders.items()

@@ -28,6 +28,7 @@ PLOTS = {
     "skeleton": "a recording with its modalities and four training views, as an animation and a sheet of frames",
     "retrieval": "a val recording with its nearest neighbours in the train split, as tools.search finds them",
 }
+ALIASES = {"early_recognition": ["earliness"]}  # what earlier versions called it
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,9 +36,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.prog = "python -m tools.figures"
     subparsers, parsers = parser.add_subparsers(dest="plot", required=True, metavar="PLOT"), {}
     for name, text in PLOTS.items():
-        earlier = ["earliness"] if name == "early_recognition" else []
         parsers[name] = subparsers.add_parser(
-            name, aliases=earlier, help=text, description=text, formatter_class=options.HelpFormatter
+            name, aliases=ALIASES.get(name, ()), help=text, description=text, formatter_class=options.HelpFormatter
         )
         parsers[name].set_defaults(plot=name)
 
@@ -67,16 +67,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         options.add_data_options(parsers[name], "--finetune-dataset", DATA_ROOT)
     names = "names of the classes, one per line, from A001 on; default: the data set's own"
     add("tsne confusion retrieval skeleton", "--class-names", names, type=Path, metavar="FILE")
-    out = "a PNG, default: in figures/ of the (first) run's folder, named by what it shows"
-    add("tsne confusion curves early_recognition retrieval", "--out", out, type=options.output_file, metavar="FILE")
-    out = "a GIF, with a PNG beside it; default: checkpoints/figures/NAME.gif"
-    add("skeleton", "--out", out, type=options.output_file, metavar="FILE")
+    out = "a PNG (skeleton: a GIF, with a PNG beside it); default: in the run's figures/, named by what it shows"
+    add(" ".join(PLOTS), "--out", out, type=options.output_file, metavar="FILE")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     values = vars(parse_args(argv))
-    name = values.pop("plot")
+    name, labels = values.pop("plot"), values.get("labels")
+    if labels and len(labels) != len(values.get("runs") or values["checkpoints"]):
+        raise UserError("--labels: give as many titles as runs")
     try:
         module = import_module(f"tools.figures.{'curves' if name == 'early_recognition' else name}")
     except ModuleNotFoundError as error:

@@ -39,17 +39,10 @@ def find_folder(run: str) -> Path:
 def find_folders(runs: Sequence[str], labels: Sequence[str] | None) -> dict[str, Path]:
     """Return the folders of runs by title: the labels, else the runs' names."""
     folders = [find_folder(run) for run in runs]
-    titles = choose_titles(labels, [folder.resolve().name for folder in folders])
+    titles = labels or [folder.resolve().name for folder in folders]
     if len(set(titles)) < len(titles):
         raise UserError(f"two runs have one title ({', '.join(titles)}); give each its own by --labels")
     return dict(zip(titles, folders))
-
-
-def choose_titles(labels: Sequence[str] | None, titles: Sequence[str]) -> Sequence[str]:
-    """Return --labels, else the titles."""
-    if labels and len(labels) != len(titles):
-        raise UserError(f"--labels: {counted(len(labels), 'title')} for {counted(len(titles), 'run')}")
-    return labels or titles
 
 
 def file_of(encoder: FrozenEncoder) -> str:

@@ -18,7 +18,7 @@ from tools.evaluation.knn import nearest
 from tools.evaluation.setup import open_evaluation
 from tools.figures import style
 from tools.figures.inputs import Data, features_of, file_of, names_for, plot_path
-from tools.figures.people import StickFigure, project, set_view
+from tools.figures.style import StickFigure, project, set_view
 from utils.errors import UserError
 
 FRAMES = 6  # of each recording

@@ -12,7 +12,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
 from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.raw.recordings import read_one
@@ -22,7 +21,7 @@ from feeder.modalities import PUBLISHED, derive
 from models.checkpoints import RUNS
 from tools.figures import style
 from tools.figures.inputs import names_for, plot_path
-from tools.figures.people import StickFigure, project, set_view
+from tools.figures.style import StickFigure, project, set_view
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.text import counted
@@ -85,21 +84,15 @@ def panels_of(source: ClipDataset, seed: int) -> list[Panel]:
         windows = augmentation(windows, random)
     maps = windows.joint_map
     assert maps is not None  # one of the augmentations made it
-    masked = (maps == 0).all(-1).all(-1)
-    unmasked = torch.where(masked[..., None, None], torch.eye(maps.shape[-1]), maps)  # crosses are where joints were
-    views = resample(replace(windows, joint_map=unmasked)).numpy()
-    for i, (first, length) in enumerate(zip((windows.first - source.first).tolist(), windows.length.tolist())):
-        title = f"view {i + 1}\n{describe_map(maps[i])}\nframes {first + 1}–{first + length}"
-        panels.append(Panel(title, sticks, views[i], hidden=masked[i].numpy()))
+    masked, identity = (maps == 0).all(-1).all(-1), torch.eye(maps.shape[-1])
+    counts = (maps != identity).any(-1).any(-1).sum(1).tolist()
+    unmasked = torch.where(masked[..., None, None], identity, maps)  # crosses are where joints were
+    views, first, length = resample(replace(windows, joint_map=unmasked)), windows.first - source.first, windows.length
+    for i, count in enumerate(counts):
+        kind = "masked ×" if masked[i].any() else "sheared" if count == len(masked[i]) else "mapped"
+        title = f"view {i + 1}\n{count} joints {kind}\nframes {first[i] + 1}–{first[i] + length[i]}"
+        panels.append(Panel(title, sticks, views[i].numpy(), hidden=masked[i].numpy()))
     return panels
-
-
-def describe_map(joint_map: Tensor) -> str:
-    """Describe what linear maps (V, C, C) do to the joints."""
-    changed = (joint_map != torch.eye(joint_map.shape[-1])).any(-1).any(-1)
-    if changed.all():
-        return "all joints sheared"
-    return f"{counted(int(changed.sum()), 'joint')} {'mapped' if joint_map[changed].any() else 'masked ×'}"
 
 
 def draw_sheet(panels: list[Panel], title: str) -> Figure:

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.frozen import normalise_streams
 from tools.evaluation.setup import open_evaluation, stem_of
 from tools.figures import style
-from tools.figures.inputs import Data, choose_titles, features_of, file_of, names_for, plot_path, title_of
+from tools.figures.inputs import Data, features_of, file_of, names_for, plot_path, title_of
 from utils.errors import UserError
 from utils.logs import secondary, tensorboard
 from utils.text import counted
@@ -51,10 +51,10 @@ def draw(maps: list[np.ndarray], titles: Sequence[str], labels: np.ndarray, name
     size = float(np.clip(5000 / len(labels), 6, 25))
     for axes, points, title in zip(panels, maps, titles):
         for i, c in enumerate(classes):
-            look = {"c": style.colour(i), "marker": style.MARKERS[i % len(style.MARKERS)], "s": size}
+            look = {"c": style.colour(i), "marker": style.marker(i), "s": size}
             axes.scatter(*points[labels == c].T, label=names[c], edgecolors="black", linewidths=0.25, **look)
         axes.set(title=title, xticks=[], yticks=[], box_aspect=1)
-        axes.spines[:].set(visible=True, color="#BBBBBB")  # the axes of t-SNE mean nothing
+        axes.spines[:].set(visible=True, color=style.PALE)  # the axes of t-SNE mean nothing
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=columns, markerscale=(25 / size) ** 0.5)
     return figure
@@ -69,7 +69,7 @@ def plot_tsne(
     packed, same = first.packed, data._replace(dataset=first.packed.name, protocol=first.protocol.name)
     evaluations = [first, *(open_evaluation(text, *same) for text in checkpoints[1:])]
     encoders = [evaluation.encoder.select(modality) for evaluation in evaluations]
-    titles = choose_titles(labels, [title_of(encoder) for encoder in encoders])
+    titles = labels or [title_of(encoder) for encoder in encoders]
     parts = [*data[:2], file_of(encoders[0]), f"{classes}_classes" * bool(classes), f"seed{seed}" * bool(seed)]
     parts += [other.folder.resolve().name for other in evaluations[1:]]
     path = plot_path(out, first.folder, stem_of("tsne", modality), *parts)
@@ -82,12 +82,7 @@ def plot_tsne(
         features.append(normalise_streams(features_of(encoder, evaluation.packed, indices), encoder.streams).cpu())
     style.publish(draw([embed(values, seed) for values in features], titles, label, names), path, first.folder)
     metadata = [[names[c], packed.names[index]] for c, index in zip(label, indices)]
-    for folder in dict.fromkeys(evaluation.folder for evaluation in evaluations):
-        # One writer for all checkpoints of a run, as each writer lists only its own embeddings. It prints a line where
-        # it replaces an earlier embedding, as intended.
-        with secondary("TensorBoard's log"), tensorboard(folder) as board, contextlib.redirect_stdout(io.StringIO()):
-            for encoder, values in zip(encoders, features):
-                if encoder.path.parent == folder:
-                    tag = "_".join(filter(None, ["features", file_of(encoder)]))
-                    epoch = encoder.state.get("epoch") or 0
-                    board.add_embedding(values, metadata, None, epoch, tag, ["class", "recording"])
+    silence = contextlib.redirect_stdout(io.StringIO())  # TensorBoard says where it replaces earlier features
+    with secondary("TensorBoard's log"), tensorboard(first.folder) as board, silence:
+        for title, values in zip(titles, features):
+            board.add_embedding(values, metadata, tag=title, metadata_header=["class", "recording"])

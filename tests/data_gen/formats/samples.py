@@ -31,8 +31,8 @@ def make_packed(folder: Path, kind: str = "25 joints", longest: int = 12) -> Pac
     skeleton, rng = SKELETONS[skeleton_name], np.random.default_rng(7)
     names = [f"S001C{c:03}P{p:03}R001A{a:03}" for c in (1, 2) for p in (1, 3) for a in (1, 2, 12)]
     shape = (people, len(skeleton.joints), coordinates)
-    sides = {"train": [i for i, name in enumerate(names) if "P001" in name]}
-    splits = {"xsub": sides | {"val": [i for i in range(12) if i not in sides["train"]]}}
+    by_split = {"train": [i for i, name in enumerate(names) if "P001" in name]}
+    splits = {"xsub": by_split | {"val": [i for i in range(12) if i not in by_split["train"]]}}
     if dataset == "demo":
         splits["xview"] = {"train": list(range(6, 12)), "val": list(range(6))}
     with packing(folder, shape) as writer:

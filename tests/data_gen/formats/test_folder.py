@@ -202,7 +202,7 @@ def test_a_published_data_set_of_another_skeleton_takes_a_row(form, tmp_path, mo
         (tmp_path / "npz.npz").rename(place)
         protocol = ("--protocol", "xview", "--normalise")
     bring(form, place, "--dataset", "ucla", *protocol, "--out", tmp_path / "out")
-    packed = open_dataset(tmp_path / "out", row, row.protocols[0], sides=["train"])
+    packed = open_dataset(tmp_path / "out", row, row.protocols[0], splits=["train"])
     assert packed.layout == row.layout and packed.shape == (1, 20, 3) and packed.title == "Northwestern-UCLA"
     assert packed.label.tolist() == [0, 1, 1] and packed.split("xview", "val").tolist() == [2]
     skeleton = SKELETONS["kinect_v1"]

@@ -11,7 +11,7 @@ import pytest
 
 from data_gen.datasets import DATASETS
 from data_gen.ntu_gendata import convert
-from data_gen.packed.reader import INFO, SIDES, PackedDataset
+from data_gen.packed.reader import INFO, SPLITS, PackedDataset
 from tests.data_gen.formats.samples import bring, export
 from tests.helpers import GOLDEN, tiny_dataset
 from utils.errors import UserError
@@ -22,17 +22,17 @@ LENGTH = 12  # frames of the padded arrays; 300 in earnest
 def write_padded(packed: PackedDataset, folder: Path, protocol: str = "xsub", length: int = LENGTH) -> Path:
     """What related projects make of the same recordings, with `length` frames and names in the order of a directory."""
     folder.mkdir()
-    for side in SIDES:
-        rows = np.random.default_rng(0).permutation(packed.split(protocol, side))
+    for split in SPLITS:
+        rows = np.random.default_rng(0).permutation(packed.split(protocol, split))
         data = np.zeros((len(rows), 3, length, 25, 2), np.float32)
         for row, index in enumerate(rows):
             people = packed.recording(index)
             data[row, :, : len(people)] = people.transpose(3, 0, 2, 1)
         data[:, :, -1] += data[:, :, -1] == 0  # padding, of no matter
-        np.save(folder / f"{side}_data_joint.npy", data)
-        np.save(folder / f"{side}_num_frame.npy", packed.num_frame[rows])
+        np.save(folder / f"{split}_data_joint.npy", data)
+        np.save(folder / f"{split}_num_frame.npy", packed.num_frame[rows])
         names = [f"{name}.skeleton" for name in packed.names[rows]]
-        (folder / f"{side}_label.pkl").write_bytes(pickle.dumps((names, packed.label[rows].tolist())))
+        (folder / f"{split}_label.pkl").write_bytes(pickle.dumps((names, packed.label[rows].tolist())))
     return folder
 
 
@@ -63,19 +63,19 @@ def refused(folder: Path, where: str, protocol="xsub") -> None:
     assert os.listdir(out) == [INFO] and (out / INFO).read_text() == "earlier"
 
 
-def edit_labels(folder: Path, change, side: str = "train") -> None:
+def edit_labels(folder: Path, change, split: str = "train") -> None:
     """Replace (names, labels) by what `change` makes of them."""
-    path = folder / f"{side}_label.pkl"
+    path = folder / f"{split}_label.pkl"
     path.write_bytes(pickle.dumps(change(*pickle.loads(path.read_bytes()))))
 
 
 def drop_names(folder: Path) -> dict[str, list[str]]:
     """Labels in .npy instead of the pickles; returns the names."""
     names = {}
-    for side in SIDES:
-        path = folder / f"{side}_label.pkl"
-        names[side], labels = pickle.loads(path.read_bytes())
-        np.save(folder / f"{side}_label.npy", labels)
+    for split in SPLITS:
+        path = folder / f"{split}_label.pkl"
+        names[split], labels = pickle.loads(path.read_bytes())
+        np.save(folder / f"{split}_label.npy", labels)
         path.unlink()
     return names
 
@@ -98,11 +98,11 @@ def write_golden(folder: Path) -> np.lib.npyio.NpzFile:
     """The arrays of the published implementation, as files."""
     golden = np.load(GOLDEN / "converted.npz")
     folder.mkdir()
-    for side in SIDES:
-        np.save(folder / f"{side}_data_joint.npy", golden[f"xsub_{side}_data"])
-        np.save(folder / f"{side}_num_frame.npy", golden[f"xsub_{side}_num_frame"])
-        labels = golden[f"xsub_{side}_names"].tolist(), golden[f"xsub_{side}_labels"]
-        (folder / f"{side}_label.pkl").write_bytes(pickle.dumps(labels))
+    for split in SPLITS:
+        np.save(folder / f"{split}_data_joint.npy", golden[f"xsub_{split}_data"])
+        np.save(folder / f"{split}_num_frame.npy", golden[f"xsub_{split}_num_frame"])
+        labels = golden[f"xsub_{split}_names"].tolist(), golden[f"xsub_{split}_labels"]
+        (folder / f"{split}_label.pkl").write_bytes(pickle.dumps(labels))
     return golden
 
 
@@ -117,8 +117,8 @@ def test_arrays_of_the_published_implementation(tmp_path):
     np.testing.assert_allclose(imported.joints, converted.joints, atol=1e-5)
     assert imported.info["without_a_body"] == converted.info["without_a_body"]
     for protocol in ("xsub", "xsetup"):
-        for side in SIDES:
-            np.testing.assert_array_equal(imported.split(protocol, side), converted.split(protocol, side))
+        for split in SPLITS:
+            np.testing.assert_array_equal(imported.split(protocol, split), converted.split(protocol, split))
 
 
 def test_exported_padding_is_that_of_the_published_implementation(tmp_path):
@@ -126,16 +126,16 @@ def test_exported_padding_is_that_of_the_published_implementation(tmp_path):
     load(tmp_path / "xsub", tmp_path / "packed", dataset="ntu120")
     export("padded", "--data", tmp_path / "packed", "--protocol", "xsub", "--out", tmp_path / "out")
     same = 0
-    for side in SIDES:
-        names, labels = pickle.loads((tmp_path / "out" / f"{side}_label.pkl").read_bytes())
-        data, before = np.load(tmp_path / "out" / f"{side}_data_joint.npy"), golden[f"xsub_{side}_data"]
+    for split in SPLITS:
+        names, labels = pickle.loads((tmp_path / "out" / f"{split}_label.pkl").read_bytes())
+        data, before = np.load(tmp_path / "out" / f"{split}_data_joint.npy"), golden[f"xsub_{split}_data"]
         assert data.shape == before.shape and data.dtype == before.dtype
-        order = [f"{name.removesuffix('.skeleton')}.skeleton" for name in golden[f"xsub_{side}_names"].tolist()]
+        order = [f"{name.removesuffix('.skeleton')}.skeleton" for name in golden[f"xsub_{split}_names"].tolist()]
         assert sorted(names) == sorted(order)
         for row, name in enumerate(names):
             old = order.index(name)
-            frames = golden[f"xsub_{side}_num_frame"][old]
-            assert labels[row] == golden[f"xsub_{side}_labels"][old]
+            frames = golden[f"xsub_{split}_num_frame"][old]
+            assert labels[row] == golden[f"xsub_{split}_labels"][old]
             np.testing.assert_array_equal(data[row, :, :frames], before[old, :, :frames])
             same += np.array_equal(data[row], before[old])
     assert same >= 8  # of 13: the others lose a person before their end, which the published converter fills otherwise
@@ -147,10 +147,10 @@ def test_labels_without_names_keep_the_folders_own_split(made, folder, tmp_path)
     packed, original = PackedDataset(tmp_path / "out"), PackedDataset(made / "demo")
     assert packed.protocols == ["xview"] and not list((tmp_path / "out").glob("xsub*"))
     assert packed.names[[0, 11, 12, 23]].tolist() == ["train_000000", "train_000011", "val_000000", "val_000011"]
-    for side in SIDES:
-        for row, index in enumerate(packed.split("xview", side)):
-            assert packed.names[index] == f"{side}_{row:06d}"
-            same = original.names.tolist().index(names[side][row].removesuffix(".skeleton"))
+    for split in SPLITS:
+        for row, index in enumerate(packed.split("xview", split)):
+            assert packed.names[index] == f"{split}_{row:06d}"
+            same = original.names.tolist().index(names[split][row].removesuffix(".skeleton"))
             np.testing.assert_array_equal(packed.recording(index), original.recording(same))
             assert packed.label[index] == original.label[same]
 

@@ -56,8 +56,8 @@ def test_annotations_are_normalised_as_raw_recordings(dtype, path, tmp_path):
         expected = normalise(table["keypoint"].transpose(1, 0, 2, 3).astype(np.float64))
         np.testing.assert_array_equal(packed.recording(i), expected)
         assert packed.label[i] == table["label"]
-    for side in ("train", "val"):
-        assert set(packed.names[packed.split("xview", side)]) == set(made["split"][f"xview_{side}"])
+    for split in ("train", "val"):
+        assert set(packed.names[packed.split("xview", split)]) == set(made["split"][f"xview_{split}"])
     assert packed.shape == (2, 25, 3) and packed.info["made"]["normalised"]
 
 

@@ -14,7 +14,7 @@ from utils.errors import UserError
 NAMES = [f"S{s:03d}C{c:03d}P{p:03d}R001A001" for s in (1, 2) for c in (1, 2, 3) for p in (1, 2, 3, 6, 10)]
 
 
-def sides(text: str, table: Table) -> dict[str, list[int]]:
+def split_by(text: str, table: Table) -> dict[str, list[int]]:
     (split,) = derive([parse_split(text)], table)[0].values()
     return split
 
@@ -24,7 +24,7 @@ def test_rules_give_the_published_protocols(protocol):
     there = {str(getattr(parse_name(name), protocol.field)) for name in NAMES}
     values = ",".join(str(v) for v in sorted(protocol.train) if str(v) in there)
     expected = derive_splits(DATASETS["ntu60"], [parse_name(name) for name in NAMES])[protocol.name]
-    assert sides(f"mine={protocol.field}:{values}", Table.of_names(NAMES)) == expected
+    assert split_by(f"mine={protocol.field}:{values}", Table.of_names(NAMES)) == expected
 
 
 @pytest.mark.parametrize("count", [2, 5, 11])
@@ -32,9 +32,9 @@ def test_folds_validate_on_every_recording_once_and_on_no_subject_they_train_on(
     subjects = [f"{i % 11:03d}" for i in range(40)]
     splits, rules = derive([parse_split(f"fold=kfold:{count}")], Table([f"r{i:02d}" for i in range(40)], subjects))
     assert list(splits) == [f"fold{k}" for k in range(1, count + 1)]
-    for name, sides in splits.items():
+    for name, by_split in splits.items():
         rule, said = rules[name].split(", val subjects ")
-        assert rule == f"kfold:{count}" and set(said.split(", ")) == {str(i % 11) for i in sides["val"]}
+        assert rule == f"kfold:{count}" and set(said.split(", ")) == {str(i % 11) for i in by_split["val"]}
     assert sorted(i for split in splits.values() for i in split["val"]) == list(range(40))
     for split in splits.values():
         assert sorted(split["train"] + split["val"]) == list(range(40))
@@ -54,13 +54,13 @@ def test_folds_do_not_depend_on_the_order_of_the_recordings():
 
 def test_a_list_of_names_is_the_training_side(tmp_path):
     (tmp_path / "list.txt").write_text(f"{NAMES[3]}\n\n  {NAMES[0]}.skeleton\r\n")
-    split = sides(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
+    split = split_by(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
     assert split["train"] == [0, 3] and split["val"] == [i for i in range(len(NAMES)) if i not in (0, 3)]
     (tmp_path / "list.txt").write_text(f"{NAMES[3]}\nnobody\n")
     with pytest.raises(UserError, match="list.txt: .*nobody"):
-        sides(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
+        split_by(f"some=names:{tmp_path / 'list.txt'}", Table(NAMES))
     with pytest.raises(UserError, match="nothing.txt"):
-        sides(f"some=names:{tmp_path / 'nothing.txt'}", Table(NAMES))
+        split_by(f"some=names:{tmp_path / 'nothing.txt'}", Table(NAMES))
 
 
 @pytest.mark.parametrize(

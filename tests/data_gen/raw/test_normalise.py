@@ -26,10 +26,12 @@ from utils.errors import UserError
 
 def golden_cases():
     golden = np.load(GOLDEN / "converted.npz")
-    for side in ("train", "val"):
-        for i, name in enumerate(golden[f"xsub_{side}_names"]):
+    for split in ("train", "val"):
+        for i, name in enumerate(golden[f"xsub_{split}_names"]):
             stem = str(name).removesuffix(".skeleton")
-            yield pytest.param(stem, golden[f"xsub_{side}_data"][i], int(golden[f"xsub_{side}_num_frame"][i]), id=stem)
+            yield pytest.param(
+                stem, golden[f"xsub_{split}_data"][i], int(golden[f"xsub_{split}_num_frame"][i]), id=stem
+            )
 
 
 @pytest.mark.parametrize("stem, padded, num_frame", list(golden_cases()))

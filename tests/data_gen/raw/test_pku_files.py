@@ -131,14 +131,14 @@ def test_split_files_are_read_whatever_ends_their_lines(tmp_path):
     for content in (text, b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"), text[:-2], text + b"\n \n"):
         (tmp_path / "s.txt").write_bytes(content)
         split = read_split(tmp_path / "s.txt", PKU[0].video)
-        assert split.side == {"0002-L": "train", "0002-M": "train", "0003-L": "val"} and not split.bad
+        assert split.split == {"0002-L": "train", "0002-M": "train", "0003-L": "val"} and not split.bad
 
 
 def test_entries_of_a_split_file_that_cannot_be_used_are_left_out_and_named(tmp_path):
     path = tmp_path / "s.txt"
     path.write_bytes(b"T\n0002-L,0002-M 0002-R,../0004-M,\xff,0005-L\nV\n0003-L,0002-L\n")
     split = read_split(path, PKU[0].video)
-    assert split.side == {"0002-L": "", "0005-L": "train", "0003-L": "val"}
+    assert split.split == {"0002-L": "", "0005-L": "train", "0003-L": "val"}
     assert split.bad == {
         f"{path}: line 2: '0002-M 0002-R'": "not the name of a video of this part",
         f"{path}: line 2: '../0004-M'": "not the name of a video of this part",
