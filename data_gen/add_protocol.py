@@ -18,10 +18,7 @@ from utils.processes import run
 
 
 def add_protocols(folder: Path, rules: list[Rule]) -> dict[str, dict]:
-    """Add protocols to the packed data set in `folder`. Return their entries in dataset.json.
-
-    Raises UserError if a rule does not fit or a protocol of its name exists; then nothing has changed.
-    """
+    """Add protocols to the packed data set in `folder`. Return their entries in dataset.json."""
     PackedDataset(folder)  # locking would make a missing folder
     with locked(folder):
         packed = PackedDataset(folder)

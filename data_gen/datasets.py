@@ -189,13 +189,9 @@ def from_test_name(test_name: str, rows: dict[str, DataSet] = DATASETS) -> tuple
 # ---- data sets in a data root ----------------------------------------------------------------------------------------
 
 
-def packed_in(root: Path) -> dict[str, Path]:
-    """Find the packed data sets in `root`, or `root` itself: folders by name. If several data sets have one name, the
-    folder of that name is taken."""
-    return {name: folder for name, (folder, _) in _infos_in(root).items()}
-
-
-def _infos_in(root: Path) -> dict[str, tuple[Path, dict]]:
+def packed_in(root: Path) -> dict[str, tuple[Path, dict]]:
+    """Find the packed data sets in `root`, or `root` itself: folder and dataset.json of each, by name. If several data
+    sets have one name, the folder of that name is taken."""
     folders = [root] if (root / INFO).is_file() else sorted(path.parent for path in root.glob(f"*/{INFO}"))
     infos: dict[str, tuple[Path, dict]] = {}
     for folder in folders:
@@ -225,7 +221,7 @@ def row_of(info: dict) -> DataSet:
 
 def rows_in(root: Path) -> dict[str, DataSet]:
     """Return the rows of all data sets by name: the table's and those in `root`."""
-    return DATASETS | {name: row_of(info) for name, (_, info) in _infos_in(root).items()}
+    return DATASETS | {name: row_of(info) for name, (_, info) in packed_in(root).items()}
 
 
 def choose_data(
@@ -253,12 +249,11 @@ def choose_data(
 def open_dataset(
     root: Path, dataset: DataSet, protocol: Protocol, splits: Sequence[str] = SPLITS, long: bool = False
 ) -> PackedDataset:
-    """Open the packed data set under `root`, or `root` itself if it is one.
-
-    It holds clips, or with `long` long recordings. Raises UserError if it is missing, another one, damaged, or has
-    fewer than two recordings in one of the `splits`.
-    """
-    path = root if (root / INFO).is_file() else packed_in(root).get(dataset.name, root / dataset.name)
+    """Open the packed data set under `root`, or `root` itself if it is one. It has clips, or with `long` long
+    recordings, and at least two in each of the `splits`."""
+    path = root
+    if not (root / INFO).is_file():
+        path, _ = packed_in(root).get(dataset.name, (root / dataset.name, None))
     if not (path / INFO).is_file():
         raise UserError(
             f"{path.resolve()}: no packed data set; convert its recordings first (see Data in README.md), or name its "

@@ -35,8 +35,7 @@ LONG_REPLICATIONS = 100  # numbers above those of the demo's clips: no performan
 
 
 def generate(out: Path, seed: int = 0, workers: int = 1, subjects: Iterable[int] = sim.SUBJECTS) -> int:
-    """Write the recordings of all subjects into the folder `out`. Return their number. The files depend on the seed
-    alone."""
+    """Write the recordings of all subjects into the folder `out`. Return their number."""
     out.mkdir(parents=True, exist_ok=True)
     performances = list(itertools.product(subjects, sim.REPLICATIONS, sim.ACTIONS))
     written = map_in_workers(partial(write_performance, out, seed), performances, workers, chunk=4)
@@ -101,8 +100,7 @@ def write_long(out: Path, seed: int, number: int) -> list[tuple[str, int, int, s
 
 
 def generate_long(out: Path, count: int, seed: int = 0, workers: int = 1) -> int:
-    """Write `count` long recordings into the folder `out`, with segments.csv, recordings.csv and classes.txt. Return
-    the number of segments. The files depend on the seed alone."""
+    """Write `count` long recordings and their tables into the folder `out`. Return the number of segments."""
     out.mkdir(parents=True, exist_ok=True)
     write = partial(write_long, out, seed)
     rows = [*itertools.chain.from_iterable(map_in_workers(write, list(range(count)), workers, chunk=1))]

@@ -113,7 +113,7 @@ def make_options(args: argparse.Namespace) -> Options:
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     out = args.out or DATA_ROOT / (args.dataset or args.name)
-    if args.place.exists() and out.exists() and args.place.resolve() == out.resolve():
+    if args.place.resolve() == out.resolve():
         raise UserError(f"{out}: is what is imported; name another folder by --out")
     if (out / INFO).exists() and not args.replace:
         raise UserError(f"{out}: holds a data set already; --replace replaces it, --out makes another one elsewhere")

@@ -19,7 +19,7 @@ from data_gen.packed.writer import packing
 from data_gen.raw.conversion import bad_recordings, conversion_parser, count_lines, plan_conversions, warning_lines
 from data_gen.raw.recordings import Recording, convert_all, find_recordings
 from utils.errors import UserError
-from utils.files import reading
+from utils.files import read_text
 from utils.logs import progress
 from utils.processes import run
 
@@ -33,14 +33,11 @@ MISSING_LISTS = (
 def convert(
     dataset: DataSet, raw: list[Path], out: Path, missing: Path | None = None, workers: int = 1, skip_bad: bool = False
 ) -> dict:
-    """Convert the recordings under `raw` into the packed data set `out`. Return what dataset.json says.
-
-    Raises UserError if some cannot be read (unless `skip_bad`), none is left, or `out` is in use; an earlier data set
-    in `out` then stays as it was.
-    """
+    """Convert the recordings under `raw` into the packed data set `out`. Return what dataset.json says. Nothing is
+    written if some cannot be read, unless `skip_bad`."""
     recordings, repeated = find_recordings(raw)
     lists = [missing] if missing else find_missing_lists(raw)
-    left_out = set().union(*(read_missing_list(path) for path in lists))
+    left_out = {name for path in lists for name in re.findall(NTU_NAME, read_text(path))}
     if missing and not left_out:
         raise UserError(f"{missing}: names no recording; it is not a list of missing skeletons")
     names, bad = _parse_names(recordings)
@@ -86,15 +83,9 @@ def _parse_names(recordings: list[Recording]) -> tuple[dict[Recording, Recording
     return names, bad
 
 
-def read_missing_list(path: Path) -> set[str]:
-    """Read a list of recordings with missing skeletons: the NTU names in a text."""
-    with reading(path):
-        return set(re.findall(NTU_NAME, path.read_text(encoding="utf-8", errors="replace")))
-
-
 def find_missing_lists(places: Iterable[Path]) -> list[Path]:
     """Find the lists of missing skeletons in, or beside, the given folders and archives."""
-    folders = dict.fromkeys(f for place in places for f in (Path(place), Path(place).parent))
+    folders = dict.fromkeys(folder for place in places for folder in (place, place.parent))
     return [folder / name for folder in folders for name in MISSING_LISTS if (folder / name).is_file()]
 
 

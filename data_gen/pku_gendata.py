@@ -39,12 +39,9 @@ _WHAT = "part"
 def convert(
     dataset: DataSet, raw: Path, out: Path, workers: int = 1, skip_bad: bool = False, untrimmed: bool = False
 ) -> dict:
-    """Convert the videos under `raw` into the packed data set `out`. Return what dataset.json says. With `untrimmed`,
-    recordings are whole videos, as recorded, with segments, instead of normalised clips.
-
-    Raises UserError if a folder or split file is missing or wrong, some files or lines cannot be used (unless
-    `skip_bad`), nothing is left, or `out` is in use; an earlier data set in `out` then stays as it was.
-    """
+    """Convert the videos under `raw` into the packed data set `out`. Return what dataset.json says. Nothing is written
+    if some files or lines cannot be used, unless `skip_bad`. With `untrimmed`, recordings are whole videos, as
+    recorded, with segments, instead of normalised clips."""
     stems = _stems(raw / "skeleton") | _stems(raw / "label")
     files = {p.name: read_split(find_split(raw, p.split_file), dataset.video) for p in dataset.protocols}
     bad = {place: reason for file in files.values() for place, reason in file.bad.items()}

@@ -81,10 +81,7 @@ def parse_split(text: str) -> Rule:
 
 
 def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]:
-    """Split recordings by rules. Returns each protocol's indices in `train` and `val`, and its rule as text.
-
-    Raises UserError for a value that no recording has, an empty split, and a duplicate name.
-    """
+    """Split recordings by rules. Returns each protocol's indices in `train` and `val`, and its rule as text."""
     splits: Splits = {}
     rule_texts: dict[str, str] = {}
     for rule in rules:

@@ -130,9 +130,8 @@ def packing(
 ) -> Iterator[PackedWriter]:
     """Make a writer of recordings with frames of `shape` (people, joints, coordinates) into folder `out`.
 
-    If the block succeeds, the files move into `out`, dataset.json last, in place of an earlier data set's; if it fails,
-    none does. Raises UserError if another program is writing there, or `out` holds arrays that are no data set, or
-    another one than that of `name`.
+    If the block succeeds, the files move into `out`, dataset.json last, in place of an earlier data set's, which must
+    be that of `name` if one is given; if it fails, none does.
     """
     with locked(out):
         with atomic_files(out, last=INFO, outdated=_outdated(out, name)) as folder:

@@ -49,15 +49,9 @@ def plan_conversions(
 
 def bad_recordings(bad: dict[str, str], what: str = "recording") -> UserError:
     """Make the error that lists recordings, or other parts of the raw data, that cannot be converted, with reasons."""
-    return UserError(
-        "\n".join(
-            [
-                f"{counted(len(bad), what)} cannot be converted, nothing was written:",
-                *reason_lines(dict(sorted(bad.items())), "  "),
-                "Mend or remove them, or pass --skip-bad to leave them out.",
-            ]
-        )
-    )
+    lines = [f"{counted(len(bad), what)} cannot be converted, nothing was written:"]
+    lines += reason_lines(dict(sorted(bad.items())), "  ")
+    return UserError("\n".join([*lines, "Mend or remove them, or pass --skip-bad to leave them out."]))
 
 
 def reason_lines(reasons: dict[str, str], indent: str = "    ") -> list[str]:

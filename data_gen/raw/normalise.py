@@ -81,8 +81,7 @@ def in_unit(unit: str) -> str:
 
 
 def check_values(people: np.ndarray) -> np.ndarray:
-    """Return the bodies (T, S, V, C) unchanged. Raises UserError if there are no frames, or a value is non-finite or
-    too large."""
+    """Return the bodies (T, S, V, C) unchanged. Raises UserError for no frames and non-finite or too large values."""
     if not len(people):
         raise UserError("holds no frames")
     broken = np.flatnonzero(~np.isfinite(people).all(axis=(1, 2, 3)))

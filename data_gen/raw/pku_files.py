@@ -39,10 +39,8 @@ class SplitFile:
 
 
 def find_split(raw: Path, stem: str) -> Path:
-    """Find the split file `stem`.txt (underscores may be hyphens): in `raw`, beside it, or in `split` of either.
-
-    In part II's own folder the name may lack `_v2`; beside that folder, such a file is part I's.
-    """
+    """Find the split file `stem`.txt (underscores may be hyphens): in `raw`, beside it, or in `split` of either. In
+    part II's own folder the name may lack `_v2`; beside that folder, such a file is part I's."""
     beside = raw.absolute().parent
     own, shared = ([base, base / "split", base / "Split"] for base in (raw, beside))
     for name, folders in ((stem, own + shared), (stem.removesuffix("_v2"), own)):
@@ -54,11 +52,8 @@ def find_split(raw: Path, stem: str) -> Path:
 
 
 def read_split(path: Path, video: str) -> SplitFile:
-    """Read a split file, which lists training videos on line 2 and test videos on line 4.
-
-    Names that the regular expression `video` does not match, and videos in both splits, are reported in `bad`. Raises
-    UserError for a file that cannot be read or has another layout.
-    """
+    """Read a split file, which lists training videos on line 2 and test videos on line 4. Names that the regular
+    expression `video` does not match, and videos in both splits, are reported in `bad`."""
     file = SplitFile(path)
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
@@ -104,12 +99,14 @@ def read_video(name: str, raw: Path, classes: int, untrimmed: bool) -> Video:
     it whole; a segment that overlaps that of an earlier line is then left out as bad."""
     video = Video(name)
     skeleton, label = (Recording(name, str(raw / kind / f"{name}{SUFFIX}")) for kind in ("skeleton", "label"))
-    frames, lines = _attempt(skeleton, parse_video, video.bad), _attempt(label, _label_lines, video.bad)
+    frames, lines = _attempt(skeleton, parse_video, video.bad), _attempt(label, split_lines, video.bad)
     if frames is None or lines is None:
         return video
     if untrimmed:
         video.people = frames.astype(np.float32)
-    for number, line in lines:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         place = f"{label}: line {number}"
         try:
             action, start, end, repairs = parse_label(line, classes, len(frames))
@@ -121,7 +118,9 @@ def read_video(name: str, raw: Path, classes: int, untrimmed: bool) -> Video:
             continue
         video.segments = segments
         if not untrimmed:
-            clip = normalise(_drop_absent(frames[start:end]))
+            people = frames[start:end]
+            present = np.flatnonzero(people.any(axis=(0, 2, 3)))
+            clip = normalise(people[:, : present.max(initial=-1) + 1])  # as in NTU, without the last who are absent
             video.clips.append((f"{name}_{number:03}_A{action:03}", action - 1, clip))
         if repairs:
             video.repaired[place] = "; ".join(repairs)
@@ -137,17 +136,8 @@ def _attempt(file: Recording, parse: Callable[[bytes], Result], bad: dict[str, s
     return None
 
 
-def _drop_absent(frames: np.ndarray) -> np.ndarray:
-    """Leave out the last people (T, 2, 25, 3) if they are never present, as NTU recordings do."""
-    present = np.flatnonzero(frames.any(axis=(0, 2, 3)))
-    return frames[:, : present.max(initial=-1) + 1]
-
-
 def parse_video(text: bytes) -> np.ndarray:
-    """Read a video's people, a frame per line: float64 (T, 2, 25, 3) in metres, zeros where nobody is.
-
-    Raises UserError, with the line, for text other than rows of 150 finite numbers.
-    """
+    """Read a video's people, a frame per line: float64 (T, 2, 25, 3) in metres, zeros where nobody is."""
     lines = split_lines(text)
     result = read_rows(lines, range(len(lines)), FRAME_VALUES, "a frame")
     near = (np.abs(result) < FARTHEST).all(axis=1)  # False for nan too
@@ -159,17 +149,9 @@ def parse_video(text: bytes) -> np.ndarray:
 # ---- labels ----------------------------------------------------------------------------------------------------------
 
 
-def _label_lines(text: bytes) -> list[tuple[int, bytes]]:
-    """Return the lines of a label file that are not blank, each with its number from 1."""
-    return [(number, line) for number, line in enumerate(split_lines(text), 1) if line.strip()]
-
-
 def parse_label(line: bytes, classes: int, num_frame: int) -> tuple[int, int, int, list[str]]:
-    """Parse a line `class,start,end,confidence` to class from 1, start, end and repairs: frames [start, end).
-
-    Reversed ends are swapped; an end beyond the video's `num_frame` frames is moved there. Raises UserError for
-    anything else that is not a clip of the video.
-    """
+    """Parse a line `class,start,end,confidence` to class from 1, start, end and repairs: frames [start, end). Reversed
+    ends are swapped; an end beyond the video's `num_frame` frames is moved there."""
     match = _LABEL.fullmatch(line)
     if not match:
         raise UserError(f"not class,start,end,confidence: {quote(line)}")

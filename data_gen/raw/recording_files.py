@@ -29,8 +29,7 @@ _CROWD = 10  # people; more of them than frames are rather frames
 
 
 def parse_table(content: bytes, suffix: str, skeleton: Skeleton) -> np.ndarray:
-    """Return the bodies in a `.csv` or `.npy` recording: floats (T, S, V, C) for the skeleton's V joints; values may be
-    nan or infinite. Raises UserError, for text with the line, and other errors."""
+    """Return the bodies in a `.csv` or `.npy` recording: floats (T, S, V, C), perhaps nan or infinite."""
     if suffix == CSV:
         return _parse_csv(content.decode("utf-8-sig"), skeleton)
     array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
@@ -112,8 +111,7 @@ def _bodies(shape: Sequence[int], joints: int) -> tuple[int, int, int, int] | No
 
 
 def csv_shape(line: str, skeleton: Skeleton) -> tuple[int, int, int]:
-    """Return people, joints and coordinates of a table's lines, by the first one. Raises UserError if they do not fit
-    the skeleton, or if this line is a heading that names them in another order."""
+    """Return people, joints and coordinates of a table's lines, by the first one, which may be a heading."""
     columns = line.count(",") + 1
     if shape := frame_shape(columns, skeleton):
         if re.search("[a-df-z]", line, re.IGNORECASE):  # an e stands in numbers

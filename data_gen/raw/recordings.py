@@ -229,8 +229,7 @@ def _note_unread_tables(place: Path, notes: list[str]) -> None:
 
 
 def convert_all(recordings: list[Recording], workers: int) -> Iterator[np.ndarray | UserError]:
-    """Convert `.skeleton` recordings, in their order. Yield the normalised people, float32 (T, 2, 25, 3), or the error,
-    of each."""
+    """Convert `.skeleton` recordings, in order. Yield the normalised people, float32 (T, 2, 25, 3), or the error."""
     return map_in_workers(_convert, recordings, workers, _CHUNK)
 
 

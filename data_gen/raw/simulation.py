@@ -146,12 +146,8 @@ def _arm(pose: np.ndarray, amount: np.ndarray, shoulder: np.ndarray, elbow: floa
     pose[:, R_ELBOW, 0] += amount * elbow
 
 
-def _raise(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
-    _arm(pose, _ramp(u), style.reach, style.elbow)
-
-
-def _lower(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
-    _arm(pose, 1 - _ramp(u), style.reach, style.elbow)
+def _raise(pose: np.ndarray, u: np.ndarray, style: Style, direction: int) -> None:
+    _arm(pose, _ramp(u) if direction > 0 else 1 - _ramp(u), style.reach, style.elbow)
 
 
 def _wave(pose: np.ndarray, u: np.ndarray, style: Style) -> None:
@@ -212,7 +208,8 @@ class Action:
 
 
 ACTIONS = dict(enumerate((
-    Action("raise an arm", _raise), Action("lower an arm", _lower), Action("wave a hand", _wave),
+    Action("raise an arm", partial(_raise, direction=1)), Action("lower an arm", partial(_raise, direction=-1)),
+    Action("wave a hand", _wave),
     Action("circle an arm clockwise", partial(_circle, direction=-1)),
     Action("circle an arm counterclockwise", partial(_circle, direction=1)),
     Action("clap slowly", partial(_clap, claps=2)), Action("clap quickly", partial(_clap, claps=5)),

@@ -86,8 +86,7 @@ def _read_joints(lines: list[bytes], bodies: list[_Body]) -> np.ndarray:
 
 
 def split_lines(text: bytes) -> list[bytes]:
-    """Split a text into lines, without byte order mark, line ends and blanks at the end. Raises UserError if it is
-    empty."""
+    """Split a text that is not empty into lines, without byte order mark, line ends and blanks at the end."""
     text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip()
     if not text:
         raise UserError("the file is empty")
@@ -103,10 +102,8 @@ def read_count(lines: Sequence[bytes], i: int, what: str) -> int:
 
 
 def read_rows(lines: Sequence[bytes], indices: Sequence[int], columns: int, what: str) -> np.ndarray:
-    """Read lines (from 0) of `columns` numbers between blanks: float64 (len(indices), columns).
-
-    Raises UserError for the first wrong line; `what` names such a line there.
-    """
+    """Read lines (from 0) of `columns` numbers between blanks: float64 (len(indices), columns). `what` names such a
+    line in errors."""
     rows = [lines[i] for i in indices if i < len(lines)]
     if rows:
         with suppress(ValueError):

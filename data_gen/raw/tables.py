@@ -54,8 +54,7 @@ class Files:
             self._by_name[path.stem].append(path)
 
     def find(self, table: Path, line: int, name: str) -> Path:
-        """Return the path of a recording, by its name in a table, with or without suffix. Raises UserError if not
-        exactly one file has this name."""
+        """Return the path of the recording that has this name, with or without suffix, in a table."""
         paths = self._by_name.get(name, [])
         if len(paths) != 1:
             raise UserError(f"{table}:{line}: {'more than one' if paths else 'no'} recording {name} in the folder")

@@ -70,9 +70,9 @@ def test_a_data_root_knows_the_data_sets_in_it(tmp_path):
     own_dataset(tmp_path / "elsewhere", "coco", 1, 2, name="other")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / INFO).write_text("{")
-    folders = {name: path.name for name, path in packed_in(tmp_path).items()}
+    folders = {name: path.name for name, (path, _) in packed_in(tmp_path).items()}
     assert folders == {"demo": "demo", "mine": "mine", "other": "elsewhere"}
-    assert packed_in(tmp_path / "elsewhere") == {"other": tmp_path / "elsewhere"} and packed_in(tmp_path / "no") == {}
+    assert packed_in(tmp_path / "elsewhere")["other"][0] == tmp_path / "elsewhere" and packed_in(tmp_path / "no") == {}
     rows = rows_in(tmp_path)
     assert all(rows[name] == row for name, row in DATASETS.items() if name != "demo")
     assert rows["demo"].protocols[:-1] == DATASETS["demo"].protocols and rows["demo"].protocols[-1].name == "all"

@@ -74,6 +74,7 @@ def test_labels_and_the_table_may_be_unknown(folder, tmp_path):
 def test_a_data_set_is_replaced_on_demand_alone(folder, tmp_path):
     bring("folder", folder, *OWN, "--out", tmp_path / "out")
     before = (tmp_path / "out" / INFO).read_bytes()
+    refused(folder, f"{folder}: ", "folder", folder, *OWN)
     more = (*OWN, "--split", "s=subject:y,z")
     refused(tmp_path / "out", "--replace", "folder", folder, *more)
     assert (tmp_path / "out" / INFO).read_bytes() == before
