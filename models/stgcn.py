@@ -27,8 +27,8 @@ def adjacency(parents: Sequence[int]) -> Tensor:
 
 
 class ClipNorm(nn.GroupNorm):
-    """Normalise each clip over channels, frames and joints. nn.GroupNorm itself, compiled for a CPU by PyTorch 2.14,
-    writes outside its memory."""
+    """Normalise each clip over channels, frames and joints. With nn.GroupNorm's own forward, training compiled for a
+    CPU by PyTorch 2.14.1 ended in a segmentation fault."""
 
     def __init__(self, channels: int):
         super().__init__(1, channels)
