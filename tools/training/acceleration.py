@@ -74,7 +74,9 @@ def compile_for(
         "--compile off starts without"
     )
     torch.compiler.reset()  # earlier models count towards the compiler's limits
-    compiled = torch.compile(function, dynamic=False, fullgraph=True)
+    # On a CPU, convolutions that it moved to channels-last crashed in their backward pass (PyTorch 2.14.1).
+    is_cpu = next(model.parameters()).device.type == "cpu"
+    compiled = torch.compile(function, dynamic=False, fullgraph=True, options={"layout_optimization": not is_cpu})
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     started, reason = time.perf_counter(), ""
     try:
