@@ -140,8 +140,11 @@ def number_labels(table: Path, labels: list[tuple[int, str]]) -> tuple[list[int]
         if not text:
             raise UserError(f"{table}:{line}: no label")
     texts = [text for _, text in labels]
-    if all(map(_WHOLE.fullmatch, texts)):
+    whole = [text for text in texts if _WHOLE.fullmatch(text)]
+    if len(whole) == len(texts):
         return list(map(int, texts)), names
+    if whole:
+        raise UserError(f"{table}: some labels are numbers, such as {whole[0]}, and some are names")
     names = names or sorted(set(texts))
     for line, text in labels:
         if text not in names:

@@ -227,6 +227,7 @@ def test_a_published_data_set_of_another_skeleton_takes_a_row(form, tmp_path, mo
         ("name,label", ["../folder/a,0"], ":2: "),
         ("name,label", ["a,0", "a.csv,0"], "a.csv: "),
         ("name,label", ["a,"], ":2: "),
+        ("name,label", ["a,0", "b,walk"], ": "),
         ("name,label", ["a,0", "b,-1"], ": b has label -1"),
         ("name,label", ["a,0", "b,1000"], "b has label 1000"),
         ("name,label", ["a,1", "b,2"], "--labels-from"),
