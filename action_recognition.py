@@ -75,8 +75,7 @@ def make_recipe(args: argparse.Namespace) -> tuple[ClassifierRecipe, list[float]
     flags = {"epochs": args.epochs, "batch_size": args.batch_size}
     if args.milestones is not None:
         flags["milestones"] = tuple(args.milestones)
-        if fault := options.check_milestones(args.milestones, args.epochs or recipe.epochs):
-            raise UserError(fault)
+        options.check_milestones(args.milestones, args.epochs or recipe.epochs)
     lrs = options.unique(args.lr) or [recipe.lr]
     if args.finetune and len(lrs) > 1:
         raise UserError(f"--lr {' '.join(f'{lr:g}' for lr in lrs)}: --finetune takes one rate")
@@ -133,7 +132,7 @@ def probe(args: argparse.Namespace, recipe: ClassifierRecipe, lrs: list[float], 
         name: LinearProbe(features, train.labels, evaluation.packed.num_classes, recipe, seeds, lrs)
         for name, features in train.features.items()
     }
-    settings = {"epochs": recipe.epochs, "milestones": list(recipe.milestones), "batch_size": recipe.batch_size}
+    settings = recipe.settings()
     runs = [f"seed{seed}" + f"_lr{lr:g}" * (len(lrs) > 1) for lr in lrs for seed in seeds]
     for name, validations in train_probes(probes, val.features, val.labels, late_fusion(list(probes))).items():
         stem = stem_of(TASK, name)

@@ -91,11 +91,11 @@ def make_config(args: argparse.Namespace) -> tuple[dict, list[tuple[DataSet, Pro
     protocol = args.protocol or (ALL if len(names) > 1 else None)
     sources = [choose_data(name, protocol, args.checkpoint_path.resolve().name, args.data_root) for name in names]
     (dataset, protocol), flags = sources[0], vars(args).copy()
-    weights = {f"{name}_weight": value for name, value in vars(LossWeights()).items()}
+    weights = LossWeights().flags()
     defaults = vars(pretrain_recipe(dataset.name, protocol.name)) | weights | PRESETS[args.recipe]
     config = flags | {name: value for name, value in defaults.items() if flags[name] is None}
-    if args.milestones is not None and (fault := options.check_milestones(args.milestones, config["epochs"])):
-        raise UserError(fault)
+    if args.milestones is not None:
+        options.check_milestones(args.milestones, config["epochs"])
     if config["batch_size"] < 2:
         raise UserError(f"--batch-size {config['batch_size']}: the loss needs at least 2 clips a batch")
     if args.knn_every and len(sources) > 1:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from data_gen.datasets import PKU, UNTRIMMED, DataSet
 from data_gen.packed.reader import SPLITS
-from data_gen.packed.writer import packing
+from data_gen.packed.writer import by_split, packing
 from data_gen.raw.conversion import (
     bad_recordings,
     conversion_parser,
@@ -26,7 +26,7 @@ from data_gen.raw.conversion import (
     reason_lines,
     warning_lines,
 )
-from data_gen.raw.pku_files import SUFFIX, SplitFile, find_split, read_split, read_video
+from data_gen.raw.pku_files import SUFFIX, find_split, read_split, read_video
 from utils.errors import UserError
 from utils.logs import progress
 from utils.processes import map_in_workers, run
@@ -74,7 +74,7 @@ def convert(
             raise bad_recordings(bad, _WHAT)
         if not writer.names:
             raise UserError(f"no {'videos' if untrimmed else 'clips'} of {dataset.title} to convert in {raw}")
-        splits = {p: _indices(file, writer.names) for p, file in files.items()}
+        splits = {p: by_split(file.split.get(_video_of(name)) for name in writer.names) for p, file in files.items()}
         info |= {
             "videos": len({_video_of(name) for name in writer.names}),
             "classes_found": len(labels),
@@ -100,10 +100,6 @@ def _stems(folder: Path) -> set[str]:
 
 def _video_of(clip: str) -> str:
     return clip.split("_")[0]
-
-
-def _indices(file: SplitFile, clips: list[str]) -> dict[str, list[int]]:
-    return {split: [i for i, clip in enumerate(clips) if file.split.get(_video_of(clip)) == split] for split in SPLITS}
 
 
 def report(dataset: DataSet, out: Path, info: dict) -> str:

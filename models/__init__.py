@@ -30,6 +30,10 @@ class LossWeights:
     std: float = _weight(5.0, "variance loss of each projection")
     cov: float = _weight(1.0, "covariance loss of each projection")
 
+    def flags(self) -> dict[str, float]:
+        """Return the weights by the names of their flags: `intra_weight`, ..."""
+        return {f"{name}_weight": value for name, value in vars(self).items()}
+
 
 def _class(module: str, name: str) -> Callable[..., Any]:
     """Return a function that imports a class and makes an instance."""

@@ -193,9 +193,14 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def weights_hash(module: nn.Module) -> str:
-    """Compute the SHA-256 of a module's weights; equal for equal weights on any device."""
+    """Compute the SHA-256 of a module's weights."""
+    return hash_of(module.state_dict())
+
+
+def hash_of(weights: dict[str, Tensor]) -> str:
+    """Compute the SHA-256 of a state dict; equal for equal weights on any device."""
     parts: list[object] = []
-    for key, value in sorted(module.state_dict().items()):
+    for key, value in sorted(weights.items()):
         parts += [f"{key} {tuple(value.shape)} {value.dtype}\n", value.detach().cpu().numpy()]
     return fingerprint(*parts)
 

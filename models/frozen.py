@@ -28,7 +28,7 @@ from utils.logs import progress
 
 BATCH_SIZE = 256
 LARGEST = 1e15  # of a feature: products of two can be added up in float32
-VARIANTS = CENTRED, STANDARDISED = "centred", "standardised"  # of a representation
+CENTRED, STANDARDISED = "centred", "standardised"  # variants of a representation
 
 
 class FrozenEncoder(nn.Module):
@@ -142,7 +142,7 @@ class FrozenEncoder(nn.Module):
             resampled = torch.cat([self._resample(clip[None]) for clip in arrays])
         else:
             return torch.empty(0, self.feature_size, device=self.device)
-        return normalise_streams(torch.cat(self.encode(resampled, self.streams), 1), self.streams)
+        return normalise_streams(self.encode_joined(resampled), self.streams)
 
     def _resample(self, clips: Tensor) -> Tensor:
         layout = self.layout
@@ -161,6 +161,10 @@ class FrozenEncoder(nn.Module):
         used = [m for m in MODALITIES if any(m in stream for stream in streams)]
         derived = derive(clips, used, self.parents)
         return [self.encoder({m: derived[m] for m in stream}) for stream in streams]
+
+    def encode_joined(self, clips: Tensor) -> Tensor:
+        """Compute the encoder's streams' features of resampled clips, concatenated: (B, feature_size)."""
+        return torch.cat(self.encode(clips, self.streams), 1)
 
     @torch.no_grad()
     def features(self, source: ClipDataset, streams: Sequence[Stream] = (), title: str = "features") -> list[Tensor]:

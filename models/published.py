@@ -8,8 +8,8 @@ from typing import Any
 
 from data_gen.skeletons import NTU_LAYOUT, FrameLayout
 from feeder.modalities import PUBLISHED, in_order
+from models.checkpoints import hash_of
 from utils.errors import UserError
-from utils.files import fingerprint
 
 _KINDS = {"t": "temporal", "s": "spatial"}
 _LETTERS = {modality[0]: modality for modality in PUBLISHED}
@@ -52,18 +52,13 @@ def adapt(state: dict[str, Any]) -> dict[str, Any]:
     adapted = {
         key: value for old, value in weights.items() if not (key := new_key(old)).startswith(tuple(unused) or ("\n",))
     }
+    prefix = "backbone."
+    backbone = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     encoder = {"name": "transformer", "hidden_size": len(weights[_FIRST]), "modalities": list(modalities)}
     return {
         **{key: value for key, value in state.items() if key not in ("body", "state_dict", "args")},
         "state_dict": adapted,
         "encoder": encoder | {"layout": layout.to_json()},
-        "weights_hash": _hash_of_backbone(weights),
+        "weights_hash": hash_of(backbone),
         **({"args": args} if args else {}),
     }
-
-
-def _hash_of_backbone(weights: dict[str, Any]) -> str:
-    prefix, parts = "backbone.", []
-    for key, value in sorted((k.removeprefix(prefix), v) for k, v in weights.items() if k.startswith(prefix)):
-        parts += [f"{key} {tuple(value.shape)} {value.dtype}\n", value.numpy()]
-    return fingerprint(*parts)

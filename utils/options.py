@@ -124,12 +124,12 @@ def add_training_options(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def check_milestones(milestones: list[int], epochs: int) -> str:
-    """Return what is wrong with --schedule, epochs at which the rate drops; empty if nothing is."""
+def check_milestones(milestones: list[int], epochs: int) -> None:
+    """Raise UserError for a --schedule that names an epoch twice, or one that does not come."""
     if len(set(milestones)) < len(milestones):
-        return f"--schedule {' '.join(map(str, milestones))}: duplicate epoch"
-    late = [epoch for epoch in milestones if epoch >= epochs]
-    return f"--schedule {late[0]}: the last of --epochs {epochs} is {epochs - 1}" if late else ""
+        raise UserError(f"--schedule {' '.join(map(str, milestones))}: duplicate epoch")
+    if late := [epoch for epoch in milestones if epoch >= epochs]:
+        raise UserError(f"--schedule {late[0]}: the last of --epochs {epochs} is {epochs - 1}")
 
 
 def read_class_names(path: Path, count: int) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_gen.datasets import NTU, DataSet, RecordingName, parse_name
 from data_gen.packed.protocols import Rule, Table, derive, derive_splits, split_by_table
-from data_gen.packed.reader import MAX_CLASSES, NAME, SPLITS, TABLES
+from data_gen.packed.reader import MAX_CLASSES, NAME, TABLES
 from data_gen.packed.segments import Segment, find_fault
 from data_gen.packed.writer import Splits, packing
 from data_gen.raw.normalise import check_values, is_centred, normalise, other_unit
@@ -87,11 +87,6 @@ def in_order(entries: list[Entry]) -> list[Entry]:
     return entries
 
 
-def split_by_side(entries: list[Entry]) -> dict[str, list[int]]:
-    """Return the indices of the entries in each split."""
-    return {split: [i for i, entry in enumerate(entries) if entry.split == split] for split in SPLITS}
-
-
 def numbered_names(split: str, count: int) -> list[str]:
     """Make names up for recordings that have none."""
     return [f"{split}_{row:06d}" for row in range(count)]
@@ -151,7 +146,7 @@ def _splits(source: Source, options: Options, names_tell: bool) -> tuple[Splits,
     splits, protocols = dict(source.splits), options.dataset.protocols if options.dataset else ()
     if options.dataset and names_tell:
         derived = derive_splits(options.dataset, _check_names(source, options.dataset))
-        splits = derived | {name: by_split for name, by_split in splits.items() if name not in derived}
+        splits = derived | {name: own for name, own in splits.items() if name not in derived}
     elif options.dataset:
         splits = split_by_table(options.dataset, table) | splits
     added, rules = derive(options.rules, table)

@@ -19,7 +19,7 @@ from data_gen.formats.base import Entry, Source, in_order
 from data_gen.formats.export import staging
 from data_gen.packed.reader import NAME, SPLITS, TABLES, UNLABELLED, PackedDataset
 from data_gen.packed.segments import NO_LABEL, Segment, find_fault
-from data_gen.packed.writer import Splits
+from data_gen.packed.writer import Splits, by_split
 from data_gen.raw.recording_files import shape_of
 from data_gen.raw.recordings import Recording, files_in
 from data_gen.raw.tables import (
@@ -125,14 +125,10 @@ def _splits(path: Path, rows: list[Row]) -> Splits:
     """Return the protocols of the columns split:X."""
     splits: Splits = {}
     for column in filter(is_split, rows[0].values):
-        by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
-        for i, row in enumerate(rows):
-            value = row.values[column]
-            if value and value not in by_split:
-                raise UserError(f"{path}:{row.line}: {column} is {value!r}, not train, val or empty")
-            if value:
-                by_split[value].append(i)
-        splits[column.removeprefix(SPLIT)] = by_split
+        for row in rows:
+            if row.values[column] not in (*SPLITS, ""):
+                raise UserError(f"{path}:{row.line}: {column} is {row.values[column]!r}, not train, val or empty")
+        splits[column.removeprefix(SPLIT)] = by_split(row.values[column] for row in rows)
     return splits
 
 
@@ -146,10 +142,10 @@ def export_folder(packed: PackedDataset, suffix: str, out: Path) -> list[Path]:
     columns = {"name": packed.names.tolist(), "label": packed.label.tolist()}
     columns |= {kind: values for kind in TABLES if (values := packed.table(kind)) is not None}
     for protocol in packed.protocols:
-        by_split = np.full(len(packed), "", dtype="U5")
+        column = np.full(len(packed), "", dtype="U5")
         for split in SPLITS:
-            by_split[packed.split(protocol, split)] = split
-        columns[f"{SPLIT}{protocol}"] = by_split.tolist()
+            column[packed.split(protocol, split)] = split
+        columns[f"{SPLIT}{protocol}"] = column.tolist()
     heading = ",".join(
         f"{person}_{joint.replace(',', ' ')}_{axis}"
         for person in range(1, people + 1)

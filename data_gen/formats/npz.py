@@ -17,9 +17,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from data_gen.formats.base import Entry, Source, in_order, numbered_names, split_by_side
+from data_gen.formats.base import Entry, Source, in_order, numbered_names
 from data_gen.formats.export import check_lengths, staged, write_rows
 from data_gen.packed.reader import SPLITS, PackedDataset
+from data_gen.packed.writer import by_split
 from data_gen.raw.recording_files import frame_shape
 from data_gen.skeletons import Skeleton
 from utils.errors import UserError
@@ -80,7 +81,7 @@ def read_npz(path: Path, protocol: str, skeleton: Skeleton) -> Source:
         skeleton,
         shape,
         entries,
-        {protocol: split_by_side(entries)},
+        {protocol: by_split(entry.split for entry in entries)},
         read,
         named="name_train.npy" in archive.namelist(),
         every_frame=False,

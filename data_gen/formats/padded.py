@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_gen.formats.base import Entry, Source, in_order, numbered_names, split_by_side
+from data_gen.formats.base import Entry, Source, in_order, numbered_names
 from data_gen.formats.export import check_lengths, staging, write_rows
 from data_gen.formats.pickles import as_list, load_pickle
 from data_gen.packed.reader import SPLITS, PackedDataset
+from data_gen.packed.writer import by_split
 from data_gen.raw.recording_files import SKELETON
 from data_gen.skeletons import Skeleton
 from utils.errors import UserError
@@ -46,7 +47,7 @@ def read_padded(folder: Path, protocol: str, skeleton: Skeleton) -> Source:
         skeleton,
         shapes.pop(),
         entries,
-        {protocol: split_by_side(entries)},
+        {protocol: by_split(entry.split for entry in entries)},
         lambda entry: entry.content,
         named=suffix == ".pkl",
         made={"protocol": protocol},

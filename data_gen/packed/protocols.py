@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_gen.datasets import DataSet, RecordingName, parse_name
 from data_gen.packed.reader import ALL, NAME, SPLITS, TABLES
-from data_gen.packed.writer import Splits
+from data_gen.packed.writer import Splits, by_split
 from utils.errors import UserError
 from utils.files import read_text
 from utils.text import counted, first_names
@@ -88,7 +88,7 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
         for name, is_train in _train_flags(rule, table).items():
             if name in splits or not NAME.fullmatch(name):
                 raise UserError(f"protocol {name}: duplicate name, or more than 64 letters; choose another one")
-            splits[name] = _split(is_train)
+            splits[name] = _by_training(is_train)
             for split in SPLITS:
                 if not splits[name][split]:
                     raise UserError(f"protocol {name} ({rule}) leaves no recording in {split}")
@@ -101,7 +101,7 @@ def derive(rules: Iterable[Rule], table: Table) -> tuple[Splits, dict[str, str]]
 
 def derive_splits(dataset: DataSet, names: Sequence[RecordingName]) -> Splits:
     """Split recordings with NTU names by the data set's protocols: indices in `train` and `val`."""
-    return {p.name: _split([p.trains_on(name) for name in names]) for p in dataset.protocols}
+    return {p.name: _by_training([p.trains_on(name) for name in names]) for p in dataset.protocols}
 
 
 def split_by_table(dataset: DataSet, table: Table) -> Splits:
@@ -110,12 +110,12 @@ def split_by_table(dataset: DataSet, table: Table) -> Splits:
     for protocol in dataset.protocols:
         if protocol.field in TABLES and getattr(table, protocol.field):
             train = {_by_value(str(value)) for value in protocol.train}
-            splits[protocol.name] = _split([value in train for value in table.column(protocol.field)])
+            splits[protocol.name] = _by_training([value in train for value in table.column(protocol.field)])
     return splits
 
 
-def _split(is_train: Sequence[bool]) -> dict[str, list[int]]:
-    return {split: [i for i, train in enumerate(is_train) if train == (split == "train")] for split in SPLITS}
+def _by_training(is_train: Iterable[bool]) -> dict[str, list[int]]:
+    return by_split("train" if train else "val" for train in is_train)
 
 
 def _train_flags(rule: Rule, table: Table) -> dict[str, list[bool]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -22,11 +22,17 @@ FRAME_RATE = 30
 Splits = dict[str, dict[str, list[int]]]  # protocol → train or val → indices of recordings
 
 
+def by_split(values: Iterable[str | None]) -> dict[str, list[int]]:
+    """Return the indices in `train` and `val` of recordings with these splits; those with another value are in none."""
+    every = list(values)
+    return {split: [i for i, value in enumerate(every) if value == split] for split in SPLITS}
+
+
 def describe(splits: Splits, rules: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Describe protocols for dataset.json: numbers of train and val recordings, and the rule, if any."""
     return {
-        name: {split: len(by_split[split]) for split in SPLITS} | ({"rule": rules[name]} if name in rules else {})
-        for name, by_split in splits.items()
+        name: {split: len(own[split]) for split in SPLITS} | ({"rule": rules[name]} if name in rules else {})
+        for name, own in splits.items()
     }
 
 
@@ -110,9 +116,7 @@ class PackedWriter:
 
 def index_arrays(splits: Splits) -> dict[str, np.ndarray]:
     """Return the protocols' index arrays (int64), by the stems of their files."""
-    return {
-        f"{name}_{split}": np.array(by_split[split], np.int64) for name, by_split in splits.items() for split in SPLITS
-    }
+    return {f"{name}_{split}": np.array(own[split], np.int64) for name, own in splits.items() for split in SPLITS}
 
 
 def write_files(folder: Path, arrays: Mapping[str, np.ndarray], info: dict) -> None:

@@ -23,6 +23,7 @@ from models.encoder import Encoder
 from models.frozen import FrozenEncoder
 from models.published import new_key
 from tools.evaluation.classifier import new_linear
+from tools.training.recipes import rate_at
 from utils.errors import UserError
 from utils.files import reading
 from utils.logs import progress
@@ -74,10 +75,10 @@ def train_detector(
     by Adam at rate `lr`, which drops to a tenth for the last fifth of the epochs. Return each epoch's mean loss."""
     device = detector.parents.device
     optimizer = torch.optim.Adam(detector.parameters(), lr)  # parameters without a gradient stay as they are
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs - epochs // 5], gamma=0.1)
     detector.train(detector.finetune)
     losses = []
     for epoch in progress(range(epochs), desc="detection", unit="epoch"):
+        optimizer.param_groups[0]["lr"] = rate_at(lr, [epochs - epochs // 5], epoch)
         total, count = 0.0, 0
         rng = np.random.default_rng([seed, epoch])
         for clips, labels in _batches(detector, packed, indices, stride, batch_size, rng):
@@ -86,7 +87,6 @@ def train_detector(
             loss.backward()
             optimizer.step()
             total, count = total + loss.item() * len(clips), count + len(clips)
-        schedule.step()
         losses.append(total / count)
         if not math.isfinite(losses[-1]):
             raise UserError(f"the loss of epoch {epoch} is not finite, so training stops: lower --lr")

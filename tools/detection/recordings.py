@@ -6,22 +6,19 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from data_gen.datasets import UNTRIMMED, choose_data, classes_of, open_dataset, packed_in
-from data_gen.packed.reader import INFO, SPLITS, PackedDataset
-from data_gen.packed.segments import to_array
+from data_gen.packed.reader import INFO, PackedDataset
 from data_gen.packed.writer import FRAME_RATE
 from data_gen.raw.recordings import Recording, find_inputs
 from data_gen.skeletons import FrameLayout, map_joints
-from feeder.clips import ClipDataset
 from models.frozen import FrozenEncoder, check_layout
 from tools.evaluation.setup import Evaluation
 from utils.errors import UserError
-from utils.files import fingerprint
 
 
 class LongRecording(NamedTuple):
@@ -89,10 +86,4 @@ def open_long_evaluation(
         name += UNTRIMMED
     row, chosen = choose_data(name, protocol, name, data_root)
     packed = _adapt(open_dataset(data_root, row, chosen, long=True), encoder)
-    indices = {split: packed.split(chosen.name, split) for split in SPLITS}
-    result: dict[str, Any] = {"dataset": row.name, "protocol": chosen.name}
-    result |= {"checkpoint": encoder.path.name, "epoch": encoder.state.get("epoch")}
-    every = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu"))
-    data = fingerprint(every.fingerprint(), to_array(packed.segments or ()))
-    settings, folder = {"encoder": encoder.weights_hash, "data": data}, encoder.path.parent
-    return Evaluation(encoder, packed, chosen, indices, folder, False, [], result, settings)
+    return Evaluation.of(encoder, row, chosen, packed)

@@ -79,7 +79,7 @@ def by_classifier(classifier: SavedClassifier) -> Scorer:
     encoder = classifier.encoder
 
     def score(clips: Tensor) -> Tensor:
-        return classifier.logits(torch.cat(encoder.encode(clips, encoder.streams), 1)).softmax(1)[:, None]
+        return classifier.logits(encoder.encode_joined(clips)).softmax(1)[:, None]
 
     return Scorer(score, classifier.classes, encoder.layout, encoder.device)
 
@@ -94,7 +94,7 @@ def by_gallery(gallery: Gallery, k: int) -> Scorer:
     unit, k = F.normalize(gallery.feature), min(k, len(labels))
 
     def score(clips: Tensor) -> Tensor:
-        features = gallery.representation(torch.cat(encoder.encode(clips, encoder.streams), 1))
+        features = gallery.representation(encoder.encode_joined(clips))
         cosine, nearest = (F.normalize(features) @ unit.T).topk(k)
         votes = torch.zeros(len(clips), len(classes), device=encoder.device)
         return votes.scatter_add_(1, labels[nearest], cosine.clamp(min=0) / k)[:, None]

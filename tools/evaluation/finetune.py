@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from feeder.clips import ClipDataset, ResampleClip
 from feeder.modalities import Stream, derive, name_of
 from feeder.sampling import epoch_order, share
 from models import ENCODERS, checkpoints
-from models.checkpoints import CLASSIFIER, weights_hash
+from models.checkpoints import CLASSIFIER, hash_of
 from tools.evaluation.classifier import FinetuneModel
 from tools.evaluation.label_subsets import stratified
 from tools.evaluation.metrics import top_k_hits
 from tools.evaluation.setup import Evaluation, stem_of, unused_path
 from tools.training.acceleration import autocast, compile_for, sizes_to_compile
-from tools.training.recipes import ClassifierRecipe
+from tools.training.recipes import ClassifierRecipe, rate_at
 from utils.errors import UserError
 from utils.files import read_results
 from utils.logs import progress
@@ -93,13 +94,13 @@ class Finetuner:
 
     def train_epoch(self, indices: Tensor, epoch: int) -> float:
         """Train one epoch on the recordings at `indices` of the source. Return the mean loss."""
-        self.optimizer.param_groups[0]["lr"] = self.recipe.rate_at(epoch)
+        self.optimizer.param_groups[0]["lr"] = rate_at(self.recipe.lr, self.recipe.milestones, epoch)
         self.parallel.train()
         losses = torch.zeros((), device=self.procs.device)
         for batch in self._batches(indices[epoch_order(len(indices), self.seed, epoch)].to(self.source.device)):
             losses += self.train_step(batch)
         loss = all_reduce_sum(losses, self.procs).item() / len(indices)
-        if not abs(loss) < float("inf"):
+        if not math.isfinite(loss):
             raise UserError(f"the loss of epoch {epoch} is not finite: lower --lr, or use --amp bf16 or off")
         return loss
 
@@ -193,10 +194,7 @@ class Finetuning:
         modality = name_of([stream], evaluation.encoder.modalities)
         packed, indices = evaluation.packed, evaluation.indices["train"]
         labelled = stratified(packed.names[indices], packed.label[indices], fraction or 1.0, seed)
-        settings: dict[str, Any] = {
-            name: getattr(self.recipe, name) for name in ("lr", "epochs", "milestones", "batch_size")
-        }
-        settings |= {"milestones": list(self.recipe.milestones), "amp": self.amp, "seed": seed}
+        settings = self.recipe.settings() | {"amp": self.amp, "seed": seed}
         settings |= {"label_fraction": fraction} if fraction else {}
         settings |= {"from_scratch": True} if self.from_scratch else {}
         title = f"{task}, {modality}, {100 * (fraction or 1):g} % ({counted(len(labelled), 'recording')}), seed {seed}"
@@ -261,10 +259,8 @@ class Finetuning:
     ) -> dict[str, Any]:
         """Return a fine-tuned model's contents: a checkpoint of the encoder, with the classifier."""
         evaluation, state = self.evaluation, self.evaluation.encoder.state
-        encoder = deepcopy(evaluation.encoder.encoder).cpu()
         prefix = "encoder."
         own = {key: value.cpu() for key, value in weights.items() if key.startswith(prefix)}
-        encoder.load_state_dict({key.removeprefix(prefix): value for key, value in own.items()})
         data = {key: evaluation.result[key] for key in ("dataset", "protocol")}
         scores = {"epochs": score.epoch, "top1": score.top1, "top5": score.top5}
         entries = ("encoder", "args", "dataset", "protocol", "recordings", "data", "centred", "epoch")
@@ -278,7 +274,7 @@ class Finetuning:
                 "classes": classes_of(evaluation.packed),
                 "modality": "+".join(stream),
                 "checkpoint": file,
-                "encoder": weights_hash(encoder),
+                "encoder": hash_of({key.removeprefix(prefix): value for key, value in own.items()}),
                 **data,
             },
             "finetuned": {**data, "modalities": list(stream), "settings": settings, **scores},

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tools.evaluation.metrics import top_k_accuracy
-from tools.training.recipes import ClassifierRecipe
+from tools.training.recipes import ClassifierRecipe, rate_at
 from utils.errors import UserError
 from utils.files import summary
 from utils.logs import progress
@@ -63,7 +63,7 @@ class LinearProbe:
         optimizer = torch.optim.SGD(groups, momentum=recipe.momentum)
         for epoch in progress(range(1, recipe.epochs + 1), desc="probe", unit="epoch"):
             for group, lr in zip(optimizer.param_groups, self.lrs):
-                group["lr"] = recipe.rate_at(epoch - 1, lr)
+                group["lr"] = rate_at(lr, recipe.milestones, epoch - 1)
             order = torch.stack([torch.randperm(len(self.features), generator=g) for g in self._generators])
             batches = order.to(self.features.device).split(recipe.batch_size, dim=1)
             losses = [self._step(rows, optimizer) for rows in batches]

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_gen.datasets import Protocol, choose_data, classes_of, from_test_name, open_dataset, rows_in
+from data_gen.datasets import DataSet, Protocol, choose_data, classes_of, from_test_name, open_dataset, rows_in
 from data_gen.packed.reader import SPLITS, PackedDataset
+from data_gen.packed.segments import to_array
 from feeder.clips import ClipDataset
 from models.frozen import CENTRED, STANDARDISED, FrozenEncoder, Representation
 from utils.errors import UserError
-from utils.files import append_result, atomic_write
+from utils.files import append_result, atomic_write, fingerprint
 from utils.logs import secondary, start_log, tensorboard
 
 log = logging.getLogger("umurl")
@@ -43,6 +44,26 @@ class Evaluation:
     notes: list[str]
     result: dict[str, Any]
     settings: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        encoder: FrozenEncoder,
+        row: DataSet,
+        protocol: Protocol,
+        packed: PackedDataset,
+        is_transfer: bool = False,
+        notes: Sequence[str] = (),
+    ) -> Evaluation:
+        """Make the evaluation on a data set that is adapted to the encoder."""
+        indices = {split: packed.split(protocol.name, split) for split in SPLITS}
+        data = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu")).fingerprint()
+        if packed.segments is not None:
+            data = fingerprint(data, to_array(packed.segments))
+        result: dict[str, Any] = {"dataset": row.name, "protocol": protocol.name}
+        result |= {"checkpoint": encoder.path.name, "epoch": encoder.state.get("epoch")}
+        settings = {"encoder": encoder.weights_hash, "data": data}
+        return cls(encoder, packed, protocol, indices, encoder.path.parent, is_transfer, list(notes), result, settings)
 
     def start_log(self, task: str, rank: int = 0) -> None:
         """Log to the task's file in the run's folder, first what is evaluated."""
@@ -112,27 +133,17 @@ def open_evaluation(
     """Load an encoder onto `device`, and open a data set. Without a name, data set and protocol are the checkpoint's
     own, else those of its folder's name."""
     encoder = FrozenEncoder.open(pretrained, device)
-    state, folder = encoder.state, encoder.path.parent
+    state = encoder.state
     row, chosen = choose_evaluation_data(encoder, dataset, protocol, data_root)
     stored = open_dataset(data_root, row, chosen)
     packed, note = encoder.adapt(stored)
     if packed.num_classes < 2:
         raise UserError(f"{packed.path}: has no labels, only the class {classes_of(packed)[0]!r}: nothing to evaluate")
-    indices = {split: packed.split(chosen.name, split) for split in SPLITS}
     own = state.get("dataset") or getattr(
-        (from_test_name(folder.resolve().name, rows_in(data_root)) or [None])[0], "name", None
+        (from_test_name(encoder.path.parent.resolve().name, rows_in(data_root)) or [None])[0], "name", None
     )
-    every = ClipDataset.of_dataset(packed, np.concatenate([*indices.values()]), torch.device("cpu"))
     notes = [text for text in (note, _overlap(state, stored, chosen)) if text]
-    result = {
-        "dataset": row.name,
-        "protocol": chosen.name,
-        "checkpoint": encoder.path.name,
-        "epoch": state.get("epoch"),
-    }
-    settings = {"encoder": encoder.weights_hash, "data": every.fingerprint()}
-    is_transfer = row.name not in (own or row.name).split("+")
-    return Evaluation(encoder, packed, chosen, indices, folder, is_transfer, notes, result, settings)
+    return Evaluation.of(encoder, row, chosen, packed, row.name not in (own or row.name).split("+"), notes)
 
 
 def choose_evaluation_data(encoder: FrozenEncoder, dataset: str | None, protocol: str | None, data_root: Path) -> tuple:

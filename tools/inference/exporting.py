@@ -46,7 +46,7 @@ class Graph(nn.Module):
 
     def encode(self, resampled: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs of clips (B, 64, M, V, C)."""
-        feature = torch.cat(self.encoder.encode(resampled, self.encoder.streams), 1)
+        feature = self.encoder.encode_joined(resampled)
         return (feature, self.classifier.logits(feature)) if self.classifier else (feature,)
 
     def clips(self, count: int, frames: int) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 def rate_at(lr: float, milestones: Sequence[int], epoch: int) -> float:
@@ -37,9 +38,10 @@ class ClassifierRecipe:
     momentum: float = 0.9
     validate_every: int = 5
 
-    def rate_at(self, epoch: int, lr: float | None = None) -> float:
-        """Return the learning rate in an epoch, of the recipe's rate or another at the start."""
-        return rate_at(lr or self.lr, self.milestones, epoch)
+    def settings(self) -> dict[str, Any]:
+        """Return what a result's settings say of it."""
+        milestones = list(self.milestones)
+        return {"lr": self.lr, "epochs": self.epochs, "milestones": milestones, "batch_size": self.batch_size}
 
 
 # For users' own data sets; tried on 1,315 real recordings (docs/results.md).

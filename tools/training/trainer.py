@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values by the names of the flags."""
-        weights = {f"{name}_weight": value for name, value in asdict(self.weights).items()}
-        values = {key: value for key, value in vars(self).items() if key != "weights"} | weights
+        values = {key: value for key, value in vars(self).items() if key != "weights"} | self.weights.flags()
         return {k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
@@ -280,7 +280,7 @@ class Meter:
         """Return the means so far, by their names in the log. Raises UserError if one is not finite."""
         assert self._sum is not None  # there has been a step
         means = dict(zip(self._names, (self._sum / self._clips).tolist()))
-        broken = [name for name, value in means.items() if not abs(value) < float("inf")]
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             raise UserError(
                 f"epoch {epoch}: {', '.join(broken)} not finite; the last checkpoint is from before: "
